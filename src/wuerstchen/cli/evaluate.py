@@ -1,0 +1,162 @@
+"""`wuerstchen evaluate`: figures and picture grids of a model.
+
+Progress goes to stderr; the table of figures, and nothing else, goes to stdout.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wuerstchen.errors import ConfigError, SaveError
+
+if TYPE_CHECKING:
+    from wuerstchen.evaluation.evaluate import Progress
+
+EPILOG = """Examples:
+
+[bold]wuerstchen evaluate data.path=pictures data.sample_by=name[/bold]
+
+[bold]wuerstchen evaluate models/mine data.path=pictures --prompts 50 --out report/[/bold]
+
+[bold]wuerstchen evaluate --prompt-file prompts.txt --columns 4[/bold]"""
+
+
+def evaluate(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[MODEL] [data.KEY=VALUE]...",
+            help="A model folder or a model of the hub (without it: the bundled one), and the "
+            "data as in the config of its training: data.path, data.sample_by, data.test_share.",
+            default_factory=list,
+            show_default=False,
+        ),
+    ],
+    prompts: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Training captions to draw, one per object.")
+    ] = 200,
+    pictures: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Test pictures to reconstruct; without it: all."),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Chooses captions and noise; same seed, same figures.")
+    ] = 0,
+    prompt_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Prompts to draw as a grid, one per line."),
+    ] = None,
+    columns: Annotated[int, typer.Option(min=1, metavar="N", help="Of the grid of prompts.")] = 8,
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Where evaluation.json and the grids go.")
+    ] = Path("evaluation"),
+) -> None:
+    """Measure a model: reconstruction on test pictures, and whether it follows the text.
+
+    Shares and means come with 95 % intervals. Pictures have the model's own size, whatever
+    data.size says. Without data.path only the prompts of --prompt-file are drawn.
+    """
+    from wuerstchen.config import load_data  # torch loads here and below, not for --help
+
+    model, settings = split_words(words)
+    data = load_data(settings)
+    lines = read_prompts(prompt_file) if prompt_file is not None else []
+    if not data.path and not lines:
+        raise ConfigError(
+            "Expected data.path=FOLDER, --prompt-file FILE or both, found neither; "
+            "name the pictures to measure with."
+        )
+    _prepare(out)
+
+    from wuerstchen import evaluation, model_folder
+    from wuerstchen.evaluation.report import save_picture
+
+    folder = model_folder.find(model)
+    with _progress() as progress:
+        if data.path:
+            found = evaluation.evaluate(
+                folder, data, prompts=prompts, pictures=pictures, seed=seed, progress=progress
+            )
+            paths = found.save(out)
+            for line in found.lines():
+                print(line, flush=True)
+        else:
+            paths = []
+        if lines:
+            pipeline = evaluation.open_pipeline(folder)
+            grid = evaluation.prompt_grid(pipeline, lines, columns, seed=seed, progress=progress)
+            paths.append(out / "prompts.png")
+            save_picture(paths[-1], grid)
+    print("Wrote", *paths, file=sys.stderr)
+
+
+def split_words(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The model, if one is named, and the settings of the data."""
+    settings = [word for word in words if word.startswith("data.") and "=" in word]
+    models = [word for word in words if word not in settings]
+    if len(models) > 1:
+        raise ConfigError(
+            f"Expected at most one model and words such as data.path=pictures, found "
+            f"{', '.join(map(repr, models))}."
+        )
+    return (models[0] if models else None), settings
+
+
+def read_prompts(path: Path) -> list[str]:
+    """The lines of a file that are not empty."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--prompt-file: expected a text file at {path}, but {error}.") from None
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise ConfigError(f"--prompt-file: expected one prompt per line, found none in {path}.")
+    return lines
+
+
+def _prepare(out: Path) -> None:
+    """Make the folder now: after minutes of work would be late to learn that it cannot be."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SaveError(
+            f"--out: the folder {out} could not be made ({error.strerror}); choose another."
+        ) from None
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise SaveError(f"--out: the folder {out} is write-protected; choose another.")
+
+
+@contextmanager
+def _progress() -> "Iterator[Progress]":
+    """A bar on stderr for everything that is measured."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskID,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        "{task.description}",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done)
+
+        yield report

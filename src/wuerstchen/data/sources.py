@@ -1,0 +1,112 @@
+"""Look at what data.path names and hand it to the reader of its kind."""
+
+import glob
+import os
+import re
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path, PurePosixPath
+
+from wuerstchen.data.folder import read_folder
+from wuerstchen.data.images import PICTURE_SUFFIXES
+from wuerstchen.data.items import Item
+from wuerstchen.data.report import Report
+from wuerstchen.data.table import TABLE_NAMES, read_tables
+from wuerstchen.data.tars import read_tars
+from wuerstchen.errors import DataError
+
+_EXPECTED = (
+    "a folder of pictures with same-name .txt files, a folder with metadata.jsonl or "
+    "metadata.csv, or webdataset tars (a .tar, a folder of them, shards-*.tar, {00000..00012}.tar)"
+)
+
+
+def read_items(path: str) -> tuple[list[Item], Report]:
+    """Everything that `path` holds, pictures not yet decoded, and the report begun.
+
+    Raises DataError where nothing is there or nothing is recognised.
+    """
+    if not path:
+        raise DataError(f"data.path is empty; set data.path=PATH to {_EXPECTED}.")
+    root = Path(path).expanduser()
+    if root.is_dir():
+        return _read_directory(root, path)
+    if root.is_file():
+        return _read_tars([root], path)
+    return _read_tars(_expand(str(root)), path)
+
+
+def _read_directory(root: Path, path: str) -> tuple[list[Item], Report]:
+    files = _list_files(root)
+    if any(file.name in TABLE_NAMES for file in files):
+        report = Report(path, "pictures with a table of captions")
+        return read_tables(root, files, report), report
+    tars = [file for file in files if file.suffix == ".tar"]
+    if tars:
+        report = Report(path, f"{len(tars)} webdataset tars")
+        return read_tars(root, tars, report), report
+    if any(file.suffix.lower() in PICTURE_SUFFIXES for file in files):
+        return read_folder(root, files), Report(path, "pictures with caption files")
+    raise DataError(
+        f"{path}: expected {_EXPECTED}; found {len(files)} files and none of these kinds."
+    )
+
+
+def _read_tars(tars: Sequence[Path], path: str) -> tuple[list[Item], Report]:
+    others = [str(tar) for tar in tars if tar.suffix != ".tar"]
+    if others:
+        raise DataError(f"{path}: expected {_EXPECTED}; found {', '.join(others[:3])}.")
+    # Splits may be named by folders ({train,test}/0.tar), but not by those above all the tars.
+    root = Path(os.path.commonpath([tar.absolute().parent for tar in tars]))
+    names = [PurePosixPath(tar.absolute().relative_to(root).as_posix()) for tar in tars]
+    report = Report(path, f"{len(tars)} webdataset tar{'s' if len(tars) > 1 else ''}")
+    return read_tars(root, names, report), report
+
+
+def _list_files(root: Path) -> list[PurePosixPath]:
+    """All visible files under `root`, relative and sorted; links to folders are followed once."""
+    seen: set[str] = set()
+    found: list[PurePosixPath] = []
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=_refuse):
+        real = os.path.realpath(folder)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        inside = PurePosixPath(Path(folder).relative_to(root).as_posix())
+        found += [inside / name for name in names if not name.startswith(".")]
+    return sorted(found)
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(f"{error.filename}: expected a folder that can be read, found: {error}.")
+
+
+def _expand(pattern: str) -> list[Path]:
+    """Files that a brace range and wildcards stand for, sorted, each once."""
+    names = list(chain.from_iterable(_matches(word) for word in _expand_braces(pattern)))
+    missing = [name for name in names if not Path(name).exists()]
+    if missing or not names:
+        lost = ", ".join(missing[:3]) or pattern
+        raise DataError(f"{pattern}: expected {_EXPECTED}; nothing is there: {lost}.")
+    return [Path(name) for name in sorted(set(names))]
+
+
+def _matches(word: str) -> list[str]:
+    return glob.glob(word, recursive=True) if glob.has_magic(word) else [word]
+
+
+def _expand_braces(pattern: str) -> Iterator[str]:
+    """Every word that {00000..00012} and {a,b} stand for, as a shell expands them."""
+    brace = re.search(r"\{([^{}]*)\}", pattern)
+    if brace is None:
+        yield pattern
+        return
+    span = re.fullmatch(r"(\d+)\.\.(\d+)", brace[1])
+    words = brace[1].split(",")
+    if span is not None:
+        first, last = int(span[1]), int(span[2])
+        words = [f"{n:0{len(span[1])}d}" for n in range(first, last + 1)]
+    for word in words:
+        yield from _expand_braces(pattern[: brace.start()] + word + pattern[brace.end() :])

@@ -1,0 +1,73 @@
+"""A folder with metadata.jsonl or metadata.csv: `file_name`, `text` and any other columns."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from wuerstchen.data.images import PICTURE_SUFFIXES
+from wuerstchen.data.items import Item, Place, parse_record, split_of_folder
+from wuerstchen.data.report import Report
+from wuerstchen.errors import DataError
+
+TABLE_NAMES = frozenset({"metadata.jsonl", "metadata.csv"})
+
+Row = tuple[int, dict[str, object] | None]
+"""Line number, and the record of that line or None where it does not parse."""
+
+
+def read_tables(root: Path, files: Sequence[PurePosixPath], report: Report) -> list[Item]:
+    """Items of every table among `files` (relative to `root`), and pictures that none names.
+
+    Several rows of one picture give it several captions. `file_name` is relative to its table.
+    """
+    items = {
+        str(file): Item(str(file), Place(root / file), split=split_of_folder(file))
+        for file in files
+        if file.suffix.lower() in PICTURE_SUFFIXES
+    }
+    for table in (file for file in files if file.name in TABLE_NAMES):
+        for line, record in _read_rows(root / table):
+            if record is None:
+                report.skip("side JSON does not parse", f"{table} line {line}")
+            else:
+                _add_row(items, root, table, line, record)
+    return list(items.values())
+
+
+def _add_row(
+    items: dict[str, Item], root: Path, table: PurePosixPath, line: int, record: dict[str, object]
+) -> None:
+    name = record.pop("file_name", None)
+    if not isinstance(name, str) or not name:
+        columns = ", ".join(record) or "none"
+        raise DataError(
+            f"{root / table} line {line}: expected a column `file_name` with the picture's path, "
+            f"found the columns {columns}."
+        )
+    file = table.parent / name
+    item = items.setdefault(str(file), Item(str(file), split=split_of_folder(file)))
+    inside = not file.is_absolute() and ".." not in file.parts
+    if item.picture is None and inside and (root / file).is_file():  # a suffix we do not list
+        item.picture = Place(root / file)
+    item.add_record(record)
+
+
+def _read_rows(table: Path) -> Iterator[Row]:
+    try:
+        yield from _read_csv(table) if table.suffix == ".csv" else _read_jsonl(table)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table}: expected a readable UTF-8 table, found: {error}.") from None
+
+
+def _read_jsonl(table: Path) -> Iterator[Row]:
+    with table.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield number, parse_record(line)
+
+
+def _read_csv(table: Path) -> Iterator[Row]:
+    with table.open(encoding="utf-8-sig", newline="") as lines:
+        rows = csv.DictReader(lines, restkey="", restval="")
+        for row in rows:
+            yield rows.line_num, {name: value for name, value in row.items() if name}

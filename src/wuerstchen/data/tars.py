@@ -1,0 +1,98 @@
+"""Webdataset tars as img2dataset writes them: KEY.jpg, KEY.txt and KEY.json side by side.
+
+A tar is indexed once: a picture is then `size` bytes from `offset` on, read in any order. Python's
+own tarfile does it; `webdataset` and `datasets` read in sequence or copy everything into a cache,
+and neither can name a picture that does not decode and go on.
+"""
+
+import re
+import tarfile
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from wuerstchen.data.images import PICTURE_SUFFIXES
+from wuerstchen.data.items import Item, Place, Split, split_of, split_of_folder
+from wuerstchen.data.report import Report
+from wuerstchen.errors import DataError
+
+Members = dict[str, Place]
+"""Files of one key by kind: "picture", ".txt", ".json"."""
+
+
+def read_tars(root: Path, tars: Sequence[PurePosixPath], report: Report) -> list[Item]:
+    """Items of all tars (relative to `root`), in the order of tars and members.
+
+    The key is the member's path without its suffix; where several tars hold the same key, the
+    tar's name goes in front. Of members with one key and kind the later wins, as it does when a
+    tar is unpacked; the earlier is reported.
+    """
+    shards = [(tar, _read_shard(root, tar, report)) for tar in tars]
+    counts = Counter(item.key for _, items in shards for item in items)
+    for tar, items in shards:
+        for item in items:
+            if counts[item.key] > 1:
+                item.key = f"{tar.with_suffix('')}/{item.key}"
+    return [item for _, items in shards for item in items]
+
+
+def _read_shard(root: Path, tar: PurePosixPath, report: Report) -> list[Item]:
+    split = split_of_shard(tar)
+    try:
+        index = _index(root / tar, str(tar), report)
+        return [_read_item(key, members, split) for key, members in index.items()]
+    except OSError as error:
+        raise DataError(f"{root / tar}: expected a readable tar, found: {error}.") from None
+
+
+def split_of_shard(tar: PurePosixPath) -> Split | None:
+    """The split that a tar's name begins with (`train-00000.tar`), or that its folder names."""
+    word = re.match(r"[A-Za-z]*", tar.stem)
+    return (split_of(word[0]) if word else None) or split_of_folder(tar)
+
+
+def _index(path: Path, name: str, report: Report) -> dict[str, Members]:
+    """Members of a tar by key; what lies behind a damage is lost and reported."""
+    index: defaultdict[str, Members] = defaultdict(dict)
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                _add_member(index, path, member, name, report)
+            end = archive.offset
+    except tarfile.TarError as error:
+        if not index:
+            raise DataError(
+                f"{path}: expected an uncompressed tar, found: {error}. "
+                "Unpack it if it is compressed, or copy it again."
+            ) from None
+        report.skip("tar is damaged from there on", f"{name} after {next(reversed(index))}")
+        return index
+    if any(Place(path, end, tarfile.BLOCKSIZE).read()):  # a sound tar ends in zeros, or just ends
+        report.skip("tar is damaged from there on", f"{name} at byte {end}")
+    return index
+
+
+def _add_member(
+    index: defaultdict[str, Members],
+    path: Path,
+    member: tarfile.TarInfo,
+    name: str,
+    report: Report,
+) -> None:
+    file = PurePosixPath(member.name)
+    kind = "picture" if file.suffix.lower() in PICTURE_SUFFIXES else file.suffix.lower()
+    if not member.isreg() or file.name.startswith(".") or kind not in ("picture", ".txt", ".json"):
+        return
+    members = index[str(file.with_suffix(""))]
+    if kind in members:
+        report.skip("replaced by a later one of the same name", f"{name}/{member.name}")
+    members[kind] = Place(path, member.offset_data, member.size)
+
+
+def _read_item(key: str, members: Members, split: Split | None) -> Item:
+    item = Item(key, members.get("picture"), split=split)
+    if ".txt" in members:
+        item.add_caption_file(members[".txt"].read())
+    if ".json" in members:
+        item.add_json(members[".json"].read())
+    return item

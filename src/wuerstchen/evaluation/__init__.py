@@ -1,0 +1,6 @@
+"""How good a model folder is: figures with their intervals, and grids of pictures."""
+
+from wuerstchen.evaluation.evaluate import evaluate, open_pipeline, prompt_grid
+from wuerstchen.evaluation.report import Evaluation
+
+__all__ = ["Evaluation", "evaluate", "open_pipeline", "prompt_grid"]

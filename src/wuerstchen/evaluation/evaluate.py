@@ -1,0 +1,190 @@
+"""Measure a model folder on captioned pictures: reconstruction, and whether text is followed."""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from wuerstchen import weights
+from wuerstchen.arguments import Plan, plan
+from wuerstchen.config import DataConfig
+from wuerstchen.data import Pairs, open_pairs
+from wuerstchen.errors import DataError
+from wuerstchen.evaluation.grid import labelled_grid, to_picture
+from wuerstchen.evaluation.metrics import Figure, mean_figure, psnr, share_figure
+from wuerstchen.evaluation.neighbours import FIRST, Answer, answer, choose_questions, small_pictures
+from wuerstchen.evaluation.reconstruct import reconstruct
+from wuerstchen.evaluation.report import Evaluation, neighbour_grid, reconstruction_grid
+from wuerstchen.models.compressor import Compressor
+from wuerstchen.pipeline import Pipeline, PromptWarning
+
+Progress = Callable[[str, int, int], None]
+"""(what is measured, pictures done, pictures in all), told at the start and after each batch."""
+
+BATCH, BATCH_SIDE = 20, 256
+"""Pictures at a time up to this side; fewer of larger ones, so that memory stays the same."""
+
+SHOWN_RECONSTRUCTIONS, SHOWN_NEIGHBOURS = 16, 24
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Report progress to nobody."""
+
+
+def evaluate(
+    folder: Path,
+    data: DataConfig,
+    *,
+    prompts: int = 200,
+    pictures: int | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Measure the model in `folder` with its own default settings and picture size.
+
+    data      its `size` is not used; test pictures are those that training held out only with
+              the `test_share` and `sample_by` of the training
+    prompts   training captions to draw, one per group; 0 leaves the text figures out
+    pictures  test pictures to reconstruct, spread evenly; None: all, 0: none
+    seed      chooses the captions and all noise: the same seed gives the same figures
+
+    Raises ModelFolderError for a model without a compressor (published ones have none), DataError
+    for data without a test picture.
+    """
+    pipeline = open_pipeline(folder)
+    compressor = weights.load_compressor(folder)
+    train, test, _ = open_pairs(data.model_copy(update={"size": pipeline.default_size}))
+    if not len(test) and pictures != 0:
+        raise DataError(f"{data.path}: expected test pictures, found none; set data.test_share.")
+    settings = plan(pipeline.info)
+    figures: dict[str, Figure] = {}
+    grids: dict[str, Image.Image] = {}
+    chosen = _spread(len(test), len(test) if pictures is None else pictures)
+    if chosen:
+        found, grids["reconstructions"] = _measure_pictures(
+            pipeline, compressor, test, chosen, settings, seed, progress
+        )
+        figures |= found
+    if prompts:
+        answers = _ask(pipeline, train, prompts, seed, progress)
+        figures |= _text_figures(answers)
+        grids["neighbours"] = neighbour_grid(answers[:SHOWN_NEIGHBOURS], train)
+    return Evaluation(
+        {
+            "model": pipeline.info.name,
+            "data": data.path,
+            "sample_by": data.sample_by,
+            "train_pictures": len(train),
+            "test_pictures": len(test),
+            "size": pipeline.default_size,
+            "seed": seed,
+            "prior_timesteps": settings.prior_times,
+            "prior_guidance_scale": settings.prior_guidance,
+            "decoder_timesteps": settings.decoder_times,
+            "decoder_guidance_scale": settings.decoder_guidance,
+        },
+        figures,
+        grids,
+    )
+
+
+def prompt_grid(
+    pipeline: Pipeline,
+    prompts: Sequence[str],
+    columns: int,
+    *,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Image.Image:
+    """A picture for each prompt with the prompt below it; the k-th is drawn from seed + k."""
+    pictures: list[Image.Image] = []
+    progress("prompts", 0, len(prompts))
+    for start, stop in _batches(len(prompts), pipeline.default_size):
+        drawn = _draw(pipeline, prompts[start:stop], seed + start)
+        pictures += [to_picture(picture) for picture in drawn]
+        progress("prompts", stop, len(prompts))
+    return labelled_grid(pictures, prompts, columns)
+
+
+def open_pipeline(folder: Path) -> Pipeline:
+    """The model in `folder`, on the accelerator where there is one."""
+    return Pipeline.from_pretrained(folder).to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _measure_pictures(
+    pipeline: Pipeline,
+    compressor: Compressor,
+    test: Pairs,
+    chosen: Sequence[int],
+    settings: Plan,
+    seed: int,
+    progress: Progress,
+) -> tuple[dict[str, Figure], Image.Image]:
+    psnrs: list[Tensor] = []  # of (3, B): Stage A, its codes, semantics
+    rows: list[tuple[Tensor, Tensor, float, Tensor, float]] = []
+    progress("reconstructions", 0, len(chosen))
+    for start, stop in _batches(len(chosen), pipeline.default_size):
+        part = chosen[start:stop]
+        image = torch.stack([test.image(i) for i in part]) / 255
+        captions = [test[i].captions[0] for i in part]
+        made = reconstruct(pipeline, compressor, image, captions, settings, seed + start)
+        ways = (made.stage_a, made.codes, made.semantics)
+        psnrs.append(torch.stack([psnr(way, image) for way in ways]))
+        alone, _, through = psnrs[-1].tolist()
+        rows += zip(image, made.stage_a, alone, made.semantics, through, strict=True)
+        rows = rows[:SHOWN_RECONSTRUCTIONS]
+        progress("reconstructions", stop, len(chosen))
+    names = ("stage_a_psnr", "stage_a_codes_psnr", "semantics_psnr")
+    figures = [mean_figure(values) for values in torch.cat(psnrs, dim=1)]
+    return dict(zip(names, figures, strict=True)), reconstruction_grid(rows)
+
+
+def _ask(
+    pipeline: Pipeline, train: Pairs, count: int, seed: int, progress: Progress
+) -> list[Answer]:
+    questions, references = choose_questions(train, count, seed), small_pictures(train)
+    answers: list[Answer] = []
+    progress("captions", 0, len(questions))
+    for start, stop in _batches(len(questions), pipeline.default_size):
+        answers += answer(
+            questions[start:stop],
+            train,
+            references,
+            lambda captions, first: _draw(pipeline, captions, first),
+            seed + start,
+        )
+        progress("captions", stop, len(questions))
+    return answers
+
+
+def _text_figures(answers: Sequence[Answer]) -> dict[str, Figure]:
+    ranks = [found.rank for found in answers]
+    return {
+        "text_nearest": share_figure(sum(rank == 1 for rank in ranks), len(ranks)),
+        "text_first_five": share_figure(sum(rank <= FIRST for rank in ranks), len(ranks)),
+    }
+
+
+def _draw(pipeline: Pipeline, captions: Sequence[str], seed: int) -> Tensor:
+    with warnings.catch_warnings():
+        # Training cut the same captions at the same token: no news to whoever measures.
+        warnings.simplefilter("ignore", PromptWarning)
+        images = pipeline(list(captions), output_type="pt", seed=seed).images
+    assert isinstance(images, Tensor)
+    return images.float().cpu()
+
+
+def _batches(count: int, side: int) -> Iterator[tuple[int, int]]:
+    """Starts and stops that cut `count` pictures into batches."""
+    size = max(1, min(BATCH, BATCH * BATCH_SIDE**2 // side**2))
+    for start in range(0, count, size):
+        yield start, min(start + size, count)
+
+
+def _spread(total: int, wanted: int) -> list[int]:
+    """Up to `wanted` of `total` indices, evenly spaced."""
+    wanted = min(wanted, total)
+    return [i * total // wanted for i in range(wanted)]

@@ -1,0 +1,60 @@
+"""Picture size to latent size to semantics size, and the numbers that tie the three stages.
+
+At 1024 pixels a latent has 256 and the semantics have 24 cells per side: 42.67 pixels per cell.
+"""
+
+from math import ceil
+
+from wuerstchen.errors import SizeError
+
+LATENT_STRIDE = 4
+"""Pixels per latent cell (Stage A is f4)."""
+
+COMPRESSOR_STRIDE = 32
+"""Pixels of the compressor's own input per cell of semantics."""
+
+SEMANTICS_STRIDE = 128 / 3
+"""Pixels of the picture per cell of semantics: the 42:1 of the title (1024 / 24 = 42.67)."""
+
+COMPRESSOR_SHRINK = COMPRESSOR_STRIDE / SEMANTICS_STRIDE
+"""The compressor looks at the picture at 0.75 of its size (1024 becomes 768)."""
+
+SIZE_STEP = 128
+"""Pictures come in multiples of 128 pixels: only there do all three grids meet without rounding."""
+
+SEMANTICS_SCALE = 42.0
+SEMANTICS_SHIFT = 1.0
+"""Stage C diffuses (semantics + 1) / 42. diffusers calls the two `latent_mean` and `latent_std`."""
+
+
+def check_size(height: int, width: int) -> None:
+    """Raise `SizeError` unless both sides are positive multiples of 128 pixels."""
+    for name, side in (("height", height), ("width", width)):
+        if side <= 0 or side % SIZE_STEP:
+            near = max(SIZE_STEP, round(side / SIZE_STEP) * SIZE_STEP)
+            raise SizeError(
+                f"{name} must be a positive multiple of {SIZE_STEP} pixels, found {side}; "
+                f"the nearest that fits is {near}."
+            )
+
+
+def latent_size(height: int, width: int) -> tuple[int, int]:
+    """Cells of the latent for a picture of `height` x `width` pixels."""
+    return height // LATENT_STRIDE, width // LATENT_STRIDE
+
+
+def semantics_size(height: int, width: int) -> tuple[int, int]:
+    """Cells of the semantics for a picture of `height` x `width` pixels."""
+    return ceil(height / SEMANTICS_STRIDE), ceil(width / SEMANTICS_STRIDE)
+
+
+def compressor_size(height: int, width: int) -> tuple[int, int]:
+    """Pixels that the compressor wants to see of a picture of `height` x `width` pixels."""
+    rows, columns = semantics_size(height, width)
+    return rows * COMPRESSOR_STRIDE, columns * COMPRESSOR_STRIDE
+
+
+def latent_size_of_semantics(rows: int, columns: int) -> tuple[int, int]:
+    """Cells of the latent that belong to `rows` x `columns` cells of semantics (10.67 each)."""
+    cells = SEMANTICS_STRIDE / LATENT_STRIDE
+    return round(rows * cells), round(columns * cells)

@@ -1,0 +1,165 @@
+"""The Semantic Compressor: EfficientNetV2-S (arXiv:2104.00298) and a 1x1 map to the semantics.
+
+It looks at the picture at 0.75 of its size and makes it 32 times smaller per side from there:
+42.67 : 1 in all. The backbone has torchvision's parameter names, so that its ImageNet weights
+load; torchvision itself is not needed. Stochastic depth, which it trains with, is left out.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from wuerstchen.config import CompressorModel
+from wuerstchen.geometry import SEMANTICS_SCALE, SEMANTICS_SHIFT
+
+MEAN = (0.485, 0.456, 0.406)
+SPREAD = (0.229, 0.224, 0.225)
+"""Of the channels of ImageNet, on which the published backbone was trained."""
+
+
+class BackboneStage(NamedTuple):
+    """One row of table 4 of arXiv:2104.00298."""
+
+    fused: bool
+    expand: int
+    stride: int
+    width: int
+    blocks: int
+
+
+STEM_WIDTH, LAST_WIDTH = 24, 1280
+STAGES = (
+    BackboneStage(fused=True, expand=1, stride=1, width=24, blocks=2),
+    BackboneStage(fused=True, expand=4, stride=2, width=48, blocks=4),
+    BackboneStage(fused=True, expand=4, stride=2, width=64, blocks=4),
+    BackboneStage(fused=False, expand=4, stride=2, width=128, blocks=6),
+    BackboneStage(fused=False, expand=6, stride=1, width=160, blocks=9),
+    BackboneStage(fused=False, expand=6, stride=2, width=256, blocks=15),
+)
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution, BatchNorm and, unless it ends a residual branch, SiLU."""
+
+    def __init__(
+        self,
+        before: int,
+        after: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        activate: bool = True,
+    ) -> None:
+        super().__init__(
+            nn.Conv2d(before, after, kernel, stride, kernel // 2, groups=groups, bias=False),
+            nn.BatchNorm2d(after, eps=1e-3),
+            *([nn.SiLU()] if activate else []),
+        )
+
+
+class SqueezeExcitation(nn.Module):
+    """Scales channels by what the whole map shows (arXiv:1709.01507)."""
+
+    def __init__(self, width: int, squeezed: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(width, squeezed, kernel_size=1)
+        self.fc2 = nn.Conv2d(squeezed, width, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = x.mean(dim=(2, 3), keepdim=True)  # (B, C, 1, 1)
+        return x * self.fc2(nn.functional.silu(self.fc1(seen))).sigmoid()
+
+
+class InvertedBottleneck(nn.Module):
+    """MBConv or, when `fused`, Fused-MBConv: widen, look around, narrow."""
+
+    def __init__(self, before: int, after: int, expand: int, stride: int, *, fused: bool) -> None:
+        super().__init__()
+        inner = _multiple_of_8(before * expand)
+        self.residual = stride == 1 and before == after
+        layers: list[nn.Module]
+        if fused and inner == before:
+            layers = [ConvNorm(before, after, 3, stride=stride)]
+        elif fused:
+            layers = [
+                ConvNorm(before, inner, 3, stride=stride),
+                ConvNorm(inner, after, 1, activate=False),
+            ]
+        else:
+            layers = [
+                ConvNorm(before, inner, 1),
+                ConvNorm(inner, inner, 3, stride=stride, groups=inner),
+                SqueezeExcitation(inner, max(1, before // 4)),
+                ConvNorm(inner, after, 1, activate=False),
+            ]
+        self.block = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.block(x)
+        return x + y if self.residual else y
+
+
+class Compressor(nn.Module):
+    """(B, 3, H, W) pixels to (B, S, H/32, W/32) semantics."""
+
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, config: CompressorModel) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("spread", torch.tensor(SPREAD).view(1, 3, 1, 1), persistent=False)
+        self.backbone = _backbone(config)
+        last = _multiple_of_8(LAST_WIDTH * config.width)
+        self.mapper = nn.Sequential(
+            nn.Conv2d(last, config.channels, kernel_size=1, bias=False),
+            nn.BatchNorm2d(config.channels, affine=config.affine),
+        )
+        self._initialise()
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) pixels in [0, 1], already at the compressor's size, to the semantics."""
+        return self.semantics((image - self.mean) / self.spread)
+
+    def semantics(self, normalised: Tensor) -> Tensor:
+        """The same for pixels that already have ImageNet's mean and spread taken off."""
+        normalised = normalised.contiguous(memory_format=torch.channels_last)
+        semantics: Tensor = self.mapper(self.backbone(normalised))
+        return semantics
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        norm = self.mapper[1]
+        if isinstance(norm, nn.BatchNorm2d) and norm.affine:
+            # Held, so that (semantics + 1) / 42, what Stage C diffuses, has unit variance.
+            nn.init.constant_(norm.weight, SEMANTICS_SCALE).requires_grad_(False)
+            nn.init.constant_(norm.bias, -SEMANTICS_SHIFT).requires_grad_(False)
+
+
+def _backbone(config: CompressorModel) -> nn.Sequential:
+    before = _multiple_of_8(STEM_WIDTH * config.width)
+    layers: list[nn.Module] = [ConvNorm(3, before, 3, stride=2)]
+    for stage in STAGES:
+        after = _multiple_of_8(stage.width * config.width)
+        blocks: list[nn.Module] = []
+        for index in range(max(1, round(stage.blocks * config.depth))):
+            stride = stage.stride if index == 0 else 1
+            block = InvertedBottleneck(before, after, stage.expand, stride, fused=stage.fused)
+            blocks.append(block)
+            before = after
+        layers.append(nn.Sequential(*blocks))
+    layers.append(ConvNorm(before, _multiple_of_8(LAST_WIDTH * config.width), 1))
+    return nn.Sequential(*layers)
+
+
+def _multiple_of_8(width: float) -> int:
+    """The nearest multiple of 8, at least 8, and never more than 10 % below `width`."""
+    near = max(8, int(width + 4) // 8 * 8)
+    return near if near >= 0.9 * width else near + 8

@@ -1,0 +1,130 @@
+"""Stage A: a VQGAN that makes a picture four times smaller per side (paper, section 3.1).
+
+Shapes: B pictures, C channels, H x W pixels, K codes. Follow the released weights where the
+paper's text differs: 12 decoder blocks, half the width at half the picture's side.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wuerstchen.config import StageAModel
+from wuerstchen.models.blocks import initialise
+
+
+class MixingBlock(nn.Module):
+    """Spatial, then channel mixing, each scaled by three learned numbers.
+
+    All six start at zero, so a new block is the identity.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.depthwise = nn.Sequential(
+            nn.ReplicationPad2d(1), nn.Conv2d(width, width, kernel_size=3, groups=width)
+        )
+        self.channelwise = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+        self.gammas = nn.Parameter(torch.zeros(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale, shift, gain, scale_mlp, shift_mlp, gain_mlp = self.gammas
+        y = self._norm(x.permute(0, 2, 3, 1)) * (1 + scale) + shift  # (B, H, W, C)
+        x = x + self.depthwise(y.permute(0, 3, 1, 2)) * gain  # (B, C, H, W)
+        y = self._norm(x.permute(0, 2, 3, 1)) * (1 + scale_mlp) + shift_mlp  # (B, H, W, C)
+        return x + self.channelwise(y).permute(0, 3, 1, 2) * gain_mlp  # (B, C, H, W)
+
+    def _norm(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, (self.width,), eps=1e-6)
+
+
+class Quantised(NamedTuple):
+    """What the codebook makes of a latent."""
+
+    latent: Tensor
+    """(B, C, H, W) nearest codes; gradients pass straight through."""
+    codes: Tensor
+    """(B, H, W) index of each code."""
+    codebook_loss: Tensor
+    """Pulls the codes to the latents."""
+    commitment_loss: Tensor
+    """Pulls the latents to the codes."""
+
+
+class Codebook(nn.Module):
+    """Nearest-neighbour vector quantisation (arXiv:1711.00937, equation 3)."""
+
+    def __init__(self, size: int, width: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(size, width)
+        nn.init.uniform_(self.embedding.weight, -1 / size, 1 / size)
+
+    def forward(self, latent: Tensor) -> Quantised:
+        points = latent.permute(0, 2, 3, 1).float()  # (B, H, W, C)
+        codes = self.nearest(points.flatten(0, 2)).unflatten(0, points.shape[:3])  # (B, H, W)
+        chosen = self.embedding(codes).float()  # (B, H, W, C)
+        straight = points + (chosen - points).detach()
+        return Quantised(
+            straight.permute(0, 3, 1, 2).to(latent.dtype),
+            codes,
+            F.mse_loss(chosen, points.detach()),
+            F.mse_loss(points, chosen.detach()),
+        )
+
+    @torch.no_grad()
+    def nearest(self, points: Tensor) -> Tensor:
+        """(N, C) points to the (N,) indices of their nearest codes."""
+        book = self.embedding.weight.float()
+        # |p - c|^2 = |p|^2 - 2 p.c + |c|^2, and |p|^2 does not change which code is nearest
+        return torch.addmm(book.square().sum(dim=1), points, book.T, alpha=-2).argmin(dim=1)
+
+
+class StageA(nn.Module):
+    """Pictures in [0, 1] to latents of 4 channels at a quarter of the side, and back."""
+
+    def __init__(self, config: StageAModel) -> None:
+        super().__init__()
+        outer, inner, latent = config.width // 2, config.width, config.latent_channels
+        self.config = config
+        self.in_block = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, outer, kernel_size=1))
+        self.down_blocks = nn.Sequential(
+            MixingBlock(outer),
+            nn.Conv2d(outer, inner, kernel_size=4, stride=2, padding=1),
+            MixingBlock(inner),
+            nn.Sequential(
+                nn.Conv2d(inner, latent, kernel_size=1, bias=False), nn.BatchNorm2d(latent)
+            ),
+        )
+        self.codebook = Codebook(config.codebook, latent)
+        self.up_blocks = nn.Sequential(
+            nn.Sequential(nn.Conv2d(latent, inner, kernel_size=1)),
+            *(MixingBlock(inner) for _ in range(config.depth)),
+            nn.ConvTranspose2d(inner, outer, kernel_size=4, stride=2, padding=1),
+            MixingBlock(outer),
+        )
+        self.out_block = nn.Sequential(nn.Conv2d(outer, 12, kernel_size=1), nn.PixelShuffle(2))
+        initialise(self)
+
+    def encode(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) pixels to the (B, 4, H/4, W/4) latent that Stage B diffuses."""
+        return self.raw_latent(image) / self.config.scale
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """(B, 4, H/4, W/4) latent to (B, 3, H, W) pixels in [0, 1]."""
+        return self.raw_image(latent * self.config.scale).clamp(0, 1)
+
+    def raw_latent(self, image: Tensor) -> Tensor:
+        """The latent before scaling: where the codebook lives and training happens."""
+        image = image.contiguous(memory_format=torch.channels_last)
+        latent: Tensor = self.down_blocks(self.in_block(image))
+        return latent
+
+    def raw_image(self, latent: Tensor) -> Tensor:
+        """Decoded unscaled latents, not yet clamped to [0, 1]."""
+        latent = latent.contiguous(memory_format=torch.channels_last)
+        image: Tensor = self.out_block(self.up_blocks(latent))
+        return image

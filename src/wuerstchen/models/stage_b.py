@@ -1,0 +1,210 @@
+"""Stage B, DiffNeXt: from semantics (and text) to latents (paper, section 3.2).
+
+A U-Net of ConvNeXt blocks with attention on its lower levels. B pictures, C channels, H x W
+latent cells, S semantic channels, L tokens, D text width, levels from fine (0) to coarse.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from wuerstchen.config import StageBModel
+from wuerstchen.models.blocks import (
+    AttentionBlock,
+    ConvBlock,
+    MapNorm,
+    TimeBlock,
+    initialise,
+    time_embedding,
+)
+
+LATENT_CHANNELS = 4
+DIVISOR_MARGIN = 1e-3
+"""The divisor of the head lies in [0.001, 0.999]."""
+
+
+class StageBCondition(NamedTuple):
+    """What does not change over the steps of one generation."""
+
+    down: tuple[Tensor | None, ...]
+    """Per level, the mapped semantics at its resolution, (B, condition width, H, W)."""
+    up: tuple[Tensor | None, ...]
+    text: Tensor
+    """(B, L, condition width)"""
+
+
+class StageB(nn.Module):
+    """Predicts the noise in (B, 4, H, W) latents; H and W are multiples of `grid`."""
+
+    def __init__(self, config: StageBModel) -> None:
+        super().__init__()
+        self.config = config
+        self.gradient_checkpointing = False
+        self.grid = config.patch * 2 ** (len(config.widths) - 1)
+        levels = range(len(config.widths))
+        self.text_mapper = nn.Linear(config.text_width, config.condition_width)
+        self.semantics_mappers = nn.ModuleList(
+            nn.Conv2d(config.semantic_channels, config.condition_width, kernel_size=1)
+            if config.semantics[level]
+            else nn.Identity()
+            for level in (*levels, *reversed(levels))
+        )
+        cells = LATENT_CHANNELS * config.patch**2
+        self.embedding = nn.Sequential(
+            nn.PixelUnshuffle(config.patch),
+            nn.Conv2d(cells, config.widths[0], kernel_size=1),
+            MapNorm(config.widths[0]),
+        )
+        self.down_blocks = nn.ModuleList(self._down_level(level) for level in levels)
+        self.up_blocks = nn.ModuleList(self._up_level(level) for level in reversed(levels))
+        self.head = nn.Sequential(
+            MapNorm(config.widths[0]),
+            nn.Conv2d(config.widths[0], 2 * cells, kernel_size=1),
+            nn.PixelShuffle(config.patch),
+        )
+        self._initialise()
+
+    def condition(self, semantics: Tensor, text: Tensor, size: tuple[int, int]) -> StageBCondition:
+        """Map semantics and text once for all steps.
+
+        semantics  (B, S, h, w), unscaled
+        text       (B, L, D) encoded captions
+        size       (H, W) of the latents
+        """
+        levels = len(self.config.widths)
+        sizes = [
+            (size[0] // self.config.patch >> level, size[1] // self.config.patch >> level)
+            for level in range(levels)
+        ]
+        mapped = [
+            self._map_semantics(slot, semantics, sizes[level])
+            for slot, level in enumerate((*range(levels), *reversed(range(levels))))
+        ]
+        tokens = self.text_mapper(text)
+        tokens = F.layer_norm(tokens, tokens.shape[-1:], eps=1e-6)  # (B, L, condition width)
+        return StageBCondition(tuple(mapped[:levels]), tuple(mapped[levels:]), tokens)
+
+    def forward(self, x: Tensor, t: Tensor, condition: StageBCondition) -> Tensor:
+        """(B, 4, H, W) noisy latents at (B,) times to the noise."""
+        time = time_embedding(t, self.config.time_width)
+        y = self.embedding(x.contiguous(memory_format=torch.channels_last))
+        kept: list[Tensor] = []
+        for blocks, semantics in zip(self.down_blocks, condition.down, strict=True):
+            assert isinstance(blocks, nn.ModuleList)
+            if kept:
+                y = blocks[0](y)  # to half the side
+            y = self._run(blocks[1 if kept else 0 :], y, semantics, None, time, condition.text)
+            kept.append(y)
+        kept.pop()  # the coarsest level goes straight on
+        for blocks, semantics in zip(self.up_blocks, condition.up, strict=True):
+            assert isinstance(blocks, nn.ModuleList)
+            last = blocks is self.up_blocks[-1]
+            skip = None if blocks is self.up_blocks[0] else kept.pop()
+            inner = blocks if last else blocks[:-1]
+            y = self._run(inner, y, semantics, skip, time, condition.text)
+            if not last:
+                y = blocks[-1](y)  # to twice the side
+        a, b = self.head(y).chunk(2, dim=1)  # (B, 4, H, W) each
+        divisor = b.sigmoid() * (1 - 2 * DIVISOR_MARGIN) + DIVISOR_MARGIN
+        noise: Tensor = (x - a) / divisor
+        return noise
+
+    def hold_text(self) -> None:
+        """Make the network blind to text: its tokens become zeros, whatever the encoder says."""
+        for parameter in self.text_mapper.parameters():
+            nn.init.zeros_(parameter)
+            parameter.requires_grad_(False)
+
+    def _run(
+        self,
+        blocks: nn.ModuleList,
+        y: Tensor,
+        semantics: Tensor | None,
+        skip: Tensor | None,
+        time: Tensor,
+        text: Tensor,
+    ) -> Tensor:
+        """One level: convolution, time and, where the level has it, attention, block by block."""
+        joined = () if semantics is None else (semantics,)
+        for conv, at_time, *attention in _groups(blocks):
+            maps = joined if skip is None else (skip, *joined)
+            skip = None  # only the first block of a level sees it
+            if self.gradient_checkpointing and self.training:
+                y = checkpoint(conv, y, *maps, use_reentrant=False)
+            else:
+                y = conv(y, *maps)
+            y = at_time(y, time)
+            for attend in attention:
+                y = attend(y, text)
+        return y
+
+    def _map_semantics(self, slot: int, semantics: Tensor, size: tuple[int, int]) -> Tensor | None:
+        mapper = self.semantics_mappers[slot]
+        if not isinstance(mapper, nn.Conv2d):
+            return None
+        resized = F.interpolate(
+            semantics.float(), size=size, mode="bicubic", antialias=True, align_corners=True
+        )
+        mapped: Tensor = mapper(resized.to(semantics.dtype))
+        return mapped.contiguous(memory_format=torch.channels_last)
+
+    def _blocks(self, level: int, skip_width: int) -> Iterator[nn.Module]:
+        config, width = self.config, self.config.widths[level]
+        joined = config.condition_width if config.semantics[level] else 0
+        for index in range(config.blocks[level]):
+            skips = joined + (skip_width if index == 0 else 0)
+            yield ConvBlock(width, skips, config.dropout)
+            yield TimeBlock(width, config.time_width)
+            if config.heads[level]:
+                heads, text_width = config.heads[level], config.condition_width
+                yield AttentionBlock(width, text_width, heads, config.dropout)
+
+    def _down_level(self, level: int) -> nn.ModuleList:
+        blocks = nn.ModuleList()
+        widths = self.config.widths
+        if level > 0:
+            halve = nn.Conv2d(widths[level - 1], widths[level], kernel_size=2, stride=2)
+            blocks.append(nn.Sequential(MapNorm(widths[level - 1]), halve))
+        blocks.extend(self._blocks(level, skip_width=0))
+        return blocks
+
+    def _up_level(self, level: int) -> nn.ModuleList:
+        widths = self.config.widths
+        coarsest = level == len(widths) - 1
+        blocks = nn.ModuleList(self._blocks(level, skip_width=0 if coarsest else widths[level]))
+        if level > 0:
+            double = nn.ConvTranspose2d(widths[level], widths[level - 1], kernel_size=2, stride=2)
+            blocks.append(nn.Sequential(MapNorm(widths[level]), double))
+        return blocks
+
+    def _initialise(self) -> None:
+        """The published start: nothing is known of the data, and blocks begin near identity."""
+        initialise(self)
+        for mapper in self.semantics_mappers:
+            if isinstance(mapper, nn.Conv2d):
+                nn.init.normal_(mapper.weight, std=0.02)
+        nn.init.normal_(self.text_mapper.weight, std=0.02)
+        nn.init.xavier_uniform_(self.embedding[1].weight, gain=0.02)  # type: ignore[arg-type]
+        nn.init.zeros_(self.head[1].weight)  # type: ignore[arg-type]
+        for module in self.modules():
+            if isinstance(module, ConvBlock):
+                with torch.no_grad():
+                    module.channelwise[-1].weight.mul_((1 / sum(self.config.blocks)) ** 0.5)  # type: ignore[operator, union-attr]
+            if isinstance(module, TimeBlock):
+                nn.init.zeros_(module.mapper.weight)
+
+
+def _groups(blocks: nn.ModuleList) -> Iterator[list[nn.Module]]:
+    """Cut the flat list of a level into groups that start at each convolution."""
+    group: list[nn.Module] = []
+    for block in blocks:
+        if isinstance(block, ConvBlock) and group:
+            yield group
+            group = []
+        group.append(block)
+    if group:
+        yield group

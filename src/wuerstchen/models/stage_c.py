@@ -1,0 +1,91 @@
+"""Stage C, the prior: from text to semantics (paper, section 3.3; sizes of the released weights).
+
+Every block works at the one resolution of the semantics; 3x3 convolutions tell cells where they
+are, so there is no positional embedding. B pictures, S semantic channels, L tokens, D text width.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from wuerstchen.config import StageCModel
+from wuerstchen.models.blocks import (
+    AttentionBlock,
+    ConvBlock,
+    MapNorm,
+    TimeBlock,
+    initialise,
+    time_embedding,
+)
+
+
+class StageC(nn.Module):
+    """Predicts the noise in (B, S, H, W) scaled semantics."""
+
+    def __init__(self, config: StageCModel) -> None:
+        super().__init__()
+        self.config = config
+        self.gradient_checkpointing = False
+        width, dropout = config.width, config.dropout
+        self.text_mapper = nn.Sequential(
+            nn.Linear(config.text_width, width), nn.LeakyReLU(0.2), nn.Linear(width, width)
+        )
+        self.projection = nn.Conv2d(config.semantic_channels, width, kernel_size=1)
+        self.blocks = nn.ModuleList()
+        for _ in range(config.depth):
+            self.blocks.append(ConvBlock(width, 0, dropout))
+            self.blocks.append(TimeBlock(width, config.time_width))
+            self.blocks.append(AttentionBlock(width, width, config.heads, dropout))
+        self.head = nn.Sequential(
+            MapNorm(width), nn.Conv2d(width, 2 * config.semantic_channels, kernel_size=1)
+        )
+        self._initialise()
+
+    def condition(self, text: Tensor) -> Tensor:
+        """(B, L, D) encoded captions to what every step needs of them, (B, L, width)."""
+        mapped: Tensor = self.text_mapper(text)
+        return mapped
+
+    def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        """(B, S, H, W) noisy semantics at (B,) times to the noise, by the published head."""
+        time = time_embedding(t, self.config.time_width)
+        y = self.projection(x.contiguous(memory_format=torch.channels_last))  # (B, C, H, W)
+        for conv, at_time, attend in zip(*[iter(self.blocks)] * 3, strict=True):
+            if self.gradient_checkpointing and self.training:
+                y = checkpoint(conv, y, use_reentrant=False)
+                y = checkpoint(attend, at_time(y, time), condition, use_reentrant=False)
+            else:
+                y = attend(at_time(conv(y), time), condition)
+        a, b = self.head(y).chunk(2, dim=1)  # (B, S, H, W) each
+        noise: Tensor = (x - a) / ((1 - b).abs() + 1e-5)
+        return noise
+
+    def hold_divisor(self) -> None:
+        """Hold the B half of the output layer at zero: the head is then x - A.
+
+        Nothing in (x - A) / (|1 - B| + 1e-5) keeps B from 1, where the loss has no bound.
+        """
+        output = self.head[1]
+        assert isinstance(output, nn.Conv2d) and output.bias is not None
+        kept = torch.ones(output.out_channels)
+        kept[self.config.semantic_channels :] = 0
+        for parameter in (output.weight, output.bias):
+            mask = kept.view(-1, *(1 for _ in parameter.shape[1:]))
+            with torch.no_grad():
+                parameter.mul_(mask)
+            parameter.register_hook(lambda gradient, mask=mask: gradient * mask.to(gradient))
+
+    def _initialise(self) -> None:
+        """The published start: x is predicted to be all noise, and blocks begin near identity."""
+        initialise(self)
+        nn.init.normal_(self.projection.weight, std=0.02)
+        for layer in self.text_mapper:
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=0.02)
+        nn.init.zeros_(self.head[1].weight)  # type: ignore[arg-type]
+        for block in self.blocks:
+            if isinstance(block, ConvBlock):
+                with torch.no_grad():
+                    block.channelwise[-1].weight.mul_((1 / self.config.depth) ** 0.5)  # type: ignore[operator, union-attr]
+            if isinstance(block, TimeBlock):
+                nn.init.zeros_(block.mapper.weight)

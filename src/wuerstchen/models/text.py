@@ -1,0 +1,115 @@
+"""The text encoder: a CLIP text model and its tokenizer, both of `transformers`.
+
+Small ones are trained from scratch with Stage C; published ones (CLIP-bigG for Stage C, CLIP-H
+for Stage B) are loaded and stay frozen. B captions, L tokens, D text width.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers.trainers import BpeTrainer
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from wuerstchen.config import TextConfig
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+
+
+class TextEncoder(nn.Module):
+    """Captions to (B, L, D) hidden states of the last layer."""
+
+    def __init__(self, model: CLIPTextModel, tokenizer: CLIPTokenizer) -> None:
+        super().__init__()
+        self.model = model
+        self.tokenizer = tokenizer
+
+    @property
+    def width(self) -> int:
+        """D, the width of an encoded token."""
+        return int(self.model.config.hidden_size)
+
+    @property
+    def length(self) -> int:
+        """L, the tokens of every encoded caption, start, end and padding included."""
+        return int(self.tokenizer.model_max_length)
+
+    def forward(self, captions: Sequence[str]) -> Tensor:
+        tokens = self.tokenizer(
+            list(captions),
+            padding="max_length",
+            max_length=self.length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        device = self.model.device
+        hidden: Tensor = self.model(
+            tokens.input_ids.to(device), attention_mask=tokens.attention_mask.to(device)
+        ).last_hidden_state
+        return hidden  # (B, L, D)
+
+    def cut_off(self, caption: str) -> str:
+        """The end of the caption that does not fit into L tokens; empty when all of it fits."""
+        tokens = self.tokenizer(caption, return_offsets_mapping=True, verbose=False)
+        inner = tokens.offset_mapping[1:-1]  # without start and end
+        room = self.length - 2
+        return caption[inner[room][0] :] if len(inner) > room else ""
+
+
+def small_text_encoder(config: TextConfig, captions: Iterable[str]) -> TextEncoder:
+    """A new encoder whose vocabulary is learned from `captions`."""
+    tokenizer = learn_tokenizer(captions, config.vocabulary, config.length)
+    model = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=config.width,
+            intermediate_size=4 * config.width,
+            num_hidden_layers=config.depth,
+            num_attention_heads=config.heads,
+            max_position_embeddings=config.length,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    return TextEncoder(model, tokenizer)
+
+
+def learn_tokenizer(captions: Iterable[str], vocabulary: int, length: int) -> CLIPTokenizer:
+    """Byte-pair encoding in CLIP's manner: lower case, words end in `</w>`, any byte is covered.
+
+    vocabulary  tokens at most, start and end included
+    length      tokens per caption
+    """
+    manner: Tokenizer = CLIPTokenizer().backend_tokenizer
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    # Every letter needs its final form, in captions that are still to come too. Given as special,
+    # all of them have fixed numbers; the trainer would number them anew in every process.
+    finals = [f"{letter}</w>" for letter in letters]
+    trainer = BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[START, END, *letters, *finals],
+        end_of_word_suffix="</w>",
+        show_progress=False,
+    )
+    manner.train_from_iterator(captions, trainer)
+    return CLIPTokenizer(
+        vocab=manner.get_vocab(with_added_tokens=False),
+        merges=_merges(manner),
+        model_max_length=length,
+        pad_token=END,
+    )
+
+
+def _merges(tokenizer: Tokenizer) -> list[tuple[str, str]]:
+    import json
+
+    state = json.loads(tokenizer.to_str())
+    return [(first, second) for first, second in state["model"]["merges"]]
+
+
+@torch.no_grad()
+def encode_frozen(encoder: TextEncoder, captions: Sequence[str]) -> Tensor:
+    """Encode without gradients, as a published encoder is used."""
+    return encoder(captions)  # type: ignore[no-any-return]

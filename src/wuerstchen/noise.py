@@ -1,0 +1,76 @@
+"""Randomness that is passed: one stream of noise per picture, used by all stages in turn.
+
+A stream is a CPU generator, so a seed gives the same picture on every device up to rounding, and
+picture k of a batch is the picture of seed + k alone.
+"""
+
+import secrets
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from wuerstchen.errors import ConfigError
+
+SEED_LIMIT = 2**63
+"""Seeds lie in [0, SEED_LIMIT)."""
+
+RANDOM_SEEDS = 2**32
+"""Random seeds stay below, where other programs that read the metadata take them too."""
+
+
+class Streams:
+    """Draws normal noise, row k of every draw from the k-th generator."""
+
+    def __init__(self, generators: Sequence[torch.Generator]) -> None:
+        self.generators = list(generators)
+
+    @property
+    def seeds(self) -> list[int]:
+        """What each generator was seeded with."""
+        return [generator.initial_seed() for generator in self.generators]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Noise of the shape, type and device of (B, ...) x, for as many pictures as streams."""
+        return self.normal(tuple(x.shape[1:]), x.device, x.dtype)
+
+    def normal(
+        self, shape: tuple[int, ...], device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """(B, *shape) noise. It is drawn in fp32, so that it does not depend on `dtype`."""
+        rows = [
+            torch.randn(1, *shape, generator=generator, device=generator.device).to(device)
+            for generator in self.generators
+        ]
+        return torch.cat(rows).to(dtype)
+
+
+def seeded(seed: int | None, count: int) -> Streams:
+    """Streams of the seeds seed, seed + 1, ...; None and -1 stand for a random seed."""
+    if seed is None or seed == -1:
+        seed = secrets.randbelow(RANDOM_SEEDS)
+    if not 0 <= seed <= SEED_LIMIT - count:
+        raise ConfigError(
+            f"seed must lie between 0 and {SEED_LIMIT - count}, or be -1 for a random one, "
+            f"found {seed}."
+        )
+    return Streams([torch.Generator().manual_seed(seed + k) for k in range(count)])
+
+
+def from_generators(given: torch.Generator | Sequence[torch.Generator], count: int) -> Streams:
+    """Streams of the caller's generators.
+
+    A list names one per picture. A single one is the stream of a single picture; for several
+    pictures it draws a seed for each, so that the reported seeds make each picture again alone.
+    """
+    if not isinstance(given, torch.Generator):
+        if len(given) != count:
+            raise ConfigError(
+                f"generator must be one, or a list of one per picture: expected {count}, "
+                f"found {len(given)}."
+            )
+        return Streams(given)
+    if count == 1:
+        return Streams([given])
+    seeds = torch.randint(RANDOM_SEEDS, (count,), generator=given, device=given.device)
+    return Streams([torch.Generator().manual_seed(seed) for seed in seeds.tolist()])

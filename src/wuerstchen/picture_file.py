@@ -1,0 +1,106 @@
+"""Pictures on disk: PNG files that say how they were made.
+
+Two text chunks: `parameters`, in the form of AUTOMATIC1111's web UI that most viewers read, and
+`wuerstchen`, JSON with the settings of all three stages. Neither holds a path of the machine.
+"""
+
+import io
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from PIL import Image, PngImagePlugin
+
+from wuerstchen import __version__
+from wuerstchen.aside import write_file
+
+PARAMETERS, OWN = "parameters", "wuerstchen"
+"""Keys of the two chunks."""
+
+NAME_LENGTH = 60
+"""Characters of a prompt that enter a file name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What made a picture; names are those of the pipeline's arguments."""
+
+    prompt: str
+    negative_prompt: str
+    seed: int
+    width: int
+    height: int
+    prior_timesteps: list[float]
+    prior_guidance_scale: float
+    decoder_timesteps: list[float]
+    decoder_guidance_scale: float
+    model: str
+
+    @property
+    def prior_num_inference_steps(self) -> int:
+        """Steps of Stage C."""
+        return len(self.prior_timesteps) - 1
+
+    @property
+    def num_inference_steps(self) -> int:
+        """Steps of Stage B."""
+        return len(self.decoder_timesteps) - 1
+
+
+def save_png(path: Path, picture: Image.Image, settings: Settings | None) -> None:
+    """Write a PNG, with its settings unless they are None.
+
+    Raises SaveError where that cannot be; what stood at `path` is then untouched.
+    """
+    chunks = PngImagePlugin.PngInfo()
+    if settings is not None:
+        chunks.add_text(PARAMETERS, parameters(settings))
+        steps = {
+            "prior_num_inference_steps": settings.prior_num_inference_steps,
+            "num_inference_steps": settings.num_inference_steps,
+        }
+        own = {"version": __version__, **asdict(settings), **steps}
+        chunks.add_text(OWN, json.dumps(own, ensure_ascii=False))
+    content = io.BytesIO()
+    picture.save(content, format="PNG", pnginfo=chunks)
+    write_file(path, content.getvalue())
+
+
+def parameters(settings: Settings) -> str:
+    """Prompt, negative prompt and one line of pairs, as A1111 writes them."""
+    pairs = {
+        "Steps": settings.prior_num_inference_steps,
+        "Sampler": "DDPM",
+        "CFG scale": settings.prior_guidance_scale,
+        "Seed": settings.seed,
+        "Size": f"{settings.width}x{settings.height}",
+        "Model": settings.model,
+        "Decoder steps": settings.num_inference_steps,
+        "Decoder CFG scale": settings.decoder_guidance_scale,
+        "Version": f"wuerstchen {__version__}",
+    }
+    lines = [settings.prompt]
+    if settings.negative_prompt:
+        lines.append(f"Negative prompt: {settings.negative_prompt}")
+    lines.append(", ".join(f"{key}: {_quoted(str(value))}" for key, value in pairs.items()))
+    return "\n".join(lines)
+
+
+def file_stem(prompt: str, seed: int) -> str:
+    """A name for the picture of a prompt: its words, then the seed."""
+    words = re.sub(r"\W+", "-", prompt.lower()).strip("-_")[:NAME_LENGTH].rstrip("-_")
+    return f"{words or 'picture'}-{seed}"
+
+
+def unused(path: Path) -> Path:
+    """`path`, or the first of path-2, path-3, ... where no file stands yet."""
+    number, free = 1, path
+    while free.exists():
+        number += 1
+        free = path.with_stem(f"{path.stem}-{number}")
+    return free
+
+
+def _quoted(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False) if re.search(r"[,:\n]", value) else value

@@ -1,0 +1,144 @@
+"""What the loop knows of a stage, and what a stage knows of the loop: very little."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from wuerstchen.config import TrainingConfig
+from wuerstchen.data import Batch, Pairs
+
+Networks = Mapping[str, nn.Module]
+"""The networks by name, as the loop wrapped them for its devices."""
+
+PEEK = 8
+"""Pictures side by side in a grid."""
+
+
+class Loss(NamedTuple):
+    """One backward pass."""
+
+    network: str
+    """Whose optimizer steps on it."""
+    value: Tensor
+    scalars: dict[str, Tensor]
+    """What the log shall show; `error`, where present, is watched for divergence."""
+
+
+class ParameterGroup(NamedTuple):
+    parameters: list[nn.Parameter]
+    rate: float
+    """Multiplies the learning rate."""
+
+
+class Draws:
+    """Random numbers for a batch, from one stream per picture.
+
+    A stream follows from the seed and the picture's position in the run alone: so a resumed run,
+    other batches or more processes change nothing of what a picture is trained with.
+    """
+
+    def __init__(self, seed: int, positions: Sequence[int], device: torch.device) -> None:
+        self.device = device
+        self._streams = [torch.Generator().manual_seed(_mix(seed, at)) for at in positions]
+
+    def uniform(self) -> Tensor:
+        """(B,) numbers in [0, 1)."""
+        return torch.cat([torch.rand(1, generator=s) for s in self._streams]).to(self.device)
+
+    def chosen(self, share: float) -> Tensor:
+        """(B, 1, 1, 1), true for that share of the pictures on average."""
+        return (self.uniform() < share).view(-1, 1, 1, 1)
+
+    def normal(self, like: Tensor) -> Tensor:
+        """Standard normal noise of the shape (B, …) of `like`."""
+        shape = like.shape[1:]
+        noise = [torch.randn(shape, generator=s) for s in self._streams]
+        return torch.stack(noise).to(self.device)
+
+
+class Stage(ABC):
+    """One of the three trainings. Children are final."""
+
+    name: str
+    """a, b or c."""
+    trained: str
+    """Name of the network whose averaged weights are exported."""
+    training: TrainingConfig
+    step: int = 0
+    """Optimizer steps so far; the loop keeps it."""
+
+    @abstractmethod
+    def networks(self) -> dict[str, nn.Module]:
+        """Every network that is trained, each with an optimizer of its own."""
+
+    def parameter_groups(self, name: str) -> list[ParameterGroup]:
+        """Parameters of network `name` that are trained, by learning rate."""
+        network = self.networks()[name]
+        return [ParameterGroup([p for p in network.parameters() if p.requires_grad], 1.0)]
+
+    @abstractmethod
+    def losses(self, networks: Networks, batch: Batch, draws: Draws) -> Iterator[Loss]:
+        """The losses of one batch; the loop goes backward on each before it asks for the next."""
+
+    def after_step(self) -> dict[str, float]:
+        """What has to be mended after an optimizer step; returns scalars for the log."""
+        return {}
+
+    @abstractmethod
+    def held_out(self, network: nn.Module, test: Pairs, count: int) -> dict[str, float]:
+        """Losses on `count` pictures that are not trained on, with fixed noise and times."""
+
+    @abstractmethod
+    def grid(self, network: nn.Module, test: Pairs) -> Tensor:
+        """(3, H, W) picture in [0, 1] of what the stage can do."""
+
+    @abstractmethod
+    def export(self, network: nn.Module, folder: Path) -> None:
+        """Write the stage's part of the model folder."""
+
+
+class Cache:
+    """Keeps what `encode` makes of pictures, as far as `memory` GiB reach."""
+
+    def __init__(self, encode: Callable[[Tensor], Tensor], memory: float) -> None:
+        self._encode = encode
+        self._room = int(memory * 2**30)
+        self._kept: dict[int, Tensor] = {}
+
+    def __call__(self, batch: Batch, device: torch.device) -> Tensor:
+        missing = [row for row, index in enumerate(batch.indices) if index not in self._kept]
+        fresh: dict[int, Tensor] = {}
+        if missing:
+            encoded = self._encode(batch.images[missing].to(device)).cpu()
+            fresh = {batch.indices[row]: value for row, value in zip(missing, encoded, strict=True)}
+            for index, value in fresh.items():
+                self._room -= value.nbytes
+                if self._room >= 0:
+                    self._kept[index] = value.clone()
+        rows = [fresh[i] if i in fresh else self._kept[i] for i in batch.indices]
+        return torch.stack(rows).to(device)
+
+
+def held_out_batch(test: Pairs, count: int) -> Batch:
+    """The first `count` pictures of the test split, each with its first caption."""
+    indices = list(range(min(count, len(test))))
+    images = torch.stack([test.image(i) for i in indices]).float() / 255  # (B, 3, S, S)
+    return Batch(
+        images, [test[i].captions[0] for i in indices], [test[i].key for i in indices], indices
+    )
+
+
+def even_times(count: int, device: torch.device) -> Tensor:
+    """(count,) times that lie evenly in (0, 1): the fixed times of held-out losses."""
+    return (torch.arange(count, device=device) + 0.5) / count
+
+
+def _mix(seed: int, position: int) -> int:
+    """One 63-bit number per (seed, position): multiplication by odd constants, then a fold."""
+    mixed = (seed * 0x9E3779B97F4A7C15 + position * 0xD1B54A32D192ED03 + 1) % 2**64
+    mixed = (mixed ^ mixed >> 31) * 0xBF58476D1CE4E5B9 % 2**64
+    return (mixed ^ mixed >> 30) % 2**63

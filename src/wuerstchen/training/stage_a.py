@@ -1,0 +1,179 @@
+"""Training of Stage A: reconstruction, codebook, perceptual and adversarial loss (E.1).
+
+B pictures, S crop side, K codes.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wuerstchen import weights
+from wuerstchen.config import StageAConfig
+from wuerstchen.data import Batch, Pairs
+from wuerstchen.models.critic import Critic
+from wuerstchen.models.stage_a import Quantised, StageA
+from wuerstchen.training.perceptual import perceptual_loss
+from wuerstchen.training.pictures import picture_grid, random_crop
+from wuerstchen.training.processes import from_first, largest_of_all
+from wuerstchen.training.stage import PEEK, Draws, Loss, Networks, Stage, held_out_batch
+
+SETTLING = 20
+"""Optimizer steps without a codebook, after which its codes are placed on latents."""
+
+MEASURED = 256
+"""Training pictures on which the spread of the latents is measured."""
+
+
+class Reconstruction(NamedTuple):
+    image: Tensor
+    quantised: Quantised
+    latent: Tensor
+
+
+class Autoencoder(nn.Module):
+    """Stage A as one forward pass, so that gradients are shared among devices as usual."""
+
+    last_used: Tensor
+
+    def __init__(self, network: StageA) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("last_used", torch.zeros(network.config.codebook, dtype=torch.int64))
+
+    def forward(self, image: Tensor, skip: Tensor) -> Reconstruction:
+        """Reconstruct (B, 3, S, S); pictures chosen by `skip` (B, 1, 1, 1) pass no codebook."""
+        latent = self.network.raw_latent(image)
+        quantised = self.network.codebook(latent)
+        decoded = self.network.raw_image(torch.where(skip, latent, quantised.latent))
+        return Reconstruction(decoded, quantised, latent)
+
+
+class StageATrainer(Stage):
+    name = "a"
+    trained = "stage_a"
+
+    def __init__(self, config: StageAConfig, train: Pairs) -> None:
+        self.training = self.recipe = config.training
+        self._train = train
+        self._autoencoder = Autoencoder(StageA(config.model))
+        self._critic = Critic(config.training.critic_width, config.training.critic_depth)
+        self._perceptual = perceptual_loss(config.training)
+        self._points = torch.empty(0)  # (N, 4) latents of the last batch
+
+    def networks(self) -> dict[str, nn.Module]:
+        return {"stage_a": self._autoencoder, "critic": self._critic}
+
+    def losses(self, networks: Networks, batch: Batch, draws: Draws) -> Iterator[Loss]:
+        image = random_crop(batch.images.to(draws.device), self.recipe.crop, draws)
+        settled = self.step >= SETTLING
+        skip = draws.chosen(self.recipe.quantise_drop if settled else 1.0)
+        out: Reconstruction = networks["stage_a"](image, skip)
+        error = F.mse_loss(out.image, image)
+        perceptual = self._perceptual(out.image, image)
+        value = error + self.recipe.perceptual_weight * perceptual
+        if settled:
+            value = value + self.recipe.codebook_weight * out.quantised.codebook_loss
+            value = value + self.recipe.commitment * out.quantised.commitment_loss
+        scalars = {"error": error, "perceptual": perceptual}
+        scalars["codebook"] = out.quantised.codebook_loss
+        scalars["perplexity"] = perplexity(out.quantised.codes, len(self._autoencoder.last_used))
+        judged = self._critic_joined()
+        if judged:
+            adversarial = -self._judge_frozen(out.image).mean()
+            value = value + self.recipe.adversarial_weight * adversarial
+            scalars["adversarial"] = adversarial
+        self._note_codes(out)
+        yield Loss("stage_a", value, scalars)
+        if judged:
+            yield self._critic_loss(networks["critic"], image, out.image.detach())
+
+    @torch.no_grad()
+    def after_step(self) -> dict[str, float]:
+        """Place the codes on latents once these have settled; later, revive codes without use."""
+        if self.step < SETTLING:
+            return {}
+        last_used = largest_of_all(self._autoencoder.last_used)
+        unused = self.step - last_used > self.recipe.revive_after
+        if self.step == SETTLING:
+            unused = torch.ones_like(unused)
+        dead = unused.nonzero().flatten()
+        points = from_first(self._points)
+        order = torch.randperm(len(points), generator=torch.Generator().manual_seed(self.step))
+        dead = dead[: len(points)]
+        self._autoencoder.network.codebook.embedding.weight[dead] = points[order[: len(dead)]]
+        last_used[dead] = self.step
+        return {"revived": float(len(dead))}
+
+    def held_out(self, network: nn.Module, test: Pairs, count: int) -> dict[str, float]:
+        batch = held_out_batch(test, count)
+        plain, quantised = [], []
+        for image in batch.images.split(16):
+            out = self._reconstruct(network, image, skip=True)
+            plain.append(F.mse_loss(out.image.clamp(0, 1), image.to(out.image), reduction="none"))
+            out = self._reconstruct(network, image, skip=False)
+            quantised.append(F.mse_loss(out.image.clamp(0, 1), image.to(plain[0]), reduction="none"))
+        errors = torch.cat(plain).mean(dim=(1, 2, 3)), torch.cat(quantised).mean(dim=(1, 2, 3))
+        decibels = [float((-10 * error.log10()).mean()) for error in errors]
+        return {
+            "held_out": float(errors[0].mean()),
+            "psnr": decibels[0],
+            "psnr_quantised": decibels[1],
+        }
+
+    def grid(self, network: nn.Module, test: Pairs) -> Tensor:
+        """Originals above reconstructions."""
+        image = held_out_batch(test, PEEK).images
+        return picture_grid([image, self._reconstruct(network, image, skip=True).image.cpu()])
+
+    def export(self, network: nn.Module, folder: Path) -> None:
+        assert isinstance(network, Autoencoder)
+        exported = network.network
+        exported.config = exported.config.model_copy(update={"scale": self._spread(exported)})
+        weights.save_stage_a(folder, exported)
+
+    @torch.no_grad()
+    def _spread(self, network: StageA) -> float:
+        """Standard deviation of the latents: divided by it, they suit Stage B's unit noise."""
+        image = held_out_batch(self._train, MEASURED).images
+        device = next(network.parameters()).device
+        latents = [network.raw_latent(part.to(device)) for part in image.split(16)]
+        return float(torch.cat(latents).std())
+
+    def _critic_joined(self) -> bool:
+        seen = self.step * self.recipe.batch
+        return self.recipe.adversarial_weight > 0 and seen >= self.recipe.adversarial_from
+
+    def _judge_frozen(self, image: Tensor) -> Tensor:
+        """The critic's opinion, with gradients for the picture alone."""
+        self._critic.requires_grad_(False)
+        logits: Tensor = self._critic(image)
+        self._critic.requires_grad_(True)
+        return logits
+
+    def _critic_loss(self, critic: nn.Module, real: Tensor, made: Tensor) -> Loss:
+        """Hinge loss (arXiv:1705.02894, section 4), as in the VQGAN paper's code."""
+        real_logit, made_logit = critic(torch.cat([real, made])).chunk(2)
+        value = (F.relu(1 - real_logit).mean() + F.relu(1 + made_logit).mean()) / 2
+        return Loss("critic", value, {"critic": value})
+
+    @torch.no_grad()
+    def _note_codes(self, out: Reconstruction) -> None:
+        self._points = out.latent.detach().float().permute(0, 2, 3, 1).reshape(-1, 4)
+        self._autoencoder.last_used[out.quantised.codes.unique()] = self.step
+
+    @torch.no_grad()
+    def _reconstruct(self, network: nn.Module, image: Tensor, skip: bool) -> Reconstruction:
+        device = next(network.parameters()).device
+        choice = torch.full((len(image), 1, 1, 1), skip, device=device)
+        out: Reconstruction = network(image.to(device), choice)
+        return out
+
+
+def perplexity(codes: Tensor, size: int) -> Tensor:
+    """How many codes are in use, were all used equally often: exp of the entropy, 1 to `size`."""
+    share = codes.flatten().bincount(minlength=size).float() / codes.numel()
+    return torch.special.entr(share).sum().exp()

@@ -1,0 +1,206 @@
+"""Joint training of the Semantic Compressor and Stage B on the latents of Stage A (E.2).
+
+B pictures, S semantic channels, h x w semantic cells, H x W latent cells.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wuerstchen import diffusion, weights
+from wuerstchen.config import Config
+from wuerstchen.data import Batch, Pairs
+from wuerstchen.geometry import SEMANTICS_SCALE, SEMANTICS_SHIFT, compressor_size
+from wuerstchen.models.compressor import Compressor
+from wuerstchen.models.stage_a import StageA
+from wuerstchen.models.stage_b import StageB
+from wuerstchen.models.text import TextEncoder, encode_frozen
+from wuerstchen.training.pictures import picture_grid
+from wuerstchen.training.stage import (
+    PEEK,
+    Cache,
+    Draws,
+    Loss,
+    Networks,
+    ParameterGroup,
+    Stage,
+    even_times,
+    held_out_batch,
+)
+
+NOISED_UNTIL = 0.5
+"""Latest diffusion time at which training noises the semantics (version 1's code)."""
+
+LOOK_STEPS = 12
+"""Sampling steps for grids and for the held-out reconstruction."""
+
+
+class CompressorAndStageB(nn.Module):
+    """Both networks as one forward pass, so that gradients are shared among devices as usual."""
+
+    def __init__(self, compressor: Compressor, stage_b: StageB) -> None:
+        super().__init__()
+        self.compressor = compressor
+        self.stage_b = stage_b
+
+    def forward(
+        self,
+        image: Tensor,
+        noisy: Tensor,
+        t: Tensor,
+        text: Tensor,
+        semantic_noise: Tensor,
+        semantic_t: Tensor,
+        dropped: Tensor,
+    ) -> Tensor:
+        """The noise in (B, 4, H, W) `noisy`, told from the semantics of `image`.
+
+        image           (B, 3, 32 h, 32 w) at the compressor's size
+        semantic_noise  (B, S, h, w), joins the semantics at (B,) times semantic_t; 0: not at all
+        dropped         (B, 1, 1, 1), true where the semantics become zeros
+        """
+        semantics = self.compressor(image)
+        scaled = (semantics + SEMANTICS_SHIFT) / SEMANTICS_SCALE
+        noised = diffusion.add_noise(scaled, semantic_noise, semantic_t)
+        noised = noised * SEMANTICS_SCALE - SEMANTICS_SHIFT
+        semantics = torch.where((semantic_t > 0).view(-1, 1, 1, 1), noised, semantics)
+        semantics = semantics.masked_fill(dropped, 0)
+        condition = self.stage_b.condition(semantics, text, (noisy.shape[-2], noisy.shape[-1]))
+        noise: Tensor = self.stage_b(noisy, t, condition)
+        return noise
+
+
+class StageBTrainer(Stage):
+    name = "b"
+    trained = "stage_b"
+
+    def __init__(self, config: Config, stage_a: StageA, text: TextEncoder | None) -> None:
+        """text is the encoder that Stage B reads, or None for a Stage B that reads none."""
+        self.training = self.recipe = config.stage_b.training
+        self._stage_a = stage_a.eval().requires_grad_(False)
+        self._text = None if text is None else text.eval().requires_grad_(False)
+        self._text_length = config.text.length
+        self._latents = Cache(self._encode, config.data.memory)
+        compressor, stage_b = Compressor(config.compressor), StageB(config.stage_b.model)
+        if config.stage_b.training.compressor_weights:
+            weights.load_backbone(compressor, Path(config.stage_b.training.compressor_weights))
+        if text is None:
+            stage_b.hold_text()
+        self._both = CompressorAndStageB(compressor, stage_b)
+
+    def networks(self) -> dict[str, nn.Module]:
+        return {"stage_b": self._both}
+
+    def parameter_groups(self, name: str) -> list[ParameterGroup]:
+        """Maps of the semantics learn slower, for their input is 42 times larger than unit."""
+        del name
+        mappers = list(self._both.stage_b.semantics_mappers.parameters())
+        known = {id(parameter) for parameter in mappers}
+        others = [p for p in self._both.parameters() if p.requires_grad and id(p) not in known]
+        return [ParameterGroup(others, 1.0), ParameterGroup(mappers, 1 / SEMANTICS_SCALE)]
+
+    def losses(self, networks: Networks, batch: Batch, draws: Draws) -> Iterator[Loss]:
+        t = diffusion.training_times(draws.uniform())
+        noised = draws.chosen(self.recipe.semantics_noise).flatten()
+        semantic_t = draws.uniform() * NOISED_UNTIL * noised
+        dropped = draws.chosen(self.recipe.semantics_drop)
+        error = self._error(networks["stage_b"], batch, t, semantic_t, dropped, draws)
+        value = (diffusion.p2_weight(t) * error).mean()
+        yield Loss("stage_b", value, {"error": value})
+
+    @torch.no_grad()
+    def held_out(self, network: nn.Module, test: Pairs, count: int) -> dict[str, float]:
+        batch = held_out_batch(test, count)
+        device = next(network.parameters()).device
+        draws = Draws(0, batch.indices, device)
+        t = even_times(len(batch), device)
+        clear = torch.zeros_like(t)
+        error = self._error(network, batch, t, clear, clear.bool().view(-1, 1, 1, 1), draws)
+        image = self._sample(network, batch)
+        squared = (image - batch.images).square().mean(dim=(1, 2, 3))
+        return {
+            "held_out": float((diffusion.p2_weight(t) * error).mean()),
+            "psnr": float((-10 * squared.log10()).mean()),
+        }
+
+    def grid(self, network: nn.Module, test: Pairs) -> Tensor:
+        """Originals, Stage A alone, and what Stage B makes of the semantics."""
+        batch = held_out_batch(test, PEEK)
+        latent = self._encode(batch.images.to(next(network.parameters()).device))
+        with torch.no_grad():
+            alone = self._stage_a.decode(latent).cpu()
+        return picture_grid([batch.images, alone, self._sample(network, batch)])
+
+    def export(self, network: nn.Module, folder: Path) -> None:
+        assert isinstance(network, CompressorAndStageB)
+        weights.save_compressor(folder, network.compressor)
+        weights.save_stage_b(folder, network.stage_b)
+
+    def _error(
+        self,
+        network: nn.Module,
+        batch: Batch,
+        t: Tensor,
+        semantic_t: Tensor,
+        dropped: Tensor,
+        draws: Draws,
+    ) -> Tensor:
+        """(B,) mean squared error of the predicted noise."""
+        if network.training:
+            latent = self._latents(batch, t.device)
+        else:  # held-out pictures have indices of their own
+            latent = self._encode(batch.images.to(t.device))
+        noise = draws.normal(latent)
+        size = compressor_size(*batch.images.shape[-2:])
+        image = shrink(batch.images.to(t.device), size)
+        cells = torch.empty(len(batch), self._channels, size[0] // 32, size[1] // 32)
+        predicted = network(
+            image,
+            diffusion.add_noise(latent, noise, t),
+            t,
+            self._encode_text(batch.captions, t.device),
+            draws.normal(cells),
+            semantic_t,
+            dropped,
+        )
+        return (predicted.float() - noise).square().mean(dim=(1, 2, 3))
+
+    @torch.no_grad()
+    def _sample(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Pictures made again from their semantics alone, (B, 3, S, S) on the CPU."""
+        assert isinstance(network, CompressorAndStageB)
+        device = next(network.parameters()).device
+        image = shrink(batch.images.to(device), compressor_size(*batch.images.shape[-2:]))
+        latent = self._encode(batch.images.to(device))
+        draws = Draws(1, batch.indices, device)
+        size = (latent.shape[-2], latent.shape[-1])
+        text = self._encode_text(batch.captions, device)
+        condition = network.stage_b.condition(network.compressor(image), text, size)
+        denoise = diffusion.unguided(network.stage_b, condition)
+        times = diffusion.uniform_times(LOOK_STEPS)
+        *_, last = diffusion.ddpm(denoise, draws.normal(latent), times, draws.normal)
+        return self._stage_a.decode(last).cpu()
+
+    @property
+    def _channels(self) -> int:
+        return self._both.compressor.config.channels
+
+    @torch.no_grad()
+    def _encode(self, image: Tensor) -> Tensor:
+        self._stage_a.to(image.device)
+        return self._stage_a.encode(image)
+
+    def _encode_text(self, captions: list[str], device: torch.device) -> Tensor:
+        """(B, L, D); all zeros where Stage B reads no text, so that L alone matters."""
+        if self._text is None:
+            width = self._both.stage_b.config.text_width
+            return torch.zeros(len(captions), self._text_length, width, device=device)
+        return encode_frozen(self._text.to(device), captions)
+
+
+def shrink(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Pictures at the size at which the compressor looks at them (bilinear, antialiased)."""
+    return F.interpolate(image, size=size, mode="bilinear", antialias=True)

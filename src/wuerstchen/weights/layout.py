@@ -1,0 +1,67 @@
+"""Which folder holds which part, and how a missing one is explained."""
+
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from wuerstchen.errors import ModelFolderError
+from wuerstchen.weights.files import standing
+
+Part = Literal["stage_a", "compressor", "stage_b", "stage_c", "text_b", "text_c"]
+
+
+class Place(NamedTuple):
+    """Where a part lives in a model folder."""
+
+    title: str
+    folder: str
+    weights: str
+    trained_by: Literal["a", "b", "c"]
+    """The stage whose training writes it."""
+    tokenizer: str = ""
+    """The second folder of a text encoder."""
+
+
+CONFIG = "config.json"
+PLACES: dict[Part, Place] = {
+    "stage_a": Place("Stage A", "vqgan", "diffusion_pytorch_model.safetensors", "a"),
+    "compressor": Place("the compressor", "compressor", "model.safetensors", "b"),
+    "stage_b": Place("Stage B", "decoder", "diffusion_pytorch_model.safetensors", "b"),
+    "stage_c": Place("Stage C", "prior_prior", "diffusion_pytorch_model.safetensors", "c"),
+    "text_b": Place(
+        "the text encoder of Stage B", "text_encoder", "model.safetensors", "c", "tokenizer"
+    ),
+    "text_c": Place(
+        "the text encoder of Stage C",
+        "prior_text_encoder",
+        "model.safetensors",
+        "c",
+        "prior_tokenizer",
+    ),
+}
+
+
+def has_part(folder: Path, part: Part) -> bool:
+    """Whether the model folder holds `part`; its files are there, but they are not opened."""
+    return not _absent(folder, part)
+
+
+def need_part(folder: Path, part: Part) -> Path:
+    """The folder of `part`; raises ModelFolderError where a file of it is missing."""
+    place = PLACES[part]
+    absent = _absent(folder, part)
+    if not folder.is_dir():
+        raise ModelFolderError(f"Expected a model folder at {folder}, found none.")
+    if absent:
+        raise ModelFolderError(
+            f"{folder} lacks {place.title} (expected {absent[0]}); "
+            f"train it with `wuerstchen train CONFIG --stage {place.trained_by}`."
+        )
+    return standing(folder / place.folder)
+
+
+def _absent(folder: Path, part: Part) -> list[Path]:
+    place = PLACES[part]
+    needed = [standing(folder / place.folder) / name for name in (CONFIG, place.weights)]
+    if place.tokenizer:
+        needed.append(standing(folder / place.tokenizer) / "tokenizer_config.json")
+    return [path for path in needed if not path.is_file()]

@@ -1,0 +1,158 @@
+"""The table of our names and the published ones, which are those of diffusers 0.42.1."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from pydantic import ValidationError
+
+from wuerstchen.config import Section
+from wuerstchen.errors import ModelFolderError
+from wuerstchen.weights.files import read_json
+
+DIFFUSERS_VERSION = "0.42.1"
+S = TypeVar("S", bound=Section)
+
+
+class Names(NamedTuple):
+    """How one network is called elsewhere."""
+
+    class_name: str
+    tensors: Mapping[str, str]
+    """First words of our tensor names to the published ones; all others are equal."""
+    keys: Mapping[str, str]
+    """Our config keys to the published ones."""
+    fixed: Mapping[str, object]
+    """Published config keys that never vary here."""
+
+
+STAGE_A = Names(
+    "PaellaVQModel",
+    {"codebook.embedding": "vquantizer.embedding"},
+    {
+        "width": "embed_dim",
+        "depth": "bottleneck_blocks",
+        "latent_channels": "latent_channels",
+        "codebook": "num_vq_embeddings",
+        "scale": "scale_factor",
+    },
+    {"in_channels": 3, "out_channels": 3, "levels": 2, "up_down_scale_factor": 2},
+)
+STAGE_B = Names(
+    "WuerstchenDiffNeXt",
+    {"text_mapper": "clip_mapper", "semantics_mappers": "effnet_mappers", "head": "clf"},
+    {
+        "widths": "c_hidden",
+        "blocks": "blocks",
+        "heads": "nhead",
+        "semantics": "inject_effnet",
+        "semantic_channels": "effnet_embd",
+        "condition_width": "c_cond",
+        "text_width": "clip_embd",
+        "time_width": "c_r",
+        "patch": "patch_size",
+        "dropout": "dropout",
+    },
+    {"c_in": 4, "c_out": 4, "kernel_size": 3},
+)
+STAGE_C = Names(
+    "WuerstchenPrior",
+    {"text_mapper": "cond_mapper", "head": "out"},
+    {
+        "semantic_channels": "c_in",
+        "width": "c",
+        "depth": "depth",
+        "heads": "nhead",
+        "text_width": "c_cond",
+        "time_width": "c_r",
+        "dropout": "dropout",
+    },
+    {},
+)
+COMPRESSOR = Names(
+    "Compressor",
+    {},
+    {key: key for key in ("channels", "width", "depth", "affine")},
+    {},
+)
+
+
+def published_key(name: str, names: Names) -> str:
+    """Our tensor name to the published one."""
+    for ours, theirs in names.tensors.items():
+        if name.startswith(f"{ours}."):
+            return theirs + name.removeprefix(ours)
+    return name
+
+
+def published_config(config: Section, names: Names) -> dict[str, object]:
+    """Our section as a config.json that the published class reads."""
+    ours = config.model_dump(mode="json")
+    values = {theirs: ours[key] for key, theirs in names.keys.items()}
+    if names is STAGE_B:
+        values["level_config"] = ["CTA" if heads else "CT" for heads in ours["heads"]]
+        values["nhead"] = [heads or -1 for heads in ours["heads"]]
+    return {
+        "_class_name": names.class_name,
+        "_diffusers_version": DIFFUSERS_VERSION,
+        **values,
+        **names.fixed,
+    }
+
+
+def read_config(path: Path, names: Names, section: type[S]) -> S:
+    """A published config.json as our section; raises ModelFolderError where it cannot be one."""
+    values = read_json(path)
+    found = values.get("_class_name", names.class_name)
+    if found != names.class_name:
+        raise ModelFolderError(f"{path}: expected a {names.class_name}, found a {found}.")
+    values = {key: value for key, value in values.items() if not key.startswith("_")}
+    expected = {*names.keys.values(), *names.fixed}
+    if names is STAGE_B:
+        expected.add("level_config")
+    if expected != set(values):
+        parts = [
+            f"{word} {', '.join(sorted(keys))}"
+            for word, keys in (
+                ("missing:", expected - set(values)),
+                ("unknown:", set(values) - expected),
+            )
+            if keys
+        ]
+        raise ModelFolderError(
+            f"{path}: expected the keys of a {names.class_name}, {'; '.join(parts)}."
+        )
+    for key, value in names.fixed.items():
+        if values[key] != value:
+            raise ModelFolderError(
+                f"{path}: {key} is {values[key]!r}, but only {value!r} can be opened."
+            )
+    if names is STAGE_B:
+        values["nhead"] = _heads(path, values["level_config"], values["nhead"])
+    try:
+        return section.model_validate({ours: values[theirs] for ours, theirs in names.keys.items()})
+    except ValidationError as error:
+        raise ModelFolderError(f"{path}: {_explain(error, names)}") from None
+
+
+def _heads(path: Path, levels: object, heads: object) -> list[object]:
+    if not isinstance(levels, list) or not isinstance(heads, list) or len(levels) != len(heads):
+        raise ModelFolderError(
+            f"{path}: level_config and nhead must be equally long lists, "
+            f"found {levels!r} and {heads!r}."
+        )
+    for level in levels:
+        if level not in ("CT", "CTA"):
+            raise ModelFolderError(
+                f"{path}: level_config holds {level!r}, but only 'CT' and 'CTA' can be opened."
+            )
+    return [count if level == "CTA" else 0 for level, count in zip(levels, heads, strict=True)]
+
+
+def _explain(error: ValidationError, names: Names) -> str:
+    first = error.errors()[0]
+    message = str(first["msg"]).removeprefix("Value error, ")
+    if not first["loc"]:
+        return f"{message}."
+    key = names.keys.get(str(first["loc"][0]), str(first["loc"][0]))
+    return f"{key}: {message}, found {first['input']!r}."

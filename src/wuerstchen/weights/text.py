@@ -1,0 +1,122 @@
+"""Saving and loading text encoders: CLIP text models and tokenizers, as `transformers` has them."""
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
+
+from wuerstchen.errors import ModelFolderError
+from wuerstchen.models.text import TextEncoder
+from wuerstchen.weights.files import read_json, replacing, standing
+from wuerstchen.weights.layout import CONFIG, PLACES, Part, need_part
+
+
+def save_text_encoder(folder: Path, encoder: TextEncoder, stage: Literal["b", "c"]) -> None:
+    """Write the text encoder of a stage, in the precision that it has."""
+    place = PLACES[_part(stage)]
+    with replacing(folder / place.folder, folder / place.tokenizer) as (model, tokenizer), _quiet():
+        encoder.model.save_pretrained(model)
+        encoder.tokenizer.save_pretrained(tokenizer)
+
+
+def load_text_encoder(folder: Path, stage: Literal["b", "c"]) -> TextEncoder:
+    """Read the text encoder of a stage: fp32, CPU, eval mode."""
+    part = _part(stage)
+    model = need_part(folder, part)
+    return open_text_encoder(model, standing(folder / PLACES[part].tokenizer))
+
+
+def open_text_encoder(model_folder: Path, tokenizer_folder: Path) -> TextEncoder:
+    """Read a CLIP text model and a tokenizer from folders of their own, for example published ones.
+
+    Raises ModelFolderError where a file is missing or damaged, or the two do not fit together.
+    """
+    model = _open_model(model_folder)
+    tokenizer = _open_tokenizer(tokenizer_folder)
+    places, tokens = model.config.max_position_embeddings, tokenizer.model_max_length
+    if tokens > places:
+        raise ModelFolderError(
+            f"{tokenizer_folder} makes up to {tokens} tokens per caption, but the text encoder in "
+            f"{model_folder} reads {places}; use the tokenizer that it was trained with."
+        )
+    largest = max(tokenizer.get_vocab().values())
+    if largest >= model.config.vocab_size:
+        raise ModelFolderError(
+            f"{tokenizer_folder} has a token {largest}, but the text encoder in {model_folder} "
+            f"knows {model.config.vocab_size}; use the tokenizer that it was trained with."
+        )
+    return TextEncoder(model, tokenizer)
+
+
+def _open_model(folder: Path) -> CLIPTextModel:
+    read_json(folder / CONFIG)
+    path = folder / "model.safetensors"
+    try:
+        with safe_open(path, "pt"), _quiet():
+            loaded: object = CLIPTextModel.from_pretrained(
+                folder,
+                local_files_only=True,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+        raise ModelFolderError(
+            f"{path} cannot be read as a CLIP text model ({_line(error)}); "
+            "copy it again, or train Stage C again."
+        ) from None
+    model, report = cast("tuple[CLIPTextModel, Mapping[str, Collection[str]]]", loaded)
+    # transformers fills gaps with random numbers, which nobody wants to draw with.
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ModelFolderError(
+            f"{path}: {len(missing)} tensors of the text model are missing "
+            f"({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''})."
+        )
+    model.eval()
+    return model
+
+
+def _open_tokenizer(folder: Path) -> CLIPTokenizer:
+    for path in sorted(folder.glob("*.json")):
+        read_json(path)
+    try:
+        tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise ModelFolderError(
+            f"{folder} cannot be read as a CLIP tokenizer ({_line(error)}); "
+            "copy it again, or train Stage C again."
+        ) from None
+    for note in ("is_local", "local_files_only"):  # of this reading, and not of the tokenizer
+        tokenizer.init_kwargs.pop(note, None)
+    return tokenizer
+
+
+def _part(stage: Literal["b", "c"]) -> Part:
+    return "text_b" if stage == "b" else "text_c"
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars and no reports of transformers: what matters is raised."""
+    bars, level = (
+        transformers_logging.is_progress_bar_enabled(),
+        transformers_logging.get_verbosity(),
+    )
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,197 @@
+"""Whatever a picture file stores, the tensor has the colours that a viewer shows."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from made_data import png, png_claiming, to_bytes
+from PIL import Image
+from torch import Tensor
+
+from wuerstchen.data.images import MAX_PIXELS, PixelLimitError, decode
+from wuerstchen.errors import ConfigError, DataError
+
+QUADRANTS = np.zeros((32, 32, 3), dtype=np.uint8)  # red | green over blue | white
+QUADRANTS[:16, :16] = (255, 0, 0)
+QUADRANTS[:16, 16:] = (0, 255, 0)
+QUADRANTS[16:, :16] = (0, 0, 255)
+QUADRANTS[16:, 16:] = (255, 255, 255)
+
+# How an upright picture is stored under each orientation (EXIF 2.32, tag 0x0112).
+STORED = {
+    1: QUADRANTS,
+    2: np.fliplr(QUADRANTS),
+    3: np.rot90(QUADRANTS, 2),
+    4: np.flipud(QUADRANTS),
+    5: QUADRANTS.transpose(1, 0, 2),
+    6: np.rot90(QUADRANTS, 1),
+    7: np.rot90(QUADRANTS, 2).transpose(1, 0, 2),
+    8: np.rot90(QUADRANTS, -1),
+}
+
+
+def only_colour(image: Tensor) -> list[int]:
+    """The one colour of a picture; fails where there are several."""
+    colours = image.flatten(1).unique(dim=1)
+    assert colours.shape[1] == 1
+    return colours[:, 0].tolist()
+
+
+def flat(mode: str, colour: object) -> Image.Image:
+    return Image.new(mode, (16, 16), colour)
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_every_exif_orientation_comes_out_upright(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(STORED[orientation]))
+    image = decode(to_bytes(stored, exif=exif), 32, "white")
+    assert np.array_equal(image.permute(1, 2, 0).numpy(), QUADRANTS)
+
+
+def test_exif_turns_a_large_jpeg_too():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    large = Image.fromarray(np.ascontiguousarray(STORED[6])).resize((1024, 1024), 0)
+    image = decode(to_bytes(large, "JPEG", exif=exif, quality=95), 32, "white").float()
+    for row, column, colour in ((4, 4, [255, 0, 0]), (4, 28, [0, 255, 0]), (28, 4, [0, 0, 255])):
+        assert (image[:, row, column] - torch.tensor(colour)).abs().max() < 8
+
+
+@pytest.mark.parametrize(
+    ("background", "expected"),
+    [("white", [255, 127, 127]), ("#0000ff", [128, 0, 127]), ("black", [128, 0, 0])],
+)
+def test_a_half_transparent_picture_is_mixed_with_the_background(background, expected):
+    image = decode(to_bytes(flat("RGBA", (255, 0, 0, 128))), 16, background)
+    assert only_colour(image) == expected
+
+
+def transparent_pictures() -> dict[str, bytes]:
+    palette = flat("P", 1)
+    palette.putpalette([0, 0, 0, 10, 20, 30])
+    return {
+        "RGBA": to_bytes(flat("RGBA", (9, 9, 9, 0))),
+        "grey with alpha": to_bytes(flat("LA", (9, 0))),
+        "palette with one clear colour": to_bytes(palette, transparency=1),
+        "palette with alpha values": to_bytes(palette, transparency=b"\xff\x00"),
+        "palette GIF": to_bytes(palette, "GIF", transparency=1),
+        "RGB with a clear colour": to_bytes(flat("RGB", (9, 8, 7)), transparency=(9, 8, 7)),
+        "grey with a clear grey": to_bytes(flat("L", 9), transparency=9),
+        "WebP": to_bytes(flat("RGBA", (9, 9, 9, 0)), "WEBP", lossless=True),
+    }
+
+
+@pytest.mark.parametrize("kind", transparent_pictures())
+def test_what_is_clear_shows_the_background_in_every_kind_of_transparency(kind):
+    assert only_colour(decode(transparent_pictures()[kind], 16, "#fe8001")) == [254, 128, 1]
+
+
+def test_grey_levels_are_kept():
+    assert only_colour(decode(to_bytes(flat("L", 100)), 16, "white")) == [100, 100, 100]
+    assert only_colour(decode(to_bytes(flat("1", 1)), 16, "black")) == [255, 255, 255]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize("level", [0, 1, 100, 128, 254, 255])
+def test_sixteen_bit_grey_is_scaled_and_not_clipped(kind, level):
+    deep = Image.fromarray(np.full((16, 16), level * 257, dtype=np.uint16))
+    assert only_colour(decode(to_bytes(deep, kind), 16, "white")) == [level] * 3
+
+
+def test_cmyk_inks_become_the_colours_they_print():
+    for inks, expected in (
+        ((255, 0, 0, 0), [0, 255, 255]),  # cyan
+        ((0, 255, 255, 0), [255, 0, 0]),  # magenta and yellow
+        ((0, 0, 0, 255), [0, 0, 0]),
+        ((0, 0, 0, 0), [255, 255, 255]),
+    ):
+        assert only_colour(decode(to_bytes(flat("CMYK", inks), "TIFF"), 16, "white")) == expected
+        jpeg = decode(to_bytes(flat("CMYK", inks), "JPEG", quality=95), 16, "white").int()
+        assert (jpeg - torch.tensor(expected).view(3, 1, 1)).abs().max() <= 3
+
+
+def test_palette_indices_become_their_colours():
+    image = flat("P", 2)
+    image.putpalette([0, 0, 0, 1, 1, 1, 70, 80, 90])
+    for kind in ("PNG", "GIF", "BMP"):
+        assert only_colour(decode(to_bytes(image, kind), 16, "white")) == [70, 80, 90]
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP"])
+def test_an_animation_gives_its_first_frame(kind):
+    first, second = flat("RGB", (255, 0, 0)), flat("RGB", (0, 0, 255))
+    data = to_bytes(first, kind, save_all=True, append_images=[second], lossless=True)
+    assert only_colour(decode(data, 16, "white")) == [255, 0, 0]
+
+
+@pytest.mark.parametrize("upright", [True, False])
+def test_the_middle_of_a_long_picture_is_kept(upright):
+    stripes = np.zeros((32, 96, 3), dtype=np.uint8)
+    stripes[:, :32], stripes[:, 32:64], stripes[:, 64:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    stored = stripes.transpose(1, 0, 2) if upright else stripes
+    image = decode(to_bytes(Image.fromarray(np.ascontiguousarray(stored))), 32, "white")
+    assert only_colour(image) == [0, 255, 0]
+
+
+def test_a_picture_of_the_asked_size_is_not_touched():
+    noise = np.random.default_rng(0).integers(0, 256, (32, 45, 3), dtype=np.uint8)
+    image = decode(to_bytes(Image.fromarray(noise)), 32, "white")
+    assert np.array_equal(image.permute(1, 2, 0).numpy(), noise[:, 6:38])
+
+
+def test_making_smaller_averages_instead_of_picking_pixels():
+    board = (np.indices((256, 256)).sum(0) % 2 * 255).astype(np.uint8)
+    image = decode(to_bytes(Image.fromarray(board)), 32, "white").int()
+    assert (image - 127).abs().max() <= 2
+
+
+def test_the_shortcut_for_large_jpegs_shows_the_same_picture():
+    rows, columns = np.mgrid[0:1600, 0:1700]
+    waves = 120 + 100 * np.sin(columns / 6)  # seven pixels long in the small picture
+    picture = Image.fromarray(np.stack([rows / 7, columns / 7, waves], -1).astype(np.uint8))
+    jpeg = decode(to_bytes(picture, "JPEG", quality=98, subsampling=0), 256, "white").int()
+    exact = decode(to_bytes(picture), 256, "white").int()
+    assert (jpeg - exact).abs().max() <= 8
+
+
+def test_a_small_picture_is_made_larger():
+    image = decode(png((7, 8, 9), side=5), 128, "white")
+    assert image.shape == (3, 128, 128) and image.dtype == torch.uint8
+    assert only_colour(image) == [7, 8, 9]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "TIFF"])
+def test_a_cut_off_file_is_an_error(kind):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    data = to_bytes(Image.fromarray(noise), kind)
+    with pytest.raises(DataError, match="decodes"):
+        decode(data[: len(data) * 2 // 3], 32, "white")
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture at all", png()[:20]])
+def test_bytes_that_are_no_picture_are_an_error(data):
+    with pytest.raises(DataError, match="decodes"):
+        decode(data, 32, "white")
+
+
+def test_float_pixels_without_a_range_are_refused():
+    with pytest.raises(DataError, match="floating point"):
+        decode(to_bytes(flat("F", 0.5), "TIFF"), 16, "white")
+
+
+@pytest.mark.parametrize("action", ["error", "ignore"])
+@pytest.mark.parametrize("times", [1.01, 2.5])
+def test_a_picture_over_the_pixel_limit_is_refused_unread(action, times):
+    width = int(MAX_PIXELS * times / 1000)
+    with warnings.catch_warnings():
+        warnings.simplefilter(action, Image.DecompressionBombWarning)
+        with pytest.raises(PixelLimitError, match="pixels"):
+            decode(png_claiming(width, 1000), 32, "white")
+
+
+def test_an_unknown_background_is_a_config_error():
+    with pytest.raises(ConfigError, match=r"data\.background.*'blurple'"):
+        decode(png(), 32, "blurple")

@@ -1,0 +1,132 @@
+"""Nothing is left out in silence: every reason is counted and names what it hit."""
+
+import json
+import os
+
+import pytest
+from made_data import png, png_claiming, write, write_tar
+
+from wuerstchen.config import DataConfig
+from wuerstchen.data import Report, open_pairs
+from wuerstchen.data.images import MAX_PIXELS
+from wuerstchen.errors import DataError
+
+FILES = {
+    "good.png": png(),
+    "good.txt": "a good one",
+    "cut.png": png(side=64)[:100],
+    "cut.txt": "cut off",
+    "huge.png": png_claiming(MAX_PIXELS // 1000 + 1, 1000),
+    "huge.txt": "too large",
+    "silent.png": png(),
+    "blank.png": png(),
+    "blank.txt": " \n\n\t\n",
+    "latin.png": png(),
+    "latin.txt": "é".encode("latin1"),
+    "lonely.txt": "no picture",
+    "broken.png": png(),
+    "broken.txt": "its JSON is cut off",
+    "broken.json": '{"name": ',
+    "list.png": png(),
+    "list.txt": "its JSON is no table",
+    "list.json": "[1, 2]",
+}
+
+REASONS = {
+    "picture does not decode": ["cut"],
+    "picture over the pixel limit": ["huge"],
+    "picture without a caption": ["silent"],
+    "caption is empty": ["blank"],
+    "caption is not UTF-8 text": ["latin"],
+    "caption without a picture": ["lonely"],
+    "side JSON does not parse": ["broken", "list"],
+}
+
+
+def pairs_named(letters: str) -> dict[str, bytes | str]:
+    """Four blocks of 512 bytes in a tar for each letter: x.png, then x.txt."""
+    pairs = [{f"{name}.png": png(), f"{name}.txt": name} for name in letters]
+    return {file: data for pair in pairs for file, data in pair.items()}
+
+
+def report_of(path) -> Report:
+    return open_pairs(DataConfig(path=str(path)))[2]
+
+
+def stems(report: Report) -> dict[str, list[str]]:
+    return {why: sorted(n.split(".")[0] for n in names) for why, names in report.skipped.items()}
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar"])
+def test_every_reason_is_counted_and_named(kind, tmp_path):
+    path = write(tmp_path, FILES) if kind == "folder" else write_tar(tmp_path / "a.tar", FILES)
+    report = report_of(path)
+    assert stems(report) == REASONS
+    assert (report.used, report.found) == (1, 9)
+    for why, names in REASONS.items():
+        assert why in report.sentence()
+        assert all(name in report.sentence() for name in names)
+
+
+def test_rows_of_a_table_are_counted_and_named(tmp_path):
+    rows = ['{"file_name": "a.png", "text": "one"}', '{"file_name": "b.png", "text": ""}', "{oops"]
+    rows += ['{"file_name": "c.png"}', '{"file_name": "gone.png", "text": "gone"}']
+    pictures = {f"{name}.png": png() for name in "abcd"}
+    report = report_of(write(tmp_path, {**pictures, "metadata.jsonl": "\n".join(rows)}))
+    assert report.skipped == {
+        "side JSON does not parse": ["metadata.jsonl line 3"],
+        "caption is empty": ["b.png"],
+        "picture without a caption": ["c.png", "d.png"],
+        "caption without a picture": ["gone.png"],
+    }
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    write(tmp_path, {"a.png": png(), "a.txt": "one", "b.txt": "two", "c.png": png()})
+    os.symlink(tmp_path / "gone", tmp_path / "b.png")
+    os.symlink(tmp_path / "gone", tmp_path / "c.txt")
+    assert stems(report_of(tmp_path)) == {"file cannot be read": ["b", "c"]}
+
+
+def test_a_tar_that_is_cut_off_keeps_what_is_whole_and_says_so(tmp_path):
+    members = pairs_named("abc")
+    whole = write_tar(tmp_path / "whole.tar", members).read_bytes()
+    for cut in (4 * 1024 + 512 + 10, 4 * 1024 + 100):  # inside the data, inside the header of c.png
+        (tmp_path / "cut.tar").write_bytes(whole[:cut])
+        report = report_of(tmp_path / "cut.tar")
+        assert report.used == 2
+        assert any("cut.tar" in name for name in report.skipped["tar is damaged from there on"])
+
+
+def test_a_damaged_header_in_a_tar_is_reported(tmp_path):
+    members = pairs_named("ab")
+    data = bytearray(write_tar(tmp_path / "a.tar", members).read_bytes())
+    data[2048:2560] = b"\x7f" * 512
+    (tmp_path / "a.tar").write_bytes(data)
+    report = report_of(tmp_path)
+    assert report.used == 1
+    assert report.skipped == {"tar is damaged from there on": ["a.tar at byte 2048"]}
+
+
+def test_no_usable_pair_is_an_error_with_the_counts(tmp_path):
+    write(tmp_path, {name: data for name, data in FILES.items() if not name.startswith("good")})
+    with pytest.raises(DataError, match=r"found no usable pair.*0 of 8 found are used") as error:
+        report_of(tmp_path)
+    assert "2 × side JSON does not parse (broken.png, list.png)" in str(error.value)
+
+
+def test_the_report_names_a_few_in_its_sentence_and_all_in_its_json(tmp_path):
+    write(tmp_path, {"a.png": png(), "a.txt": "one"})
+    write(tmp_path, {f"x{i}.txt": "lost" for i in range(7)})
+    report = report_of(tmp_path)
+    assert "7 × caption without a picture (x0.txt, x1.txt, x2.txt, …)" in report.sentence()
+    assert "\n" not in report.sentence()
+    assert json.loads(json.dumps(report.to_dict())) == {
+        "path": str(tmp_path),
+        "kind": "pictures with caption files",
+        "found": 8,
+        "used": 1,
+        "train": 1,
+        "test": 0,
+        "skipped": {"caption without a picture": [f"x{i}.txt" for i in range(7)]},
+    }

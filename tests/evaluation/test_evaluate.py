@@ -1,0 +1,266 @@
+"""From a model folder and a folder of pictures to figures, intervals and grids."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+from models_small import CHANNELS, small_pipeline, stir
+from PIL import Image
+from torch import Tensor
+from typer.testing import CliRunner
+
+from wuerstchen import weights
+from wuerstchen.cli.evaluate import evaluate as command
+from wuerstchen.config import CompressorModel, DataConfig
+from wuerstchen.data import Pairs, open_pairs
+from wuerstchen.errors import ConfigError, DataError, ModelFolderError, SaveError
+from wuerstchen.evaluation import Evaluation, evaluate, open_pipeline, prompt_grid
+from wuerstchen.evaluation.neighbours import answer, choose_questions, small_pictures
+from wuerstchen.evaluation.report import TITLES
+from wuerstchen.models.compressor import Compressor
+
+COLOURS = {"red": 2, "lime": 2, "blue": 1, "black": 1}
+"""Pictures of each object: six in all, of four objects."""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    small_pipeline().save_pretrained(folder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        compressor = Compressor(CompressorModel(channels=CHANNELS, width=0.25, depth=0.1))
+        stir(compressor)
+    weights.save_compressor(folder, compressor)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six pictures: squares and stripes on paper of one colour per object."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rows = []
+    for colour, count in COLOURS.items():
+        for k in range(count):
+            name = f"{colour}-{k}.png"
+            picture = Image.new("RGB", (140, 140), colour)
+            picture.paste("white", (10 * k, 20, 10 * k + 30, 50))
+            picture.save(folder / name)
+            rows.append({"file_name": name, "text": f"a {colour} sheet", "object": colour})
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(pictures: Path) -> DataConfig:
+    return DataConfig(path=str(pictures), sample_by="object", test_share=0.3)
+
+
+@pytest.fixture(scope="module")
+def found(model: Path, data: DataConfig) -> Evaluation:
+    return evaluate(model, data, prompts=3)
+
+
+@pytest.fixture
+def train(data: DataConfig) -> Pairs:
+    return open_pairs(data)[0]
+
+
+# ── whole evaluations ──
+
+
+def test_every_figure_is_there_and_lies_in_its_interval_and_range(found: Evaluation) -> None:
+    assert list(found.figures) == list(TITLES)
+    for name, figure in found.figures.items():
+        assert figure.low <= figure.value <= figure.high
+        assert 0 <= figure.value <= (100 if name.endswith("psnr") else 1)
+    assert found.figures["stage_a_psnr"].n == found.settings["test_pictures"]
+    assert found.figures["text_first_five"].value >= found.figures["text_nearest"].value
+    assert found.settings["size"] == 128
+
+
+def test_stage_a_figures_are_those_of_stage_a_called_by_hand(
+    found: Evaluation, model: Path, data: DataConfig
+) -> None:
+    stage_a, (_, test, _) = weights.load_stage_a(model), open_pairs(data)
+    decibels = []
+    with torch.no_grad():
+        for i in range(len(test)):
+            image = test.image(i)[None] / 255
+            error = (stage_a.decode(stage_a.encode(image)) - image).square().mean()
+            decibels.append(-10 * error.log10().item())
+    mean = sum(decibels) / len(decibels)
+    assert found.figures["stage_a_psnr"].value == pytest.approx(mean, abs=1e-3)
+
+
+def test_the_same_seed_gives_the_same_figures_and_pictures(
+    found: Evaluation, model: Path, data: DataConfig
+) -> None:
+    again = evaluate(model, data, prompts=3)
+    assert again.to_json() == found.to_json()
+    assert {k: v.tobytes() for k, v in again.grids.items()} == {
+        k: v.tobytes() for k, v in found.grids.items()
+    }
+
+
+def test_another_seed_draws_other_noise(found: Evaluation, model: Path, data: DataConfig) -> None:
+    other = evaluate(model, data, prompts=0, seed=1).figures
+    assert other["stage_a_psnr"] == found.figures["stage_a_psnr"]
+    assert other["semantics_psnr"] != found.figures["semantics_psnr"]
+
+
+def test_parts_that_are_not_asked_for_are_left_out(model: Path, data: DataConfig) -> None:
+    text_only = evaluate(model, data, prompts=1, pictures=0)
+    assert set(text_only.figures) == {"text_nearest", "text_first_five"}
+    one = evaluate(model, data, prompts=0, pictures=1)
+    assert {figure.n for figure in one.figures.values()} == {1}
+    assert set(one.grids) == {"reconstructions"}
+
+
+def test_progress_ends_at_the_whole(model: Path, data: DataConfig) -> None:
+    last: dict[str, tuple[int, int]] = {}
+
+    def note(what: str, done: int, total: int) -> None:
+        last[what] = (done, total)
+
+    evaluate(model, data, prompts=2, pictures=1, progress=note)
+    assert last == {"reconstructions": (1, 1), "captions": (2, 2)}
+
+
+def test_a_model_without_a_compressor_is_refused(tmp_path: Path, data: DataConfig) -> None:
+    small_pipeline().save_pretrained(tmp_path)
+    with pytest.raises(ModelFolderError, match="compressor"):
+        evaluate(tmp_path, data)
+
+
+def test_data_without_a_test_picture_is_refused(model: Path, data: DataConfig) -> None:
+    with pytest.raises(DataError, match="test pictures"):
+        evaluate(model, data.model_copy(update={"test_share": 0.0}))
+
+
+def test_the_grid_of_prompts_is_what_the_pipeline_draws(model: Path) -> None:
+    pipeline = open_pipeline(model)
+    sheet = prompt_grid(pipeline, ["a red apple", "a green hat"], columns=2, seed=5)
+    (alone,) = pipeline("a green hat", seed=6).images
+    assert isinstance(alone, Image.Image)
+    cell = sheet.crop((8 + 128 + 8, 8, 8 + 128 + 8 + 128, 8 + 128))
+    difference = torch.tensor(list(cell.tobytes())) - torch.tensor(list(alone.tobytes()))
+    assert difference.abs().max() <= 1  # batches round otherwise than single pictures
+
+
+# ── neighbours ──
+
+
+def copies(train: Pairs, shift: int) -> tuple[int, int, int]:
+    """Hits at rank 1 and within five, and n, of a drawer that copies a training picture."""
+    questions = choose_questions(train, 100, seed=0)
+    groups = sorted({pair.group for pair in train})
+
+    def draw(captions: Sequence[str], seed: int) -> Tensor:
+        wanted = [caption.split()[1] for caption in captions]
+        shifted = [groups[(groups.index(group) + shift) % len(groups)] for group in wanted]
+        first = [next(i for i, p in enumerate(train) if p.group == group) for group in shifted]
+        return torch.stack([train.image(i) for i in first]) / 255
+
+    answers = answer(questions, train, small_pictures(train), draw, seed=0)
+    ranks = [found.rank for found in answers]
+    return sum(r == 1 for r in ranks), sum(r <= 5 for r in ranks), len(ranks)
+
+
+def test_a_perfect_copy_is_always_its_own_nearest(train: Pairs) -> None:
+    groups = len({pair.group for pair in train})
+    assert copies(train, shift=0) == (groups, groups, groups)
+
+
+def test_a_copy_of_another_object_is_never_the_nearest(train: Pairs) -> None:
+    assert copies(train, shift=1)[0] == 0
+
+
+def test_each_object_speaks_once_by_the_first_caption_of_its_first_member(train: Pairs) -> None:
+    questions = choose_questions(train, 100, seed=0)
+    assert sorted(q.group for q in questions) == sorted({pair.group for pair in train})
+    for question in questions:
+        first = min((p for p in train if p.group == question.group), key=lambda p: p.key)
+        assert question.caption == first.captions[0]
+
+
+def test_the_seed_chooses_the_objects(train: Pairs) -> None:
+    picks = [tuple(q.group for q in choose_questions(train, 1, seed)) for seed in range(20)]
+    assert set(picks) == {(pair.group,) for pair in train}
+    assert choose_questions(train, 2, seed=3) == choose_questions(train, 2, seed=3)
+
+
+# ── the command ──
+
+
+def run(*words: str) -> tuple[str, str]:
+    """Standard output and error of the command; its errors are raised."""
+    app = typer.Typer()
+    app.command()(command)
+    result = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout, result.stderr
+
+
+def test_the_command_writes_figures_and_grids_and_prints_a_table(
+    model: Path, pictures: Path, tmp_path: Path
+) -> None:
+    lines = tmp_path / "prompts.txt"
+    lines.write_text("a red apple\n\na green hat\n", encoding="utf-8")
+    out = tmp_path / "deep" / "out"
+    stdout, stderr = run(
+        *(str(model), f"data.path={pictures}", "data.sample_by=object", "data.test_share=0.3"),
+        *("--prompts", "2", "--pictures", "1", "--prompt-file", str(lines), "--out", str(out)),
+    )
+    assert sorted(path.name for path in out.iterdir()) == [
+        "evaluation.json",
+        "neighbours.png",
+        "prompts.png",
+        "reconstructions.png",
+    ]
+    content = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
+    assert content["figures"]["text_nearest"]["n"] == 2
+    assert content["settings"]["seed"] == 0
+    assert content["settings"]["decoder_timesteps"] == [1.0, 0.75, 0.5, 0.25, 0.0]
+    assert stdout.count("\n") == len(content["figures"])
+    assert "evaluation.json" in stderr and "evaluation.json" not in stdout
+    for path in out.glob("*.png"):
+        with Image.open(path) as picture:
+            picture.load()
+
+
+def test_prompts_alone_need_no_data(model: Path, tmp_path: Path) -> None:
+    lines = tmp_path / "prompts.txt"
+    lines.write_text("a red apple\n" * 3, encoding="utf-8")
+    out = tmp_path / "out"
+    stdout, _ = run(str(model), "--prompt-file", str(lines), "--columns", "2", "--out", str(out))
+    assert stdout == ""
+    assert [path.name for path in out.iterdir()] == ["prompts.png"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "data.path=FOLDER"),
+        (["data.pth=x"], "did you mean 'path'"),
+        (["data.size=100", "data.path=x"], "multiple of 128"),
+        (["one", "two", "data.path=x"], "at most one model .* found 'one', 'two'"),
+        (["--prompt-file", "no/such/file"], "--prompt-file: expected a text file"),
+    ],
+)
+def test_bad_words_are_refused_before_any_work(
+    words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=says):
+        run(*words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_out_that_is_a_file_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(SaveError, match="--out"):
+        run("data.path=x", "--out", str(tmp_path / "file"))

@@ -1,0 +1,59 @@
+"""Tokenizers that are learned from captions, and the encoder around them."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from small_networks import TEXT, small_text
+
+from wuerstchen.models.text import learn_tokenizer
+
+CAPTIONS = [f"a {what} with {count} hats!!" for what in ("fox", "bird") for count in ("one", "two")]
+
+
+def test_tokens_are_numbered_without_gaps_and_doubles() -> None:
+    tokenizer = learn_tokenizer(CAPTIONS, 600, 16)
+    assert sorted(tokenizer.get_vocab().values()) == list(range(len(tokenizer)))
+    assert tokenizer.bos_token_id != tokenizer.eos_token_id
+
+
+def test_the_same_captions_give_the_same_tokenizer_in_every_process() -> None:
+    program = (
+        "from wuerstchen.models.text import learn_tokenizer;"
+        f"print(learn_tokenizer({CAPTIONS!r}, 600, 16).backend_tokenizer.to_str())"
+    )
+    other = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert other.stdout.strip() == learn_tokenizer(CAPTIONS, 600, 16).backend_tokenizer.to_str()
+
+
+@pytest.mark.parametrize("caption", ["a fox with one hat", "unseen wörds: x, y!", "🦊", "", "!!"])
+def test_every_caption_can_be_read_back(caption: str) -> None:
+    tokenizer = learn_tokenizer(CAPTIONS, 600, 64)
+    tokens = tokenizer(caption).input_ids
+    back = tokenizer.decode(tokens, skip_special_tokens=True)
+    assert back.replace(" ", "") == caption.replace(" ", "")
+    assert tokens.count(tokenizer.eos_token_id) == 1, "no letter is taken for the end"
+
+
+@torch.no_grad()
+def test_words_after_the_last_place_are_cut_off_and_do_not_matter() -> None:
+    encoder = small_text()
+    caption = "a red fox " * 9
+    rest = encoder.cut_off(caption)
+    assert rest and caption.endswith(rest)
+    fits = caption.removesuffix(rest)
+    assert encoder.cut_off(fits) == ""
+    found, expected = encoder([caption]), encoder([fits])
+    assert found.shape == (1, TEXT.length, TEXT.width)
+    torch.testing.assert_close(found, expected)
+
+
+@torch.no_grad()
+def test_a_caption_is_encoded_alike_alone_and_in_a_batch() -> None:
+    encoder = small_text()
+    batch = encoder(["a red fox", "", "two blue birds"])
+    alone = torch.cat([encoder([caption]) for caption in ("a red fox", "", "two blue birds")])
+    torch.testing.assert_close(batch, alone)

@@ -1,0 +1,242 @@
+"""Laws of the configuration: three sources, one resolved file, errors that help."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from pydantic import ValidationError
+
+from wuerstchen import config
+from wuerstchen.config import Config
+from wuerstchen.errors import ConfigError
+from wuerstchen.models.compressor import Compressor
+from wuerstchen.models.critic import Critic
+from wuerstchen.models.stage_a import StageA
+from wuerstchen.models.stage_b import StageB
+from wuerstchen.models.stage_c import StageC
+
+SMALL: dict[str, object] = {
+    "name": "mine",
+    "text": {"width": 64},
+    "stage_b": {"model": {"text_width": 64}, "training": {"text": False, "images": 1000}},
+    "stage_c": {"model": {"text_width": 64}},
+}
+"""The least that a config with a trained text encoder has to say."""
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> str:
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(SMALL), encoding="utf-8")
+    return str(path)
+
+
+def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults(small: str) -> None:
+    plain = config.load(small)
+    assert plain.stage_b.training.images == 1000  # the file
+    assert plain.stage_b.training.batch == 512  # the default
+    over = config.load(small, ["stage_b.training.images=7", "data.path=some/pictures"])
+    assert over.stage_b.training.images == 7
+    assert over.data.path == "some/pictures"
+    assert over.name == "mine"
+
+
+@pytest.mark.parametrize("stage", ["stage_a", "stage_b", "stage_c"])
+def test_naming_one_key_of_a_section_leaves_its_other_defaults_as_they_were(
+    small: str, stage: str
+) -> None:
+    before = getattr(config.load(small), stage).training.model_dump()
+    after = getattr(config.load(small, [f"{stage}.training.clip=5"]), stage).training.model_dump()
+    assert after == {**before, "clip": 5}
+
+
+def test_the_later_word_wins(small: str) -> None:
+    assert config.load(small, ["seed=1", "seed=2"]).seed == 2
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("stage_b.model.widths=[320, 640, 1280, 1280]", (320, 640, 1280, 1280)),
+        ("name=a=b", "a=b"),
+        ("name=a: b: c", "a: b: c"),
+        ("data.sample_by=null", None),
+        ("stage_a.training.learning_rate=2e-4", 2e-4),
+        ("stage_a.training.gradient_checkpointing=true", True),
+    ],
+)
+def test_words_are_read_as_yaml_and_as_plain_text_where_that_fails(
+    small: str, word: str, value: object
+) -> None:
+    found: object = config.load(small, [word])
+    for part in word.partition("=")[0].split("."):
+        found = getattr(found, part)
+    assert found == value
+
+
+def test_the_resolved_file_reads_back_equal(small: str, tmp_path: Path) -> None:
+    first = config.load(small, ["stage_a.training.images=5", "prompts=[a fox, 'ein Würstchen']"])
+    path = tmp_path / "resolved.yaml"
+    path.write_text(config.dump(first), encoding="utf-8")
+    assert config.load(str(path)) == first
+    assert config.dump(config.load(str(path))) == config.dump(first)
+
+
+@pytest.mark.parametrize("name", config.shipped())
+def test_the_resolved_file_of_a_shipped_config_reads_back_equal(name: str, tmp_path: Path) -> None:
+    first = config.load(name)
+    path = tmp_path / "resolved.yaml"
+    path.write_text(config.dump(first), encoding="utf-8")
+    assert config.load(str(path)) == first
+
+
+def test_a_config_cannot_be_changed_after_its_birth(small: str) -> None:
+    loaded = config.load(small)
+    with pytest.raises(ValidationError):
+        loaded.data.size = 256  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("word", "key", "hint"),
+    [
+        ("nmae=x", "nmae", "name"),
+        ("data.pth=x", "data.pth", "path"),
+        ("stage_b.training.learning_rat=1", "stage_b.training.learning_rat", "learning_rate"),
+        ("stage_c.modle.width=1", "stage_c.modle", "model"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_known_one(
+    small: str, word: str, key: str, hint: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"unknown key '{key}'; did you mean '{hint}'"):
+        config.load(small, [word])
+
+
+def test_an_unknown_key_like_no_other_gets_the_list_of_known_ones(small: str) -> None:
+    with pytest.raises(ConfigError, match=r"known keys here: path, size, background"):
+        config.load(small, ["data.qqqqqq=1"])
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("stage_c.model.semantic_channels=8", "compressor.channels"),
+        ("stage_b.model.semantic_channels=8", "compressor.channels"),
+        ("stage_c.model.width=1000", "heads"),
+        ("stage_b.model.widths=[320, 640]", "equally many levels"),
+        ("stage_b.model.widths=[320, 641, 1280, 1280]", "641"),
+        ("text.width=32", "text.width"),
+        ("stage_b.training.text=true", "text.pretrained_b"),
+        ("stage_b.model.text_width=32", "share one text encoder"),
+        ("data.size=100", "multiple of 128"),
+        ("data.size=0", "data.size"),
+        ("stage_a.training.batch=-1", "stage_a.training.batch"),
+        ("stage_a.training.precision=fp8", "fp8"),
+        ("stage_a.training.images=many", "many"),
+        ("data=5", "data"),
+        ("name=", "name"),
+    ],
+)
+def test_values_that_cannot_work_are_refused_in_one_line(small: str, word: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.load(small, [word])
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("word", ["data.path", "=5", ""])
+def test_a_word_that_is_no_assignment_is_refused(small: str, word: str) -> None:
+    with pytest.raises(ConfigError, match="KEY=VALUE"):
+        config.load(small, [word])
+
+
+def test_a_value_has_no_keys_below_it(small: str) -> None:
+    with pytest.raises(ConfigError, match="name is a value and not a section"):
+        config.load(small, ["name.first=x"])
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [("- a\n- b\n", "table of keys"), ("a: [1", "not valid YAML")]
+)
+def test_a_file_that_is_no_config_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=says):
+        config.load(str(path))
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    path.write_bytes(b"\x89PNG\xff")
+    with pytest.raises(ConfigError, match=r"picture\.png: expected a YAML file"):
+        config.load(str(path))
+
+
+def test_yaml_builds_no_objects(tmp_path: Path) -> None:
+    path = tmp_path / "evil.yaml"
+    path.write_text("name: !!python/object/apply:os.getcwd []\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        config.load(str(path))
+
+
+def test_a_file_that_is_not_there_names_itself_and_the_shipped_configs() -> None:
+    with pytest.raises(ConfigError, match=r"'no/such\.yaml'"):
+        config.load("no/such.yaml")
+
+
+@pytest.mark.parametrize("name", config.shipped())
+def test_every_shipped_config_loads_and_builds_its_networks(name: str) -> None:
+    loaded = config.load(name)
+    critic = loaded.stage_a.training
+    with torch.device("meta"):
+        networks = [
+            StageA(loaded.stage_a.model),
+            Critic(critic.critic_width, critic.critic_depth),
+            Compressor(loaded.compressor),
+            StageB(loaded.stage_b.model),
+            StageC(loaded.stage_c.model),
+        ]
+    for network in networks:
+        assert sum(p.numel() for p in network.parameters()) > 0
+
+
+def test_default_sizes_are_the_published_ones() -> None:
+    with torch.device("meta"):
+        counts = [
+            sum(p.numel() for p in network.parameters())
+            for network in (
+                StageA(config.StageAModel()),
+                Compressor(config.CompressorModel(affine=False)),
+                StageB(config.StageBModel()),
+                StageC(config.StageCModel()),
+            )
+        ]
+    assert counts == [18_406_894, 20_197_968, 1_055_365_280, 993_636_896]
+
+
+def test_the_model_folder_has_the_name_of_the_config_unless_told_otherwise() -> None:
+    parsed = config.parse(SMALL, "here")
+    assert parsed.folder == Path("models/mine")
+    assert config.parse({**SMALL, "output": "/there"}, "here").folder == Path("/there")
+
+
+def test_errors_name_their_source() -> None:
+    with pytest.raises(ConfigError, match=r"^here: "):
+        config.parse({"nmae": "x"}, "here")
+
+
+def test_the_data_section_alone_obeys_the_same_laws() -> None:
+    assert config.load_data([]) == config.DataConfig()
+    found = config.load_data(["data.path=here", "data.size=256", "data.sample_by=name"])
+    assert found == config.DataConfig(path="here", size=256, sample_by="name")
+    with pytest.raises(ConfigError, match=r"unknown key 'data\.pth'; did you mean 'path'"):
+        config.load_data(["data.pth=here"])
+    with pytest.raises(ConfigError, match=r"data\.memory: .* found -1"):
+        config.load_data(["data.memory=-1"])
+    with pytest.raises(ConfigError, match=r"data\.KEY=VALUE.* found 'seed=1'"):
+        config.load_data(["seed=1"])
+
+
+def test_sections_of_a_config_are_sections() -> None:
+    assert isinstance(config.parse(SMALL, "here"), Config)

@@ -1,0 +1,175 @@
+"""Whatever is wrong with a model folder is said in one sentence."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from small_networks import TEXT, small_text
+
+from wuerstchen import weights
+from wuerstchen.errors import ModelFolderError
+from wuerstchen.models.text import small_text_encoder
+
+A_WEIGHTS = "vqgan/diffusion_pytorch_model.safetensors"
+
+
+def load_all(folder: Path) -> None:
+    weights.load_stage_a(folder)
+    weights.load_stage_b(folder)
+    weights.load_stage_c(folder)
+    weights.load_compressor(folder)
+    weights.load_text_encoder(folder, "b")
+    weights.load_text_encoder(folder, "c")
+
+
+@pytest.mark.parametrize(
+    ("part", "lost", "stage"),
+    [
+        ("stage_a", "vqgan/config.json", "a"),
+        ("stage_b", "decoder/diffusion_pytorch_model.safetensors", "b"),
+        ("compressor", "compressor/model.safetensors", "b"),
+        ("stage_c", "prior_prior/config.json", "c"),
+        ("text_b", "tokenizer/tokenizer_config.json", "c"),
+        ("text_c", "prior_text_encoder/model.safetensors", "c"),
+    ],
+)
+def test_a_missing_part_is_named_with_the_stage_to_train(
+    folder: Path, part: weights.Part, lost: str, stage: str
+) -> None:
+    assert weights.has_part(folder, part)
+    (folder / lost).unlink()
+    assert not weights.has_part(folder, part)
+    with pytest.raises(ModelFolderError, match=f"{lost}.*train CONFIG --stage {stage}"):
+        load_all(folder)
+    if part != "compressor":
+        with pytest.raises(ModelFolderError, match=lost):
+            weights.finish_folder(folder)
+
+
+def test_a_folder_that_does_not_exist_holds_nothing(tmp_path: Path) -> None:
+    assert not weights.has_part(tmp_path / "none", "stage_a")
+    with pytest.raises(ModelFolderError, match=r"Expected a model folder at .*none"):
+        weights.load_stage_a(tmp_path / "none")
+
+
+def edit(path: Path, key: str, value: object) -> None:
+    values = json.loads(path.read_text())
+    values[key] = value
+    path.write_text(json.dumps(values))
+
+
+def change_tensors(path: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    tensors = load_file(path)
+    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+    change(tensors)
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def cut(path: Path, share: float) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+
+
+def narrow_text(folder: Path) -> None:
+    """The tokenizer of an encoder that reads more tokens."""
+    longer = small_text_encoder(TEXT.model_copy(update={"length": 30}), ["a red fox"])
+    longer.tokenizer.save_pretrained(folder / "tokenizer")
+
+
+def foreign_words(folder: Path) -> None:
+    other = small_text_encoder(TEXT, ["ein kleines krokodil lernt lesen und schreiben"] * 9)
+    assert len(other.tokenizer) > len(small_text().tokenizer)
+    other.tokenizer.save_pretrained(folder / "tokenizer")
+
+
+PRIOR = "prior_prior/config.json"
+DECODER = "decoder/config.json"
+DAMAGES: list[tuple[str, Callable[[Path], object]]] = [
+    (r"safetensors \(", lambda f: cut(f / A_WEIGHTS, 0.5)),
+    (r"safetensors \(", lambda f: cut(f / A_WEIGHTS, 0)),
+    (r"safetensors \(", lambda f: cut(f / "compressor/model.safetensors", 0.99)),
+    (r"safetensors \(", lambda f: (f / A_WEIGHTS).write_bytes(b"\x80\x04K\x01." * 99)),
+    ("cannot be read as JSON", lambda f: (f / PRIOR).write_text('{"c": 16')),
+    ("cannot be read as JSON", lambda f: (f / PRIOR).write_bytes(b"\xff\xfe\x00")),
+    ("expected a table, found list", lambda f: (f / PRIOR).write_text("[]")),
+    (
+        "expected the keys of a WuerstchenPrior, missing: c, c_cond",
+        lambda f: (f / PRIOR).write_text("{}"),
+    ),
+    ("unknown: colour", lambda f: edit(f / PRIOR, "colour", 1)),
+    ("nhead: Input should be greater than 0, found 0", lambda f: edit(f / PRIOR, "nhead", 0)),
+    ("c: Input should be a valid integer", lambda f: edit(f / PRIOR, "c", "wide")),
+    ("width 16 must be a multiple of heads 3", lambda f: edit(f / PRIOR, "nhead", 3)),
+    (
+        "expected a WuerstchenPrior, found a StableCascadeUNet",
+        lambda f: edit(f / PRIOR, "_class_name", "StableCascadeUNet"),
+    ),
+    ("level_config holds 'CTAA'", lambda f: edit(f / DECODER, "level_config", ["CT", "CTAA"])),
+    ("equally long lists", lambda f: edit(f / DECODER, "level_config", ["CT"])),
+    ("kernel_size is 5, but only 3", lambda f: edit(f / DECODER, "kernel_size", 5)),
+    ("levels is 3, but only 2", lambda f: edit(f / "vqgan/config.json", "levels", 3)),
+    ("unknown: chanels", lambda f: edit(f / "compressor/config.json", "chanels", 16)),
+    (
+        r"expected 52 tensors, found 50: 2 missing \(vquantizer.embedding.weight, out_",
+        lambda f: change_tensors(
+            f / A_WEIGHTS,
+            lambda t: (t.pop("vquantizer.embedding.weight"), t.pop("out_block.0.bias")),
+        ),
+    ),
+    (
+        r"1 unexpected \(codebook.embedding.weight\)",
+        lambda f: change_tensors(
+            f / A_WEIGHTS, lambda t: t.update({"codebook.embedding.weight": torch.zeros(32, 4)})
+        ),
+    ),
+    (
+        r"4 missing.*, \.\.\.\)",
+        lambda f: change_tensors(f / A_WEIGHTS, lambda t: [t.pop(k) for k in list(t)[:4]]),
+    ),
+    (
+        r"vquantizer.embedding.weight should have the shape \[64, 4\].*found \[32, 4\]",
+        lambda f: edit(f / "vqgan/config.json", "num_vq_embeddings", 64),
+    ),
+    (r"\(\d+ more differ\)", lambda f: edit(f / PRIOR, "c", 32)),
+    (
+        "cannot be read as a CLIP text model",
+        lambda f: cut(f / "text_encoder/model.safetensors", 0.7),
+    ),
+    ("cannot be read as JSON", lambda f: cut(f / "text_encoder/config.json", 0.5)),
+    ("cannot be read as JSON", lambda f: cut(f / "tokenizer/tokenizer.json", 0.5)),
+    (
+        "1 tensors of the text model are missing",
+        lambda f: change_tensors(
+            f / "text_encoder/model.safetensors",
+            lambda t: t.pop("embeddings.token_embedding.weight"),
+        ),
+    ),
+    (
+        "cannot be read as a CLIP text model",
+        lambda f: edit(f / "text_encoder/config.json", "hidden_size", 64),
+    ),
+    ("makes up to 30 tokens .* reads 12", narrow_text),
+    ("use the tokenizer that it was trained with", foreign_words),
+]
+
+
+@pytest.mark.parametrize(("message", "damage"), DAMAGES)
+def test_a_damaged_folder_is_explained_in_one_sentence(
+    folder: Path, message: str, damage: Callable[[Path], object]
+) -> None:
+    damage(folder)
+    with pytest.raises(ModelFolderError, match=message) as caught:
+        load_all(folder)
+    sentence = str(caught.value)
+    assert sentence.endswith(".") and "\n" not in sentence
+    assert str(folder) in sentence, "the sentence says where"
+
+
+def test_pickles_are_not_opened(folder: Path) -> None:
+    (folder / "text_encoder/model.safetensors").unlink()
+    torch.save(small_text().model.state_dict(), folder / "text_encoder/pytorch_model.bin")
+    with pytest.raises(ModelFolderError, match=r"lacks.*model\.safetensors"):
+        weights.load_text_encoder(folder, "b")

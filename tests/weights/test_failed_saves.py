@@ -1,0 +1,160 @@
+"""A save that fails leaves what stood there, byte by byte."""
+
+import errno
+import os
+import resource
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from small_networks import (
+    COMPRESSOR,
+    A,
+    B,
+    contents,
+    small_text,
+)
+from torch import nn
+
+from wuerstchen import weights
+from wuerstchen.errors import SaveError
+from wuerstchen.models.compressor import Compressor
+from wuerstchen.models.stage_a import StageA
+from wuerstchen.models.stage_b import StageB
+from wuerstchen.weights import files
+
+
+@contextmanager
+def small_files_only(limit: int) -> Iterator[None]:
+    """The system refuses files over `limit` bytes, as it does on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_file_that_cannot_grow_leaves_the_old_part(folder: Path) -> None:
+    before = contents(folder)
+    with small_files_only(4096):
+        for save, network in (
+            (weights.save_stage_a, StageA(A)),
+            (weights.save_stage_b, StageB(B)),
+            (weights.save_compressor, Compressor(COMPRESSOR)),
+        ):
+            with pytest.raises(SaveError, match="what was there before is untouched"):
+                save(folder, network)
+        with pytest.raises(SaveError, match="untouched"):
+            weights.save_text_encoder(folder, small_text(), "c")
+    assert contents(folder) == before
+
+
+def test_a_rename_that_fails_leaves_both_folders_of_a_text_encoder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, rename = contents(folder), os.replace
+    for good in range(4):  # two folders, each moved away and replaced
+        calls: list[Path] = []
+
+        def fails_once(source: Path, target: Path, good: int = good, calls=calls) -> None:
+            calls.append(source)
+            if len(calls) == good + 1:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            rename(source, target)
+
+        monkeypatch.setattr(files.os, "replace", fails_once)
+        with pytest.raises(SaveError, match=r"No space left on device.*untouched"):
+            weights.save_text_encoder(folder, small_text(seed=9), "c")
+        monkeypatch.undo()
+        assert contents(folder) == before
+
+
+def test_an_index_that_cannot_be_written_leaves_the_old_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, rename = contents(folder), os.replace
+
+    def no_room(source: Path, target: Path) -> None:
+        if Path(target).name == "model_index.json":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", no_room)
+    with pytest.raises(SaveError, match=r"model_index.json .*No space left"):
+        weights.finish_folder(folder)
+    assert contents(folder) == before
+
+
+def test_a_folder_that_cannot_be_made_is_a_save_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(SaveError, match="Not a directory"):
+        weights.save_stage_a(tmp_path / "file" / "model", StageA(A))
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Nobody may write below `folder`; root, who always may, becomes nobody for a while."""
+    user = os.geteuid()
+    folder.chmod(0o555)
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+        folder.chmod(0o755)
+
+
+def test_a_read_only_folder_is_a_save_error_and_keeps_its_part(whole: Path) -> None:
+    with tempfile.TemporaryDirectory() as outer:  # nobody may enter the folders of pytest
+        Path(outer).chmod(0o755)
+        folder = Path(shutil.copytree(whole, Path(outer) / "model"))
+        with read_only(folder):
+            with pytest.raises(SaveError, match="Permission denied"):
+                weights.save_stage_a(folder, StageA(A))
+            with pytest.raises(SaveError, match="Permission denied"):
+                weights.save_text_encoder(folder, small_text(), "b")
+            with pytest.raises(SaveError, match="Permission denied"):
+                weights.finish_folder(folder)
+        assert contents(folder) == contents(whole)
+
+
+def test_weights_that_are_not_finite_do_not_replace_good_ones(folder: Path) -> None:
+    before = contents(folder)
+    network = StageA(A)
+    nn.init.constant_(network.codebook.embedding.weight, 1e6)
+    with pytest.raises(
+        SaveError, match=r"vquantizer.embedding.weight .* not finite as torch.float16"
+    ):
+        weights.save_stage_a(folder, network, torch.float16)
+    nn.init.constant_(network.codebook.embedding.weight, float("nan"))
+    with pytest.raises(SaveError, match="not finite"):
+        weights.save_stage_a(folder, network)
+    assert contents(folder) == before
+
+
+def test_a_process_killed_between_two_renames_loses_nothing(folder: Path) -> None:
+    expected = contents(folder / "vqgan")
+    (folder / "vqgan").rename(folder / ".vqgan.old")
+    (folder / ".vqgan.new").mkdir()
+    (folder / ".vqgan.new" / "config.json").write_text("half")
+    assert weights.has_part(folder, "stage_a")
+    network = weights.load_stage_a(folder)
+    weights.save_stage_a(folder, network)
+    assert contents(folder / "vqgan") == expected
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_a_part_is_replaced_as_a_whole(folder: Path) -> None:
+    (folder / "vqgan" / "stale.json").write_text("{}")
+    weights.save_stage_a(folder, StageA(A.model_copy(update={"depth": 1})))
+    assert {path.name for path in (folder / "vqgan").iterdir()} == {
+        "config.json",
+        "diffusion_pytorch_model.safetensors",
+    }
+    assert weights.load_stage_a(folder).config.depth == 1
