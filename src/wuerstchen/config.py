@@ -51,8 +51,10 @@ class DataConfig(Section):
 class TrainingConfig(Section):
     """How one stage is trained. Progress is counted in pictures, so that batches may change."""
 
-    images: int = Field(gt=0)
-    """Pictures to see in all, repeats included."""
+    images: int = Field(ge=0)
+    """Pictures to see in all, repeats included; 0 takes over the weights of `start` as they are."""
+    start: str = ""
+    """A model folder whose weights of this stage training starts from; empty: from scratch."""
     batch: int = Field(default=32, gt=0)
     """Pictures per optimizer step, over all devices and accumulation steps together."""
     accumulate: int = Field(default=1, gt=0)
@@ -79,6 +81,12 @@ class TrainingConfig(Section):
     look_at: int = Field(default=64, gt=0)
     """Held-out pictures per look."""
 
+    @model_validator(mode="after")
+    def _has_weights(self) -> "TrainingConfig":
+        if self.images == 0 and not self.start:
+            raise ValueError("training.images is 0 and training.start names no model folder")
+        return self
+
 
 class StageAModel(Section):
     """VQGAN f4. Defaults are the published sizes (18,406,894 parameters)."""
@@ -96,7 +104,7 @@ class StageAModel(Section):
 class StageATraining(TrainingConfig):
     """Recipe of the paper, appendix E.1."""
 
-    images: int = Field(default=500_000 * 256, gt=0)
+    images: int = Field(default=500_000 * 256, ge=0)
     batch: int = Field(default=256, gt=0)
     crop: int = Field(default=128, gt=0)
     """Side of the training crops in pixels, a multiple of 4."""
@@ -168,7 +176,7 @@ class StageBModel(Section):
 class StageBTraining(TrainingConfig):
     """Compressor and Stage B jointly (appendix E.2). Rates are those of version 1's code."""
 
-    images: int = Field(default=457_000 * 512, gt=0)
+    images: int = Field(default=457_000 * 512, ge=0)
     batch: int = Field(default=512, gt=0)
     semantics_drop: float = Field(default=0.05, ge=0, le=1)
     """Share of the pictures whose semantics are replaced by zeros."""
@@ -208,7 +216,7 @@ class StageCModel(Section):
 class StageCTraining(TrainingConfig):
     """The text-conditional stage on cached semantics (appendix E.3)."""
 
-    images: int = Field(default=500_000 * 1536, gt=0)
+    images: int = Field(default=500_000 * 1536, ge=0)
     batch: int = Field(default=1536, gt=0)
     text_drop: float = Field(default=0.05, ge=0, le=1)
     """Share of the pictures whose caption is left empty, decided for each picture."""

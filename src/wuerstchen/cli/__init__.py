@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from wuerstchen import __version__
-from wuerstchen.cli.generate import EPILOG, generate
+from wuerstchen.cli import generate, train
 from wuerstchen.errors import WuerstchenError
 
 BAD_INPUT = 2
@@ -24,7 +24,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(no_args_is_help=True, epilog=EPILOG)(generate)
+app.command(no_args_is_help=True, epilog=generate.EPILOG)(generate.generate)
+app.command(no_args_is_help=True, epilog=train.EPILOG)(train.train)
 
 
 def _show_version(wanted: bool) -> None:

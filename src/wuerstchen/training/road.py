@@ -88,7 +88,9 @@ def _stage_b(config: Config, train_pairs: Pairs) -> Stage:
 
 
 def _stage_c(config: Config, train_pairs: Pairs) -> Stage:
-    if config.text.pretrained:
+    if config.stage_c.training.start and not config.text.pretrained:
+        text = weights.load_text_encoder(Path(config.stage_c.training.start), "c")
+    elif config.text.pretrained:
         text = weights.open_text_encoder(Path(config.text.pretrained)).requires_grad_(False)
     else:
         captions = chain.from_iterable(pair.captions for pair in train_pairs)

@@ -59,7 +59,11 @@ class StageATrainer(Stage):
     def __init__(self, config: StageAConfig, train: Pairs) -> None:
         self.training = self.recipe = config.training
         self._train = train
-        self._autoencoder = Autoencoder(StageA(config.model))
+        if config.training.start:
+            network = weights.load_stage_a(Path(config.training.start))
+        else:
+            network = StageA(config.model)
+        self._autoencoder = Autoencoder(network)
         self._critic = Critic(config.training.critic_width, config.training.critic_depth)
         self._perceptual = perceptual_loss(config.training)
         self._points = torch.empty(0)  # (N, 4) latents of the last batch

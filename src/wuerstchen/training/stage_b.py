@@ -84,9 +84,13 @@ class StageBTrainer(Stage):
         self._text = None if text is None else text.eval().requires_grad_(False)
         self._text_length = config.text.length
         self._latents = Cache(self._encode, config.data.memory)
-        compressor, stage_b = Compressor(config.compressor), StageB(config.stage_b.model)
-        if config.stage_b.training.compressor_weights:
-            weights.load_backbone(compressor, Path(config.stage_b.training.compressor_weights))
+        if self.recipe.start:
+            start = Path(self.recipe.start)
+            compressor, stage_b = weights.load_compressor(start), weights.load_stage_b(start)
+        else:
+            compressor, stage_b = Compressor(config.compressor), StageB(config.stage_b.model)
+        if self.recipe.compressor_weights:
+            weights.load_backbone(compressor, Path(self.recipe.compressor_weights))
         if text is None:
             stage_b.hold_text()
         self._both = CompressorAndStageB(compressor, stage_b)

@@ -77,7 +77,10 @@ class StageCTrainer(Stage):
         self._text_b = text_b
         self._compressor = compressor.eval().requires_grad_(False)
         self._semantics = Cache(self._compress, config.data.memory)
-        stage_c = StageC(config.stage_c.model)
+        if self.recipe.start:
+            stage_c = weights.load_stage_c(Path(self.recipe.start))
+        else:
+            stage_c = StageC(config.stage_c.model)
         if self.recipe.head == "difference":
             stage_c.hold_divisor()
         self._both = TextAndStageC(text, stage_c)

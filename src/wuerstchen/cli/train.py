@@ -1,0 +1,50 @@
+"""`wuerstchen train`: from a config and a folder of pictures to a model folder."""
+
+import logging
+import sys
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from wuerstchen.errors import TrainingError
+
+EPILOG = "wuerstchen train tiny data.path=pictures"
+
+
+class StageChoice(StrEnum):
+    A = "a"
+    B = "b"
+    C = "c"
+
+
+def train(
+    config: Annotated[
+        str, typer.Argument(help="A YAML file, or a shipped config: tiny, emoji, small, paper-512 …")
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Config values, such as data.path=pictures."),
+    ] = None,
+    stage: Annotated[
+        StageChoice | None, typer.Option(help="Train this stage alone instead of all in order.")
+    ] = None,
+) -> None:
+    """Train Stage A, the compressor with Stage B, and Stage C into one model folder.
+
+    Running the same command again goes on where it stopped; finished stages are not trained again.
+    Progress goes to stderr, the model folder's path to stdout. To train on several devices:
+    accelerate launch -m wuerstchen train CONFIG …
+    """
+    from wuerstchen.config import load
+
+    settings = load(config, overrides or [])
+    try:
+        from wuerstchen.training import road
+    except ModuleNotFoundError as error:
+        raise TrainingError(
+            f"Training needs {error.name}, which is not installed; "
+            "install it with `pip install 'wuerstchen[train]'`."
+        ) from None
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    typer.echo(road.train(settings, stage.value if stage else None))
