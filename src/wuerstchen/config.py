@@ -17,6 +17,8 @@ from wuerstchen.errors import ConfigError
 from wuerstchen.geometry import SIZE_STEP
 
 Precision = Literal["auto", "fp32", "bf16"]
+LossWeight = Literal["p2", "data"]
+"""p2: what trained the released weights; data: error of the data itself (see diffusion.py)."""
 
 
 class Section(BaseModel):
@@ -178,6 +180,7 @@ class StageBTraining(TrainingConfig):
 
     images: int = Field(default=457_000 * 512, ge=0)
     batch: int = Field(default=512, gt=0)
+    weight: LossWeight = "p2"
     semantics_drop: float = Field(default=0.05, ge=0, le=1)
     """Share of the pictures whose semantics are replaced by zeros."""
     semantics_noise: float = Field(default=0.3, ge=0, le=1)
@@ -218,6 +221,7 @@ class StageCTraining(TrainingConfig):
 
     images: int = Field(default=500_000 * 1536, ge=0)
     batch: int = Field(default=1536, gt=0)
+    weight: LossWeight = "p2"
     text_drop: float = Field(default=0.05, ge=0, le=1)
     """Share of the pictures whose caption is left empty, decided for each picture."""
     head: Literal["difference", "published"] = "difference"

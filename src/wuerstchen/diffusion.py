@@ -28,6 +28,9 @@ OFFSET = 0.008
 LEAST, MOST = 0.0001, 0.9999
 """signal(t) is clamped to this range: t = 1 keeps a trace of data, t = 0 a trace of noise."""
 
+STEEPEST = 10.0
+"""Cap of `data_weight`, reached at t = 0.8."""
+
 Condition = TypeVar("Condition", contravariant=True)
 
 
@@ -61,6 +64,15 @@ def p2_weight(t: Tensor) -> Tensor:
     The paper prints (1 - signal) / (1 + signal); the code that trained the weights has this.
     """
     return 1 - signal(t)
+
+
+def data_weight(t: Tensor) -> Tensor:
+    """Loss weight (1 - signal) / signal: squared error of the data that the noise implies.
+
+    At most `STEEPEST` times the p2 weight, which has it fade out where nearly all is noise. It
+    makes a small model learn from its condition sooner than p2 does (docs/log.md).
+    """
+    return (1 - signal(t)) * (1 / signal(t)).clamp(max=STEEPEST)
 
 
 def training_times(uniform: Tensor) -> Tensor:
@@ -135,4 +147,5 @@ def ddim(denoise: Denoiser, x: Tensor, times: Sequence[float], draw: Draw) -> It
         yield x
 
 
+LOSS_WEIGHTS: dict[str, Callable[[Tensor], Tensor]] = {"p2": p2_weight, "data": data_weight}
 SAMPLERS: dict[str, Sampler] = {"ddpm": ddpm, "ddim": ddim}

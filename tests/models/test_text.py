@@ -24,7 +24,7 @@ def test_the_same_captions_give_the_same_tokenizer_in_every_process() -> None:
         f"print(learn_tokenizer({CAPTIONS!r}, 600, 16).backend_tokenizer.to_str())"
     )
     other = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=600
     )
     assert other.stdout.strip() == learn_tokenizer(CAPTIONS, 600, 16).backend_tokenizer.to_str()
 

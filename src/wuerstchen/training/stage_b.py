@@ -80,6 +80,7 @@ class StageBTrainer(Stage):
     def __init__(self, config: Config, stage_a: StageA, text: TextEncoder | None) -> None:
         """text is the encoder that Stage B reads, or None for a Stage B that reads none."""
         self.training = self.recipe = config.stage_b.training
+        self._weight = diffusion.LOSS_WEIGHTS[self.recipe.weight]
         self._stage_a = stage_a.eval().requires_grad_(False)
         self._text = None if text is None else text.eval().requires_grad_(False)
         self._text_length = config.text.length
@@ -89,6 +90,7 @@ class StageBTrainer(Stage):
             compressor, stage_b = weights.load_compressor(start), weights.load_stage_b(start)
         else:
             compressor, stage_b = Compressor(config.compressor), StageB(config.stage_b.model)
+            _suit_scale(stage_b)
         if self.recipe.compressor_weights:
             weights.load_backbone(compressor, Path(self.recipe.compressor_weights))
         if text is None:
@@ -112,7 +114,7 @@ class StageBTrainer(Stage):
         semantic_t = draws.uniform() * NOISED_UNTIL * noised
         dropped = draws.chosen(self.recipe.semantics_drop)
         error = self._error(networks["stage_b"], batch, t, semantic_t, dropped, draws)
-        value = (diffusion.p2_weight(t) * error).mean()
+        value = (self._weight(t) * error).mean()
         yield Loss("stage_b", value, {"error": value})
 
     @torch.no_grad()
@@ -126,7 +128,7 @@ class StageBTrainer(Stage):
         image = self._sample(network, batch)
         squared = (image - batch.images).square().mean(dim=(1, 2, 3))
         return {
-            "held_out": float((diffusion.p2_weight(t) * error).mean()),
+            "held_out": float((self._weight(t) * error).mean()),
             "psnr": float((-10 * squared.log10()).mean()),
         }
 
@@ -208,3 +210,11 @@ class StageBTrainer(Stage):
 def shrink(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Pictures at the size at which the compressor looks at them (bilinear, antialiased)."""
     return F.interpolate(image, size=size, mode="bilinear", antialias=True)
+
+
+@torch.no_grad()
+def _suit_scale(stage_b: StageB) -> None:
+    """Start the maps of the semantics as if these had unit scale, which they have 42 times."""
+    for mapper in stage_b.semantics_mappers:
+        if isinstance(mapper, nn.Conv2d):
+            mapper.weight.div_(SEMANTICS_SCALE)

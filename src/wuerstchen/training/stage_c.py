@@ -71,6 +71,7 @@ class StageCTrainer(Stage):
     ) -> None:
         """text has gradients where it is to be trained; text_b is Stage B's own, if it has one."""
         self.training = self.recipe = config.stage_c.training
+        self._weight = diffusion.LOSS_WEIGHTS[self.recipe.weight]
         self._prompts = config.prompts
         self._stage_a = stage_a.eval().requires_grad_(False)
         self._stage_b = stage_b.eval().requires_grad_(False)
@@ -96,7 +97,7 @@ class StageCTrainer(Stage):
             "" if drop else text for drop, text in zip(dropped, batch.captions, strict=True)
         ]
         error = self._error(networks["stage_c"], captions, scaled, t, draws)
-        value = (diffusion.p2_weight(t) * error).mean()
+        value = (self._weight(t) * error).mean()
         yield Loss("stage_c", value, {"error": value})
 
     @torch.no_grad()
@@ -106,7 +107,7 @@ class StageCTrainer(Stage):
         t = even_times(len(batch), device)
         scaled = self._compress(batch.images.to(device))
         error = self._error(network, batch.captions, scaled, t, Draws(0, batch.indices, device))
-        return {"held_out": float((diffusion.p2_weight(t) * error).mean())}
+        return {"held_out": float((self._weight(t) * error).mean())}
 
     @torch.no_grad()
     def grid(self, network: nn.Module, test: Pairs) -> Tensor:
