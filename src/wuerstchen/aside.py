@@ -1,7 +1,8 @@
 """Writing a file aside and renaming it: a reader finds the old file or the new one, never half."""
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from wuerstchen.errors import SaveError
@@ -14,13 +15,23 @@ def write_file(path: Path, content: bytes) -> None:
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(content)
-        aside.replace(path)
-    except OSError as error:
+        with explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            aside.write_bytes(content)
+            aside.replace(path)
+    except SaveError:
         with suppress(OSError):
             aside.unlink()
+        raise
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Errors of the disk while `path` is written become one sentence, a SaveError."""
+    try:
+        yield
+    except OSError as error:
         raise SaveError(
-            f"{path} could not be written ({error.strerror}); free some space or choose another "
-            "folder."
+            f"{path} could not be written ({error.strerror or error}); free some space or choose "
+            "another folder."
         ) from error

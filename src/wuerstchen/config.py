@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -93,7 +93,7 @@ class TrainingConfig(Section):
 class StageAModel(Section):
     """VQGAN f4. Defaults are the published sizes (18,406,894 parameters)."""
 
-    width: int = Field(default=384, gt=0)
+    width: int = Field(default=384, gt=0, multiple_of=2)
     """Channels at a quarter of the picture's side; half as many at half the side."""
     depth: int = Field(default=12, gt=0)
     """Blocks of the decoder at the latent's resolution."""
@@ -160,7 +160,7 @@ class StageBModel(Section):
     semantic_channels: int = Field(default=16, gt=0)
     condition_width: int = Field(default=1024, gt=0)
     text_width: int = Field(default=1024, gt=0)
-    time_width: int = Field(default=64, gt=3)
+    time_width: int = Field(default=64, gt=3, multiple_of=2)
     patch: int = Field(default=2, gt=0)
     dropout: float = Field(default=0.1, ge=0, lt=1)
 
@@ -192,8 +192,19 @@ class StageBTraining(TrainingConfig):
     """A safetensors file of EfficientNetV2-S features (ImageNet) with torchvision key names."""
 
 
+class RehearsalTraining(TrainingConfig):
+    """The compressor with a small decoder that is thrown away, before it meets Stage B.
+
+    For compressors that start without ImageNet weights.
+    """
+
+    width: int = Field(default=192, gt=0)
+    depth: int = Field(default=4, gt=0)
+
+
 class StageBConfig(Section):
     model: StageBModel = StageBModel()
+    rehearsal: RehearsalTraining | None = None
     training: StageBTraining = StageBTraining()
 
 
@@ -206,7 +217,7 @@ class StageCModel(Section):
     """Times convolution, time and attention follow each other."""
     heads: int = Field(default=24, gt=0)
     text_width: int = Field(default=1280, gt=0)
-    time_width: int = Field(default=64, gt=3)
+    time_width: int = Field(default=64, gt=3, multiple_of=2)
     dropout: float = Field(default=0.1, ge=0, lt=1)
 
     @model_validator(mode="after")
@@ -241,8 +252,8 @@ class TextConfig(Section):
     """Folder of a CLIP text model and tokenizer for Stage C; empty: train a small one."""
     pretrained_b: str = ""
     """The same for Stage B, which in the released system has an encoder of its own."""
-    vocabulary: int = Field(default=4096, ge=300)
-    """Tokens of the small tokenizer, learned from the captions."""
+    vocabulary: int = Field(default=4096, ge=514)
+    """Tokens of the small tokenizer, learned from the captions; 514 are marks and letters."""
     length: int = Field(default=77, gt=3)
     """Tokens per caption, start and end included."""
     width: int = Field(default=256, gt=0)
@@ -409,6 +420,6 @@ def _known_keys(location: Sequence[int | str]) -> list[str]:
     section: type[BaseModel] = Config
     for part in location:
         inner = section.model_fields[str(part)].annotation
-        assert isinstance(inner, type)
-        section = inner
+        kinds = [kind for kind in (inner, *get_args(inner)) if isinstance(kind, type)]
+        section = next(kind for kind in kinds if issubclass(kind, BaseModel))
     return list(section.model_fields)

@@ -74,7 +74,7 @@ def test_pictures_are_written_and_their_paths_alone_are_on_stdout(model, tmp_pat
 def test_the_picture_says_how_it_was_made_and_that_makes_it_again(model, tmp_path):
     done = run(
         "generate",
-        "a red,\nfünf: 果",
+        "a hat,\nñ: 果",
         *("--model", model, "--negative-prompt", "two, birds", "--seed", 5, "--steps", 3),
         *("--decoder-steps", 2, "--guidance", 2.5, "--out", "one.png"),
         cwd=tmp_path,
@@ -87,10 +87,10 @@ def test_the_picture_says_how_it_was_made_and_that_makes_it_again(model, tmp_pat
 
     own = json.loads(text["wuerstchen"])
     assert own["version"] == wuerstchen.__version__ and own["model"] == "small"
-    assert own["prompt"] == "a red,\nfünf: 果" and own["negative_prompt"] == "two, birds"
+    assert own["prompt"] == "a hat,\nñ: 果" and own["negative_prompt"] == "two, birds"
 
     prompt, negative, fields = a1111_fields(text["parameters"])
-    assert (prompt, negative) == ("a red,\nfünf: 果", "two, birds")
+    assert (prompt, negative) == ("a hat,\nñ: 果", "two, birds")
     assert fields["Size"] == "128x128" and fields["Model"] == "small"
     assert (fields["Seed"], fields["Steps"], fields["CFG scale"]) == ("5", "3", "2.5")
 

@@ -20,7 +20,7 @@ class StageChoice(StrEnum):
 
 def train(
     config: Annotated[
-        str, typer.Argument(help="A YAML file, or a shipped config: tiny, emoji, small, paper-512 …")
+        str, typer.Argument(help="A YAML file, or a shipped config: tiny, emoji, small, paper-512.")
     ],
     overrides: Annotated[
         list[str] | None,
@@ -34,17 +34,26 @@ def train(
 
     Running the same command again goes on where it stopped; finished stages are not trained again.
     Progress goes to stderr, the model folder's path to stdout. To train on several devices:
-    accelerate launch -m wuerstchen train CONFIG …
+    accelerate launch --multi_gpu -m wuerstchen train CONFIG …
     """
     from wuerstchen.config import load
 
     settings = load(config, overrides or [])
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("wuerstchen").setLevel(logging.INFO)
     try:
-        from wuerstchen.training import road
+        from wuerstchen.training import processes, road
+
+        folder = road.train(settings, stage.value if stage else None)
     except ModuleNotFoundError as error:
         raise TrainingError(
             f"Training needs {error.name}, which is not installed; "
             "install it with `pip install 'wuerstchen[train]'`."
         ) from None
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    typer.echo(road.train(settings, stage.value if stage else None))
+    except KeyboardInterrupt:  # the loop itself waits for Ctrl-C; this is before, after or between
+        raise TrainingError(
+            "Interrupted outside of the training steps; what was saved is kept, run the same "
+            "command to go on."
+        ) from None
+    if processes.is_first():
+        typer.echo(folder)

@@ -4,12 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from wuerstchen.arguments import Plan
-from wuerstchen.geometry import compressor_size
-from wuerstchen.models.compressor import Compressor
+from wuerstchen.models.compressor import Compressor, shrink
 from wuerstchen.noise import seeded
 from wuerstchen.pipeline import Pipeline
 
@@ -43,11 +41,8 @@ def reconstruct(
     image = image.to(pipeline.device, pipeline.dtype)
     stage_a, compressor = pipeline.stage_a, compressor.to(pipeline.device, pipeline.dtype)
     latent = stage_a.raw_latent(image)
-    # As in training: the compressor looks at the picture at 0.75 of its size, bilinear.
-    size = compressor_size(image.shape[2], image.shape[3])
-    seen = F.interpolate(image, size, mode="bilinear", antialias=True)
     drawn = pipeline.latents_from_semantics(
-        compressor(seen),
+        compressor(shrink(image)),
         pipeline.encode(pipeline.text_b, captions),
         seeded(seed, len(image)),
         plan.decoder_times,

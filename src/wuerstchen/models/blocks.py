@@ -33,9 +33,11 @@ class GlobalResponseNorm(nn.Module):
         self.beta = nn.Parameter(torch.zeros(1, 1, 1, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        energy = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)  # (B, 1, 1, C)
+        # The clamp keeps the gradient of the root finite where a channel is zero everywhere.
+        energy = x.square().sum(dim=(1, 2), keepdim=True).clamp(min=1e-12).sqrt()  # (B, 1, 1, C)
         response = energy / (energy.mean(dim=-1, keepdim=True) + 1e-6)  # (B, 1, 1, C)
-        return torch.addcmul(self.beta, x, 1 + self.gamma * response)  # (B, H, W, C)
+        # Under autocast the weights are fp32 and x is not: the large map has to keep its type.
+        return torch.addcmul(self.beta.to(x), x, (1 + self.gamma * response).to(x))  # (B, H, W, C)
 
 
 class ConvBlock(nn.Module):
@@ -86,8 +88,20 @@ class Attention(nn.Module):
         q = self.to_q(queries).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, HW, D)
         k = self.to_k(context).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, N, D)
         v = self.to_v(context).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        y = F.scaled_dot_product_attention(q, k, v)
+        y = attend(q, k, v)
         return self.to_out(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]  # (B, HW, C)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k / sqrt(D)) v over (B, heads, N, D), the way that is fastest.
+
+    That is torch's fused kernel, except in training on a CPU: its backward pass takes several
+    times as long there as that of the plain formula (docs/log.md).
+    """
+    if q.device.type == "cpu" and q.requires_grad:
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (B, heads, HW, N)
+        return scores.softmax(dim=-1).to(v) @ v
+    return F.scaled_dot_product_attention(q, k, v)
 
 
 class AttentionBlock(nn.Module):

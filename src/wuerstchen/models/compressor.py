@@ -8,10 +8,11 @@ load; torchvision itself is not needed. Stochastic depth, which it trains with, 
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wuerstchen.config import CompressorModel
-from wuerstchen.geometry import SEMANTICS_SCALE, SEMANTICS_SHIFT
+from wuerstchen.geometry import SEMANTICS_SCALE, SEMANTICS_SHIFT, compressor_size
 
 MEAN = (0.485, 0.456, 0.406)
 SPREAD = (0.229, 0.224, 0.225)
@@ -141,6 +142,12 @@ class Compressor(nn.Module):
             # Held, so that (semantics + 1) / 42, what Stage C diffuses, has unit variance.
             nn.init.constant_(norm.weight, SEMANTICS_SCALE).requires_grad_(False)
             nn.init.constant_(norm.bias, -SEMANTICS_SHIFT).requires_grad_(False)
+
+
+def shrink(image: Tensor) -> Tensor:
+    """(B, 3, H, W) pictures at the size at which the compressor looks at them, about 0.75."""
+    size = compressor_size(image.shape[-2], image.shape[-1])
+    return F.interpolate(image, size, mode="bilinear", antialias=True)
 
 
 def _backbone(config: CompressorModel) -> nn.Sequential:

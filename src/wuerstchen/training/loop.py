@@ -7,9 +7,10 @@ import copy
 import math
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from types import FrameType
+from typing import NoReturn
 
 import torch
 from accelerate import Accelerator
@@ -19,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 from wuerstchen.config import TrainingConfig
 from wuerstchen.data import Batch, Batches, Pairs
 from wuerstchen.errors import TrainingError
-from wuerstchen.training.processes import share_batch_norms
+from wuerstchen.training.processes import largest_of_all, means_of_all, share_batch_norms
 from wuerstchen.training.record import Record, progress_bar
 from wuerstchen.training.stage import Draws, Loss, Stage
 
@@ -30,6 +31,9 @@ DIVERGED = 20.0
 """A smoothed error this many times above its best is taken for divergence."""
 
 SMOOTHING = 0.98
+
+Average = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]
+"""(kept, new, updates so far): moves the kept weights towards the new ones."""
 
 
 class Loop:
@@ -54,9 +58,11 @@ class Loop:
             network.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             if accelerator.num_processes > 1:
                 share_batch_norms(network)
-            _use_checkpointing(network, self.recipe.gradient_checkpointing)
+            network.train()  # weights that training starts from come in eval mode
         self._average = AveragedModel(
-            self._networks[stage.trained], multi_avg_fn=_averager(self.recipe.ema)
+            self._networks[stage.trained],
+            multi_avg_fn=_averager(self.recipe.ema),
+            use_buffers=True,  # the statistics of BatchNorms have to belong to the averaged weights
         )
         self._optimizers = {name: self._optimizer(name) for name in self._networks}
         self._resume()
@@ -74,21 +80,24 @@ class Loop:
         bar = progress_bar(visible=self._accelerator.is_main_process)
         with bar, _interrupts() as interrupted:
             task = bar.add_task(
-                "", total=self.recipe.images, stage=self.stage.name, loss=0.0, speed=0.0
+                "",
+                total=self.recipe.images,
+                completed=before,
+                stage=self.stage.name,
+                loss=self._smooth,
+                speed=0.0,
             )
-            for batch in batches:
-                if self.images >= self.recipe.images:
-                    break
-                self._step(batch)
-                speed = (self.images - before) / (time.monotonic() - started)
-                bar.update(task, completed=self.images, loss=self._smooth, speed=speed)
-                if interrupted:
-                    self._save()
-                    raise TrainingError(
-                        f"Stage {self.stage.name} was interrupted after {self.images} of "
-                        f"{self.recipe.images} pictures and saved; run the same command to go on."
-                    )
-        self._record.close()
+            try:
+                for batch in batches:
+                    if self.images >= self.recipe.images:
+                        break
+                    self._step(batch)
+                    speed = (self.images - before) / (time.monotonic() - started)
+                    bar.update(task, completed=self.images, loss=self._smooth, speed=speed)
+                    if self._anywhere(interrupted):
+                        self._save_and_leave()
+            finally:
+                self._record.close()
 
     @property
     def trained(self) -> nn.Module:
@@ -103,7 +112,7 @@ class Loop:
         torch.manual_seed((self._seed * 1_000_003 + first) % 2**63)  # for dropout
         self._set_learning_rate()
         scalars: dict[str, float] = {}
-        used: set[str] = set()
+        used: dict[str, None] = {}  # a set whose order is that of the losses
         micros = _split(batch, self.recipe.accumulate)
         for index, (start, micro) in enumerate(micros):
             positions = range(first + start, first + start + len(micro))
@@ -113,26 +122,33 @@ class Loop:
                 for loss in self.stage.losses(self._wrapped, micro, draws):
                     self._check_finite(loss, batch)
                     self._accelerator.backward(loss.value * weight)
-                    used.add(loss.network)
+                    used[loss.network] = None
                     for name, value in loss.scalars.items():
                         scalars[name] = scalars.get(name, 0.0) + float(value.detach()) * weight
-        for name in used:
-            scalars[f"gradient_{name}"] = self._update(name)
+        scalars = means_of_all(scalars, self._accelerator.device)
+        norms = {name: self._clip(name, batch) for name in used}
+        for name, norm in norms.items():
+            self._update(name)
+            scalars[f"gradient_{name}"] = norm
         scalars |= self.stage.after_step()
         self._average.update_parameters(self._networks[self.stage.trained])
         before, self.images = self.images, self.images + self.recipe.batch
         self._watch(scalars, batch)
-        if self.stage.step % LOG_EVERY == 0:
+        if self.stage.step % LOG_EVERY == 0 or self.images >= self.recipe.images:
             rate = next(iter(self._optimizers.values())).param_groups[0]["lr"]
             self._record.log(self.images, {**scalars, "learning_rate": rate})
         self._save_and_look(before)
 
-    def _update(self, name: str) -> float:
+    def _clip(self, name: str, batch: Batch) -> float:
         parameters = [p for group in self._optimizers[name].param_groups for p in group["params"]]
-        norm = self._accelerator.clip_grad_norm_(parameters, self.recipe.clip)
+        norm = float(self._accelerator.clip_grad_norm_(parameters, self.recipe.clip))
+        if not math.isfinite(norm):
+            self._stop("has a gradient that is not finite", batch)
+        return norm
+
+    def _update(self, name: str) -> None:
         self._optimizers[name].step()
         self._optimizers[name].zero_grad(set_to_none=True)
-        return float(norm)
 
     def _save_and_look(self, before: int) -> None:
         done = self.images >= self.recipe.images
@@ -165,7 +181,19 @@ class Loop:
         if self._smooth > DIVERGED * self._best:
             self._stop(f"rose to {self._smooth:.3g} from {self._best:.3g}", batch)
 
-    def _stop(self, what: str, batch: Batch) -> None:
+    def _anywhere(self, interrupted: Sequence[bool]) -> bool:
+        """Whether any process was interrupted: all of them have to stop at the same step."""
+        heard = torch.tensor([float(len(interrupted))], device=self._accelerator.device)
+        return bool(largest_of_all(heard))
+
+    def _save_and_leave(self) -> NoReturn:
+        self._save()
+        raise TrainingError(
+            f"Stage {self.stage.name} was interrupted after {self.images} of "
+            f"{self.recipe.images} pictures and saved; run the same command to go on."
+        )
+
+    def _stop(self, what: str, batch: Batch) -> NoReturn:
         keys = ", ".join(batch.keys[:8]) + (" …" if len(batch) > 8 else "")
         raise TrainingError(
             f"Stage {self.stage.name} stopped at step {self.stage.step}: the loss {what}; the "
@@ -215,17 +243,16 @@ class Loop:
 
     def _resume(self) -> None:
         state = self._record.newest()
-        if state is None:
-            return
-        try:
-            self._load(state)
-        except (RuntimeError, KeyError, ValueError) as error:
-            raise TrainingError(
-                f"{self._record.folder}: the checkpoint there is of other networks than this "
-                f"config makes ({str(error).splitlines()[0]}); restore the config, or choose "
-                "another output folder."
-            ) from None
-        self._record.forget_after(self.images)
+        if state is not None:
+            try:
+                self._load(state)
+            except (RuntimeError, KeyError, ValueError) as error:
+                reason = str(error).splitlines()[-1].strip().rstrip(".")
+                raise TrainingError(
+                    f"{self._record.folder}: the checkpoint there is of other networks than this "
+                    f"config makes ({reason}); restore the config, or choose another output folder."
+                ) from None
+        self._record.resume_at(self.images)
 
     def _load(self, state: dict[str, object]) -> None:
         saved = copy.copy(state)
@@ -247,24 +274,21 @@ def schedule(recipe: TrainingConfig, step: int, images: int) -> float:
     return warm * (0.505 + 0.495 * math.cos(math.pi * min(1.0, images / recipe.images)))
 
 
-def _averager(decay: float):  # type: ignore[no-untyped-def]
+def _averager(decay: float) -> Average:
     """Exponential average whose memory grows with the run, up to `decay`.
 
     Without that growth a short run would still remember its random start.
     """
 
     @torch.no_grad()
-    def average(kept: Sequence[Tensor], new: Sequence[Tensor], count: Tensor) -> None:
+    def average(kept: Sequence[Tensor], new: Sequence[Tensor], count: Tensor | int) -> None:
+        if not kept[0].is_floating_point():  # counters
+            torch._foreach_copy_(list(kept), list(new))
+            return
         forget = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
         torch._foreach_lerp_(list(kept), list(new), forget)
 
     return average
-
-
-def _use_checkpointing(network: nn.Module, wanted: bool) -> None:
-    for module in network.modules():
-        if hasattr(module, "gradient_checkpointing"):
-            module.gradient_checkpointing = wanted
 
 
 def _split(batch: Batch, parts: int) -> list[tuple[int, Batch]]:
@@ -290,15 +314,16 @@ def _crossed(before: int, after: int, every: int) -> bool:
 
 @contextmanager
 def _interrupts() -> Iterator[list[bool]]:
-    """A list that is filled by Ctrl-C, so that the step at hand is finished first."""
+    """A list that Ctrl-C or SIGTERM fills, so that the step at hand is finished first."""
     pressed: list[bool] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         del number, frame
         pressed.append(True)
 
-    previous = signal.signal(signal.SIGINT, note)
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield pressed
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

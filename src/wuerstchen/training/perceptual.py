@@ -1,14 +1,14 @@
 """What makes two pictures look alike, for Stage A: VGG16 features, or a pyramid without weights."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from wuerstchen import weights
 from wuerstchen.config import StageATraining
-from wuerstchen.errors import ConfigError
 from wuerstchen.models.compressor import MEAN, SPREAD
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
@@ -27,7 +27,7 @@ def perceptual_loss(config: StageATraining) -> Perceptual:
     """The perceptual loss that the config asks for."""
     if config.perceptual == "pyramid":
         return pyramid_loss
-    return Vgg16Loss(config.vgg16_weights)
+    return Vgg16Loss(Path(config.vgg16_weights))
 
 
 def pyramid_loss(made: Tensor, true: Tensor) -> Tensor:
@@ -43,18 +43,20 @@ def pyramid_loss(made: Tensor, true: Tensor) -> Tensor:
 class Vgg16Loss(nn.Module):
     """Squared distance of unit-length VGG16 features (arXiv:1801.03924, without learned weights).
 
-    weights  safetensors with torchvision's key names: `features.0.weight` …
+    path  safetensors with torchvision's key names: `features.0.weight` …
+
+    Raises ConfigError for a file that is not of VGG16.
     """
 
     mean: Tensor
     spread: Tensor
 
-    def __init__(self, weights: str) -> None:
+    def __init__(self, path: Path) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
         self.register_buffer("spread", torch.tensor(SPREAD).view(1, 3, 1, 1))
         self.features = _vgg16_features()
-        self.features.load_state_dict(_read_features(weights))
+        weights.load_features(self.features, path, "VGG16", "stage_a.training.vgg16_weights")
         self.requires_grad_(False)
 
     def forward(self, made: Tensor, true: Tensor) -> Tensor:
@@ -79,15 +81,3 @@ def _vgg16_features() -> nn.Sequential:
             layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
             before = width
     return nn.Sequential(*layers)
-
-
-def _read_features(path: str) -> dict[str, Tensor]:
-    try:
-        stored = load_file(path)
-    except Exception as error:
-        raise ConfigError(
-            f"stage_a.training.vgg16_weights: expected a safetensors file of VGG16, found "
-            f"{path!r} ({error}); name one, or set stage_a.training.perceptual=pyramid."
-        ) from None
-    prefix = "features."
-    return {key[len(prefix) :]: value for key, value in stored.items() if key.startswith(prefix)}

@@ -1,15 +1,22 @@
 """The few things that processes tell each other besides gradients. One process: no-ops."""
 
+import os
+from collections.abc import Mapping
+
 import torch
 import torch.distributed as dist
 import torch.distributed.nn.functional as differentiable
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 def several() -> bool:
     """Whether this process trains together with others."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def is_first() -> bool:
+    """Whether this process is the one that talks, by what its launcher told it."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def largest_of_all(values: Tensor) -> Tensor:
@@ -19,12 +26,22 @@ def largest_of_all(values: Tensor) -> Tensor:
     return values
 
 
-def from_first(values: Tensor) -> Tensor:
-    """What the first process has."""
-    if several():
-        values = values.contiguous()
-        dist.broadcast(values, src=0)
-    return values
+def from_all(values: Tensor) -> Tensor:
+    """The equally long (N, …) values of all processes, one after the other."""
+    if not several():
+        return values
+    parts = [torch.empty_like(values) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, values.contiguous())
+    return torch.cat(parts)
+
+
+def means_of_all(values: Mapping[str, float], device: torch.device) -> dict[str, float]:
+    """Each number's mean over all processes, which must have the same names in the same order."""
+    if not several():
+        return dict(values)
+    total = torch.tensor(list(values.values()), device=device)
+    dist.all_reduce(total)
+    return dict(zip(values, (total / dist.get_world_size()).tolist(), strict=True))
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):
@@ -32,7 +49,8 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if not (self.training and several()):
-            return super().forward(x)
+            plain: Tensor = super().forward(x)
+            return plain
         assert self.running_mean is not None and self.running_var is not None
         assert self.momentum is not None and self.num_batches_tracked is not None
         count = dist.get_world_size() * x.numel() / x.shape[1]
@@ -45,7 +63,11 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
             self.num_batches_tracked += 1
-        return F.batch_norm(x, mean, variance, self.weight, self.bias, eps=self.eps)
+        # Not by F.batch_norm, which gives no gradients to the statistics that it is handed.
+        y = centred * (variance + self.eps).rsqrt().view(1, -1, 1, 1)
+        if self.affine:
+            y = y * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+        return y.to(x.dtype)
 
 
 def share_batch_norms(network: nn.Module) -> None:

@@ -13,6 +13,7 @@ from typing import Literal
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 
 from wuerstchen import weights
@@ -22,12 +23,16 @@ from wuerstchen.errors import TrainingError
 from wuerstchen.models.text import TextEncoder, small_text_encoder
 from wuerstchen.training.loop import Loop
 from wuerstchen.training.record import Record
+from wuerstchen.training.rehearsal import RehearsalTrainer
 from wuerstchen.training.stage import Stage
 from wuerstchen.training.stage_a import StageATrainer
 from wuerstchen.training.stage_b import StageBTrainer
 from wuerstchen.training.stage_c import StageCTrainer
 
 StageName = Literal["a", "b", "c"]
+
+Step = Literal["a", "b-rehearsal", "b", "c"]
+"""What has a run folder of its own: the stages, and what Stage B does first if so configured."""
 
 log = logging.getLogger(__name__)
 
@@ -39,29 +44,43 @@ def train(config: Config, only: StageName | None = None) -> Path:
     loss runs away or where Ctrl-C was pressed (everything is saved then), SaveError when the disk
     is full.
     """
-    names: tuple[StageName, ...] = (only,) if only else ("a", "b", "c")
-    waiting = [name for name in names if not is_finished(config.folder, name)]
-    for name in sorted(set(names) - set(waiting)):
-        log.info("Stage %s is finished already; delete %s to train it again.", name, _run(config, name))
+    steps = _steps(config, only)
+    waiting = [name for name in steps if not is_finished(config.folder, name)]
+    for name in sorted(set(steps) - set(waiting)):
+        folder = _run(config, name)
+        log.info("Stage %s is finished already; delete %s to train it again.", name, folder)
     if waiting:
         _check_order(config, waiting[0])
         train_pairs, test_pairs, report = open_pairs(config.data)
-        log.info(report.sentence())
         for name in waiting:
             _train_stage(name, config, train_pairs, test_pairs, report)
     return config.folder
 
 
-def is_finished(folder: Path, name: StageName) -> bool:
-    """Whether stage `name` of this model folder was trained to its end."""
+def is_finished(folder: Path, name: Step) -> bool:
+    """Whether step `name` of this model folder was trained to its end."""
     return (folder / "runs" / name / "finished.json").is_file()
 
 
+def _steps(config: Config, only: StageName | None) -> list[Step]:
+    """Everything that is to be done, in order."""
+    stages: tuple[StageName, ...] = (only,) if only else ("a", "b", "c")
+    steps: list[Step] = []
+    for stage in stages:
+        if stage == "b" and config.stage_b.rehearsal is not None:
+            steps.append("b-rehearsal")
+        steps.append(stage)
+    return steps
+
+
 def _train_stage(
-    name: StageName, config: Config, train_pairs: Pairs, test_pairs: Pairs, report: Report
+    name: Step, config: Config, train_pairs: Pairs, test_pairs: Pairs, report: Report
 ) -> None:
     recipe = _recipes(config)[name]
-    accelerator = Accelerator(mixed_precision=_precision(recipe))
+    AcceleratorState._reset_state()  # it allows one precision per program; stages may differ
+    # Several processes without an accelerator find each other only when told that this is meant.
+    only_cpu = not torch.accelerator.is_available()
+    accelerator = Accelerator(mixed_precision=_precision(recipe), cpu=only_cpu)
     _check_share(name, recipe, accelerator)
     record = Record(_run(config, name), writes=accelerator.is_main_process)
     record.write("config.yaml", dump(config))
@@ -82,6 +101,11 @@ def _stage_a(config: Config, train_pairs: Pairs) -> Stage:
     return StageATrainer(config.stage_a, train_pairs)
 
 
+def _rehearsal(config: Config, train_pairs: Pairs) -> Stage:
+    del train_pairs
+    return RehearsalTrainer(config, weights.load_stage_a(config.folder))
+
+
 def _stage_b(config: Config, train_pairs: Pairs) -> Stage:
     del train_pairs
     return StageBTrainer(config, weights.load_stage_a(config.folder), _text_of_stage_b(config))
@@ -91,7 +115,7 @@ def _stage_c(config: Config, train_pairs: Pairs) -> Stage:
     if config.stage_c.training.start and not config.text.pretrained:
         text = weights.load_text_encoder(Path(config.stage_c.training.start), "c")
     elif config.text.pretrained:
-        text = weights.open_text_encoder(Path(config.text.pretrained)).requires_grad_(False)
+        text = _open_text(config.text.pretrained).requires_grad_(False)
     else:
         captions = chain.from_iterable(pair.captions for pair in train_pairs)
         text = small_text_encoder(config.text, captions)
@@ -106,8 +130,9 @@ def _stage_c(config: Config, train_pairs: Pairs) -> Stage:
     )
 
 
-_STAGES: Mapping[StageName, Callable[[Config, Pairs], Stage]] = {
+_STAGES: Mapping[Step, Callable[[Config, Pairs], Stage]] = {
     "a": _stage_a,
+    "b-rehearsal": _rehearsal,
     "b": _stage_b,
     "c": _stage_c,
 }
@@ -116,18 +141,24 @@ _STAGES: Mapping[StageName, Callable[[Config, Pairs], Stage]] = {
 def _text_of_stage_b(config: Config) -> TextEncoder | None:
     """The published encoder that Stage B reads, or None where it reads no text."""
     path = config.text.pretrained_b or config.text.pretrained
-    return weights.open_text_encoder(Path(path)) if config.stage_b.training.text else None
+    return _open_text(path) if config.stage_b.training.text else None
 
 
-def _recipes(config: Config) -> dict[StageName, TrainingConfig]:
+def _open_text(folder: str) -> TextEncoder:
+    """A published encoder: model and tokenizer in one folder."""
+    return weights.open_text_encoder(Path(folder), Path(folder))
+
+
+def _recipes(config: Config) -> dict[Step, TrainingConfig]:
     return {
         "a": config.stage_a.training,
+        "b-rehearsal": config.stage_b.rehearsal or config.stage_b.training,
         "b": config.stage_b.training,
         "c": config.stage_c.training,
     }
 
 
-def _run(config: Config, name: StageName) -> Path:
+def _run(config: Config, name: Step) -> Path:
     return config.folder / "runs" / name
 
 
@@ -138,22 +169,23 @@ def _precision(recipe: TrainingConfig) -> str:
     return "no" if recipe.precision == "fp32" else "bf16"
 
 
-def _check_order(config: Config, first: StageName) -> None:
+def _check_order(config: Config, first: Step) -> None:
     """The stages before `first` must have left their parts in the model folder."""
-    needed: dict[StageName, tuple[weights.Part, ...]] = {
+    needed: dict[Step, tuple[weights.Part, ...]] = {
         "a": (),
+        "b-rehearsal": ("stage_a",),
         "b": ("stage_a",),
         "c": ("stage_a", "stage_b", "compressor"),
     }
     missing = [part for part in needed[first] if not weights.has_part(config.folder, part)]
     if missing:
         raise TrainingError(
-            f"Stage {first} needs {', '.join(missing)} in {config.folder}, which are not there; "
-            "train the stages before it first (leave out --stage to train all in order)."
+            f"Stage {first} needs {', '.join(missing)} in {config.folder}, found nothing of that "
+            "there; train the stages before it first (leave out --stage to train all in order)."
         )
 
 
-def _check_share(name: StageName, recipe: TrainingConfig, accelerator: Accelerator) -> None:
+def _check_share(name: Step, recipe: TrainingConfig, accelerator: Accelerator) -> None:
     parts = recipe.accumulate * accelerator.num_processes
     if recipe.batch % parts:
         raise TrainingError(

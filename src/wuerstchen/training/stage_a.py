@@ -18,7 +18,7 @@ from wuerstchen.models.critic import Critic
 from wuerstchen.models.stage_a import Quantised, StageA
 from wuerstchen.training.perceptual import perceptual_loss
 from wuerstchen.training.pictures import picture_grid, random_crop
-from wuerstchen.training.processes import from_first, largest_of_all
+from wuerstchen.training.processes import from_all, largest_of_all
 from wuerstchen.training.stage import PEEK, Draws, Loss, Networks, Stage, held_out_batch
 
 SETTLING = 20
@@ -79,8 +79,9 @@ class StageATrainer(Stage):
         error = F.mse_loss(out.image, image)
         perceptual = self._perceptual(out.image, image)
         value = error + self.recipe.perceptual_weight * perceptual
+        # Without its share in the loss, processes would wait for the codebook's gradient for ever.
+        value = value + self.recipe.codebook_weight * settled * out.quantised.codebook_loss
         if settled:
-            value = value + self.recipe.codebook_weight * out.quantised.codebook_loss
             value = value + self.recipe.commitment * out.quantised.commitment_loss
         scalars = {"error": error, "perceptual": perceptual}
         scalars["codebook"] = out.quantised.codebook_loss
@@ -92,6 +93,8 @@ class StageATrainer(Stage):
             scalars["adversarial"] = adversarial
         self._note_codes(out)
         yield Loss("stage_a", value, scalars)
+        if not settled:  # zeros would already turn the optimizer's wheels
+            self._autoencoder.network.codebook.embedding.weight.grad = None
         if judged:
             yield self._critic_loss(networks["critic"], image, out.image.detach())
 
@@ -105,7 +108,9 @@ class StageATrainer(Stage):
         if self.step == SETTLING:
             unused = torch.ones_like(unused)
         dead = unused.nonzero().flatten()
-        points = from_first(self._points)
+        if len(dead) == 0:
+            return {"revived": 0.0}
+        points = from_all(self._points)
         order = torch.randperm(len(points), generator=torch.Generator().manual_seed(self.step))
         dead = dead[: len(points)]
         self._autoencoder.network.codebook.embedding.weight[dead] = points[order[: len(dead)]]
@@ -119,7 +124,9 @@ class StageATrainer(Stage):
             out = self._reconstruct(network, image, skip=True)
             plain.append(F.mse_loss(out.image.clamp(0, 1), image.to(out.image), reduction="none"))
             out = self._reconstruct(network, image, skip=False)
-            quantised.append(F.mse_loss(out.image.clamp(0, 1), image.to(plain[0]), reduction="none"))
+            quantised.append(
+                F.mse_loss(out.image.clamp(0, 1), image.to(plain[0]), reduction="none")
+            )
         errors = torch.cat(plain).mean(dim=(1, 2, 3)), torch.cat(quantised).mean(dim=(1, 2, 3))
         decibels = [float((-10 * error.log10()).mean()) for error in errors]
         return {
@@ -180,4 +187,5 @@ class StageATrainer(Stage):
 def perplexity(codes: Tensor, size: int) -> Tensor:
     """How many codes are in use, were all used equally often: exp of the entropy, 1 to `size`."""
     share = codes.flatten().bincount(minlength=size).float() / codes.numel()
-    return torch.special.entr(share).sum().exp()
+    entropy: Tensor = torch.special.entr(share).sum()
+    return entropy.exp()

@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wuerstchen import diffusion, weights
 from wuerstchen.config import Config
 from wuerstchen.data import Batch, Pairs
-from wuerstchen.geometry import SEMANTICS_SCALE, SEMANTICS_SHIFT, compressor_size
-from wuerstchen.models.compressor import Compressor
+from wuerstchen.geometry import SEMANTICS_SCALE, SEMANTICS_SHIFT, semantics_size
+from wuerstchen.models.compressor import Compressor, shrink
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.text import TextEncoder, encode_frozen
@@ -91,10 +90,13 @@ class StageBTrainer(Stage):
         else:
             compressor, stage_b = Compressor(config.compressor), StageB(config.stage_b.model)
             _suit_scale(stage_b)
-        if self.recipe.compressor_weights:
+        if config.stage_b.rehearsal is not None:
+            compressor = weights.load_compressor(config.folder)
+        elif self.recipe.compressor_weights:
             weights.load_backbone(compressor, Path(self.recipe.compressor_weights))
         if text is None:
             stage_b.hold_text()
+        stage_b.gradient_checkpointing = self.recipe.gradient_checkpointing
         self._both = CompressorAndStageB(compressor, stage_b)
 
     def networks(self) -> dict[str, nn.Module]:
@@ -160,9 +162,8 @@ class StageBTrainer(Stage):
         else:  # held-out pictures have indices of their own
             latent = self._encode(batch.images.to(t.device))
         noise = draws.normal(latent)
-        size = compressor_size(*batch.images.shape[-2:])
-        image = shrink(batch.images.to(t.device), size)
-        cells = torch.empty(len(batch), self._channels, size[0] // 32, size[1] // 32)
+        image = shrink(batch.images.to(t.device))
+        cells = torch.empty(len(batch), self._channels, *semantics_size(*batch.images.shape[-2:]))
         predicted = network(
             image,
             diffusion.add_noise(latent, noise, t),
@@ -172,14 +173,15 @@ class StageBTrainer(Stage):
             semantic_t,
             dropped,
         )
-        return (predicted.float() - noise).square().mean(dim=(1, 2, 3))
+        error: Tensor = (predicted.float() - noise).square().mean(dim=(1, 2, 3))
+        return error
 
     @torch.no_grad()
     def _sample(self, network: nn.Module, batch: Batch) -> Tensor:
         """Pictures made again from their semantics alone, (B, 3, S, S) on the CPU."""
         assert isinstance(network, CompressorAndStageB)
         device = next(network.parameters()).device
-        image = shrink(batch.images.to(device), compressor_size(*batch.images.shape[-2:]))
+        image = shrink(batch.images.to(device))
         latent = self._encode(batch.images.to(device))
         draws = Draws(1, batch.indices, device)
         size = (latent.shape[-2], latent.shape[-1])
@@ -197,7 +199,8 @@ class StageBTrainer(Stage):
     @torch.no_grad()
     def _encode(self, image: Tensor) -> Tensor:
         self._stage_a.to(image.device)
-        return self._stage_a.encode(image)
+        latent: Tensor = self._stage_a.encode(image)
+        return latent
 
     def _encode_text(self, captions: list[str], device: torch.device) -> Tensor:
         """(B, L, D); all zeros where Stage B reads no text, so that L alone matters."""
@@ -205,11 +208,6 @@ class StageBTrainer(Stage):
             width = self._both.stage_b.config.text_width
             return torch.zeros(len(captions), self._text_length, width, device=device)
         return encode_frozen(self._text.to(device), captions)
-
-
-def shrink(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Pictures at the size at which the compressor looks at them (bilinear, antialiased)."""
-    return F.interpolate(image, size=size, mode="bilinear", antialias=True)
 
 
 @torch.no_grad()

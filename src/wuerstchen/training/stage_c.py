@@ -15,10 +15,10 @@ from wuerstchen.data import Batch, Pairs
 from wuerstchen.geometry import (
     SEMANTICS_SCALE,
     SEMANTICS_SHIFT,
-    compressor_size,
     latent_size_of_semantics,
 )
-from wuerstchen.models.compressor import Compressor
+from wuerstchen.model_folder import ModelInfo, write_info
+from wuerstchen.models.compressor import Compressor, shrink
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
@@ -34,7 +34,7 @@ from wuerstchen.training.stage import (
     even_times,
     held_out_batch,
 )
-from wuerstchen.training.stage_b import LOOK_STEPS, shrink
+from wuerstchen.training.stage_b import LOOK_STEPS
 
 GUIDANCE = 4.0
 """Guidance of the pictures in a grid, the pipeline's default."""
@@ -73,6 +73,7 @@ class StageCTrainer(Stage):
         self.training = self.recipe = config.stage_c.training
         self._weight = diffusion.LOSS_WEIGHTS[self.recipe.weight]
         self._prompts = config.prompts
+        self._info = ModelInfo(name=config.name, size=config.data.size)
         self._stage_a = stage_a.eval().requires_grad_(False)
         self._stage_b = stage_b.eval().requires_grad_(False)
         self._text_b = text_b
@@ -84,6 +85,7 @@ class StageCTrainer(Stage):
             stage_c = StageC(config.stage_c.model)
         if self.recipe.head == "difference":
             stage_c.hold_divisor()
+        stage_c.gradient_checkpointing = self.recipe.gradient_checkpointing
         self._both = TextAndStageC(text, stage_c)
 
     def networks(self) -> dict[str, nn.Module]:
@@ -123,7 +125,7 @@ class StageCTrainer(Stage):
         denoise = diffusion.guided(network.stage_c, condition, GUIDANCE)
         *_, scaled = diffusion.ddpm(denoise, start, diffusion.published_times(), draws.normal)
         images = self._picture(scaled * SEMANTICS_SCALE - SEMANTICS_SHIFT, prompts, draws)
-        return picture_grid(images.split(PEEK)) if len(images) % PEEK == 0 else picture_grid([images])
+        return picture_grid(images.split(PEEK) if len(images) % PEEK == 0 else [images])
 
     def export(self, network: nn.Module, folder: Path) -> None:
         assert isinstance(network, TextAndStageC)
@@ -131,6 +133,7 @@ class StageCTrainer(Stage):
         weights.save_text_encoder(folder, network.text, "c")
         weights.save_text_encoder(folder, self._text_b or network.text, "b")
         weights.finish_folder(folder)
+        write_info(folder, self._info)
 
     def _error(
         self, network: nn.Module, captions: Sequence[str], scaled: Tensor, t: Tensor, draws: Draws
@@ -138,7 +141,8 @@ class StageCTrainer(Stage):
         """(B,) mean squared error of the predicted noise."""
         noise = draws.normal(scaled)
         predicted = network(captions, diffusion.add_noise(scaled, noise, t), t)
-        return (predicted.float() - noise).square().mean(dim=(1, 2, 3))
+        error: Tensor = (predicted.float() - noise).square().mean(dim=(1, 2, 3))
+        return error
 
     def _picture(self, semantics: Tensor, prompts: Sequence[str], draws: Draws) -> Tensor:
         """(B, 3, H, W) pictures on the CPU for unscaled semantics."""
@@ -152,12 +156,13 @@ class StageCTrainer(Stage):
         stage_b = self._stage_b.to(device)
         denoise = diffusion.unguided(stage_b, stage_b.condition(semantics, text, size))
         start = draws.normal(torch.empty(len(prompts), 4, *size))
-        *_, latent = diffusion.ddpm(denoise, start, diffusion.uniform_times(LOOK_STEPS), draws.normal)
+        *_, latent = diffusion.ddpm(
+            denoise, start, diffusion.uniform_times(LOOK_STEPS), draws.normal
+        )
         return self._stage_a.to(device).decode(latent).cpu()
 
     @torch.no_grad()
     def _compress(self, image: Tensor) -> Tensor:
         """Scaled semantics of pictures: what Stage C diffuses."""
-        size = compressor_size(*image.shape[-2:])
-        semantics = self._compressor.to(image.device)(shrink(image, size))
+        semantics: Tensor = self._compressor.to(image.device)(shrink(image))
         return (semantics + SEMANTICS_SHIFT) / SEMANTICS_SCALE

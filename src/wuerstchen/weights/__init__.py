@@ -11,6 +11,7 @@ In memory the networks have our names, on disk the published ones; only this pac
 Only safetensors are opened. Everything is written aside and then renamed.
 """
 
+from wuerstchen.weights.features import load_backbone, load_features
 from wuerstchen.weights.folder import finish_folder
 from wuerstchen.weights.layout import Part, has_part
 from wuerstchen.weights.networks import (
@@ -29,7 +30,9 @@ __all__ = [
     "Part",
     "finish_folder",
     "has_part",
+    "load_backbone",
     "load_compressor",
+    "load_features",
     "load_stage_a",
     "load_stage_b",
     "load_stage_c",

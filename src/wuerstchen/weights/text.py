@@ -12,15 +12,24 @@ from transformers.utils import logging as transformers_logging
 
 from wuerstchen.errors import ModelFolderError
 from wuerstchen.models.text import TextEncoder
-from wuerstchen.weights.files import read_json, replacing, standing
+from wuerstchen.weights.files import read_json, replacing, standing, write_tensors
 from wuerstchen.weights.layout import CONFIG, PLACES, Part, need_part
 
+WEIGHTS = "model.safetensors"
 
-def save_text_encoder(folder: Path, encoder: TextEncoder, stage: Literal["b", "c"]) -> None:
-    """Write the text encoder of a stage, in the precision that it has."""
+
+def save_text_encoder(
+    folder: Path,
+    encoder: TextEncoder,
+    stage: Literal["b", "c"],
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write the text encoder of a stage."""
     place = PLACES[_part(stage)]
     with replacing(folder / place.folder, folder / place.tokenizer) as (model, tokenizer), _quiet():
         encoder.model.save_pretrained(model)
+        # Written again, because only so the config goes on to say fp32, in which it is to be used.
+        write_tensors(model / WEIGHTS, dict(encoder.model.state_dict()), dtype)
         encoder.tokenizer.save_pretrained(tokenizer)
 
 
@@ -55,7 +64,7 @@ def open_text_encoder(model_folder: Path, tokenizer_folder: Path) -> TextEncoder
 
 def _open_model(folder: Path) -> CLIPTextModel:
     read_json(folder / CONFIG)
-    path = folder / "model.safetensors"
+    path = folder / WEIGHTS
     try:
         with safe_open(path, "pt"), _quiet():
             loaded: object = CLIPTextModel.from_pretrained(

@@ -1,0 +1,84 @@
+"""`wuerstchen train` as users meet it: from a folder of pictures to a picture for a sentence."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from small_runs import run, write_config, write_pictures
+
+from wuerstchen.cli import main
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pictures(tmp_path_factory.mktemp("data") / "pictures")
+
+
+def test_from_pictures_to_a_picture(pictures: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    few = [f"stage_{stage}.training.images=8" for stage in "abc"]
+    done = run("train", write_config(pictures, model), *few)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{model}\n"
+    assert "broken.png" in done.stderr, "what is skipped is named"
+    for stage in "abc":
+        assert f"stage {stage}" in done.stderr and "pictures/s" in done.stderr
+    drawn = run("generate", "a red disc", "--model", model, "--out", tmp_path / "red.png")
+    assert drawn.returncode == 0, drawn.stderr
+    with Image.open(tmp_path / "red.png") as image:
+        assert image.size == (128, 128)
+
+
+def fails(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> str:
+    """Run the command in this process; it must leave with 2 and one message, which is returned."""
+    monkeypatch.setattr(sys, "argv", ["wuerstchen", "train", *words])
+    with pytest.raises(SystemExit) as left:
+        main()
+    out, error = capsys.readouterr()
+    assert left.value.code == 2
+    assert out == "" and "Traceback" not in error
+    return error
+
+
+def test_ctrl_c_while_the_data_is_read_is_one_sentence(
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from wuerstchen.training import road
+
+    def pressed(config: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(road, "open_pairs", pressed)
+    words = [str(write_config(pictures, tmp_path / "model"))]
+    message = fails(words, monkeypatch, capsys)
+    assert message.startswith("Interrupted") and len(message.splitlines()) == 1
+
+
+def test_bad_words_are_one_sentence(
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = str(write_config(pictures, tmp_path / "model"))
+    for words, expected in (
+        ([source, "stage_a.training.bach=4"], "did you mean 'batch'?"),
+        ([source, "data.path=nowhere"], "nowhere"),
+        ([source, "--stage", "c"], "Stage c needs stage_a, stage_b, compressor"),
+        ([source, "stage_a.training.accumulate=3", "--stage", "a"], "need a multiple of 3"),
+        ([source, f"output={source}/model"], "could not be written"),
+        (
+            [source, "stage_a.training.perceptual=vgg16", "stage_a.training.vgg16_weights=no"],
+            "expected a safetensors file of VGG16",
+        ),
+    ):
+        assert expected in fails(words, monkeypatch, capsys)
+    assert not (tmp_path / "model" / "vqgan").exists()

@@ -1,0 +1,131 @@
+"""Runs of seconds: eight made pictures, networks of width 8 to 16, and the command that trains."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from safetensors.numpy import load_file
+
+from wuerstchen.config import Config, parse
+
+COLOURS = {
+    "red": (220, 40, 40),
+    "green": (40, 160, 60),
+    "blue": (40, 80, 220),
+    "yellow": (240, 210, 60),
+}
+SIDE = 128
+
+
+def write_pictures(folder: Path) -> Path:
+    """A soft disc and a soft square in four colours, and one file that is no picture."""
+    folder.mkdir(parents=True)
+    rows, columns = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
+    distances = {"disc": np.hypot(rows, columns), "square": np.maximum(abs(rows), abs(columns))}
+    for shape, distance in distances.items():
+        inside = (1 / (1 + np.exp(30 * (distance - 0.6))))[..., None]
+        shade = 0.6 + 0.4 * rows[..., None]
+        for colour, rgb in COLOURS.items():
+            pixels = 255 * (1 - inside) + np.array(rgb) * shade * inside
+            image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+            image.save(folder / f"{colour} {shape}.png")
+            (folder / f"{colour} {shape}.txt").write_text(f"a {colour} {shape}")
+    (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "broken.txt").write_text("a broken picture")
+    return folder
+
+
+def values(pictures: Path, output: Path) -> dict[str, object]:
+    """A config as YAML would have it; Stage A passes the step at which codes are placed."""
+    training = {
+        "batch": 4,
+        "learning_rate": 1e-3,
+        "warmup": 4,
+        "ema": 0.9,
+        "save_every": 16,
+        "look_every": 48,
+        "look_at": 2,
+    }
+    return {
+        "name": "made",
+        "output": str(output),
+        "data": {"path": str(pictures), "size": SIDE, "test_share": 0.2},
+        "text": {"vocabulary": 540, "length": 8, "width": 16, "depth": 1, "heads": 2},
+        "compressor": {"channels": 6, "width": 0.25, "depth": 0.1},
+        "stage_a": {
+            "model": {"width": 16, "depth": 1, "codebook": 32},
+            "training": {
+                **training,
+                "images": 96,
+                "crop": 32,
+                "critic_width": 8,
+                "critic_depth": 2,
+                "adversarial_from": 64,
+            },
+        },
+        "stage_b": {
+            "model": {
+                "widths": [8, 16],
+                "blocks": [1, 1],
+                "heads": [0, 2],
+                "semantics": [False, True],
+                "semantic_channels": 6,
+                "condition_width": 16,
+                "text_width": 16,
+                "time_width": 8,
+            },
+            "training": {**training, "images": 96, "text": False},
+        },
+        "stage_c": {
+            "model": {
+                "semantic_channels": 6,
+                "width": 16,
+                "depth": 1,
+                "heads": 2,
+                "text_width": 16,
+                "time_width": 8,
+            },
+            "training": {**training, "images": 96},
+        },
+    }
+
+
+def config(pictures: Path, output: Path) -> Config:
+    return parse(values(pictures, output), "small runs")
+
+
+def write_config(pictures: Path, output: Path) -> Path:
+    path = output.with_suffix(".yaml")
+    path.write_text(json.dumps(values(pictures, output)))  # JSON is YAML too
+    return path
+
+
+COMMAND = (sys.executable, "-m", "wuerstchen")
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
+
+
+def run(*words: object, command: tuple[str, ...] = COMMAND) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    return subprocess.run(
+        [*command, *map(str, words)], env=ENVIRONMENT, capture_output=True, text=True, timeout=500
+    )
+
+
+def start(*words: object) -> subprocess.Popen[str]:
+    """The command, left running."""
+    return subprocess.Popen(
+        [*COMMAND, *map(str, words)], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+    )
+
+
+def weights_of(folder: Path) -> dict[str, np.ndarray]:
+    """Every exported tensor of a model folder."""
+    return {
+        f"{path.relative_to(folder)}: {name}": tensor
+        for path in sorted(folder.rglob("*.safetensors"))
+        for name, tensor in load_file(path).items()
+    }

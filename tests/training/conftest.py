@@ -1,0 +1,33 @@
+"""One tiny model, trained once through all stages, for every test that reads."""
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from small_runs import config, write_pictures
+
+from wuerstchen.training import road
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    """As in the processes that tests start: the order of sums depends on the threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pictures(tmp_path_factory.mktemp("data") / "pictures")
+
+
+@pytest.fixture(scope="session")
+def trained(pictures: Path, tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
+    """All three stages, 24 steps each, without an interruption. Do not write into it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return road.train(config(pictures, tmp_path_factory.mktemp("models") / "whole"))

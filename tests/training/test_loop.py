@@ -1,0 +1,260 @@
+"""Laws of the loop, shown by a stage that fits a line: steps, averages, checkpoints, failures."""
+
+import json
+import math
+import os
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from wuerstchen.config import DataConfig, TrainingConfig
+from wuerstchen.data import Batch, Pairs, open_pairs
+from wuerstchen.errors import SaveError, TrainingError
+from wuerstchen.training.loop import Loop, schedule
+from wuerstchen.training.record import Record
+from wuerstchen.training.stage import Draws, Loss, Networks, Stage
+
+
+class Line(Stage):
+    """Tells a picture's brightness from its mean colour; `disturb` may spoil the loss of a step."""
+
+    name = "a"
+    trained = "line"
+
+    def __init__(self, recipe: TrainingConfig, width: int = 1) -> None:
+        self.training = recipe
+        torch.manual_seed(0)
+        self.line = nn.Sequential(nn.Linear(3, width), nn.Dropout(0.2), nn.Linear(width, 1))
+        self.disturb: Callable[[int, Tensor], Tensor] = lambda step, value: value
+        self.seen: list[str] = []
+        self.history: list[Tensor] = []
+
+    def networks(self) -> dict[str, nn.Module]:
+        return {"line": self.line}
+
+    def losses(self, networks: Networks, batch: Batch, draws: Draws) -> Iterator[Loss]:
+        self.seen += batch.keys
+        colours = batch.images.mean(dim=(2, 3))
+        noise = draws.normal(colours)
+        error = (networks["line"](colours + 0.1 * noise) - colours.mean(1, keepdim=True)).square()
+        value = self.disturb(self.step, error.mean())
+        yield Loss("line", value, {"error": value})
+
+    def after_step(self) -> dict[str, float]:
+        self.history.append(self.line[0].weight.detach().clone())
+        return {}
+
+    def held_out(self, network: nn.Module, test: Pairs, count: int) -> dict[str, float]:
+        return {"held_out": float(len(test))}
+
+    def grid(self, network: nn.Module, test: Pairs) -> Tensor:
+        return torch.zeros(3, 4, 4)
+
+    def export(self, network: nn.Module, folder: Path) -> None:
+        raise AssertionError("the loop exports nothing")
+
+
+@pytest.fixture(scope="module")
+def splits(pictures: Path) -> tuple[Pairs, Pairs]:
+    train, test, _ = open_pairs(DataConfig(path=str(pictures), test_share=0.2))
+    return train, test
+
+
+def recipe(**changes: object) -> TrainingConfig:
+    values = {"images": 80, "batch": 4, "warmup": 2, "save_every": 8, "look_every": 20}
+    return TrainingConfig.model_validate({**values, "learning_rate": 1e-2, "ema": 0.5, **changes})
+
+
+def loop_of(stage: Stage, splits: tuple[Pairs, Pairs], folder: Path) -> Loop:
+    record = Record(folder, writes=True)
+    record.write("config.yaml", "")
+    return Loop(stage, *splits, record, Accelerator(cpu=True), seed=0)
+
+
+def state_of(loop: Loop) -> dict[str, Tensor]:
+    return loop.trained.state_dict()
+
+
+def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_same_command_goes_on(
+    splits: tuple[Pairs, Pairs], tmp_path: Path, number: signal.Signals
+) -> None:
+    whole = Line(recipe())
+    never = loop_of(whole, splits, tmp_path / "never")
+    never.run()
+    first, handlers = Line(recipe()), [signal.getsignal(number)]
+
+    def kill(step: int, value: Tensor) -> Tensor:
+        if step == 7:
+            os.kill(os.getpid(), number)
+        return value
+
+    first.disturb = kill
+    with pytest.raises(TrainingError, match=r"interrupted after 28 of 80 .* same command"):
+        loop_of(first, splits, tmp_path / "run").run()
+    assert signal.getsignal(number) is handlers[0]
+    second = Line(recipe())
+    resumed = loop_of(second, splits, tmp_path / "run")
+    assert resumed.images == 28
+    resumed.run()
+    assert first.seen + second.seen == whole.seen
+    assert_equal(state_of(resumed), state_of(never))
+
+
+def test_the_data_order_does_not_depend_on_the_batch(
+    splits: tuple[Pairs, Pairs], tmp_path: Path
+) -> None:
+    four, eight = Line(recipe()), Line(recipe(batch=8))
+    loop_of(four, splits, tmp_path / "4").run()
+    loop_of(eight, splits, tmp_path / "8").run()
+    assert four.seen == eight.seen
+
+
+def test_accumulation_changes_nothing(splits: tuple[Pairs, Pairs], tmp_path: Path) -> None:
+    results = []
+    for parts in (1, 2, 4):
+        stage = Line(recipe(accumulate=parts))
+        stage.line[1].p = 0.0
+        loop = loop_of(stage, splits, tmp_path / str(parts))
+        loop.run()
+        results.append(state_of(loop))
+    for other in results[1:]:
+        for key, value in other.items():
+            torch.testing.assert_close(value, results[0][key], atol=1e-6, rtol=0)
+
+
+def test_the_average_follows_its_law(splits: tuple[Pairs, Pairs], tmp_path: Path) -> None:
+    stage = Line(recipe(ema=0.5))
+    loop = loop_of(stage, splits, tmp_path)
+    loop.run()
+    expected = stage.history[0]
+    for count, weight in enumerate(stage.history[1:], start=1):
+        kept = min(0.5, (1 + count) / (10 + count))
+        expected = kept * expected + (1 - kept) * weight
+    found = loop.trained.get_submodule("0").get_parameter("weight")
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    assert len(stage.history) == 20
+
+
+def test_the_schedule_warms_up_and_ends_at_a_hundredth() -> None:
+    constant, cosine = recipe(warmup=10), recipe(warmup=10, decay="cosine")
+    assert [schedule(constant, step, 0) for step in (1, 5, 10, 99)] == [0.1, 0.5, 1.0, 1.0]
+    assert schedule(cosine, 99, 0) == pytest.approx(1)
+    assert schedule(cosine, 99, 40) == pytest.approx(0.505)
+    assert schedule(cosine, 99, 80) == schedule(cosine, 99, 800) == pytest.approx(0.01)
+    falling = [schedule(cosine, 99, images) for images in range(0, 81, 4)]
+    assert falling == sorted(falling, reverse=True)
+    assert schedule(recipe(warmup=0), 1, 0) == 1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda value: value * math.nan, "the loss is not finite"),
+        (lambda value: value / value.detach() * 1e6, "the loss rose to"),
+        (lambda value: value + (value - value.detach()).abs().sqrt(), "gradient that is not"),
+    ],
+    ids=["nan", "diverged", "infinite gradient"],
+)
+def test_a_loss_that_runs_away_stops_before_it_spoils_anything(
+    splits: tuple[Pairs, Pairs],
+    tmp_path: Path,
+    spoil: Callable[[Tensor], Tensor],
+    words: str,
+) -> None:
+    stage = Line(recipe(save_every=4))
+    stage.disturb = lambda step, value: spoil(value) if step == 6 else value
+    with pytest.raises(TrainingError) as caught:
+        loop_of(stage, splits, tmp_path).run()
+    message = str(caught.value)
+    assert words in message and "Stage a stopped at step 6" in message
+    assert all(key in message for key in stage.seen[-4:])
+    again = loop_of(Line(recipe(save_every=4)), splits, tmp_path)
+    assert again.images == 20
+    assert all(value.isfinite().all() for value in state_of(again).values())
+
+
+def test_two_checkpoints_are_kept(splits: tuple[Pairs, Pairs], tmp_path: Path) -> None:
+    left_by_a_kill = tmp_path / "checkpoints" / ".000000000004.new"
+    left_by_a_kill.mkdir(parents=True)
+    loop_of(Line(recipe()), splits, tmp_path).run()
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["000000000072", "000000000080"]
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(
+    splits: tuple[Pairs, Pairs], tmp_path: Path
+) -> None:
+    stage = Line(recipe(look_every=1000), width=5000)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(step: int, value: Tensor) -> Tensor:
+        if step == 4:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+        return value
+
+    stage.disturb = fill
+    try:
+        with pytest.raises(SaveError, match=r"000000000016 could not be written \(File too large"):
+            loop_of(stage, splits, tmp_path).run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["000000000008"]
+    assert loop_of(Line(recipe(), width=5000), splits, tmp_path).images == 8
+
+
+def test_other_networks_than_in_the_checkpoint_are_named(
+    splits: tuple[Pairs, Pairs], tmp_path: Path
+) -> None:
+    loop_of(Line(recipe()), splits, tmp_path).run()
+    with pytest.raises(TrainingError, match=r"other networks .*size mismatch.* restore the config"):
+        loop_of(Line(recipe(), width=2), splits, tmp_path)
+
+
+def test_a_damaged_checkpoint_is_named(splits: tuple[Pairs, Pairs], tmp_path: Path) -> None:
+    loop_of(Line(recipe()), splits, tmp_path).run()
+    path = tmp_path / "checkpoints" / "000000000080" / "state.pt"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(
+        TrainingError, match=r"state.pt: expected a checkpoint, .*delete the folder"
+    ):
+        loop_of(Line(recipe()), splits, tmp_path)
+
+
+@pytest.mark.parametrize("saved", [True, False], ids=["saved", "killed before the first save"])
+def test_what_a_killed_run_wrote_too_much_leaves_the_log(
+    splits: tuple[Pairs, Pairs], tmp_path: Path, saved: bool
+) -> None:
+    if saved:
+        loop_of(Line(recipe(images=40)), splits, tmp_path).run()
+    log = tmp_path / "log.jsonl"
+    before = log.read_text() if saved else ""
+    later = json.dumps({"images": 44, "error": 1.0})
+    log.write_text(f'{before}{later}\n{{"images": 48, "err')
+    loop_of(Line(recipe()), splits, tmp_path)
+    assert log.read_text() == before
+
+
+def test_the_bar_tells_loss_speed_and_time_left_on_stderr(
+    splits: tuple[Pairs, Pairs],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    loop_of(Line(recipe()), splits, tmp_path).run()
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert "80/80 pictures" in error and "loss 0." in error and "pictures/s" in error
+    assert "0:00:00" in error

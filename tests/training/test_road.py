@@ -1,0 +1,127 @@
+"""What a whole run leaves, and what a second one does."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from small_runs import config, weights_of
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import wuerstchen.config
+from wuerstchen import Pipeline
+from wuerstchen.errors import TrainingError
+from wuerstchen.training import road
+
+STAGES = ("a", "b", "c")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_run_leaves_what_it_did(trained: Path, pictures: Path, stage: str) -> None:
+    run = trained / "runs" / stage
+    assert wuerstchen.config.load(str(run / "config.yaml")) == config(pictures, trained)
+    data = json.loads((run / "data.json").read_text())
+    assert data["skipped"] == {"picture does not decode": ["broken.png"]}
+    assert data["used"] == 8
+    entries = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert any("error" in entry and "learning_rate" in entry for entry in entries)
+    assert [entry["images"] for entry in entries if "held_out" in entry] == [48, 96]
+    board = EventAccumulator(str(run / "tensorboard"))
+    board.Reload()
+    assert {"error", "held_out"} <= set(board.Tags()["scalars"])
+    grids = sorted(path.name for path in (run / "grids").iterdir())
+    assert grids == ["0000000048.png", "0000000096.png"]
+    with Image.open(run / "grids" / grids[-1]) as grid:
+        assert grid.size[0] >= 128
+    assert json.loads((run / "finished.json").read_text()) == {"images": 96, "steps": 24}
+    assert not (run / "checkpoints").exists()
+    assert not [path for path in run.rglob("*") if path.name.startswith(".")]
+
+
+def test_the_model_folder_draws_at_the_size_it_was_trained_at(trained: Path) -> None:
+    info = json.loads((trained / "wuerstchen.json").read_text())
+    assert (info["name"], info["size"]) == ("made", 128)
+    pipeline = Pipeline.from_pretrained(trained)
+    image = pipeline("a red disc", num_inference_steps=1, prior_num_inference_steps=1).images[0]
+    assert image.size == (128, 128)
+
+
+def test_a_finished_stage_is_not_trained_again(trained: Path, pictures: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+    started = time.monotonic()
+    assert road.train(config(pictures, trained)) == trained
+    assert time.monotonic() - started < 1
+    assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
+
+
+def test_a_stage_without_the_ones_before_it_is_refused(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"Stage b needs stage_a .*train the stages before"):
+        road.train(config(pictures, tmp_path / "none"), "b")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(pictures: Path, tmp_path: Path) -> None:
+    odd = _with(config(pictures, tmp_path / "none"), "a", accumulate=3)
+    with pytest.raises(
+        TrainingError, match=r"batch is 4, but 1 .*accumulate=3 need a multiple of 3"
+    ):
+        road.train(odd, "a")
+
+
+def test_a_run_without_a_test_split_trains_and_looks_at_nothing(
+    pictures: Path, tmp_path: Path
+) -> None:
+    short = _with(config(pictures, tmp_path / "model"), "a", images=8, adversarial_from=0)
+    data = short.data.model_copy(update={"test_share": 0.0})
+    road.train(short.model_copy(update={"data": data}), "a")
+    assert "held_out" not in (tmp_path / "model/runs/a/log.jsonl").read_text()
+
+
+def test_stages_may_differ_in_precision(trained: Path, pictures: Path, tmp_path: Path) -> None:
+    folder = copy_without(trained, tmp_path, "b", "c")
+    settings = _with(config(pictures, folder), "b", images=8, precision="bf16")
+    road.train(_with(settings, "c", images=8, precision="fp32"))
+    assert (folder / "runs/c/finished.json").exists()
+
+
+def test_training_from_a_finished_model_changes_it_as_training_does(
+    trained: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """Weights come in eval mode, in which BatchNorm would keep its statistics."""
+    settings = config(pictures, tmp_path / "next")
+    for stage in STAGES:
+        settings = _with(settings, stage, images=4, start=str(trained), batch=2)
+    folder = road.train(settings)
+    before, after = weights_of(trained), weights_of(folder)
+    assert before.keys() == after.keys()
+    for part in ("vqgan", "compressor"):
+        counts = [key for key in before if key.startswith(part) and "num_batches" in key]
+        assert counts
+        assert all(after[key] == before[key] + 2 for key in counts)
+
+
+def test_zero_pictures_take_a_stage_over_as_it_is(
+    trained: Path, pictures: Path, tmp_path: Path
+) -> None:
+    settings = _with(config(pictures, tmp_path / "next"), "b", images=0, start=str(trained))
+    shutil.copytree(trained / "vqgan", tmp_path / "next" / "vqgan")
+    after = weights_of(road.train(settings, "b"))
+    before = weights_of(trained)
+    assert all((after[key] == before[key]).all() for key in after)
+
+
+def copy_without(trained: Path, tmp_path: Path, *stages: str) -> Path:
+    folder = Path(shutil.copytree(trained, tmp_path / "copy"))
+    for stage in stages:
+        shutil.rmtree(folder / "runs" / stage)
+    return folder
+
+
+def _with(
+    settings: wuerstchen.config.Config, stage: str, **changes: object
+) -> wuerstchen.config.Config:
+    values = settings.model_dump(mode="json")
+    values[f"stage_{stage}"]["training"].update(changes)
+    return wuerstchen.config.parse(values, "changed")
