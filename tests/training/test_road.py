@@ -65,7 +65,7 @@ def test_a_stage_without_the_ones_before_it_is_refused(pictures: Path, tmp_path:
 def test_a_batch_that_cannot_be_shared_is_refused(pictures: Path, tmp_path: Path) -> None:
     odd = _with(config(pictures, tmp_path / "none"), "a", accumulate=3)
     with pytest.raises(
-        TrainingError, match=r"batch is 4, but 1 .*accumulate=3 need a multiple of 3"
+        TrainingError, match=r"batch of stage a is 4, .* to a multiple of 3"
     ):
         road.train(odd, "a")
 

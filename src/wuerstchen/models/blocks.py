@@ -58,7 +58,8 @@ class ConvBlock(nn.Module):
     def forward(self, x: Tensor, *skips: Tensor) -> Tensor:
         y = torch.cat([self.norm(self.depthwise(x)), *skips], dim=1)  # (B, C + S, H, W)
         y = self.channelwise(y.permute(0, 2, 3, 1))  # (B, H, W, C)
-        return x + y.permute(0, 3, 1, 2)  # (B, C, H, W)
+        out: Tensor = x + y.permute(0, 3, 1, 2)  # (B, C, H, W)
+        return out
 
 
 class TimeBlock(nn.Module):
@@ -69,7 +70,8 @@ class TimeBlock(nn.Module):
         self.mapper = nn.Linear(time_width, 2 * width)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        scale, shift = self.mapper(time)[:, :, None, None].chunk(2, dim=1)  # (B, C, 1, 1) each
+        mapped: Tensor = self.mapper(time)[:, :, None, None]  # (B, 2C, 1, 1)
+        scale, shift = mapped.chunk(2, dim=1)
         return torch.addcmul(shift, x, 1 + scale)
 
 
@@ -88,8 +90,8 @@ class Attention(nn.Module):
         q = self.to_q(queries).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, HW, D)
         k = self.to_k(context).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, N, D)
         v = self.to_v(context).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        y = attend(q, k, v)
-        return self.to_out(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]  # (B, HW, C)
+        y: Tensor = self.to_out(attend(q, k, v).transpose(1, 2).flatten(2))  # (B, HW, C)
+        return y
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -100,8 +102,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """
     if q.device.type == "cpu" and q.requires_grad:
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (B, heads, HW, N)
-        return scores.softmax(dim=-1).to(v) @ v
-    return F.scaled_dot_product_attention(q, k, v)
+        mixed: Tensor = scores.softmax(dim=-1).to(v) @ v
+        return mixed
+    fused: Tensor = F.scaled_dot_product_attention(q, k, v)
+    return fused
 
 
 class AttentionBlock(nn.Module):
@@ -116,8 +120,9 @@ class AttentionBlock(nn.Module):
     def forward(self, x: Tensor, text: Tensor) -> Tensor:
         cells = self.norm(x).flatten(2).transpose(1, 2)  # (B, HW, C)
         context = torch.cat([cells, self.kv_mapper(text)], dim=1)  # (B, HW + L, C)
-        y = self.attention(cells, context).transpose(1, 2)  # (B, C, HW)
-        return x + y.unflatten(2, x.shape[-2:])
+        y: Tensor = self.attention(cells, context).transpose(1, 2)  # (B, C, HW)
+        out: Tensor = x + y.unflatten(2, x.shape[-2:])
+        return out
 
 
 def time_embedding(t: Tensor, width: int) -> Tensor:

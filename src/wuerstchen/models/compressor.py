@@ -70,7 +70,8 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         seen = x.mean(dim=(2, 3), keepdim=True)  # (B, C, 1, 1)
-        return x * self.fc2(nn.functional.silu(self.fc1(seen))).sigmoid()
+        gain: Tensor = self.fc2(F.silu(self.fc1(seen))).sigmoid()
+        return x * gain
 
 
 class InvertedBottleneck(nn.Module):

@@ -36,7 +36,8 @@ class MixingBlock(nn.Module):
         y = self._norm(x.permute(0, 2, 3, 1)) * (1 + scale) + shift  # (B, H, W, C)
         x = x + self.depthwise(y.permute(0, 3, 1, 2)) * gain  # (B, C, H, W)
         y = self._norm(x.permute(0, 2, 3, 1)) * (1 + scale_mlp) + shift_mlp  # (B, H, W, C)
-        return x + self.channelwise(y).permute(0, 3, 1, 2) * gain_mlp  # (B, C, H, W)
+        out: Tensor = x + self.channelwise(y).permute(0, 3, 1, 2) * gain_mlp  # (B, C, H, W)
+        return out
 
     def _norm(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, (self.width,), eps=1e-6)

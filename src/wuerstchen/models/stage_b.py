@@ -193,7 +193,7 @@ class StageB(nn.Module):
         for module in self.modules():
             if isinstance(module, ConvBlock):
                 with torch.no_grad():
-                    module.channelwise[-1].weight.mul_((1 / sum(self.config.blocks)) ** 0.5)  # type: ignore[operator, union-attr]
+                    module.channelwise[-1].weight.mul_((1 / sum(self.config.blocks)) ** 0.5)  # type: ignore[operator]
             if isinstance(module, TimeBlock):
                 nn.init.zeros_(module.mapper.weight)
 

@@ -86,6 +86,6 @@ class StageC(nn.Module):
         for block in self.blocks:
             if isinstance(block, ConvBlock):
                 with torch.no_grad():
-                    block.channelwise[-1].weight.mul_((1 / self.config.depth) ** 0.5)  # type: ignore[operator, union-attr]
+                    block.channelwise[-1].weight.mul_((1 / self.config.depth) ** 0.5)  # type: ignore[operator]
             if isinstance(block, TimeBlock):
                 nn.init.zeros_(block.mapper.weight)

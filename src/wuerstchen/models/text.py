@@ -96,7 +96,7 @@ def learn_tokenizer(captions: Iterable[str], vocabulary: int, length: int) -> CL
     manner.train_from_iterator(captions, trainer)
     return CLIPTokenizer(
         vocab=manner.get_vocab(with_added_tokens=False),
-        merges=_merges(manner),
+        merges=_merges(manner),  # type: ignore[arg-type]  # pairs are what it takes
         model_max_length=length,
         pad_token=END,
     )

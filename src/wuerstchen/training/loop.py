@@ -197,9 +197,8 @@ class Loop:
         keys = ", ".join(batch.keys[:8]) + (" …" if len(batch) > 8 else "")
         raise TrainingError(
             f"Stage {self.stage.name} stopped at step {self.stage.step}: the loss {what}; the "
-            f"batch held {keys}. The last good checkpoint is kept; lower "
-            f"stage_{self.stage.name}.training.learning_rate or look at these pictures, then run "
-            "the same command."
+            f"batch held {keys}. The last good checkpoint is kept; lower the stage's learning_rate "
+            "or look at these pictures, then run the same command."
         )
 
     def _set_learning_rate(self) -> None:

@@ -64,7 +64,7 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
             self.num_batches_tracked += 1
         # Not by F.batch_norm, which gives no gradients to the statistics that it is handed.
-        y = centred * (variance + self.eps).rsqrt().view(1, -1, 1, 1)
+        y: Tensor = centred * (variance + self.eps).rsqrt().view(1, -1, 1, 1)
         if self.affine:
             y = y * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
         return y.to(x.dtype)

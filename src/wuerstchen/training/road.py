@@ -189,6 +189,7 @@ def _check_share(name: Step, recipe: TrainingConfig, accelerator: Accelerator) -
     parts = recipe.accumulate * accelerator.num_processes
     if recipe.batch % parts:
         raise TrainingError(
-            f"stage_{name}.training.batch is {recipe.batch}, but {accelerator.num_processes} "
-            f"processes with accumulate={recipe.accumulate} need a multiple of {parts}."
+            f"The batch of stage {name} is {recipe.batch}, but processes ("
+            f"{accelerator.num_processes}) and accumulate ({recipe.accumulate}) share it equally; "
+            f"set it to a multiple of {parts}."
         )

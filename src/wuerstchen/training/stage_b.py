@@ -33,6 +33,9 @@ from wuerstchen.training.stage import (
 NOISED_UNTIL = 0.5
 """Latest diffusion time at which training noises the semantics (version 1's code)."""
 
+REHEARSED_RATE = 0.1
+"""Learning rate of a compressor that rehearsed, relative to Stage B's."""
+
 LOOK_STEPS = 12
 """Sampling steps for grids and for the held-out reconstruction."""
 
@@ -90,7 +93,8 @@ class StageBTrainer(Stage):
         else:
             compressor, stage_b = Compressor(config.compressor), StageB(config.stage_b.model)
             _suit_scale(stage_b)
-        if config.stage_b.rehearsal is not None:
+        self._rehearsed = config.stage_b.rehearsal is not None
+        if self._rehearsed:
             compressor = weights.load_compressor(config.folder)
         elif self.recipe.compressor_weights:
             weights.load_backbone(compressor, Path(self.recipe.compressor_weights))
@@ -103,12 +107,21 @@ class StageBTrainer(Stage):
         return {"stage_b": self._both}
 
     def parameter_groups(self, name: str) -> list[ParameterGroup]:
-        """Maps of the semantics learn slower, for their input is 42 times larger than unit."""
+        """Stage B; its maps of the semantics, whose input is 42 times unit scale; the compressor.
+
+        A compressor that rehearsed learns at a tenth of the rate, lest a Stage B that knows
+        nothing yet spoils it.
+        """
         del name
         mappers = list(self._both.stage_b.semantics_mappers.parameters())
         known = {id(parameter) for parameter in mappers}
-        others = [p for p in self._both.parameters() if p.requires_grad and id(p) not in known]
-        return [ParameterGroup(others, 1.0), ParameterGroup(mappers, 1 / SEMANTICS_SCALE)]
+        others = [p for p in self._both.stage_b.parameters() if p.requires_grad]
+        compressor = [p for p in self._both.compressor.parameters() if p.requires_grad]
+        return [
+            ParameterGroup([p for p in others if id(p) not in known], 1.0),
+            ParameterGroup(mappers, 1 / SEMANTICS_SCALE),
+            ParameterGroup(compressor, REHEARSED_RATE if self._rehearsed else 1.0),
+        ]
 
     def losses(self, networks: Networks, batch: Batch, draws: Draws) -> Iterator[Loss]:
         t = diffusion.training_times(draws.uniform())
