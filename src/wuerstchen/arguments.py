@@ -63,6 +63,8 @@ def plan(
             "guidance_scale is another name of prior_guidance_scale; give one of them, not both."
         )
     own = info.defaults
+    if decoder_timesteps is None and num_inference_steps is None:
+        decoder_timesteps = own.decoder_timesteps
     size = (_or(height, info.size), _or(width, info.size))
     check_size(*size)
     return Plan(

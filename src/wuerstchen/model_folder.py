@@ -30,6 +30,8 @@ class Defaults(Section):
     """Steps of Stage C, evenly spaced; null: the published list of 29."""
     num_inference_steps: int = Field(default=12, gt=0)
     """Steps of Stage B."""
+    decoder_timesteps: tuple[float, ...] | None = None
+    """Falling times of Stage B in place of even steps."""
     prior_guidance_scale: float = 4.0
     decoder_guidance_scale: float = 0.0
 

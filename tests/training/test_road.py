@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -48,11 +47,12 @@ def test_the_model_folder_draws_at_the_size_it_was_trained_at(trained: Path) -> 
     assert image.size == (128, 128)
 
 
-def test_a_finished_stage_is_not_trained_again(trained: Path, pictures: Path) -> None:
+def test_a_finished_stage_is_not_trained_again(
+    trained: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
-    started = time.monotonic()
+    monkeypatch.setattr(road, "open_pairs", None)  # not even the data is read
     assert road.train(config(pictures, trained)) == trained
-    assert time.monotonic() - started < 1
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
 
 
@@ -64,9 +64,7 @@ def test_a_stage_without_the_ones_before_it_is_refused(pictures: Path, tmp_path:
 
 def test_a_batch_that_cannot_be_shared_is_refused(pictures: Path, tmp_path: Path) -> None:
     odd = _with(config(pictures, tmp_path / "none"), "a", accumulate=3)
-    with pytest.raises(
-        TrainingError, match=r"batch of stage a is 4, .* to a multiple of 3"
-    ):
+    with pytest.raises(TrainingError, match=r"batch of stage a is 4, .* to a multiple of 3"):
         road.train(odd, "a")
 
 
