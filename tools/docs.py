@@ -93,15 +93,15 @@ def _names(node: ast.stmt) -> Iterator[str]:
 
 def _sections(section: type[BaseModel], path: str) -> Iterator[tuple[str, type[BaseModel]]]:
     for name, field in section.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
+        inner = _inner(field)
+        if inner is not None:
             yield path + name, inner
             yield from _sections(inner, f"{path}{name}.")
 
 
 def _section(path: str, section: type[BaseModel]) -> Iterator[str]:
     own = [(name, section.model_fields[name]) for name in section.__annotations__]
-    values = [(name, field) for name, field in own if not _is_section(field)]
+    values = [(name, field) for name, field in own if _inner(field) is None]
     if not values:
         return
     yield f"\n## {f'`{path}`' if path else 'Top level'}\n"
@@ -114,8 +114,12 @@ def _section(path: str, section: type[BaseModel]) -> Iterator[str]:
         yield f"| `{name}` | {_default(field)} | {_meaning(field)} |"
 
 
-def _is_section(field: FieldInfo) -> bool:
-    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+def _inner(field: FieldInfo) -> type[BaseModel] | None:
+    """The section that a key holds (perhaps beside null), if it holds one."""
+    for kind in (field.annotation, *get_args(field.annotation)):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
 
 
 def _default(field: FieldInfo) -> str:

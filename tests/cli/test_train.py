@@ -76,7 +76,7 @@ def test_bad_words_are_one_sentence(
         ([source, "stage_a.training.accumulate=3", "--stage", "a"], "to a multiple of 3"),
         ([source, f"output={source}/model"], "could not be written"),
         (
-            [source, "stage_a.training.perceptual=vgg16", "stage_a.training.vgg16_weights=no"],
+            [source, "stage_a.training.perceptual=vgg16", "stage_a.training.vgg16_weights=nowhere"],
             "expected a safetensors file of VGG16",
         ),
     ):

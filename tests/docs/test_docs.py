@@ -253,9 +253,12 @@ def test_every_key_of_a_config_is_in_its_reference() -> None:
 
     text = (ROOT / "docs" / "config.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
-    text_width = {"text": {"width": 1280}, "stage_b": {"training": {"text": False}}}
-    widths = {"stage_b": {**text_width["stage_b"], "model": {"text_width": 1280}}}
-    config = Config.model_validate({**text_width, **widths})
+    stage_b = {
+        "model": {"text_width": 1280},
+        "training": {"text": False},
+        "rehearsal": {"images": 1},
+    }
+    config = Config.model_validate({"text": {"width": 1280}, "stage_b": stage_b})
     assert listed == leaves(config.model_dump())
 
 
