@@ -108,7 +108,7 @@ class StageATraining(TrainingConfig):
 
     images: int = Field(default=500_000 * 256, ge=0)
     batch: int = Field(default=256, gt=0)
-    crop: int = Field(default=128, gt=0)
+    crop: int = Field(default=128, gt=0, multiple_of=4)
     """Side of the training crops in pixels, a multiple of 4."""
     quantise_drop: float = Field(default=0.1, ge=0, le=1)
     """Share of the pictures whose latents skip the codebook (section 3.1: 10 %)."""
@@ -280,6 +280,15 @@ class Config(Section):
     @property
     def folder(self) -> Path:
         return Path(self.output or f"models/{self.name}")
+
+    @model_validator(mode="after")
+    def _crops_fit(self) -> "Config":
+        if self.stage_a.training.crop > self.data.size:
+            raise ValueError(
+                f"stage_a.training.crop is {self.stage_a.training.crop}, but the pictures have "
+                f"data.size {self.data.size}; the crop must not be larger"
+            )
+        return self
 
     @model_validator(mode="after")
     def _stages_fit(self) -> "Config":

@@ -66,6 +66,7 @@ def test_the_codebook_does_not_collapse(
     settings = changed(
         config(tmp_path, tmp_path), "a", "training", images=240, revive_after=10, look_every=1000
     )
+    torch.manual_seed(0)
     stage = StageATrainer(settings.stage_a, textures[0])
     record = Record(tmp_path / "run", writes=True)
     record.write("config.yaml", "")
@@ -91,7 +92,7 @@ def test_the_codebook_does_not_collapse(
     network = stage.networks()["stage_a"].get_submodule("network").eval()
     with torch.no_grad():
         codes = network.get_submodule("codebook")(network.raw_latent(batch.images)).codes  # type: ignore[operator]
-    assert perplexity(codes, 32) > 0.25 * 32
+    assert perplexity(codes, 32) > 0.4 * 32  # 0.64 was measured, and 0.30 without a rescue
 
 
 def stage_of(name: str, settings: Config, trained: Path) -> Stage:
