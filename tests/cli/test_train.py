@@ -56,9 +56,14 @@ def test_ctrl_c_while_the_data_is_read_is_one_sentence(
     def pressed(config: object) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
+    # A shell that started the tests in the background has switched Ctrl-C off for them.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr(road, "open_pairs", pressed)
     words = [str(write_config(pictures, tmp_path / "model"))]
-    message = fails(words, monkeypatch, capsys)
+    try:
+        message = fails(words, monkeypatch, capsys)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert message.startswith("Interrupted") and len(message.splitlines()) == 1
 
 

@@ -102,7 +102,11 @@ class Stage(ABC):
 
 
 class Cache:
-    """Keeps what `encode` makes of pictures, as far as `memory` GiB reach."""
+    """Keeps what `encode` makes of pictures, as far as `memory` GiB reach.
+
+    What is kept is encoded picture by picture: in a batch its last bits would depend on the company,
+    and a resumed run, whose cache starts empty, would no longer equal one that never stopped.
+    """
 
     def __init__(self, encode: Callable[[Tensor], Tensor], memory: float) -> None:
         self._encode = encode
@@ -113,7 +117,9 @@ class Cache:
         missing = [row for row, index in enumerate(batch.indices) if index not in self._kept]
         fresh: dict[int, Tensor] = {}
         if missing:
-            encoded = self._encode(batch.images[missing].to(device)).cpu()
+            images = batch.images[missing].to(device)
+            parts = images.split(1 if self._room > 0 else len(images))
+            encoded = torch.cat([self._encode(part) for part in parts]).cpu()
             fresh = {batch.indices[row]: value for row, value in zip(missing, encoded, strict=True)}
             for index, value in fresh.items():
                 self._room -= value.nbytes
