@@ -104,8 +104,8 @@ class Stage(ABC):
 class Cache:
     """Keeps what `encode` makes of pictures, as far as `memory` GiB reach.
 
-    What is kept is encoded picture by picture: in a batch its last bits would depend on the company,
-    and a resumed run, whose cache starts empty, would no longer equal one that never stopped.
+    What is kept is encoded picture by picture: in a batch its last bits would depend on the
+    company, and a resumed run, whose cache starts empty, would not equal one that never stopped.
     """
 
     def __init__(self, encode: Callable[[Tensor], Tensor], memory: float) -> None:
