@@ -240,3 +240,8 @@ def test_the_data_section_alone_obeys_the_same_laws() -> None:
 
 def test_sections_of_a_config_are_sections() -> None:
     assert isinstance(config.parse(SMALL, "here"), Config)
+
+
+def test_a_rehearsal_and_other_weights_exclude_each_other() -> None:
+    with pytest.raises(ConfigError, match=r"stage_b\.rehearsal"):
+        config.load("tiny", ["stage_b.training.start=models/other"])

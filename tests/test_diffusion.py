@@ -291,3 +291,20 @@ def test_sampling_leaves_its_start_untouched(sampler: Sampler) -> None:
     before = start.clone()
     last(sampler(exact_noise, start, diffusion.uniform_times(3), normal))
     assert torch.equal(start, before)
+
+
+def test_the_data_weight_turns_error_of_noise_into_error_of_data(rng: torch.Generator) -> None:
+    data, noise = torch.randn(4, 3, 5, 5, generator=rng), torch.randn(4, 3, 5, 5, generator=rng)
+    t = torch.tensor([0.1, 0.3, 0.5, 0.7])  # below the cap
+    wrong = noise + 0.1 * torch.randn(4, 3, 5, 5, generator=rng)
+    noisy = diffusion.add_noise(data, noise, t)
+    share = diffusion.signal(t).view(-1, 1, 1, 1)
+    implied = (noisy - (1 - share).sqrt() * wrong) / share.sqrt()
+    of_noise = (wrong - noise).square().mean(dim=(1, 2, 3))
+    of_data = (implied - data).square().mean(dim=(1, 2, 3))
+    torch.testing.assert_close(diffusion.data_weight(t) * of_noise, of_data)
+
+
+def test_the_data_weight_is_at_most_ten_times_p2() -> None:
+    t = torch.tensor([0.85, 0.95, 1.0])
+    torch.testing.assert_close(diffusion.data_weight(t), 10 * diffusion.p2_weight(t))

@@ -205,7 +205,17 @@ class RehearsalTraining(TrainingConfig):
 class StageBConfig(Section):
     model: StageBModel = StageBModel()
     rehearsal: RehearsalTraining | None = None
+    """Teaches a new compressor before the joint training; not together with `training.start`."""
     training: StageBTraining = StageBTraining()
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> "StageBConfig":
+        if self.rehearsal is not None and self.training.start:
+            raise ValueError(
+                f"stage_b.training.start is {self.training.start!r}, but stage_b.rehearsal would "
+                "train another compressor; set one of them to null or empty"
+            )
+        return self
 
 
 class StageCModel(Section):

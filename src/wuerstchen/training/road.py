@@ -67,7 +67,9 @@ def _steps(config: Config, only: StageName | None) -> list[Step]:
     stages: tuple[StageName, ...] = (only,) if only else ("a", "b", "c")
     steps: list[Step] = []
     for stage in stages:
-        if stage == "b" and config.stage_b.rehearsal is not None:
+        # Never after Stage B is finished: it would replace the compressor that Stage B knows.
+        rehearses = stage == "b" and config.stage_b.rehearsal is not None
+        if rehearses and not is_finished(config.folder, "b"):
             steps.append("b-rehearsal")
         steps.append(stage)
     return steps
