@@ -188,11 +188,14 @@ class StageBTraining(TrainingConfig):
     text: bool = True
     """Whether Stage B reads the caption. Small models do without: the authors found that its
     removal costs nothing (50 % preference), and their text encoder is trained later."""
+    freeze_compressor: bool = False
+    """Train Stage B alone, on a compressor that stays as it is: the semantics keep their meaning,
+    and a Stage C that draws them goes on to fit."""
     compressor_weights: str = ""
     """A safetensors file of EfficientNetV2-S features (ImageNet) with torchvision key names."""
 
 
-class RehearsalTraining(TrainingConfig):
+class CompressorRehearsalTraining(TrainingConfig):
     """The compressor with a small decoder that is thrown away, before it meets Stage B.
 
     For compressors that start without ImageNet weights.
@@ -204,7 +207,7 @@ class RehearsalTraining(TrainingConfig):
 
 class StageBConfig(Section):
     model: StageBModel = StageBModel()
-    rehearsal: RehearsalTraining | None = None
+    rehearsal: CompressorRehearsalTraining | None = None
     """Teaches a new compressor before the joint training; not together with `training.start`."""
     training: StageBTraining = StageBTraining()
 
@@ -214,6 +217,11 @@ class StageBConfig(Section):
             raise ValueError(
                 f"stage_b.training.start is {self.training.start!r}, but stage_b.rehearsal would "
                 "train another compressor; set one of them to null or empty"
+            )
+        if self.training.freeze_compressor and self.rehearsal is None and not self.training.start:
+            raise ValueError(
+                "stage_b.training.freeze_compressor is true, but nothing brings a trained "
+                "compressor; set stage_b.training.start to a model folder, or add a rehearsal"
             )
         return self
 
@@ -245,14 +253,36 @@ class StageCTraining(TrainingConfig):
     weight: LossWeight = "p2"
     text_drop: float = Field(default=0.05, ge=0, le=1)
     """Share of the pictures whose caption is left empty, decided for each picture."""
+    late_times: float | None = Field(default=None, gt=0, lt=1)
+    """Share of the training times above 0.6, where the caption decides; null: as published,
+    45 %."""
     head: Literal["difference", "published"] = "difference"
     """difference holds the B half of the output layer at zero, which makes the published head
     (x - A) / (|1 - B| + 1e-5) plain x - A; published lets it learn."""
 
 
+class TextRehearsalTraining(TrainingConfig):
+    """The small text encoder with a network that guesses semantics and is thrown away, before it
+    meets Stage C."""
+
+    width: int = Field(default=512, gt=0)
+
+
 class StageCConfig(Section):
     model: StageCModel = StageCModel()
+    rehearsal: TextRehearsalTraining | None = None
+    """Teaches a new text encoder before the diffusion; not together with `training.start`, nor
+    with `text.pretrained`."""
     training: StageCTraining = StageCTraining()
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> "StageCConfig":
+        if self.rehearsal is not None and self.training.start:
+            raise ValueError(
+                f"stage_c.training.start is {self.training.start!r}, but stage_c.rehearsal would "
+                "train another text encoder; set one of them to null or empty"
+            )
+        return self
 
 
 class TextConfig(Section):
@@ -315,6 +345,12 @@ class Config(Section):
             raise ValueError(
                 f"stage_c.model.text_width is {self.stage_c.model.text_width}, but text.width is "
                 f"{self.text.width}; they must be equal where the text encoder is trained"
+            )
+        if self.text.pretrained and self.stage_c.rehearsal is not None:
+            raise ValueError(
+                f"text.pretrained is {self.text.pretrained!r}, which stays as it is, but "
+                "stage_c.rehearsal would train a small text encoder; set one of them to null or "
+                "empty"
             )
         if self.stage_b.training.text and not (self.text.pretrained_b or self.text.pretrained):
             raise ValueError(

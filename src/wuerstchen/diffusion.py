@@ -31,6 +31,9 @@ LEAST, MOST = 0.0001, 0.9999
 STEEPEST = 10.0
 """Cap of `data_weight`, reached at t = 0.8."""
 
+LATE = 0.6
+"""Above this time the semantics of a picture are decided by its caption (docs/log.md)."""
+
 Condition = TypeVar("Condition", contravariant=True)
 
 
@@ -75,11 +78,18 @@ def data_weight(t: Tensor) -> Tensor:
     return (1 - signal(t)) * (1 / signal(t)).clamp(max=STEEPEST)
 
 
-def training_times(uniform: Tensor) -> Tensor:
+def training_times(uniform: Tensor, late: float | None = None) -> Tensor:
     """(B,) uniform draws from [0, 1) to training times in [0.001, 1].
 
     About 7.5 % of them lie at exactly 1, so that the start of sampling is well trained.
+
+    late  share of the times above `LATE`, in (0, 1); None: as published, about 45 %
     """
+    published = 1 - (LATE - 0.001) / 1.08  # share of the draws whose time lies above LATE
+    if late is not None:
+        above = uniform * (published / late)
+        below = published + (uniform - late) * ((1 - published) / (1 - late))
+        uniform = torch.where(uniform < late, above, below)
     return (1.08 * (1 - uniform) + 0.001).clamp(0.001, 1)
 
 

@@ -1,8 +1,10 @@
-"""A small decoder from semantics straight to latents: no noise, no time, one pass.
+"""Throwaway networks that guess in one pass what a stage would draw: no noise, no time.
 
-The paper (appendix D) shows with such a decoder that the semantics hold the whole picture already.
-We use it to teach a new compressor (training/rehearsal.py). S semantic channels, C width.
+They teach what starts from nothing, a new compressor and a new text encoder, before it meets its
+stage (training/rehearsal_b.py, training/rehearsal_c.py). S semantic channels, h x w semantic cells.
 """
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +16,11 @@ PATCH = 4
 """Latent cells per cell of the decoder and side."""
 
 
-class Sketch(nn.Module):
-    """(B, S, h, w) semantics of unit scale to (B, 4, H, W) latents, H and W multiples of 4."""
+class LatentSketch(nn.Module):
+    """(B, S, h, w) semantics of unit scale to (B, 4, H, W) latents, H and W multiples of 4.
+
+    The paper (appendix D) shows with such a decoder that the semantics hold the whole picture.
+    """
 
     def __init__(self, semantic_channels: int, width: int, depth: int) -> None:
         super().__init__()
@@ -35,3 +40,24 @@ class Sketch(nn.Module):
             y = block(y)
         latent: Tensor = self.head(y)
         return latent
+
+
+class SemanticsSketch(nn.Module):
+    """(B, L, D) encoded captions to (B, S, h, w) semantics of unit scale, from the last token.
+
+    The encoder is causal, so that its last token has seen the whole caption.
+    """
+
+    def __init__(self, text_width: int, width: int, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.shape = shape  # S, h, w
+        self.layers = nn.Sequential(
+            nn.LayerNorm(text_width),
+            nn.Linear(text_width, width),
+            nn.GELU(),
+            nn.Linear(width, math.prod(shape)),
+        )
+
+    def forward(self, text: Tensor) -> Tensor:
+        semantics: Tensor = self.layers(text[:, -1]).unflatten(-1, self.shape)
+        return semantics

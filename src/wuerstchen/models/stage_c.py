@@ -18,6 +18,9 @@ from wuerstchen.models.blocks import (
     time_embedding,
 )
 
+PUBLISHED_INPUTS = (1280, 1536)
+"""Inputs of the text mapper's two linear layers in the released weights."""
+
 
 class StageC(nn.Module):
     """Predicts the noise in (B, S, H, W) scaled semantics."""
@@ -79,9 +82,11 @@ class StageC(nn.Module):
         """The published start: x is predicted to be all noise, and blocks begin near identity."""
         initialise(self)
         nn.init.normal_(self.projection.weight, std=0.02)
-        for layer in self.text_mapper:
-            if isinstance(layer, nn.Linear):
-                nn.init.normal_(layer.weight, std=0.02)
+        for index, published in zip((0, 2), PUBLISHED_INPUTS, strict=True):
+            layer = self.text_mapper[index]
+            assert isinstance(layer, nn.Linear)
+            # The published spread at the published size; at others the same variance behind it.
+            nn.init.normal_(layer.weight, std=0.02 * (published / layer.in_features) ** 0.5)
         nn.init.zeros_(self.head[1].weight)  # type: ignore[arg-type]
         for block in self.blocks:
             if isinstance(block, ConvBlock):

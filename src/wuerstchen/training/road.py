@@ -21,9 +21,11 @@ from wuerstchen.config import Config, TrainingConfig, dump
 from wuerstchen.data import Pairs, Report, open_pairs
 from wuerstchen.errors import TrainingError
 from wuerstchen.models.text import TextEncoder, small_text_encoder
+from wuerstchen.training.frozen import FrozenStages
 from wuerstchen.training.loop import Loop
 from wuerstchen.training.record import Record
-from wuerstchen.training.rehearsal import RehearsalTrainer
+from wuerstchen.training.rehearsal_b import CompressorRehearsal
+from wuerstchen.training.rehearsal_c import TextRehearsal
 from wuerstchen.training.stage import Stage
 from wuerstchen.training.stage_a import StageATrainer
 from wuerstchen.training.stage_b import StageBTrainer
@@ -31,8 +33,8 @@ from wuerstchen.training.stage_c import StageCTrainer
 
 StageName = Literal["a", "b", "c"]
 
-Step = Literal["a", "b-rehearsal", "b", "c"]
-"""What has a run folder of its own: the stages, and what Stage B does first if so configured."""
+Step = Literal["a", "b-rehearsal", "b", "c-rehearsal", "c"]
+"""What has a run folder of its own: the stages, and what B and C do first if so configured."""
 
 log = logging.getLogger(__name__)
 
@@ -67,10 +69,12 @@ def _steps(config: Config, only: StageName | None) -> list[Step]:
     stages: tuple[StageName, ...] = (only,) if only else ("a", "b", "c")
     steps: list[Step] = []
     for stage in stages:
-        # Never after Stage B is finished: it would replace the compressor that Stage B knows.
-        rehearses = stage == "b" and config.stage_b.rehearsal is not None
-        if rehearses and not is_finished(config.folder, "b"):
-            steps.append("b-rehearsal")
+        # Never after the stage is finished: it would replace what the stage was trained with.
+        if not is_finished(config.folder, stage):
+            if stage == "b" and config.stage_b.rehearsal is not None:
+                steps.append("b-rehearsal")
+            if stage == "c" and config.stage_c.rehearsal is not None:
+                steps.append("c-rehearsal")
         steps.append(stage)
     return steps
 
@@ -105,7 +109,7 @@ def _stage_a(config: Config, train_pairs: Pairs) -> Stage:
 
 def _rehearsal(config: Config, train_pairs: Pairs) -> Stage:
     del train_pairs
-    return RehearsalTrainer(config, weights.load_stage_a(config.folder))
+    return CompressorRehearsal(config, weights.load_stage_a(config.folder))
 
 
 def _stage_b(config: Config, train_pairs: Pairs) -> Stage:
@@ -113,22 +117,33 @@ def _stage_b(config: Config, train_pairs: Pairs) -> Stage:
     return StageBTrainer(config, weights.load_stage_a(config.folder), _text_of_stage_b(config))
 
 
+def _text_rehearsal(config: Config, train_pairs: Pairs) -> Stage:
+    captions = chain.from_iterable(pair.captions for pair in train_pairs)
+    return TextRehearsal(config, _below(config), small_text_encoder(config.text, captions))
+
+
 def _stage_c(config: Config, train_pairs: Pairs) -> Stage:
-    if config.stage_c.training.start and not config.text.pretrained:
-        text = weights.load_text_encoder(Path(config.stage_c.training.start), "c")
-    elif config.text.pretrained:
+    if config.text.pretrained:
         text = _open_text(config.text.pretrained).requires_grad_(False)
+    elif config.stage_c.training.start:
+        text = weights.load_text_encoder(Path(config.stage_c.training.start), "c")
+    elif config.stage_c.rehearsal is not None:
+        text = weights.load_text_encoder(config.folder, "c")
     else:
         captions = chain.from_iterable(pair.captions for pair in train_pairs)
         text = small_text_encoder(config.text, captions)
+    return StageCTrainer(config, _below(config), text)
+
+
+def _below(config: Config) -> FrozenStages:
     folder = config.folder
-    return StageCTrainer(
-        config,
+    return FrozenStages(
         weights.load_stage_a(folder),
         weights.load_stage_b(folder),
         weights.load_compressor(folder),
-        text,
         _text_of_stage_b(config),
+        config.text.length,
+        config.data.memory,
     )
 
 
@@ -136,6 +151,7 @@ _STAGES: Mapping[Step, Callable[[Config, Pairs], Stage]] = {
     "a": _stage_a,
     "b-rehearsal": _rehearsal,
     "b": _stage_b,
+    "c-rehearsal": _text_rehearsal,
     "c": _stage_c,
 }
 
@@ -156,6 +172,7 @@ def _recipes(config: Config) -> dict[Step, TrainingConfig]:
         "a": config.stage_a.training,
         "b-rehearsal": config.stage_b.rehearsal or config.stage_b.training,
         "b": config.stage_b.training,
+        "c-rehearsal": config.stage_c.rehearsal or config.stage_c.training,
         "c": config.stage_c.training,
     }
 
@@ -177,6 +194,7 @@ def _check_order(config: Config, first: Step) -> None:
         "a": (),
         "b-rehearsal": ("stage_a",),
         "b": ("stage_a",),
+        "c-rehearsal": ("stage_a", "stage_b", "compressor"),
         "c": ("stage_a", "stage_b", "compressor"),
     }
     missing = [part for part in needed[first] if not weights.has_part(config.folder, part)]

@@ -5,6 +5,7 @@ B pictures, S semantic channels, h x w semantic cells, H x W latent cells.
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -43,10 +44,17 @@ LOOK_STEPS = 12
 class CompressorAndStageB(nn.Module):
     """Both networks as one forward pass, so that gradients are shared among devices as usual."""
 
-    def __init__(self, compressor: Compressor, stage_b: StageB) -> None:
+    def __init__(self, compressor: Compressor, stage_b: StageB, *, frozen: bool) -> None:
         super().__init__()
-        self.compressor = compressor
+        self.compressor = compressor.requires_grad_(not frozen)
         self.stage_b = stage_b
+        self.frozen = frozen
+
+    def train(self, mode: bool = True) -> Self:
+        """A frozen compressor keeps the statistics of its BatchNorms too."""
+        super().train(mode)
+        self.compressor.train(mode and not self.frozen)
+        return self
 
     def forward(
         self,
@@ -101,7 +109,8 @@ class StageBTrainer(Stage):
         if text is None:
             stage_b.hold_text()
         stage_b.gradient_checkpointing = self.recipe.gradient_checkpointing
-        self._both = CompressorAndStageB(compressor, stage_b)
+        frozen = self.recipe.freeze_compressor
+        self._both = CompressorAndStageB(compressor, stage_b, frozen=frozen)
 
     def networks(self) -> dict[str, nn.Module]:
         return {"stage_b": self._both}
@@ -117,11 +126,12 @@ class StageBTrainer(Stage):
         known = {id(parameter) for parameter in mappers}
         others = [p for p in self._both.stage_b.parameters() if p.requires_grad]
         compressor = [p for p in self._both.compressor.parameters() if p.requires_grad]
-        return [
+        groups = [
             ParameterGroup([p for p in others if id(p) not in known], 1.0),
             ParameterGroup(mappers, 1 / SEMANTICS_SCALE),
             ParameterGroup(compressor, REHEARSED_RATE if self._rehearsed else 1.0),
         ]
+        return [group for group in groups if group.parameters]
 
     def losses(self, networks: Networks, batch: Batch, draws: Draws) -> Iterator[Loss]:
         t = diffusion.training_times(draws.uniform())

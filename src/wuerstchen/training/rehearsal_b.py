@@ -17,7 +17,7 @@ from wuerstchen.config import Config
 from wuerstchen.data import Batch, Pairs
 from wuerstchen.geometry import SEMANTICS_SCALE, SEMANTICS_SHIFT
 from wuerstchen.models.compressor import Compressor, shrink
-from wuerstchen.models.sketch import Sketch
+from wuerstchen.models.sketch import LatentSketch
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.training.pictures import picture_grid
 from wuerstchen.training.stage import (
@@ -34,7 +34,7 @@ from wuerstchen.training.stage import (
 class CompressorAndSketch(nn.Module):
     """Both networks as one forward pass."""
 
-    def __init__(self, compressor: Compressor, sketch: Sketch) -> None:
+    def __init__(self, compressor: Compressor, sketch: LatentSketch) -> None:
         super().__init__()
         self.compressor = compressor
         self.sketch = sketch
@@ -46,7 +46,7 @@ class CompressorAndSketch(nn.Module):
         return latent
 
 
-class RehearsalTrainer(Stage):
+class CompressorRehearsal(Stage):
     name = "b-rehearsal"
     trained = "compressor"
 
@@ -60,7 +60,7 @@ class RehearsalTrainer(Stage):
         if config.stage_b.training.compressor_weights:
             path = Path(config.stage_b.training.compressor_weights)
             weights.load_backbone(compressor, path)
-        sketch = Sketch(config.compressor.channels, recipe.width, recipe.depth)
+        sketch = LatentSketch(config.compressor.channels, recipe.width, recipe.depth)
         self._both = CompressorAndSketch(compressor, sketch)
 
     def networks(self) -> dict[str, nn.Module]:
