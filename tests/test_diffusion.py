@@ -121,6 +121,21 @@ def test_training_times_of_the_extreme_draws_are_legal() -> None:
     assert times[1] >= torch.tensor(0.001)
 
 
+@pytest.mark.parametrize("late", [0.2, 0.445, 0.85])
+def test_late_times_have_their_share_and_lie_on_both_sides_as_published(
+    late: float, rng: torch.Generator
+) -> None:
+    uniform = torch.rand(400_000, generator=rng)
+    times, published = diffusion.training_times(uniform, late), diffusion.training_times(uniform)
+    assert times.min() >= 0.001 and times.max() == 1
+    assert (times > diffusion.LATE).float().mean().item() == pytest.approx(late, abs=0.004)
+    for side in (torch.gt, torch.le):  # the same distribution on either side of LATE
+        drawn, expected = times[side(times, 0.6)], published[side(published, 0.6)]
+        for share in (0.1, 0.5, 0.9):
+            there = expected.quantile(share).item()
+            assert drawn.quantile(share).item() == pytest.approx(there, abs=0.005)
+
+
 def test_uniform_times_fall_evenly_from_one_to_zero() -> None:
     assert diffusion.uniform_times(4) == [1.0, 0.75, 0.5, 0.25, 0.0]
 

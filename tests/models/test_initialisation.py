@@ -6,6 +6,7 @@ import torch
 from small_networks import A, B, C, noise
 from torch import nn
 
+from wuerstchen.config import StageCModel
 from wuerstchen.models.blocks import ConvBlock, TimeBlock
 from wuerstchen.models.stage_a import MixingBlock, StageA
 from wuerstchen.models.stage_b import StageB
@@ -58,8 +59,7 @@ def test_weights_begin_with_the_published_spreads() -> None:
     b, c = StageB(B), StageC(C)
     for layer in (b.text_mapper, *(m for m in b.semantics_mappers if isinstance(m, nn.Conv2d))):
         assert_normal(layer.weight, 0.02)
-    for layer in (c.projection, c.text_mapper[0], c.text_mapper[2]):
-        assert_normal(layer.weight, 0.02)
+    assert_normal(c.projection.weight, 0.02)
     assert_uniform(b.embedding[1].weight, 0.02 * xavier_bound(b.embedding[1].weight))
     for network, blocks in ((b, sum(B.blocks)), (c, C.depth)):
         for module in network.modules():
@@ -71,6 +71,18 @@ def test_weights_begin_with_the_published_spreads() -> None:
                 assert not module.mapper.weight.any()
             if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
                 assert not module.bias.any()
+
+
+def test_text_enters_stage_c_with_the_published_variance_at_every_width() -> None:
+    """The published spread 0.02 is that of 1280 and 1536 inputs."""
+    with torch.device("meta"):
+        published = StageC(StageCModel()).text_mapper
+    inputs = [layer.in_features for layer in published if isinstance(layer, nn.Linear)]
+    assert inputs == [1280, 1536]
+    for width, text_width in ((64, 32), (96, 256)):
+        small = StageC(StageCModel(width=width, depth=1, heads=2, text_width=text_width))
+        for layer, count in zip((small.text_mapper[0], small.text_mapper[2]), inputs, strict=True):
+            assert_normal(layer.weight, 0.02 * math.sqrt(count / layer.in_features))
 
 
 def test_a_held_divisor_stays_while_the_network_learns() -> None:

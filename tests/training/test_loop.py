@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from wuerstchen.config import DataConfig, TrainingConfig
 from wuerstchen.data import Batch, Pairs, open_pairs
 from wuerstchen.errors import SaveError, TrainingError
-from wuerstchen.training.loop import Loop, schedule
+from wuerstchen.training.learner import schedule
+from wuerstchen.training.loop import Loop
 from wuerstchen.training.record import Record
 from wuerstchen.training.stage import Draws, Loss, Networks, Stage
 

@@ -1,16 +1,108 @@
-"""The compressor's rehearsal comes once, and before Stage B."""
+"""Rehearsals come once, before their stage, and teach it something."""
 
+import json
+import shutil
 from pathlib import Path
 
-from wuerstchen.config import load
+import numpy as np
+import pytest
+from small_runs import values, weights_of
+
+from wuerstchen.config import Config, load, parse
 from wuerstchen.training import road
 
+REHEARSAL = {
+    "images": 320,
+    "batch": 8,
+    "width": 16,
+    "learning_rate": 4e-3,
+    "warmup": 4,
+    "ema": 0.9,
+    "look_every": 160,
+    "look_at": 2,
+}
 
-def test_it_comes_before_stage_b_and_never_after(tmp_path: Path) -> None:
-    config = load("tiny", [f"output={tmp_path}"])
-    assert road._steps(config, None) == ["a", "b-rehearsal", "b", "c"]
+
+def changed(pictures: Path, output: Path, stage: str, **changes: object) -> Config:
+    """The config of small runs with other values in one stage's section."""
+    whole = json.loads(json.dumps(values(pictures, output)))
+    for key, value in changes.items():
+        section = whole[f"stage_{stage}"].setdefault(key, {})
+        section.update(value)
+    return parse(whole, "small runs with a rehearsal")
+
+
+def without(trained: Path, folder: Path, *runs: str) -> Path:
+    """A copy of the trained model whose `runs` are to be done again."""
+    shutil.copytree(trained, folder)
+    for name in runs:
+        shutil.rmtree(folder / "runs" / name)
+    return folder
+
+
+def errors(folder: Path, run: str) -> list[float]:
+    lines = (folder / "runs" / run / "log.jsonl").read_text().splitlines()
+    return [entry["error"] for entry in map(json.loads, lines) if "error" in entry]
+
+
+def test_they_come_before_their_stage_and_never_after(tmp_path: Path) -> None:
+    config = load("emoji", [f"output={tmp_path}"])
+    assert road._steps(config, None) == ["a", "b-rehearsal", "b", "c-rehearsal", "c"]
     assert road._steps(config, "b") == ["b-rehearsal", "b"]
-    done = tmp_path / "runs" / "b" / "finished.json"
-    done.parent.mkdir(parents=True)
-    done.write_text("{}")
-    assert road._steps(config, None) == ["a", "b", "c"]
+    assert road._steps(config, "c") == ["c-rehearsal", "c"]
+    for stage, left in (("b", ["a", "b", "c-rehearsal", "c"]), ("c", ["a", "b", "c"])):
+        done = tmp_path / "runs" / stage / "finished.json"
+        done.parent.mkdir(parents=True)
+        done.write_text("{}")
+        assert road._steps(config, None) == left
+
+
+@pytest.mark.parametrize(
+    ("stage", "part"), [("b", "compressor"), ("c", "prior_text_encoder")], ids=["b", "c"]
+)
+def test_what_rehearsed_has_learned_and_is_where_its_stage_begins(
+    trained: Path,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: road.StageName,
+    part: str,
+) -> None:
+    folder = without(trained, tmp_path / "model", stage)
+    config = changed(
+        pictures,
+        folder,
+        stage,
+        rehearsal=REHEARSAL,
+        training={"images": 8, "batch": 8, "learning_rate": 1e-9},  # too slow to move anything
+    )
+    rehearsal = f"{stage}-rehearsal"
+    with monkeypatch.context() as patch:
+        patch.setattr(road, "_steps", lambda *_: [rehearsal])
+        road.train(config)
+    found = errors(folder, rehearsal)
+    assert found[-1] < 0.7 * found[0], found
+    rehearsed = weights_of(folder / part)
+    before = weights_of(trained / part)
+    assert any((rehearsed[key] != before[key]).any() for key in before)
+
+    road.train(config, stage)
+    after = weights_of(folder / part)
+    learned = {key for key in after if "running" not in key and "tracked" not in key}
+    assert learned
+    for key in learned:
+        np.testing.assert_allclose(after[key], rehearsed[key], atol=1e-6, err_msg=key)
+
+
+def test_a_frozen_compressor_stays_and_stage_b_goes_on(
+    trained: Path, pictures: Path, tmp_path: Path
+) -> None:
+    folder = without(trained, tmp_path / "model", "b")
+    training = {"images": 32, "start": str(trained), "freeze_compressor": True}
+    road.train(changed(pictures, folder, "b", training=training), "b")
+    before, after = weights_of(trained), weights_of(folder)
+    for key, tensor in before.items():
+        same = (after[key] == tensor).all()
+        if key.startswith("compressor"):
+            assert same, key
+    assert any((after[k] != v).any() for k, v in before.items() if k.startswith("decoder"))

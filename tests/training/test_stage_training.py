@@ -17,6 +17,7 @@ from wuerstchen.data import Batch, Pairs, open_pairs
 from wuerstchen.errors import ConfigError
 from wuerstchen.models.compressor import Compressor
 from wuerstchen.models.text import small_text_encoder
+from wuerstchen.training.frozen import FrozenStages
 from wuerstchen.training.loop import Loop
 from wuerstchen.training.perceptual import Vgg16Loss, perceptual_loss, pyramid_loss
 from wuerstchen.training.record import Record
@@ -102,7 +103,8 @@ def stage_of(name: str, settings: Config, trained: Path) -> Stage:
         return StageBTrainer(settings, stage_a, None)
     text = small_text_encoder(settings.text, ["a red disc", "a blue square"])
     parts = (weights.load_stage_b(trained), weights.load_compressor(trained))
-    return StageCTrainer(settings, stage_a, *parts, text, None)
+    below = FrozenStages(stage_a, *parts, None, settings.text.length, settings.data.memory)
+    return StageCTrainer(settings, below, text)
 
 
 @pytest.mark.parametrize("name", ["b", "c"])

@@ -5,6 +5,7 @@ the seed and the position alone. So a run continues exactly at `seen`, and two p
 take their share of every batch see together what one process would see.
 """
 
+import math
 import os
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
@@ -37,6 +38,22 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def split(self, parts: int) -> list[tuple[int, "Batch"]]:
+        """`parts` batches of equal length, each with the place where it starts."""
+        size = max(1, math.ceil(len(self) / parts))
+        return [
+            (
+                start,
+                Batch(
+                    self.images[start : start + size],
+                    self.captions[start : start + size],
+                    self.keys[start : start + size],
+                    self.indices[start : start + size],
+                ),
+            )
+            for start in range(0, len(self), size)
+        ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,26 +1,23 @@
-"""The training loop that all stages share: steps, averages, checkpoints, looks.
+"""The training loop that all stages share: steps, checkpoints, looks.
 
 It knows nothing of pictures or noise; a `Stage` knows nothing of optimizers or devices.
 """
 
-import copy
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from types import FrameType
 from typing import NoReturn
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch import nn
 
-from wuerstchen.config import TrainingConfig
 from wuerstchen.data import Batch, Batches, Pairs
 from wuerstchen.errors import TrainingError
-from wuerstchen.training.processes import largest_of_all, means_of_all, share_batch_norms
+from wuerstchen.training.interrupts import interrupts
+from wuerstchen.training.learner import Learner, State
+from wuerstchen.training.processes import largest_of_all, means_of_all
 from wuerstchen.training.record import Record, progress_bar
 from wuerstchen.training.stage import Draws, Loss, Stage
 
@@ -31,9 +28,6 @@ DIVERGED = 20.0
 """A smoothed error this many times above its best is taken for divergence."""
 
 SMOOTHING = 0.98
-
-Average = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]
-"""(kept, new, updates so far): moves the kept weights towards the new ones."""
 
 
 class Loop:
@@ -53,22 +47,9 @@ class Loop:
         self._accelerator, self._seed = accelerator, seed
         self.images = 0
         self._smooth, self._best = 0.0, math.inf
-        self._networks = stage.networks()
-        for network in self._networks.values():
-            network.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            if accelerator.num_processes > 1:
-                share_batch_norms(network)
-            network.train()  # weights that training starts from come in eval mode
-        self._average = AveragedModel(
-            self._networks[stage.trained],
-            multi_avg_fn=_averager(self.recipe.ema),
-            use_buffers=True,  # the statistics of BatchNorms have to belong to the averaged weights
-        )
-        self._optimizers = {name: self._optimizer(name) for name in self._networks}
+        self._learner = Learner(stage, accelerator)
         self._resume()
-        self._wrapped = {
-            name: accelerator.prepare_model(network) for name, network in self._networks.items()
-        }
+        self._wrapped = self._learner.wrap()
 
     def run(self) -> None:
         """Train; raises TrainingError on divergence or Ctrl-C, with everything saved."""
@@ -78,7 +59,7 @@ class Loop:
         )
         started, before = time.monotonic(), self.images
         bar = progress_bar(visible=self._accelerator.is_main_process)
-        with bar, _interrupts() as interrupted:
+        with bar, interrupts() as interrupted:
             task = bar.add_task(
                 "",
                 total=self.recipe.images,
@@ -102,18 +83,17 @@ class Loop:
     @property
     def trained(self) -> nn.Module:
         """The averaged network, ready to be exported."""
-        network: nn.Module = self._average.module
-        return network.eval()
+        return self._learner.averaged
 
     def _step(self, batch: Batch) -> None:
         self.stage.step += 1
         rank, share = self._accelerator.process_index, len(batch)
         first = self.images + rank * share
         torch.manual_seed((self._seed * 1_000_003 + first) % 2**63)  # for dropout
-        self._set_learning_rate()
+        self._learner.set_rate(self.stage.step, self.images)
         scalars: dict[str, float] = {}
         used: dict[str, None] = {}  # a set whose order is that of the losses
-        micros = _split(batch, self.recipe.accumulate)
+        micros = batch.split(self.recipe.accumulate)
         for index, (start, micro) in enumerate(micros):
             positions = range(first + start, first + start + len(micro))
             draws = Draws(self._seed, positions, self._accelerator.device)
@@ -126,29 +106,22 @@ class Loop:
                     for name, value in loss.scalars.items():
                         scalars[name] = scalars.get(name, 0.0) + float(value.detach()) * weight
         scalars = means_of_all(scalars, self._accelerator.device)
-        norms = {name: self._clip(name, batch) for name in used}
-        for name, norm in norms.items():
-            self._update(name)
-            scalars[f"gradient_{name}"] = norm
-        scalars |= self.stage.after_step()
-        self._average.update_parameters(self._networks[self.stage.trained])
+        scalars |= self._update(used, batch) | self.stage.after_step()
+        self._learner.average()
         before, self.images = self.images, self.images + self.recipe.batch
         self._watch(scalars, batch)
         if self.stage.step % LOG_EVERY == 0 or self.images >= self.recipe.images:
-            rate = next(iter(self._optimizers.values())).param_groups[0]["lr"]
-            self._record.log(self.images, {**scalars, "learning_rate": rate})
+            self._record.log(self.images, {**scalars, "learning_rate": self._learner.rate})
         self._save_and_look(before)
 
-    def _clip(self, name: str, batch: Batch) -> float:
-        parameters = [p for group in self._optimizers[name].param_groups for p in group["params"]]
-        norm = float(self._accelerator.clip_grad_norm_(parameters, self.recipe.clip))
-        if not math.isfinite(norm):
+    def _update(self, names: Iterable[str], batch: Batch) -> dict[str, float]:
+        """Step the optimizers of these networks, unless a gradient is broken; their norms."""
+        norms = {name: self._learner.clip(name) for name in names}
+        if not all(map(math.isfinite, norms.values())):
             self._stop("has a gradient that is not finite", batch)
-        return norm
-
-    def _update(self, name: str) -> None:
-        self._optimizers[name].step()
-        self._optimizers[name].zero_grad(set_to_none=True)
+        for name in names:
+            self._learner.update(name)
+        return {f"gradient_{name}": norm for name, norm in norms.items()}
 
     def _save_and_look(self, before: int) -> None:
         done = self.images >= self.recipe.images
@@ -201,22 +174,6 @@ class Loop:
             "or look at these pictures, then run the same command."
         )
 
-    def _set_learning_rate(self) -> None:
-        rate = self.recipe.learning_rate * schedule(self.recipe, self.stage.step, self.images)
-        for optimizer in self._optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = rate * group["rate"]
-
-    def _optimizer(self, name: str) -> torch.optim.Optimizer:
-        groups = [
-            {"params": group.parameters, "rate": group.rate}
-            for group in self.stage.parameter_groups(name)
-        ]
-        recipe = self.recipe
-        return torch.optim.AdamW(
-            groups, lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay
-        )
-
     @contextmanager
     def _without_exchange(self, *, last: bool) -> Iterator[None]:
         """Processes exchange gradients only after the last part of a step."""
@@ -234,9 +191,7 @@ class Loop:
                 "step": self.stage.step,
                 "smooth": self._smooth,
                 "best": self._best,
-                "networks": {name: net.state_dict() for name, net in self._networks.items()},
-                "average": self._average.state_dict(),
-                "optimizers": {name: o.state_dict() for name, o in self._optimizers.items()},
+                **self._learner.state(),
             },
         )
 
@@ -253,76 +208,11 @@ class Loop:
                 ) from None
         self._record.resume_at(self.images)
 
-    def _load(self, state: dict[str, object]) -> None:
-        saved = copy.copy(state)
-        networks, optimizers = saved["networks"], saved["optimizers"]
-        assert isinstance(networks, dict) and isinstance(optimizers, dict)
-        for name, network in self._networks.items():
-            network.load_state_dict(networks[name])
-            self._optimizers[name].load_state_dict(optimizers[name])
-        self._average.load_state_dict(saved["average"])  # type: ignore[arg-type]
-        self.images, self.stage.step = int(str(saved["images"])), int(str(saved["step"]))
-        self._smooth, self._best = float(str(saved["smooth"])), float(str(saved["best"]))
-
-
-def schedule(recipe: TrainingConfig, step: int, images: int) -> float:
-    """What the learning rate is multiplied by: linear warm-up, then constant or cosine."""
-    warm = min(1.0, step / max(1, recipe.warmup))
-    if recipe.decay == "constant":
-        return warm
-    return warm * (0.505 + 0.495 * math.cos(math.pi * min(1.0, images / recipe.images)))
-
-
-def _averager(decay: float) -> Average:
-    """Exponential average whose memory grows with the run, up to `decay`.
-
-    Without that growth a short run would still remember its random start.
-    """
-
-    @torch.no_grad()
-    def average(kept: Sequence[Tensor], new: Sequence[Tensor], count: Tensor | int) -> None:
-        if not kept[0].is_floating_point():  # counters
-            torch._foreach_copy_(list(kept), list(new))
-            return
-        forget = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
-        torch._foreach_lerp_(list(kept), list(new), forget)
-
-    return average
-
-
-def _split(batch: Batch, parts: int) -> list[tuple[int, Batch]]:
-    """Cut a batch into `parts` equal ones, each with the place where it starts."""
-    size = max(1, math.ceil(len(batch) / parts))
-    return [
-        (
-            start,
-            Batch(
-                batch.images[start : start + size],
-                batch.captions[start : start + size],
-                batch.keys[start : start + size],
-                batch.indices[start : start + size],
-            ),
-        )
-        for start in range(0, len(batch), size)
-    ]
+    def _load(self, state: State) -> None:
+        self._learner.load(state)
+        self.images, self.stage.step = int(str(state["images"])), int(str(state["step"]))
+        self._smooth, self._best = float(str(state["smooth"])), float(str(state["best"]))
 
 
 def _crossed(before: int, after: int, every: int) -> bool:
     return before // every != after // every
-
-
-@contextmanager
-def _interrupts() -> Iterator[list[bool]]:
-    """A list that Ctrl-C or SIGTERM fills, so that the step at hand is finished first."""
-    pressed: list[bool] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        pressed.append(True)
-
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield pressed
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
