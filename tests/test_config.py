@@ -242,6 +242,46 @@ def test_sections_of_a_config_are_sections() -> None:
     assert isinstance(config.parse(SMALL, "here"), Config)
 
 
-def test_a_rehearsal_and_other_weights_exclude_each_other() -> None:
-    with pytest.raises(ConfigError, match=r"stage_b\.rehearsal"):
-        config.load("tiny", ["stage_b.training.start=models/other"])
+def test_a_frozen_compressor_comes_from_a_model_folder_or_a_rehearsal(small: str) -> None:
+    frozen = "stage_b.training.freeze_compressor=true"
+    assert refusal(small, frozen) == (
+        "stage_b.training.freeze_compressor is true, but nothing brings a trained compressor; "
+        "set stage_b.training.start to a model folder, or add a rehearsal."
+    )
+    started = config.load(small, [frozen, "stage_b.training.start=models/other"])
+    rehearsed = config.load(small, [frozen, "stage_b.rehearsal.images=1"])
+    assert started.stage_b.training.freeze_compressor
+    assert rehearsed.stage_b.training.freeze_compressor
+
+
+@pytest.mark.parametrize(
+    ("stage", "learner"), [("stage_b", "compressor"), ("stage_c", "text encoder")]
+)
+def test_a_rehearsal_and_other_weights_exclude_each_other(
+    small: str, stage: str, learner: str
+) -> None:
+    rehearsal, start = f"{stage}.rehearsal.images=1", f"{stage}.training.start=models/other"
+    assert refusal(small, rehearsal, start) == (
+        f"{stage}.training.start is 'models/other', but {stage}.rehearsal would train another "
+        f"{learner}; set one of them to null or empty."
+    )
+    for alone in (rehearsal, start):
+        config.load(small, [alone])
+    config.load(small, [rehearsal, start, f"{stage}.rehearsal=null"])
+
+
+def test_a_published_text_encoder_and_a_rehearsal_exclude_each_other(small: str) -> None:
+    published, rehearsal = "text.pretrained=some/clip", "stage_c.rehearsal.images=1"
+    assert refusal(small, published, rehearsal) == (
+        "text.pretrained is 'some/clip', which stays as it is, but stage_c.rehearsal would train "
+        "a small text encoder; set one of them to null or empty."
+    )
+    for alone in (published, rehearsal):
+        config.load(small, [alone])
+
+
+def refusal(source: str, *words: str) -> str:
+    """What the error says of a config with these words, without the name of the source."""
+    with pytest.raises(ConfigError) as caught:
+        config.load(source, words)
+    return str(caught.value).removeprefix(f"{source}: ")

@@ -32,7 +32,7 @@ LIMITS = {
 
 INTRODUCTION = """# Every key of a config
 
-Written by `tools/docs.py` from [`config.py`](../src/wuerstchen/config.py); do not edit it by hand.
+Written by `tools/docs.py` from [`config/`](../src/wuerstchen/config); do not edit it by hand.
 
 A config is a YAML file with these sections. Later values win: the defaults of this page, the file,
 then words such as `stage_b.training.batch=16` on the command line. A key that is not on this page

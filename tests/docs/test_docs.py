@@ -258,7 +258,10 @@ def test_every_key_of_a_config_is_in_its_reference() -> None:
         "training": {"text": False},
         "rehearsal": {"images": 1},
     }
-    config = Config.model_validate({"text": {"width": 1280}, "stage_b": stage_b})
+    stage_c = {"rehearsal": {"images": 1}}
+    config = Config.model_validate(
+        {"text": {"width": 1280}, "stage_b": stage_b, "stage_c": stage_c}
+    )
     assert listed == leaves(config.model_dump())
 
 

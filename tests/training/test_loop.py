@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import resource
 import signal
 from collections.abc import Callable, Iterator
@@ -13,13 +14,14 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from wuerstchen import diffusion
 from wuerstchen.config import DataConfig, TrainingConfig
 from wuerstchen.data import Batch, Pairs, open_pairs
 from wuerstchen.errors import SaveError, TrainingError
 from wuerstchen.training.learner import schedule
 from wuerstchen.training.loop import Loop
 from wuerstchen.training.record import Record
-from wuerstchen.training.stage import Draws, Loss, Networks, Stage
+from wuerstchen.training.stage import Draws, Loss, Networks, Stage, held_out_batch
 
 
 class Line(Stage):
@@ -174,15 +176,16 @@ def test_a_loss_that_runs_away_stops_before_it_spoils_anything(
     spoil: Callable[[Tensor], Tensor],
     words: str,
 ) -> None:
-    stage = Line(recipe(save_every=4))
-    stage.disturb = lambda step, value: spoil(value) if step == 6 else value
+    long = recipe(images=160, save_every=4)
+    stage = Line(long)
+    stage.disturb = lambda step, value: spoil(value) if step == 26 else value
     with pytest.raises(TrainingError) as caught:
         loop_of(stage, splits, tmp_path).run()
     message = str(caught.value)
-    assert words in message and "Stage a stopped at step 6" in message
+    assert words in message and "Stage a stopped at step 26" in message
     assert all(key in message for key in stage.seen[-4:])
-    again = loop_of(Line(recipe(save_every=4)), splits, tmp_path)
-    assert again.images == 20
+    again = loop_of(Line(long), splits, tmp_path)
+    assert again.images == 100
     assert all(value.isfinite().all() for value in state_of(again).values())
 
 
@@ -247,15 +250,51 @@ def test_what_a_killed_run_wrote_too_much_leaves_the_log(
     assert log.read_text() == before
 
 
-def test_the_bar_tells_loss_speed_and_time_left_on_stderr(
+@pytest.mark.parametrize("terminal", [True, False], ids=["terminal", "file"])
+def test_loss_speed_and_time_left_are_told_on_stderr_all_along(
     splits: tuple[Pairs, Pairs],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
+    terminal: bool,
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("wuerstchen.training.progress.LINE_EVERY", 0.0)
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("TERM", "xterm")
+    else:
+        monkeypatch.delenv("FORCE_COLOR", raising=False)
     loop_of(Line(recipe()), splits, tmp_path).run()
     out, error = capsys.readouterr()
     assert out == ""
-    assert "80/80 pictures" in error and "loss 0." in error and "pictures/s" in error
-    assert "0:00:00" in error
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", error)
+    assert "loss 0." in plain and "pictures/s" in plain and "0:00:00" in plain
+    if terminal:
+        assert "80/80 pictures" in plain
+    else:  # one line after every step here, as LINE_EVERY is nothing
+        assert error == plain
+        seen = [int(count) for count in re.findall(r"(\d+) of 80 pictures", plain)]
+        assert seen == sorted(seen) and len(seen) == len(plain.splitlines()) > 10
+        assert seen[-1] == 80
+
+
+def test_a_log_is_not_flooded(
+    splits: tuple[Pairs, Pairs], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loop_of(Line(recipe()), splits, tmp_path).run()
+    assert len(capsys.readouterr().err.splitlines()) == 2  # after the first step and the last
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_an_error_that_only_varies_is_no_divergence(
+    splits: tuple[Pairs, Pairs], tmp_path: Path, seed: int
+) -> None:
+    """Batches of one picture at random times: the loss varies by its weight, from 0 to 10."""
+    loop = loop_of(Line(recipe()), splits, tmp_path)
+    times = torch.rand(2000, generator=torch.Generator().manual_seed(seed))
+    errors = diffusion.data_weight(diffusion.training_times(times)).tolist()
+    batch = held_out_batch(splits[0], 1)
+    for step, error in enumerate(errors, 1):
+        loop.stage.step = step
+        loop._watch({"error": error}, batch)

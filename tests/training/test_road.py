@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import signal
+import time
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from small_runs import config, weights_of
+from small_runs import config, run, start, weights_of, write_config
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import wuerstchen.config
@@ -59,6 +61,54 @@ def test_a_finished_stage_is_not_trained_again(
 def test_a_stage_without_the_ones_before_it_is_refused(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"Stage b needs stage_a .*train the stages before"):
         road.train(config(pictures, tmp_path / "none"), "b")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_finished_stage_is_not_left_behind_by_one_before_it(
+    trained: Path, pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "model"))
+    with caplog.at_level("INFO", "wuerstchen"):
+        road.train(config(pictures, folder))
+    advice = next(r.getMessage() for r in caplog.records if "Stage a" in r.getMessage())
+    for stage in STAGES:  # what it says has to be enough
+        assert str(folder / "runs" / stage) in advice
+    before = weights_of(folder)
+    shutil.rmtree(folder / "runs" / "a")
+    with pytest.raises(TrainingError, match=r"b, c in .* learned with the old one; delete .*runs"):
+        road.train(config(pictures, folder))
+    assert all((tensor == before[key]).all() for key, tensor in weights_of(folder).items())
+
+
+def test_two_trainings_in_one_folder_are_refused(pictures: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    process = start("train", write_config(pictures, folder))
+    try:
+        while not (folder / "runs" / "a").exists() and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGSTOP)  # it would be done before the second one starts
+        second = run("train", write_config(pictures, folder))
+    finally:
+        process.kill()
+        process.communicate()
+    assert second.returncode == 2
+    assert f"Another process is training in {folder}" in second.stderr
+    assert "Traceback" not in second.stderr
+    with road._alone(folder):  # a killed one does not keep the folder locked
+        pass
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [("stage_c", "start"), ("stage_b", "compressor_weights"), ("stage_a", "vgg16_weights")],
+)
+def test_a_path_that_leads_nowhere_is_refused_before_any_work(
+    pictures: Path, tmp_path: Path, section: str, key: str
+) -> None:
+    nowhere = str(tmp_path / "nowhere")
+    settings = _with(config(pictures, tmp_path / "none"), section[-1], **{key: nowhere})
+    with pytest.raises(TrainingError, match=rf"{section}.training.{key} is .*nowhere"):
+        road.train(settings)
     assert not (tmp_path / "none").exists()
 
 

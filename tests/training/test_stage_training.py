@@ -100,7 +100,7 @@ def stage_of(name: str, settings: Config, trained: Path) -> Stage:
     torch.manual_seed(0)
     stage_a = weights.load_stage_a(trained)
     if name == "b":
-        return StageBTrainer(settings, stage_a, None)
+        return StageBTrainer(settings, stage_a, None, None)
     text = small_text_encoder(settings.text, ["a red disc", "a blue square"])
     parts = (weights.load_stage_b(trained), weights.load_compressor(trained))
     below = FrozenStages(stage_a, *parts, None, settings.text.length, settings.data.memory)

@@ -4,7 +4,6 @@ It knows nothing of pictures or noise; a `Stage` knows nothing of optimizers or 
 """
 
 import math
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import NoReturn
@@ -18,7 +17,8 @@ from wuerstchen.errors import TrainingError
 from wuerstchen.training.interrupts import interrupts
 from wuerstchen.training.learner import Learner, State
 from wuerstchen.training.processes import largest_of_all, means_of_all
-from wuerstchen.training.record import Record, progress_bar
+from wuerstchen.training.progress import progress
+from wuerstchen.training.record import Record
 from wuerstchen.training.stage import Draws, Loss, Stage
 
 LOG_EVERY = 20
@@ -28,6 +28,10 @@ DIVERGED = 20.0
 """A smoothed error this many times above its best is taken for divergence."""
 
 SMOOTHING = 0.98
+"""Decay per step of the smoothed error."""
+
+SETTLED = 20
+"""Steps after which the smoothed error counts: few pictures at random times say little."""
 
 
 class Loop:
@@ -57,24 +61,15 @@ class Loop:
         batches = Batches(
             self._train, self.recipe.batch, self._seed, rank=process, world=world, seen=self.images
         )
-        started, before = time.monotonic(), self.images
-        bar = progress_bar(visible=self._accelerator.is_main_process)
-        with bar, interrupts() as interrupted:
-            task = bar.add_task(
-                "",
-                total=self.recipe.images,
-                completed=before,
-                stage=self.stage.name,
-                loss=self._smooth,
-                speed=0.0,
-            )
+        talks = self._accelerator.is_main_process
+        bar = progress(self.stage.name, self.recipe.images, self.images, visible=talks)
+        with bar as tell, interrupts(visible=talks) as interrupted:
             try:
                 for batch in batches:
                     if self.images >= self.recipe.images:
                         break
                     self._step(batch)
-                    speed = (self.images - before) / (time.monotonic() - started)
-                    bar.update(task, completed=self.images, loss=self._smooth, speed=speed)
+                    tell(self.images, self._smooth)
                     if self._anywhere(interrupted):
                         self._save_and_leave()
             finally:
@@ -147,10 +142,10 @@ class Loop:
 
     def _watch(self, scalars: dict[str, float], batch: Batch) -> None:
         """Follow the smoothed error and stop when it runs away from the best so far."""
-        error = scalars.get("error", 0.0)
-        first = self._smooth == 0.0
-        self._smooth = error if first else SMOOTHING * self._smooth + (1 - SMOOTHING) * error
-        self._best = min(self._best, self._smooth)
+        share = max(1 - SMOOTHING, 1 / self.stage.step)  # a plain mean in the first steps
+        self._smooth += share * (scalars.get("error", 0.0) - self._smooth)
+        if self.stage.step >= SETTLED:
+            self._best = min(self._best, self._smooth)
         if self._smooth > DIVERGED * self._best:
             self._stop(f"rose to {self._smooth:.3g} from {self._best:.3g}", batch)
 

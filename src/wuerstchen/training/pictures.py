@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from wuerstchen.training.stage import Draws
 
@@ -21,9 +22,12 @@ def random_crop(image: Tensor, side: int, draws: Draws) -> Tensor:
 
 
 def picture_grid(rows: Sequence[Tensor], gap: int = 2) -> Tensor:
-    """Rows of (N, 3, S, S) pictures to one (3, H, W) picture in [0, 1], white between them."""
+    """Rows of (N, 3, S, S) pictures to one (3, H, W) picture in [0, 1], white in the gaps."""
+    longest = max(len(row) for row in rows)
     lines = []
     for row in rows:
-        padded = torch.nn.functional.pad(row.float().clamp(0, 1), (gap, gap, gap, gap), value=1.0)
-        lines.append(torch.cat(list(padded), dim=-1))  # (3, S, N S)
+        padded = functional.pad(row.float().clamp(0, 1), (gap, gap, gap, gap), value=1.0)
+        line = torch.cat(list(padded), dim=-1)  # (3, S, N S)
+        missing = (longest - len(row)) * padded.shape[-1]
+        lines.append(functional.pad(line, (0, missing), value=1.0))
     return torch.cat(lines, dim=-2)

@@ -19,8 +19,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
@@ -119,21 +117,6 @@ class Record:
     def _checkpoints(self) -> list[Path]:
         folder = self.folder / "checkpoints"
         return sorted(p for p in folder.glob("*") if p.is_dir() and p.name.isdecimal())
-
-
-def progress_bar(*, visible: bool) -> Progress:
-    """Loss, speed and time left, on stderr so that stdout stays for results."""
-    return Progress(
-        TextColumn("stage {task.fields[stage]}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} pictures"),
-        TextColumn("loss {task.fields[loss]:.4f}"),
-        TextColumn("{task.fields[speed]:.1f} pictures/s"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not visible,
-    )
 
 
 def _save_state(path: Path, state: Mapping[str, object]) -> None:

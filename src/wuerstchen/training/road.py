@@ -6,7 +6,8 @@ trained again; one that was interrupted goes on from its newest checkpoint.
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Literal
@@ -15,14 +16,17 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
+from filelock import FileLock, Timeout
 
 from wuerstchen import weights
+from wuerstchen.aside import explained
 from wuerstchen.config import Config, TrainingConfig, dump
 from wuerstchen.data import Pairs, Report, open_pairs
 from wuerstchen.errors import TrainingError
 from wuerstchen.models.text import TextEncoder, small_text_encoder
 from wuerstchen.training.frozen import FrozenStages
 from wuerstchen.training.loop import Loop
+from wuerstchen.training.processes import is_first
 from wuerstchen.training.record import Record
 from wuerstchen.training.rehearsal_b import CompressorRehearsal
 from wuerstchen.training.rehearsal_c import TextRehearsal
@@ -36,26 +40,31 @@ StageName = Literal["a", "b", "c"]
 Step = Literal["a", "b-rehearsal", "b", "c-rehearsal", "c"]
 """What has a run folder of its own: the stages, and what B and C do first if so configured."""
 
+_REHEARSALS: tuple[Step, ...] = ("b-rehearsal", "c-rehearsal")
+
 log = logging.getLogger(__name__)
 
 
 def train(config: Config, only: StageName | None = None) -> Path:
     """Train every stage that is not finished yet, or `only` one; returns the model folder.
 
-    Raises DataError for unusable data, TrainingError where an earlier stage is missing, where a
-    loss runs away or where Ctrl-C was pressed (everything is saved then), SaveError when the disk
-    is full.
+    Raises DataError for unusable data, TrainingError where an earlier stage is missing or a later
+    one would be left behind, where another process trains in the same folder, where a loss runs
+    away or where Ctrl-C was pressed (everything is saved then), SaveError when the disk is full.
     """
     steps = _steps(config, only)
     waiting = [name for name in steps if not is_finished(config.folder, name)]
-    for name in sorted(set(steps) - set(waiting)):
-        folder = _run(config, name)
-        log.info("Stage %s is finished already; delete %s to train it again.", name, folder)
+    for name in steps:
+        if name not in waiting:
+            log.info("Stage %s is finished already; %s", name, _advice(config, name))
     if waiting:
         _check_order(config, waiting[0])
-        train_pairs, test_pairs, report = open_pairs(config.data)
-        for name in waiting:
-            _train_stage(name, config, train_pairs, test_pairs, report)
+        _check_later(config, waiting)
+        _check_paths(config, waiting)
+        with _alone(config.folder):
+            train_pairs, test_pairs, report = open_pairs(config.data)
+            for name in waiting:
+                _train_stage(name, config, train_pairs, test_pairs, report)
     return config.folder
 
 
@@ -69,7 +78,6 @@ def _steps(config: Config, only: StageName | None) -> list[Step]:
     stages: tuple[StageName, ...] = (only,) if only else ("a", "b", "c")
     steps: list[Step] = []
     for stage in stages:
-        # Never after the stage is finished: it would replace what the stage was trained with.
         if not is_finished(config.folder, stage):
             if stage == "b" and config.stage_b.rehearsal is not None:
                 steps.append("b-rehearsal")
@@ -82,7 +90,7 @@ def _steps(config: Config, only: StageName | None) -> list[Step]:
 def _train_stage(
     name: Step, config: Config, train_pairs: Pairs, test_pairs: Pairs, report: Report
 ) -> None:
-    recipe = _recipes(config)[name]
+    recipe = _recipe(config, name)
     AcceleratorState._reset_state()  # it allows one precision per program; stages may differ
     # Several processes without an accelerator find each other only when told that this is meant.
     only_cpu = not torch.accelerator.is_available()
@@ -92,47 +100,50 @@ def _train_stage(
     record.write("config.yaml", dump(config))
     record.write("data.json", json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
     set_seed(config.seed)
-    stage = _STAGES[name](config, train_pairs)
+    stage = _stage(name, config, train_pairs)
     loop = Loop(stage, train_pairs, test_pairs, record, accelerator, config.seed)
     loop.run()
     if accelerator.is_main_process:
-        stage.export(loop.trained, config.folder)
+        # A rehearsal stays beside its log: the model folder will hold what its stage made of it.
+        stage.export(loop.trained, record.folder if name in _REHEARSALS else config.folder)
         record.write("finished.json", json.dumps({"images": loop.images, "steps": stage.step}))
         record.clear_checkpoints()
     accelerator.wait_for_everyone()
     accelerator.free_memory()
 
 
-def _stage_a(config: Config, train_pairs: Pairs) -> Stage:
-    return StageATrainer(config.stage_a, train_pairs)
+def _stage(name: Step, config: Config, train_pairs: Pairs) -> Stage:
+    """A step, with everything that the steps before it left for it."""
+    match name:
+        case "a":
+            return StageATrainer(config.stage_a, train_pairs)
+        case "b-rehearsal":
+            return CompressorRehearsal(config, weights.load_stage_a(config.folder))
+        case "b":
+            rehearsed = None
+            if config.stage_b.rehearsal is not None:
+                rehearsed = weights.load_compressor(_run(config, "b-rehearsal"))
+            stage_a = weights.load_stage_a(config.folder)
+            return StageBTrainer(config, stage_a, _text_of_stage_b(config), rehearsed)
+        case "c-rehearsal":
+            return TextRehearsal(config, _below(config), _new_text(config, train_pairs))
+        case "c":
+            return StageCTrainer(config, _below(config), _text_of_stage_c(config, train_pairs))
 
 
-def _rehearsal(config: Config, train_pairs: Pairs) -> Stage:
-    del train_pairs
-    return CompressorRehearsal(config, weights.load_stage_a(config.folder))
-
-
-def _stage_b(config: Config, train_pairs: Pairs) -> Stage:
-    del train_pairs
-    return StageBTrainer(config, weights.load_stage_a(config.folder), _text_of_stage_b(config))
-
-
-def _text_rehearsal(config: Config, train_pairs: Pairs) -> Stage:
+def _new_text(config: Config, train_pairs: Pairs) -> TextEncoder:
     captions = chain.from_iterable(pair.captions for pair in train_pairs)
-    return TextRehearsal(config, _below(config), small_text_encoder(config.text, captions))
+    return small_text_encoder(config.text, captions)
 
 
-def _stage_c(config: Config, train_pairs: Pairs) -> Stage:
+def _text_of_stage_c(config: Config, train_pairs: Pairs) -> TextEncoder:
     if config.text.pretrained:
-        text = _open_text(config.text.pretrained).requires_grad_(False)
-    elif config.stage_c.training.start:
-        text = weights.load_text_encoder(Path(config.stage_c.training.start), "c")
-    elif config.stage_c.rehearsal is not None:
-        text = weights.load_text_encoder(config.folder, "c")
-    else:
-        captions = chain.from_iterable(pair.captions for pair in train_pairs)
-        text = small_text_encoder(config.text, captions)
-    return StageCTrainer(config, _below(config), text)
+        return _open_text(config.text.pretrained).requires_grad_(False)
+    if config.stage_c.training.start:
+        return weights.load_text_encoder(Path(config.stage_c.training.start), "c")
+    if config.stage_c.rehearsal is not None:
+        return weights.load_text_encoder(_run(config, "c-rehearsal"), "c")
+    return _new_text(config, train_pairs)
 
 
 def _below(config: Config) -> FrozenStages:
@@ -147,15 +158,6 @@ def _below(config: Config) -> FrozenStages:
     )
 
 
-_STAGES: Mapping[Step, Callable[[Config, Pairs], Stage]] = {
-    "a": _stage_a,
-    "b-rehearsal": _rehearsal,
-    "b": _stage_b,
-    "c-rehearsal": _text_rehearsal,
-    "c": _stage_c,
-}
-
-
 def _text_of_stage_b(config: Config) -> TextEncoder | None:
     """The published encoder that Stage B reads, or None where it reads no text."""
     path = config.text.pretrained_b or config.text.pretrained
@@ -167,14 +169,17 @@ def _open_text(folder: str) -> TextEncoder:
     return weights.open_text_encoder(Path(folder), Path(folder))
 
 
-def _recipes(config: Config) -> dict[Step, TrainingConfig]:
-    return {
+def _recipe(config: Config, name: Step) -> TrainingConfig:
+    recipes: dict[Step, TrainingConfig | None] = {
         "a": config.stage_a.training,
-        "b-rehearsal": config.stage_b.rehearsal or config.stage_b.training,
+        "b-rehearsal": config.stage_b.rehearsal,
         "b": config.stage_b.training,
-        "c-rehearsal": config.stage_c.rehearsal or config.stage_c.training,
+        "c-rehearsal": config.stage_c.rehearsal,
         "c": config.stage_c.training,
     }
+    recipe = recipes[name]
+    assert recipe is not None, name
+    return recipe
 
 
 def _run(config: Config, name: Step) -> Path:
@@ -203,6 +208,73 @@ def _check_order(config: Config, first: Step) -> None:
             f"Stage {first} needs {', '.join(missing)} in {config.folder}, found nothing of that "
             "there; train the stages before it first (leave out --stage to train all in order)."
         )
+
+
+def _check_later(config: Config, waiting: Sequence[Step]) -> None:
+    """A stage that is trained again must not leave finished ones behind that knew the old one."""
+    stale = [name for name in _after(config, waiting[0]) if is_finished(config.folder, name)]
+    if stale and not (waiting[0] == "b" and config.stage_b.training.freeze_compressor):
+        folders = " and ".join(str(_run(config, name)) for name in stale)
+        raise TrainingError(
+            f"Stage {waiting[0]} would be trained anew, but {', '.join(stale)} in {config.folder} "
+            f"learned with the old one; delete {folders} too, or choose another output folder."
+        )
+
+
+def _after(config: Config, name: Step) -> list[Step]:
+    """The steps of the whole road that build on `name`."""
+    everything: list[Step] = ["a", "b-rehearsal", "b", "c-rehearsal", "c"]
+    later = everything[everything.index(name) + 1 :]
+    return [step for step in later if step in ("b", "c") or _rehearses(config, step)]
+
+
+def _rehearses(config: Config, name: Step) -> bool:
+    section = config.stage_b if name == "b-rehearsal" else config.stage_c
+    return name in _REHEARSALS and section.rehearsal is not None
+
+
+def _advice(config: Config, name: Step) -> str:
+    """How a finished step is trained again."""
+    done = [step for step in (name, *_after(config, name)) if is_finished(config.folder, step)]
+    folders = " and ".join(str(_run(config, step)) for step in done)
+    return f"delete {folders} to train it again."
+
+
+def _check_paths(config: Config, waiting: Sequence[Step]) -> None:
+    """Whatever a later step will open is looked for now, not after days of training."""
+    named = {
+        "stage_a.training.start": ("a", config.stage_a.training.start),
+        "stage_a.training.vgg16_weights": ("a", config.stage_a.training.vgg16_weights),
+        "stage_b.training.start": ("b", config.stage_b.training.start),
+        "stage_b.training.compressor_weights": ("b", config.stage_b.training.compressor_weights),
+        "stage_c.training.start": ("c", config.stage_c.training.start),
+        "text.pretrained": ("c", config.text.pretrained),
+        "text.pretrained_b": ("b", config.text.pretrained_b),
+    }
+    for key, (stage, path) in named.items():
+        if stage in waiting and path and not Path(path).exists():
+            raise TrainingError(
+                f"{key} is {path!r}, but there is nothing; correct the path, relative ones begin "
+                f"at {Path.cwd()}."
+            )
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One training per model folder: two would overwrite each other's files."""
+    lock = FileLock(folder / "runs" / "lock", blocking=False)
+    with ExitStack() as held:
+        if is_first():
+            with explained(folder):
+                (folder / "runs").mkdir(parents=True, exist_ok=True)
+            try:
+                held.enter_context(lock)
+            except Timeout:
+                raise TrainingError(
+                    f"Another process is training in {folder}; wait for it, or choose another "
+                    "folder with output=FOLDER."
+                ) from None
+        yield
 
 
 def _check_share(name: Step, recipe: TrainingConfig, accelerator: Accelerator) -> None:

@@ -17,6 +17,9 @@ Networks = Mapping[str, nn.Module]
 PEEK = 8
 """Pictures side by side in a grid."""
 
+AT_ONCE = 16
+"""Pictures that a look passes through Stage A together: at full size each takes gigabytes."""
+
 
 class Loss(NamedTuple):
     """One backward pass."""

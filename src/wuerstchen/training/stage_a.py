@@ -19,7 +19,7 @@ from wuerstchen.models.stage_a import Quantised, StageA
 from wuerstchen.training.perceptual import perceptual_loss
 from wuerstchen.training.pictures import picture_grid, random_crop
 from wuerstchen.training.processes import from_all, largest_of_all
-from wuerstchen.training.stage import PEEK, Draws, Loss, Networks, Stage, held_out_batch
+from wuerstchen.training.stage import AT_ONCE, PEEK, Draws, Loss, Networks, Stage, held_out_batch
 
 SETTLING = 20
 """Optimizer steps without a codebook, after which its codes are placed on latents."""
@@ -120,7 +120,7 @@ class StageATrainer(Stage):
     def held_out(self, network: nn.Module, test: Pairs, count: int) -> dict[str, float]:
         batch = held_out_batch(test, count)
         plain, quantised = [], []
-        for image in batch.images.split(16):
+        for image in batch.images.split(AT_ONCE):
             out = self._reconstruct(network, image, skip=True)
             plain.append(F.mse_loss(out.image.clamp(0, 1), image.to(out.image), reduction="none"))
             out = self._reconstruct(network, image, skip=False)
@@ -151,7 +151,7 @@ class StageATrainer(Stage):
         """Standard deviation of the latents: divided by it, they suit Stage B's unit noise."""
         image = held_out_batch(self._train, MEASURED).images
         device = next(network.parameters()).device
-        latents = [network.raw_latent(part.to(device)) for part in image.split(16)]
+        latents = [network.raw_latent(part.to(device)) for part in image.split(AT_ONCE)]
         return float(torch.cat(latents).std())
 
     def _critic_joined(self) -> bool:

@@ -3,6 +3,7 @@
 B pictures, S semantic channels, h x w semantic cells, H x W latent cells.
 """
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -20,6 +21,7 @@ from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.text import TextEncoder, encode_frozen
 from wuerstchen.training.pictures import picture_grid
 from wuerstchen.training.stage import (
+    AT_ONCE,
     PEEK,
     Cache,
     Draws,
@@ -87,8 +89,17 @@ class StageBTrainer(Stage):
     name = "b"
     trained = "stage_b"
 
-    def __init__(self, config: Config, stage_a: StageA, text: TextEncoder | None) -> None:
-        """text is the encoder that Stage B reads, or None for a Stage B that reads none."""
+    def __init__(
+        self,
+        config: Config,
+        stage_a: StageA,
+        text: TextEncoder | None,
+        rehearsed: Compressor | None,
+    ) -> None:
+        """
+        text       the encoder that Stage B reads, or None for a Stage B that reads none
+        rehearsed  a compressor to go on with, which has learned something already
+        """
         self.training = self.recipe = config.stage_b.training
         self._weight = diffusion.LOSS_WEIGHTS[self.recipe.weight]
         self._stage_a = stage_a.eval().requires_grad_(False)
@@ -101,9 +112,9 @@ class StageBTrainer(Stage):
         else:
             compressor, stage_b = Compressor(config.compressor), StageB(config.stage_b.model)
             _suit_scale(stage_b)
-        self._rehearsed = config.stage_b.rehearsal is not None
-        if self._rehearsed:
-            compressor = weights.load_compressor(config.folder)
+        self._rehearsed = rehearsed is not None
+        if rehearsed is not None:
+            compressor = rehearsed
         elif self.recipe.compressor_weights:
             weights.load_backbone(compressor, Path(self.recipe.compressor_weights))
         if text is None:
@@ -144,17 +155,21 @@ class StageBTrainer(Stage):
 
     @torch.no_grad()
     def held_out(self, network: nn.Module, test: Pairs, count: int) -> dict[str, float]:
-        batch = held_out_batch(test, count)
+        whole = held_out_batch(test, count)
         device = next(network.parameters()).device
-        draws = Draws(0, batch.indices, device)
-        t = even_times(len(batch), device)
-        clear = torch.zeros_like(t)
-        error = self._error(network, batch, t, clear, clear.bool().view(-1, 1, 1, 1), draws)
-        image = self._sample(network, batch)
-        squared = (image - batch.images).square().mean(dim=(1, 2, 3))
+        times = even_times(len(whole), device)
+        errors, squares = [], []
+        for start, batch in whole.split(math.ceil(len(whole) / AT_ONCE)):
+            draws = Draws(0, batch.indices, device)
+            t = times[start : start + len(batch)]
+            clear = torch.zeros_like(t)
+            error = self._error(network, batch, t, clear, clear.bool().view(-1, 1, 1, 1), draws)
+            errors.append(self._weight(t) * error)
+            image = self._sample(network, batch)
+            squares.append((image - batch.images).square().mean(dim=(1, 2, 3)))
         return {
-            "held_out": float((self._weight(t) * error).mean()),
-            "psnr": float((-10 * squared.log10()).mean()),
+            "held_out": float(torch.cat(errors).mean()),
+            "psnr": float((-10 * torch.cat(squares).log10()).mean()),
         }
 
     def grid(self, network: nn.Module, test: Pairs) -> Tensor:

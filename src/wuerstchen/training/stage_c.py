@@ -123,8 +123,12 @@ class StageCTrainer(Stage):
         condition = network.stage_c.condition(text)
         denoise = diffusion.guided(network.stage_c, condition, GUIDANCE)
         *_, scaled = diffusion.ddpm(denoise, start, diffusion.published_times(), draws.normal)
-        images = self._below.picture(scaled, prompts, draws)
-        return picture_grid(images.split(PEEK) if len(images) % PEEK == 0 else [images])
+        rows = []
+        for at in range(0, len(prompts), PEEK):
+            asked = prompts[at : at + PEEK]
+            part = Draws(2, range(at, at + len(asked)), device)
+            rows.append(self._below.picture(scaled[at : at + PEEK], asked, part))
+        return picture_grid(rows)
 
     def export(self, network: nn.Module, folder: Path) -> None:
         assert isinstance(network, TextAndStageC)

@@ -1,0 +1,55 @@
+"""The whole configuration: every key, its default and its meaning, checked where it is born.
+
+Values come from three places, later ones win: the defaults here, a YAML file, and `a.b=c` words of
+the command line. Unknown keys are errors that suggest the nearest known key.
+
+section ─▶ training ─▶ data, stage_a, compressor, stage_b, stage_c, text ─▶ whole ─▶ reading
+"""
+
+from wuerstchen.config.compressor import CompressorModel
+from wuerstchen.config.data import DataConfig
+from wuerstchen.config.reading import dump, load, load_data, parse, shipped
+from wuerstchen.config.section import Section
+from wuerstchen.config.stage_a import StageAConfig, StageAModel, StageATraining
+from wuerstchen.config.stage_b import (
+    CompressorRehearsalTraining,
+    StageBConfig,
+    StageBModel,
+    StageBTraining,
+)
+from wuerstchen.config.stage_c import (
+    StageCConfig,
+    StageCModel,
+    StageCTraining,
+    TextRehearsalTraining,
+)
+from wuerstchen.config.text import TextConfig
+from wuerstchen.config.training import LossWeight, Precision, TrainingConfig
+from wuerstchen.config.whole import Config
+
+__all__ = [
+    "CompressorModel",
+    "CompressorRehearsalTraining",
+    "Config",
+    "DataConfig",
+    "LossWeight",
+    "Precision",
+    "Section",
+    "StageAConfig",
+    "StageAModel",
+    "StageATraining",
+    "StageBConfig",
+    "StageBModel",
+    "StageBTraining",
+    "StageCConfig",
+    "StageCModel",
+    "StageCTraining",
+    "TextConfig",
+    "TextRehearsalTraining",
+    "TrainingConfig",
+    "dump",
+    "load",
+    "load_data",
+    "parse",
+    "shipped",
+]

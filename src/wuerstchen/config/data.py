@@ -1,0 +1,29 @@
+"""Keys of the data: where pictures and captions lie and how they are read."""
+
+from pydantic import Field, model_validator
+
+from wuerstchen.config.section import Section
+from wuerstchen.geometry import SIZE_STEP
+
+
+class DataConfig(Section):
+    """Pictures with captions."""
+
+    path: str = ""
+    """A folder of pictures (also with metadata.jsonl or .csv), or webdataset tars ({a..b}, *)."""
+    size: int = Field(default=128, gt=0)
+    """Side of the square training pictures in pixels, a multiple of 128."""
+    background: str = "white"
+    """What shows through transparent pictures: a colour name or #rrggbb."""
+    sample_by: str | None = None
+    """A side field (JSON key or metadata column) whose values take part equally often."""
+    test_share: float = Field(default=0.05, ge=0, lt=0.5)
+    """Share of the pictures held out where the data names no test split of its own."""
+    memory: float = Field(default=2.0, ge=0)
+    """GiB of decoded pictures kept in memory, so that small sets are decoded once."""
+
+    @model_validator(mode="after")
+    def _fits_the_grid(self) -> "DataConfig":
+        if self.size % SIZE_STEP:
+            raise ValueError(f"data.size must be a multiple of {SIZE_STEP}, found {self.size}")
+        return self

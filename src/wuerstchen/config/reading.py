@@ -1,0 +1,127 @@
+"""A config from a file and the words of a command line, and back into a file."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from wuerstchen.config.data import DataConfig
+from wuerstchen.config.whole import Config
+from wuerstchen.errors import ConfigError
+
+
+def load(source: str, overrides: Sequence[str] = ()) -> Config:
+    """Read a config: `source` is a YAML file or the name of a shipped config (`tiny`).
+
+    overrides  words such as `data.path=pictures` or `stage_b.training.batch=16`
+
+    Raises ConfigError for a file that is not there, an unknown key or a value that cannot work.
+    """
+    values = _read_yaml(_find(source))
+    for word in overrides:
+        _override(values, word)
+    return parse(values, source)
+
+
+def load_data(words: Sequence[str]) -> DataConfig:
+    """The data section alone, from words such as `data.path=pictures`; ConfigError as in `load`."""
+    values: dict[str, object] = {}
+    for word in words:
+        if not word.startswith("data."):
+            raise ConfigError(
+                f"Expected data.KEY=VALUE such as data.path=pictures, found {word!r}."
+            )
+        _override(values, word)
+    try:
+        return DataConfig.model_validate(values.get("data", {}))
+    except ValidationError as error:
+        raise ConfigError(_explain(error, "data")) from None
+
+
+def parse(values: Mapping[str, object], source: str) -> Config:
+    """Check `values` and make them a `Config`; `source` is named in errors."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {_explain(error)}") from None
+
+
+def dump(config: Config) -> str:
+    """The resolved config as YAML: reading it again gives an equal config."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def shipped() -> list[str]:
+    """Names of the configs that come with the package."""
+    folder = files("wuerstchen.configs")
+    return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def _find(source: str) -> str:
+    if Path(source).is_file():
+        try:
+            return Path(source).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{source}: expected a YAML file, but {error}.") from None
+    if source in shipped():
+        return (files("wuerstchen.configs") / f"{source}.yaml").read_text(encoding="utf-8")
+    raise ConfigError(
+        f"Expected a YAML file or one of the shipped configs ({', '.join(shipped())}), "
+        f"found neither at {source!r}."
+    )
+
+
+def _read_yaml(text: str) -> dict[str, object]:
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"The config is not valid YAML: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"A config must be a table of keys, found {type(values).__name__}.")
+    return values
+
+
+def _override(values: dict[str, object], word: str) -> None:
+    key, equals, text = word.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"Expected KEY=VALUE such as data.path=pictures, found {word!r}.")
+    *parents, last = key.split(".")
+    for parent in parents:
+        child = values.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"{key}: {parent} is a value and not a section.")
+        values = child
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        values[last] = text
+
+
+def _explain(error: ValidationError, *section: str) -> str:
+    """The first thing that pydantic found in a section of the config, as one sentence."""
+    first = error.errors()[0]
+    location = (*section, *first["loc"])
+    key = ".".join(str(part) for part in location)
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(location[:-1])
+        near = difflib.get_close_matches(str(location[-1]), known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys here: {', '.join(known)}."
+        return f"unknown key {key!r}; {hint}"
+    if first["type"] == "value_error":
+        return str(first["msg"]).removeprefix("Value error, ") + "."
+    return f"{key}: {first['msg']}, found {first['input']!r}."
+
+
+def _known_keys(location: Sequence[int | str]) -> list[str]:
+    section: type[BaseModel] = Config
+    for part in location:
+        inner = section.model_fields[str(part)].annotation
+        kinds = [kind for kind in (inner, *get_args(inner)) if isinstance(kind, type)]
+        section = next(kind for kind in kinds if issubclass(kind, BaseModel))
+    return list(section.model_fields)

@@ -1,0 +1,52 @@
+"""Keys of Stage A."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from wuerstchen.config.section import Section
+from wuerstchen.config.training import TrainingConfig
+
+
+class StageAModel(Section):
+    """VQGAN f4. Defaults are the published sizes (18,406,894 parameters)."""
+
+    width: int = Field(default=384, gt=0, multiple_of=2)
+    """Channels at a quarter of the picture's side; half as many at half the side."""
+    depth: int = Field(default=12, gt=0)
+    """Blocks of the decoder at the latent's resolution."""
+    latent_channels: Literal[4] = 4
+    codebook: int = Field(default=8192, gt=1)
+    scale: float = Field(default=0.3764, gt=0)
+    """Latents are divided by this after encoding; training measures it anew."""
+
+
+class StageATraining(TrainingConfig):
+    """Recipe of the paper, appendix E.1."""
+
+    images: int = Field(default=500_000 * 256, ge=0)
+    batch: int = Field(default=256, gt=0)
+    crop: int = Field(default=128, gt=0, multiple_of=4)
+    """Side of the training crops in pixels, a multiple of 4."""
+    quantise_drop: float = Field(default=0.1, ge=0, le=1)
+    """Share of the pictures whose latents skip the codebook (section 3.1: 10 %)."""
+    commitment: float = Field(default=0.25, ge=0)
+    codebook_weight: float = Field(default=1.0, ge=0)
+    perceptual: Literal["vgg16", "pyramid"] = "pyramid"
+    """vgg16 needs `vgg16_weights`; pyramid compares several scales and needs no weights."""
+    vgg16_weights: str = ""
+    """A safetensors file of VGG16 features with torchvision key names."""
+    perceptual_weight: float = Field(default=0.1, ge=0)
+    adversarial_weight: float = Field(default=0.01, ge=0)
+    adversarial_from: int = Field(default=10_000 * 256, ge=0)
+    """Pictures after which the critic joins."""
+    critic_width: int = Field(default=64, gt=0)
+    """Channels of the critic's first layer."""
+    critic_depth: int = Field(default=6, gt=0)
+    revive_after: int = Field(default=100, gt=0)
+    """Optimizer steps without use after which a code is placed anew on a latent of the batch."""
+
+
+class StageAConfig(Section):
+    model: StageAModel = StageAModel()
+    training: StageATraining = StageATraining()

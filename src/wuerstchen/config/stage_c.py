@@ -1,0 +1,67 @@
+"""Keys of Stage C and of its training, which is the small text encoder's too."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from wuerstchen.config.section import Section
+from wuerstchen.config.training import LossWeight, TrainingConfig
+
+
+class StageCModel(Section):
+    """The prior. Defaults are the released sizes (993,636,896 parameters)."""
+
+    semantic_channels: int = Field(default=16, gt=0)
+    width: int = Field(default=1536, gt=0)
+    depth: int = Field(default=32, gt=0)
+    """Times convolution, time and attention follow each other."""
+    heads: int = Field(default=24, gt=0)
+    text_width: int = Field(default=1280, gt=0)
+    time_width: int = Field(default=64, gt=3, multiple_of=2)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "StageCModel":
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
+        return self
+
+
+class StageCTraining(TrainingConfig):
+    """The text-conditional stage on cached semantics (appendix E.3)."""
+
+    images: int = Field(default=500_000 * 1536, ge=0)
+    batch: int = Field(default=1536, gt=0)
+    weight: LossWeight = "p2"
+    text_drop: float = Field(default=0.05, ge=0, le=1)
+    """Share of the pictures whose caption is left empty, decided for each picture."""
+    late_times: float | None = Field(default=None, gt=0, lt=1)
+    """Share of the training times above 0.6, where the caption decides; null: as published,
+    45 %."""
+    head: Literal["difference", "published"] = "difference"
+    """difference holds the B half of the output layer at zero, which makes the published head
+    (x - A) / (|1 - B| + 1e-5) plain x - A; published lets it learn."""
+
+
+class TextRehearsalTraining(TrainingConfig):
+    """The small text encoder with a network that guesses semantics and is thrown away, before it
+    meets Stage C."""
+
+    width: int = Field(default=512, gt=0)
+
+
+class StageCConfig(Section):
+    model: StageCModel = StageCModel()
+    rehearsal: TextRehearsalTraining | None = None
+    """Teaches a new text encoder before the diffusion; not together with `training.start`, nor
+    with `text.pretrained`."""
+    training: StageCTraining = StageCTraining()
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> "StageCConfig":
+        if self.rehearsal is not None and self.training.start:
+            raise ValueError(
+                f"stage_c.training.start is {self.training.start!r}, but stage_c.rehearsal would "
+                "train another text encoder; set one of them to null or empty"
+            )
+        return self

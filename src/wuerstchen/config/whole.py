@@ -1,0 +1,79 @@
+"""All sections together, and what must hold between them."""
+
+from pathlib import Path
+
+from pydantic import model_validator
+
+from wuerstchen.config.compressor import CompressorModel
+from wuerstchen.config.data import DataConfig
+from wuerstchen.config.section import Section
+from wuerstchen.config.stage_a import StageAConfig
+from wuerstchen.config.stage_b import StageBConfig
+from wuerstchen.config.stage_c import StageCConfig
+from wuerstchen.config.text import TextConfig
+
+
+class Config(Section):
+    """A whole run: data in, one model folder out."""
+
+    name: str = "model"
+    seed: int = 0
+    output: str = ""
+    """The model folder; `models/NAME` when empty. Runs keep their state in its `runs/` folder."""
+    data: DataConfig = DataConfig()
+    text: TextConfig = TextConfig()
+    compressor: CompressorModel = CompressorModel()
+    stage_a: StageAConfig = StageAConfig()
+    stage_b: StageBConfig = StageBConfig()
+    stage_c: StageCConfig = StageCConfig()
+    prompts: tuple[str, ...] = ()
+    """What Stage C is asked to draw at every look; captions of the data when empty."""
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.output or f"models/{self.name}")
+
+    @model_validator(mode="after")
+    def _crops_fit(self) -> "Config":
+        if self.stage_a.training.crop > self.data.size:
+            raise ValueError(
+                f"stage_a.training.crop is {self.stage_a.training.crop}, but the pictures have "
+                f"data.size {self.data.size}; the crop must not be larger"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> "Config":
+        for stage, found in (
+            ("stage_b", self.stage_b.model.semantic_channels),
+            ("stage_c", self.stage_c.model.semantic_channels),
+        ):
+            if found != self.compressor.channels:
+                raise ValueError(
+                    f"{stage}.model.semantic_channels is {found}, but compressor.channels is "
+                    f"{self.compressor.channels}; they must be equal"
+                )
+        if not self.text.pretrained and self.stage_c.model.text_width != self.text.width:
+            raise ValueError(
+                f"stage_c.model.text_width is {self.stage_c.model.text_width}, but text.width is "
+                f"{self.text.width}; they must be equal where the text encoder is trained"
+            )
+        if self.text.pretrained and self.stage_c.rehearsal is not None:
+            raise ValueError(
+                f"text.pretrained is {self.text.pretrained!r}, which stays as it is, but "
+                "stage_c.rehearsal would train a small text encoder; set one of them to null or "
+                "empty"
+            )
+        if self.stage_b.training.text and not (self.text.pretrained_b or self.text.pretrained):
+            raise ValueError(
+                "stage_b.training.text is true, but no text encoder exists before Stage C is "
+                "trained; set it to false, or text.pretrained_b to a folder"
+            )
+        if not self.stage_b.training.text and not self.text.pretrained_b:
+            if self.stage_b.model.text_width != self.stage_c.model.text_width:
+                raise ValueError(
+                    f"stage_b.model.text_width is {self.stage_b.model.text_width}, but "
+                    f"stage_c.model.text_width is {self.stage_c.model.text_width}; they must be "
+                    "equal where both stages share one text encoder"
+                )
+        return self

@@ -1,0 +1,81 @@
+"""What a training run tells on stderr: a bar on a terminal, a line now and then in a log."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+LINE_EVERY = 30.0
+"""Seconds between two lines where stderr is no terminal."""
+
+Tell = Callable[[int, float], None]
+"""(pictures seen, loss), after every step."""
+
+
+@contextmanager
+def progress(stage: str, total: int, before: int, *, visible: bool) -> Iterator[Tell]:
+    """Loss, speed and time left; stdout stays for results.
+
+    total    pictures of the whole run
+    before   pictures that an earlier process has seen
+    visible  whether this process is the one that talks
+    """
+    console = Console(stderr=True)
+    started = time.monotonic()
+
+    def speed(images: int) -> float:
+        return (images - before) / max(time.monotonic() - started, 1e-9)
+
+    if not visible:
+        yield lambda images, loss: None
+    elif console.is_terminal:
+        with _bar(console) as bar:
+            task = bar.add_task("", total=total, completed=before, stage=stage, loss=0.0, speed=0.0)
+            yield lambda images, loss: bar.update(
+                task, completed=images, loss=loss, speed=speed(images)
+            )
+    else:
+        yield _lines(console, stage, total, speed)
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("stage {task.fields[stage]}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} pictures"),
+        TextColumn("loss {task.fields[loss]:.4f}"),
+        TextColumn("{task.fields[speed]:.1f} pictures/s"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+def _lines(console: Console, stage: str, total: int, speed: Callable[[int], float]) -> Tell:
+    """A line after the first step, one at most every `LINE_EVERY` seconds, and one at the end."""
+    due = 0.0
+
+    def tell(images: int, loss: float) -> None:
+        nonlocal due
+        if time.monotonic() < due and images < total:
+            return
+        due = time.monotonic() + LINE_EVERY
+        rate = speed(images)
+        left = timedelta(seconds=round(max(total - images, 0) / rate))
+        console.print(
+            f"stage {stage}: {images} of {total} pictures, loss {loss:.4f}, "
+            f"{rate:.1f} pictures/s, {left} left",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    return tell
