@@ -63,7 +63,7 @@ def test_the_later_word_wins(small: str) -> None:
         ("name=a: b: c", "a: b: c"),
         ("data.sample_by=null", None),
         ("stage_a.training.learning_rate=2e-4", 2e-4),
-        ("stage_a.training.gradient_checkpointing=true", True),
+        ("stage_b.training.gradient_checkpointing=true", True),
     ],
 )
 def test_words_are_read_as_yaml_and_as_plain_text_where_that_fails(
@@ -285,3 +285,65 @@ def refusal(source: str, *words: str) -> str:
     with pytest.raises(ConfigError) as caught:
         config.load(source, words)
     return str(caught.value).removeprefix(f"{source}: ")
+
+
+@pytest.mark.parametrize(
+    ("word", "path", "value"),
+    [
+        ("data.path=/data/set #2", ("data", "path"), "/data/set #2"),
+        ("data.path=2024", ("data", "path"), "2024"),
+        ("data.path=my: pictures", ("data", "path"), "my: pictures"),
+        ("data.background=#ff0000", ("data", "background"), "#ff0000"),
+        ("name=on", ("name",), "on"),
+        ("data.sample_by=null", ("data", "sample_by"), None),
+        ("data.sample_by=yes", ("data", "sample_by"), "yes"),
+        ("stage_b.rehearsal=null", ("stage_b", "rehearsal"), None),
+    ],
+)
+def test_words_for_text_are_taken_letter_by_letter(
+    word: str, path: tuple[str, ...], value: object
+) -> None:
+    found: object = load("tiny", [word])
+    for part in path:
+        found = getattr(found, part)
+    assert found == value
+
+
+@pytest.mark.parametrize(
+    ("word", "words"),
+    [
+        ("text.heads=3", "text.width is 64, which text.heads, 3, must divide"),
+        ("stage_b.model.patch=3", "stage_b.model.patch"),
+        ("stage_b.model.patch=4", "need latents in steps of 64 cells"),
+        ("seed=-1", "seed"),
+        ("seed=4294967296", "seed"),
+        ("stage_a.training.betas=[2, 3]", "betas"),
+        ("stage_a.training.crop=4", "crop"),
+        ("stage_a.training.learning_rate=.inf", "learning_rate"),
+        ("stage_b.model.widths=[]", "widths"),
+    ],
+)
+def test_what_would_fail_in_hours_fails_at_once(word: str, words: str) -> None:
+    levels = [
+        "stage_b.model.widths=[8, 8, 8, 8, 8]",
+        "stage_b.model.blocks=[1, 1, 1, 1, 1]",
+        "stage_b.model.heads=[0, 0, 0, 0, 0]",
+        "stage_b.model.semantics=[false, false, true, true, true]",
+    ]
+    with pytest.raises(ConfigError) as caught:
+        load("tiny", [*(levels if "patch=4" in word else []), word])
+    assert words in str(caught.value)
+
+
+def test_an_empty_section_and_a_key_that_hides_another_are_explained(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("data:\n")
+    with pytest.raises(ConfigError, match="data: expected a table of keys, found None"):
+        load(str(path))
+    path.write_text("stage_b: {rehearsal: {widht: 3}, training: {text: false}}\n")
+    with pytest.raises(ConfigError, match=r"unknown key .*widht'; did you mean 'width'"):
+        load(str(path))
+    path.write_text("a: [1\nb: }\n")
+    with pytest.raises(ConfigError) as caught:
+        load(str(path))
+    assert "\n" not in str(caught.value)

@@ -46,6 +46,27 @@ def png_claiming(width: int, height: int) -> bytes:
     return bytes(data)
 
 
+def flat_png(depth: int, levels: tuple[int, ...], clear: tuple[int, ...], side: int = 16) -> bytes:
+    """A PNG of one grey or RGB colour and a tRNS chunk, in bit depths that Pillow does not write.
+
+    PNG specification, third edition, 11.2.1 and 11.3.1.1: levels and the clear colour are whole
+    numbers of `depth` bits, those of tRNS in two bytes each.
+    """
+    pixel = "".join(f"{level:0{depth}b}" for level in levels)
+    row = int(pixel * side, 2).to_bytes(len(pixel) * side // 8, "big")
+    kind = 0 if len(levels) == 1 else 2
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", side, side, depth, kind, 0, 0, 0),
+        b"tRNS": struct.pack(f">{len(clear)}H", *clear),
+        b"IDAT": zlib.compress((b"\0" + row) * side),
+        b"IEND": b"",
+    }
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks.items()
+    )
+
+
 def write(root: Path, files: dict[str, bytes | str]) -> Path:
     for name, content in files.items():
         path = root / name

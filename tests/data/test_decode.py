@@ -1,12 +1,13 @@
 """Whatever a picture file stores, the tensor has the colours that a viewer shows."""
 
+import struct
 import warnings
 
 import numpy as np
 import pytest
 import torch
-from made_data import png, png_claiming, to_bytes
-from PIL import Image
+from made_data import flat_png, png, png_claiming, to_bytes
+from PIL import Image, features
 from torch import Tensor
 
 from wuerstchen.data.images import MAX_PIXELS, PixelLimitError, decode
@@ -99,6 +100,66 @@ def test_grey_levels_are_kept():
 def test_sixteen_bit_grey_is_scaled_and_not_clipped(kind, level):
     deep = Image.fromarray(np.full((16, 16), level * 257, dtype=np.uint16))
     assert only_colour(decode(to_bytes(deep, kind), 16, "white")) == [level] * 3
+
+
+@pytest.mark.parametrize(("level", "shown"), [(100, 0), (257 * 100, 100), (65_535, 255)])
+def test_sixteen_bit_grey_with_a_clear_level_is_scaled_and_only_that_level_is_clear(level, shown):
+    assert only_colour(decode(flat_png(16, (level,), (5,)), 16, "#0102ff")) == [shown] * 3
+    assert only_colour(decode(flat_png(16, (level,), (level,)), 16, "#0102ff")) == [1, 2, 255]
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+@pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
+def test_the_clear_colour_of_a_png_counts_in_the_bits_of_the_file(depth, colours):
+    if colours == 3 and depth < 8:
+        return  # PNG has no such RGB
+    white = 2**depth - 1
+    for level in (0, white // 3, white):
+        same, other = (level,) * colours, (white - level,) * colours
+        assert only_colour(decode(flat_png(depth, same, same), 16, "#0102ff")) == [1, 2, 255]
+        grey = only_colour(decode(flat_png(depth, same, other), 16, "#0102ff"))
+        assert grey == [level * 255 // white] * 3
+
+
+@pytest.mark.parametrize(
+    ("levels", "shown"), [((0, 100), (0, 100)), ((0, 255), (0, 255)), ((257, 65_535), (1, 255))]
+)
+def test_32_bit_grey_has_the_range_of_8_bits_or_else_16_that_holds_it(levels, shown):
+    pixels = np.repeat(np.array(levels, dtype=np.int32), 8)[None].repeat(16, axis=0)
+    image = decode(to_bytes(Image.fromarray(pixels), "TIFF"), 16, "white")
+    assert (image[:, :, 0].unique().tolist(), image[:, :, 15].unique().tolist()) == (
+        [shown[0]],
+        [shown[1]],
+    )
+
+
+@pytest.mark.parametrize("level", [-1, 65_536, 2**31 - 1])
+def test_32_bit_grey_that_no_known_range_holds_is_refused(level):
+    with pytest.raises(DataError, match="grey levels of 0 to 65,535"):
+        decode(to_bytes(flat("I", level), "TIFF"), 16, "white")
+
+
+def test_pgm_of_16_bits_is_scaled_by_them_however_dark_it_is():
+    deep = Image.fromarray(np.full((16, 16), 100, dtype=np.uint16))
+    assert only_colour(decode(to_bytes(deep, "PPM"), 16, "white")) == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("level", "shown"), [(0, 0), (0x888, 136), (0xFFF, 255)])
+def test_twelve_bit_grey_is_scaled_by_12_bits(level, shown):
+    bytes_of_rows = Image.frombytes("L", (24, 16), bytes.fromhex(f"{level:03x}" * 2) * 128)
+    data = to_bytes(bytes_of_rows, "TIFF")
+    for tag, size, old, new in ((256, 4, 24, 16), (258, 3, 8, 12)):  # width, bits per sample
+        if (entry := struct.pack("<HHII", tag, size, 1, old)) not in data:
+            entry, size = struct.pack("<HHII", tag, 7 - size, 1, old), 7 - size
+        assert data.count(entry) == 1
+        data = data.replace(entry, struct.pack("<HHII", tag, size, 1, new))
+    assert only_colour(decode(data, 16, "white")) == [shown] * 3
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow is built without AVIF")
+def test_avif_is_read():
+    image = decode(to_bytes(flat("RGB", (200, 10, 30)), "AVIF", quality=100), 16, "white").int()
+    assert (image - torch.tensor([200, 10, 30]).view(3, 1, 1)).abs().max() <= 4
 
 
 def test_cmyk_inks_become_the_colours_they_print():

@@ -4,7 +4,7 @@ import json
 import os
 
 import pytest
-from made_data import png, png_claiming, write, write_tar
+from made_data import Sample, png, png_claiming, write, write_jsonl, write_tar
 
 from wuerstchen.config import DataConfig
 from wuerstchen.data import Report, open_pairs
@@ -79,6 +79,55 @@ def test_rows_of_a_table_are_counted_and_named(tmp_path):
         "picture without a caption": ["c.png", "d.png"],
         "caption without a picture": ["gone.png"],
     }
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar", "table"])
+def test_pictures_in_formats_that_are_not_read_are_named_once_with_their_format(kind, tmp_path):
+    files = {"a.png": png(), "a.txt": "one", "b.heic": b"?", "b.txt": "two", "C.JXL": b"?"}
+    if kind == "tar":
+        report = report_of(write_tar(tmp_path / "t.tar", {**files, "a.heic": b"?"}))
+        names = ["t.tar/b.heic", "t.tar/C.JXL", "t.tar/a.heic"]
+    elif kind == "table":
+        rows = "file_name,text\na.png,one\nb.heic,two\n"
+        report = report_of(write(tmp_path, {**files, "a.heic": b"?", "metadata.csv": rows}))
+        names = ["C.JXL", "a.heic", "b.heic"]
+    else:
+        report = report_of(write(tmp_path, {**files, "a.heic": b"?"}))
+        names = ["C.JXL", "a.heic", "b.heic"]
+    skipped = report.skipped["picture in a format that is not read"]
+    assert (report.used, report.found, sorted(skipped)) == (1, 4, sorted(names))
+
+
+def test_a_folder_of_nothing_but_unread_formats_names_them(tmp_path):
+    write(tmp_path, {"a.heic": b"?", "a.txt": "one"})
+    with pytest.raises(DataError, match=r"1 × picture in a format that is not read \(a\.heic\)"):
+        report_of(tmp_path)
+
+
+def test_what_lies_beside_tars_is_counted_and_named(tmp_path):
+    write_tar(tmp_path / "0.tar", pairs_named("ab"))
+    write(tmp_path, {**pairs_named("c"), "d.png": png(), "e.heic": b"?", "f.txt": "lost"})
+    write(tmp_path, {"0_stats.json": '{"count": 2}', "0.parquet": "?"})  # of img2dataset
+    report = report_of(tmp_path)
+    names = ["c.png", "d.png", "e.heic", "f.txt"]
+    assert report.skipped == {"beside tars, which alone are read": names}
+    assert (report.used, report.found) == (2, 6)
+
+
+def test_tars_beside_a_table_are_counted_and_named(tmp_path):
+    write_jsonl(tmp_path, {"x": Sample((1, 2, 3), ["x"])})
+    write_tar(tmp_path / "0.tar", pairs_named("ab"))
+    write_tar(tmp_path / "more" / "1.tar", pairs_named("c"))
+    report = report_of(tmp_path)
+    assert report.skipped == {"beside a table, which alone is read": ["0.tar", "more/1.tar"]}
+    assert (report.used, report.found) == (1, 3)
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "1 webdataset tar"), (2, "2 webdataset tars")])
+def test_the_report_counts_tars_in_right_english(count, words, tmp_path):
+    for number in range(count):
+        write_tar(tmp_path / f"{number}.tar", pairs_named("a"))
+    assert report_of(tmp_path).kind == report_of(tmp_path / "*.tar").kind == words
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):

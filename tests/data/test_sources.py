@@ -162,7 +162,7 @@ def test_a_path_that_is_empty_or_leads_nowhere_is_explained(tmp_path):
 
 def test_a_path_that_holds_something_else_is_explained(tmp_path):
     write(tmp_path, {"folder/notes.md": "x", "list.parquet": "x", "no.tar": "x" * 2000})
-    with pytest.raises(DataError, match="found 1 files and none of these kinds"):
+    with pytest.raises(DataError, match="found 1 file and none of these kinds"):
         open_all(tmp_path / "folder")
     with pytest.raises(DataError, match=r"found .*list\.parquet"):
         open_all(tmp_path / "list.parquet")

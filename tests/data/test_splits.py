@@ -62,6 +62,21 @@ def test_named_splits_are_kept_whatever_the_share(tmp_path):
     assert keys(tmp_path, test_share=0) == keys(tmp_path, test_share=0.4)
 
 
+@pytest.mark.parametrize("kind", ["folder", "tar"])
+def test_the_first_test_pictures_are_of_many_objects_and_always_the_same(kind, tmp_path):
+    files: dict[str, bytes | str] = {}
+    for name in (f"{thing}{i}" for thing in "abcdefgh" for i in range(8)):
+        files |= one(f"test/{name}")
+    write(tmp_path / "f", {**files, **one("train/x")})
+    write_tar(tmp_path / "t" / "test-0.tar", files)
+    write_tar(tmp_path / "t" / "train-0.tar", one("x"))
+    path = tmp_path / {"folder": "f", "tar": "t"}[kind]
+    test = keys(path)[1]
+    assert len(test) == 64 and test == keys(path, test_share=0.3)[1]
+    assert test == sorted(test, key=lambda key: hashlib.md5(key.encode()).digest())
+    assert len({key.removeprefix("test/")[0] for key in test[:8]}) >= 4
+
+
 def test_the_share_is_decided_by_the_hash_of_the_group():
     groups = [f"group {i}" for i in range(1000)]
     splits = assign_splits([None] * 1000, groups, 0.1)

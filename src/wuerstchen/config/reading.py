@@ -4,7 +4,8 @@ import difflib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import get_args
+from types import UnionType
+from typing import Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -79,7 +80,8 @@ def _read_yaml(text: str) -> dict[str, object]:
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"The config is not valid YAML: {error}") from None
+        what = " ".join(str(error).split())
+        raise ConfigError(f"The config is not valid YAML: {what}.") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -97,15 +99,45 @@ def _override(values: dict[str, object], word: str) -> None:
         if not isinstance(child, dict):
             raise ConfigError(f"{key}: {parent} is a value and not a section.")
         values = child
+    values[last] = _value(text, _kinds([*parents, last]))
+
+
+def _value(text: str, kinds: Sequence[object]) -> object:
+    """What a word says: text where the key holds text, so that no letter in a path is special."""
+    if str in kinds:
+        return None if text == "null" and type(None) in kinds else text
     try:
-        values[last] = yaml.safe_load(text)
+        return yaml.safe_load(text)
     except yaml.YAMLError:
-        values[last] = text
+        return text
+
+
+def _kinds(location: Sequence[str]) -> list[object]:
+    """The types that the value of a key may have; none for a key that does not exist."""
+    *parents, last = location
+    section: type[BaseModel] = Config
+    for part in parents:
+        inner = section.model_fields.get(part)
+        if inner is None or not (sections := _sections(inner.annotation)):
+            return []
+        section = sections[0]
+    field = section.model_fields.get(last)
+    if field is None:
+        return []
+    inner = field.annotation
+    return list(get_args(inner)) if get_origin(inner) in (Union, UnionType) else [inner]
+
+
+def _sections(annotation: object) -> list[type[BaseModel]]:
+    kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
+    return [kind for kind in kinds if issubclass(kind, BaseModel)]
 
 
 def _explain(error: ValidationError, *section: str) -> str:
     """The first thing that pydantic found in a section of the config, as one sentence."""
-    first = error.errors()[0]
+    found = error.errors()
+    # A key that is unknown explains why another one is missing.
+    first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])
     location = (*section, *first["loc"])
     key = ".".join(str(part) for part in location)
     if first["type"] == "extra_forbidden":
@@ -115,13 +147,13 @@ def _explain(error: ValidationError, *section: str) -> str:
         return f"unknown key {key!r}; {hint}"
     if first["type"] == "value_error":
         return str(first["msg"]).removeprefix("Value error, ") + "."
+    if first["type"] == "model_type":
+        return f"{key}: expected a table of keys, found {first['input']!r}."
     return f"{key}: {first['msg']}, found {first['input']!r}."
 
 
 def _known_keys(location: Sequence[int | str]) -> list[str]:
     section: type[BaseModel] = Config
     for part in location:
-        inner = section.model_fields[str(part)].annotation
-        kinds = [kind for kind in (inner, *get_args(inner)) if isinstance(kind, type)]
-        section = next(kind for kind in kinds if issubclass(kind, BaseModel))
+        (section,) = _sections(section.model_fields[str(part)].annotation)
     return list(section.model_fields)

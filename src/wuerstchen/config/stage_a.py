@@ -26,8 +26,8 @@ class StageATraining(TrainingConfig):
 
     images: int = Field(default=500_000 * 256, ge=0)
     batch: int = Field(default=256, gt=0)
-    crop: int = Field(default=128, gt=0, multiple_of=4)
-    """Side of the training crops in pixels, a multiple of 4."""
+    crop: int = Field(default=128, ge=16, multiple_of=4)
+    """Side of the training crops in pixels, a multiple of 4 and at least 16."""
     quantise_drop: float = Field(default=0.1, ge=0, le=1)
     """Share of the pictures whose latents skip the codebook (section 3.1: 10 %)."""
     commitment: float = Field(default=0.25, ge=0)

@@ -1,17 +1,21 @@
 """Keys of Stage B and of its training, which is the compressor's too."""
 
+from typing import Annotated, Literal
+
 from pydantic import Field, model_validator
 
 from wuerstchen.config.section import Section
 from wuerstchen.config.training import LossWeight, TrainingConfig
 
+Size = Annotated[int, Field(gt=0)]
+
 
 class StageBModel(Section):
     """DiffNeXt. Defaults are the published sizes (1,055,365,280 parameters)."""
 
-    widths: tuple[int, ...] = (320, 640, 1280, 1280)
-    blocks: tuple[int, ...] = (4, 4, 14, 4)
-    heads: tuple[int, ...] = (0, 10, 20, 20)
+    widths: tuple[Size, ...] = Field(default=(320, 640, 1280, 1280), min_length=1)
+    blocks: tuple[Size, ...] = (4, 4, 14, 4)
+    heads: tuple[Annotated[int, Field(ge=0)], ...] = (0, 10, 20, 20)
     """Attention heads per level; 0: a level without attention."""
     semantics: tuple[bool, ...] = (False, True, True, True)
     """Levels that are joined with the semantics."""
@@ -19,7 +23,8 @@ class StageBModel(Section):
     condition_width: int = Field(default=1024, gt=0)
     text_width: int = Field(default=1024, gt=0)
     time_width: int = Field(default=64, gt=3, multiple_of=2)
-    patch: int = Field(default=2, gt=0)
+    patch: Literal[1, 2, 4] = 2
+    """Latent cells per cell of the first level and side."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
 
     @model_validator(mode="after")
@@ -39,6 +44,8 @@ class StageBTraining(TrainingConfig):
     images: int = Field(default=457_000 * 512, ge=0)
     batch: int = Field(default=512, gt=0)
     weight: LossWeight = "p2"
+    gradient_checkpointing: bool = False
+    """Computes what happens inside of the blocks twice, a third more time, and keeps less of it."""
     semantics_drop: float = Field(default=0.05, ge=0, le=1)
     """Share of the pictures whose semantics are replaced by zeros."""
     semantics_noise: float = Field(default=0.3, ge=0, le=1)

@@ -33,6 +33,8 @@ class StageCTraining(TrainingConfig):
     images: int = Field(default=500_000 * 1536, ge=0)
     batch: int = Field(default=1536, gt=0)
     weight: LossWeight = "p2"
+    gradient_checkpointing: bool = False
+    """Computes what happens inside of the blocks twice, a third more time, and keeps less of it."""
     text_drop: float = Field(default=0.05, ge=0, le=1)
     """Share of the pictures whose caption is left empty, decided for each picture."""
     late_times: float | None = Field(default=None, gt=0, lt=1)

@@ -1,6 +1,6 @@
 """Keys of the text encoders."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from wuerstchen.config.section import Section
 
@@ -19,3 +19,11 @@ class TextConfig(Section):
     width: int = Field(default=256, gt=0)
     depth: int = Field(default=4, gt=0)
     heads: int = Field(default=4, gt=0)
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "TextConfig":
+        if self.width % self.heads:
+            raise ValueError(
+                f"text.width is {self.width}, which text.heads, {self.heads}, must divide"
+            )
+        return self

@@ -1,6 +1,6 @@
 """Keys that the trainings of all stages share."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -9,6 +9,9 @@ from wuerstchen.config.section import Section
 Precision = Literal["auto", "fp32", "bf16"]
 LossWeight = Literal["p2", "data"]
 """p2: what trained the released weights; data: error of the data itself (see diffusion.py)."""
+
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TrainingConfig(Section):
@@ -23,7 +26,7 @@ class TrainingConfig(Section):
     accumulate: int = Field(default=1, gt=0)
     """Backward passes per optimizer step."""
     learning_rate: float = Field(default=1e-4, gt=0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     weight_decay: float = Field(default=0.01, ge=0)
     warmup: int = Field(default=10_000, ge=0)
     """Optimizer steps in which the learning rate grows from zero."""
@@ -35,8 +38,6 @@ class TrainingConfig(Section):
     """Decay per step of the averaged weights, which are the ones that are exported."""
     precision: Precision = "auto"
     """auto: bf16 on accelerators that have it, fp32 elsewhere."""
-    gradient_checkpointing: bool = False
-    """Trades a third more time for most of the memory of activations."""
     save_every: int = Field(default=100_000, gt=0)
     """Pictures between two checkpoints."""
     look_every: int = Field(default=100_000, gt=0)

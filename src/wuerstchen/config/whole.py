@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from wuerstchen.config.compressor import CompressorModel
 from wuerstchen.config.data import DataConfig
@@ -11,13 +11,14 @@ from wuerstchen.config.stage_a import StageAConfig
 from wuerstchen.config.stage_b import StageBConfig
 from wuerstchen.config.stage_c import StageCConfig
 from wuerstchen.config.text import TextConfig
+from wuerstchen.geometry import LATENT_STRIDE
 
 
 class Config(Section):
     """A whole run: data in, one model folder out."""
 
     name: str = "model"
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
     output: str = ""
     """The model folder; `models/NAME` when empty. Runs keep their state in its `runs/` folder."""
     data: DataConfig = DataConfig()
@@ -39,6 +40,18 @@ class Config(Section):
             raise ValueError(
                 f"stage_a.training.crop is {self.stage_a.training.crop}, but the pictures have "
                 f"data.size {self.data.size}; the crop must not be larger"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _levels_fit(self) -> "Config":
+        model = self.stage_b.model
+        cells, coarsest = self.data.size // LATENT_STRIDE, model.patch << len(model.widths) - 1
+        if cells % coarsest:
+            raise ValueError(
+                f"stage_b.model has {len(model.widths)} levels and a patch of {model.patch}, which "
+                f"need latents in steps of {coarsest} cells, but data.size {self.data.size} gives "
+                f"{cells}; use fewer levels, a smaller patch or larger pictures"
             )
         return self
 

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from wuerstchen.data.images import PICTURE_SUFFIXES
+from wuerstchen.data.images import PICTURE_SUFFIXES, UNREAD_SUFFIXES
 from wuerstchen.data.items import Item, Place, parse_record, split_of_folder
+from wuerstchen.data.report import Reason
 
 
 def read_folder(root: Path, files: Sequence[PurePosixPath]) -> list[Item]:
@@ -13,9 +14,17 @@ def read_folder(root: Path, files: Sequence[PurePosixPath]) -> list[Item]:
     A picture's key is its relative path. Pictures that differ in the suffix alone share captions.
     """
     pictures = [file for file in files if file.suffix.lower() in PICTURE_SUFFIXES]
+    unread = [file for file in files if file.suffix.lower() in UNREAD_SUFFIXES]
     known = set(files)
     items = [_read_item(root, picture, known) for picture in pictures]
-    return items + _orphans(root, files, {picture.with_suffix("") for picture in pictures})
+    items += [unread_item(root, picture) for picture in unread]
+    return items + _orphans(root, files, {file.with_suffix("") for file in pictures + unread})
+
+
+def unread_item(root: Path, picture: PurePosixPath) -> Item:
+    """A picture, relative to `root`, in a format that is not read."""
+    trouble: Reason = "picture in a format that is not read"
+    return Item(str(picture), Place(root / picture), trouble=trouble)
 
 
 def _read_item(root: Path, picture: PurePosixPath, known: set[PurePosixPath]) -> Item:

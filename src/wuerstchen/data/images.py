@@ -4,7 +4,9 @@ import io
 
 import numpy as np
 import torch
-from PIL import Image, ImageColor, ImageOps
+from PIL import Image, ImageColor, ImageOps, features
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 from torch import Tensor
 
 from wuerstchen.errors import ConfigError, DataError
@@ -12,9 +14,15 @@ from wuerstchen.errors import ConfigError, DataError
 MAX_PIXELS = 89_478_485
 """Larger pictures are refused unread (Pillow's own limit against decompression bombs)."""
 
-PICTURE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"},
-)
+_ALWAYS_READ = {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+
+PICTURE_SUFFIXES = frozenset(_ALWAYS_READ | ({".avif"} if features.check("avif") else set()))
+"""Files that are read as pictures; Pillow's wheels have AVIF, builds of one's own may not."""
+
+_OTHER_FORMATS = {".avif", ".heic", ".heif", ".jxl", ".jp2", ".tga", ".psd", ".svg", ".dng", ".cr2"}
+
+UNREAD_SUFFIXES = frozenset(_OTHER_FORMATS - PICTURE_SUFFIXES)
+"""Files that are pictures too, and are named in the report since they are not read."""
 
 _REDUCING_GAP = 3.0
 """How much larger than asked a quick reduction stays before the exact filter (Pillow: 3 is
@@ -30,7 +38,7 @@ def decode(data: bytes, size: int, background: str) -> Tensor:
 
     Turned as its EXIF orientation says, laid on `background` where it is transparent, shorter
     side scaled to `size` with antialiasing, centre cropped. Animations give their first frame.
-    ICC profiles are not applied.
+    ICC profiles are not applied. Grey deeper than 8 bits is scaled as `_white` says.
 
     Raises PixelLimitError over `MAX_PIXELS`, DataError where the file does not decode, and
     ConfigError for an unknown background colour.
@@ -41,7 +49,9 @@ def decode(data: bytes, size: int, background: str) -> Tensor:
             if image.width * image.height > MAX_PIXELS:
                 raise PixelLimitError(_over_limit(image.width * image.height))
             _draft(image, size)
-            square = _square(_to_rgb(ImageOps.exif_transpose(image), colour), size)
+            _scale_clear_colour(image)
+            white = _white(image)
+            square = _square(_to_rgb(ImageOps.exif_transpose(image), colour, white), size)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PixelLimitError(_over_limit()) from None
     except (DataError, ConfigError):
@@ -76,16 +86,60 @@ def _draft(image: Image.Image, size: int) -> None:
         image.draft(None, (int(image.width * scale) + 1, int(image.height * scale) + 1))
 
 
-def _to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+def _scale_clear_colour(image: Image.Image) -> None:
+    """Bring a PNG's clear colour to 8 bits: Pillow scales the pixels, but not the colour.
+
+    Of 16 bit colours Pillow keeps the upper 8, so that those are all that can be compared.
+    """
+    clear = image.info.get("transparency")
+    if not isinstance(image, PngImageFile) or clear is None:
+        return
+    match image.tile[0].args:
+        case "L;2" | "L;4" as packed:
+            image.info["transparency"] = clear * 255 // (2 ** int(packed[-1]) - 1)
+        case "RGB;16B":
+            image.info["transparency"] = tuple(level >> 8 for level in clear)
+
+
+def _white(image: Image.Image) -> int | None:
+    """The level of white in grey deeper than 8 bits; None where the format does not say.
+
+    Pillow's modes I;16 have the bits of the file: 16, in a TIFF also 12. Its mode I is 32 bit
+    integers, as whose white programs take any number; only PGM is known to be scaled to 16 bits.
+    """
+    if image.mode == "I":
+        return 65_535 if image.format == "PPM" else None
+    bits = image.tag_v2.get(BITSPERSAMPLE, (16,))[0] if isinstance(image, TiffImageFile) else 16
+    return int(2**bits - 1)
+
+
+def _to_rgb(image: Image.Image, background: tuple[int, int, int], white: int | None) -> Image.Image:
+    if image.mode.startswith("I"):
+        image = _to_8_bits(image, white)
     if image.has_transparency_data:
         below = Image.new("RGBA", image.size, background)
         return Image.alpha_composite(below, image.convert("RGBA")).convert("RGB")
     if image.mode == "F":
         raise DataError("Expected whole-number pixels, found floating point without a range.")
-    if image.mode.startswith("I"):  # 16 bit grey; Pillow's own conversion clips at 255
-        grey = np.asarray(image).astype(np.int64).clip(0, 65_535)
-        return Image.fromarray((grey / 257).round().astype(np.uint8)).convert("RGB")
     return image.convert("RGB")
+
+
+def _to_8_bits(image: Image.Image, white: int | None) -> Image.Image:
+    """8 bit grey, with alpha where one level is clear; Pillow's own conversion clips at 255.
+
+    Where `white` is not known, it is that of the 8 bits or else the 16 bits that hold all levels.
+    """
+    levels = np.asarray(image).astype(np.int64)  # (H, W)
+    low, high = int(levels.min()), int(levels.max())
+    if white is None:
+        white = 255 if low >= 0 and high <= 255 else 65_535
+    if low < 0 or high > white:
+        raise DataError(f"Expected grey levels of 0 to {white:,}, found {low:,} to {high:,}.")
+    grey = Image.fromarray((levels * (255 / white)).round().astype(np.uint8))
+    clear = image.info.get("transparency")
+    if clear is not None:
+        grey.putalpha(Image.fromarray(np.where(levels == clear, 0, 255).astype(np.uint8)))
+    return grey
 
 
 def _square(image: Image.Image, size: int) -> Image.Image:

@@ -13,11 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from wuerstchen.config import DataConfig
-from wuerstchen.data.images import PixelLimitError, decode, parse_colour
+from wuerstchen.data.images import UNREAD_SUFFIXES, PixelLimitError, decode, parse_colour
 from wuerstchen.data.items import Item, Place, Split
 from wuerstchen.data.report import Reason, Report
 from wuerstchen.data.sources import read_items
-from wuerstchen.data.splits import assign_splits, group_of
+from wuerstchen.data.splits import assign_splits, group_of, shuffled
 from wuerstchen.errors import DataError
 
 _log = logging.getLogger(__name__)
@@ -88,7 +88,9 @@ class Pairs:
 def open_pairs(config: DataConfig) -> tuple[Pairs, Pairs, Report]:
     """The train split, the test split, and what was found and skipped.
 
-    Decodes every picture once to prove that it can be; the first `config.memory` GiB stay.
+    Decodes every picture once to prove that it can be; the first `config.memory` GiB stay. The
+    train split is in the order of the data, the test split in an order that looks random but
+    depends on the keys alone.
 
     Raises DataError where nothing is at `config.path`, where no usable pair is in it, or where
     no pair has the field `config.sample_by`; ConfigError for an unknown background colour.
@@ -171,6 +173,8 @@ def _try_decode(item: Item, config: DataConfig) -> Tensor | Reason:
     except PixelLimitError:
         return "picture over the pixel limit"
     except DataError:
+        if item.picture.path.suffix.lower() in UNREAD_SUFFIXES:
+            return "picture in a format that is not read"
         return "picture does not decode"
 
 
@@ -196,4 +200,6 @@ def _select(
     config: DataConfig,
 ) -> Pairs:
     chosen = [i for i, name in enumerate(splits) if name == split]
+    if split == "test":  # looks show the first few, which are of many objects only when shuffled
+        chosen = shuffled(chosen, [pairs[i].key for i in chosen])
     return Pairs(split, [pairs[i] for i in chosen], [pictures[i] for i in chosen], config)

@@ -5,6 +5,7 @@ from typing import Literal
 
 Reason = Literal[
     "picture does not decode",
+    "picture in a format that is not read",
     "picture over the pixel limit",
     "picture without a caption",
     "file cannot be read",
@@ -14,6 +15,8 @@ Reason = Literal[
     "side JSON does not parse",
     "replaced by a later one of the same name",
     "tar is damaged from there on",
+    "beside tars, which alone are read",
+    "beside a table, which alone is read",
 ]
 
 _NAMES_IN_SENTENCE = 3

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from wuerstchen.data.folder import read_folder
-from wuerstchen.data.images import PICTURE_SUFFIXES
+from wuerstchen.data.images import PICTURE_SUFFIXES, UNREAD_SUFFIXES
 from wuerstchen.data.items import Item
 from wuerstchen.data.report import Report
 from wuerstchen.data.table import TABLE_NAMES, read_tables
@@ -37,19 +37,23 @@ def read_items(path: str) -> tuple[list[Item], Report]:
 
 
 def _read_directory(root: Path, path: str) -> tuple[list[Item], Report]:
+    """The items of the first kind that is there; what belongs to another kind is reported."""
     files = _list_files(root)
+    tars = [file for file in files if file.suffix == ".tar"]
     if any(file.name in TABLE_NAMES for file in files):
         report = Report(path, "pictures with a table of captions")
+        for tar in tars:
+            report.skip("beside a table, which alone is read", str(tar))
         return read_tables(root, files, report), report
-    tars = [file for file in files if file.suffix == ".tar"]
     if tars:
-        report = Report(path, f"{len(tars)} webdataset tars")
+        report = Report(path, _count(len(tars), "webdataset tar"))
+        for item in read_folder(root, [file for file in files if file.suffix != ".tar"]):
+            report.skip("beside tars, which alone are read", item.key)
         return read_tars(root, tars, report), report
-    if any(file.suffix.lower() in PICTURE_SUFFIXES for file in files):
+    if any(file.suffix.lower() in PICTURE_SUFFIXES | UNREAD_SUFFIXES for file in files):
         return read_folder(root, files), Report(path, "pictures with caption files")
-    raise DataError(
-        f"{path}: expected {_EXPECTED}; found {len(files)} files and none of these kinds."
-    )
+    found = _count(len(files), "file")
+    raise DataError(f"{path}: expected {_EXPECTED}; found {found} and none of these kinds.")
 
 
 def _read_tars(tars: Sequence[Path], path: str) -> tuple[list[Item], Report]:
@@ -59,8 +63,12 @@ def _read_tars(tars: Sequence[Path], path: str) -> tuple[list[Item], Report]:
     # Splits may be named by folders ({train,test}/0.tar), but not by those above all the tars.
     root = Path(os.path.commonpath([tar.absolute().parent for tar in tars]))
     names = [PurePosixPath(tar.absolute().relative_to(root).as_posix()) for tar in tars]
-    report = Report(path, f"{len(tars)} webdataset tar{'s' if len(tars) > 1 else ''}")
+    report = Report(path, _count(len(tars), "webdataset tar"))
     return read_tars(root, names, report), report
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _list_files(root: Path) -> list[PurePosixPath]:

@@ -30,6 +30,12 @@ def assign_splits(
     return ["test" if group in held_out else "train" for group in groups]
 
 
+def shuffled(indices: Sequence[int], keys: Sequence[str]) -> list[int]:
+    """`indices` in the order of the hashes of their `keys`: the same on every machine."""
+    order = sorted(zip(keys, indices, strict=True), key=lambda pair: (_fraction(pair[0]), pair))
+    return [index for _, index in order]
+
+
 def _hold_out(groups: set[str], share: float) -> set[str]:
     """Groups whose hash falls below `share`; with two groups or more, each side gets one."""
     if share == 0 or len(groups) < 2:
@@ -39,7 +45,7 @@ def _hold_out(groups: set[str], share: float) -> set[str]:
     return set(order[: min(max(count, 1), len(order) - 1)])
 
 
-def _fraction(group: str) -> float:
+def _fraction(name: str) -> float:
     """A number in [0, 1) that depends on the name alone (and so is stable when data is added)."""
-    digest = hashlib.md5(group.encode(), usedforsecurity=False).hexdigest()
+    digest = hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()
     return int(digest[:8], 16) / 2**32

@@ -4,7 +4,8 @@ import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from wuerstchen.data.images import PICTURE_SUFFIXES
+from wuerstchen.data.folder import unread_item
+from wuerstchen.data.images import PICTURE_SUFFIXES, UNREAD_SUFFIXES
 from wuerstchen.data.items import Item, Place, parse_record, split_of_folder
 from wuerstchen.data.report import Report
 from wuerstchen.errors import DataError
@@ -31,6 +32,9 @@ def read_tables(root: Path, files: Sequence[PurePosixPath], report: Report) -> l
                 report.skip("side JSON does not parse", f"{table} line {line}")
             else:
                 _add_row(items, root, table, line, record)
+    unread = [file for file in files if file.suffix.lower() in UNREAD_SUFFIXES]
+    for file in unread:  # one that a row names is tried: Pillow may open more than we list
+        items.setdefault(str(file), unread_item(root, file))
     return list(items.values())
 
 

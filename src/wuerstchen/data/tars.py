@@ -11,13 +11,13 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from wuerstchen.data.images import PICTURE_SUFFIXES
+from wuerstchen.data.images import PICTURE_SUFFIXES, UNREAD_SUFFIXES
 from wuerstchen.data.items import Item, Place, Split, split_of, split_of_folder
 from wuerstchen.data.report import Report
 from wuerstchen.errors import DataError
 
 Members = dict[str, Place]
-"""Files of one key by kind: "picture", ".txt", ".json"."""
+"""Files of one key by kind: "picture", "unread picture", ".txt", ".json"."""
 
 
 def read_tars(root: Path, tars: Sequence[PurePosixPath], report: Report) -> list[Item]:
@@ -40,7 +40,11 @@ def _read_shard(root: Path, tar: PurePosixPath, report: Report) -> list[Item]:
     split = split_of_shard(tar)
     try:
         index = _index(root / tar, str(tar), report)
-        return [_read_item(key, members, split) for key, members in index.items()]
+        return [
+            _read_item(key, members, split)
+            for key, members in index.items()
+            if "picture" in members or "unread picture" not in members  # captions go with it
+        ]
     except OSError as error:
         raise DataError(f"{root / tar}: expected a readable tar, found: {error}.") from None
 
@@ -80,13 +84,24 @@ def _add_member(
     report: Report,
 ) -> None:
     file = PurePosixPath(member.name)
-    kind = "picture" if file.suffix.lower() in PICTURE_SUFFIXES else file.suffix.lower()
-    if not member.isreg() or file.name.startswith(".") or kind not in ("picture", ".txt", ".json"):
+    kind = _kind_of(file)
+    if not member.isreg() or file.name.startswith(".") or kind is None:
         return
     members = index[str(file.with_suffix(""))]
-    if kind in members:
+    if kind == "unread picture":
+        report.skip("picture in a format that is not read", f"{name}/{member.name}")
+    elif kind in members:
         report.skip("replaced by a later one of the same name", f"{name}/{member.name}")
     members[kind] = Place(path, member.offset_data, member.size)
+
+
+def _kind_of(file: PurePosixPath) -> str | None:
+    suffix = file.suffix.lower()
+    if suffix in PICTURE_SUFFIXES:
+        return "picture"
+    if suffix in UNREAD_SUFFIXES:
+        return "unread picture"
+    return suffix if suffix in (".txt", ".json") else None
 
 
 def _read_item(key: str, members: Members, split: Split | None) -> Item:

@@ -130,16 +130,13 @@ class StageB(nn.Module):
     ) -> Tensor:
         """One level: convolution, time and, where the level has it, attention, block by block."""
         joined = () if semantics is None else (semantics,)
-        for conv, at_time, *attention in _groups(blocks):
+        for group in _groups(blocks):
             maps = joined if skip is None else (skip, *joined)
             skip = None  # only the first block of a level sees it
             if self.gradient_checkpointing and self.training:
-                y = checkpoint(conv, y, *maps, use_reentrant=False)
+                y = checkpoint(_pass, group, y, maps, time, text, use_reentrant=False)
             else:
-                y = conv(y, *maps)
-            y = at_time(y, time)
-            for attend in attention:
-                y = attend(y, text)
+                y = _pass(group, y, maps, time, text)
         return y
 
     def _map_semantics(self, slot: int, semantics: Tensor, size: tuple[int, int]) -> Tensor | None:
@@ -196,6 +193,17 @@ class StageB(nn.Module):
                     module.channelwise[-1].weight.mul_((1 / sum(self.config.blocks)) ** 0.5)  # type: ignore[operator]
             if isinstance(module, TimeBlock):
                 nn.init.zeros_(module.mapper.weight)
+
+
+def _pass(
+    group: list[nn.Module], y: Tensor, maps: tuple[Tensor, ...], time: Tensor, text: Tensor
+) -> Tensor:
+    """Through a convolution, its time and, where the level has it, its attention."""
+    conv, at_time, *attention = group
+    y = at_time(conv(y, *maps), time)
+    for attend in attention:
+        y = attend(y, text)
+    return y
 
 
 def _groups(blocks: nn.ModuleList) -> Iterator[list[nn.Module]]:
