@@ -6,7 +6,18 @@ import os
 
 import pytest
 import torch
-from made_data import THREE, Sample, as_files, png, write, write_csv, write_jsonl, write_tar
+from made_data import (
+    THREE,
+    Sample,
+    as_files,
+    png,
+    to_bytes,
+    write,
+    write_csv,
+    write_jsonl,
+    write_tar,
+)
+from PIL import Image, features
 
 from wuerstchen.config import DataConfig
 from wuerstchen.data import Pairs, open_pairs
@@ -112,6 +123,16 @@ def test_a_table_reaches_no_picture_outside_its_folder(tmp_path):
 def test_pictures_of_one_name_and_two_formats_are_two_pairs_of_a_folder(tmp_path):
     write(tmp_path, {"a.png": png(), "a.bmp": png(), "a.txt": "one"})
     assert [pair.key for pair in open_all(tmp_path)] == ["a.bmp", "a.png"]
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow is built without AVIF")
+@pytest.mark.parametrize("kind", ["folder", "tar"])
+def test_avif_is_read(kind, tmp_path):
+    colour = (200, 10, 30)
+    files = {"a.avif": to_bytes(Image.new("RGB", (16, 16), colour), "AVIF"), "a.txt": "one"}
+    write(tmp_path, files) if kind == "folder" else write_tar(tmp_path / "t.tar", files)
+    image = open_all(tmp_path).image(0).int()
+    assert (image - torch.tensor(colour).view(3, 1, 1)).abs().max() <= 8
 
 
 def test_the_key_in_a_tar_keeps_the_dots_of_the_name(tmp_path):
