@@ -303,7 +303,7 @@ def refusal(source: str, *words: str) -> str:
 def test_words_for_text_are_taken_letter_by_letter(
     word: str, path: tuple[str, ...], value: object
 ) -> None:
-    found: object = load("tiny", [word])
+    found: object = config.load("tiny", [word])
     for part in path:
         found = getattr(found, part)
     assert found == value
@@ -331,7 +331,7 @@ def test_what_would_fail_in_hours_fails_at_once(word: str, words: str) -> None:
         "stage_b.model.semantics=[false, false, true, true, true]",
     ]
     with pytest.raises(ConfigError) as caught:
-        load("tiny", [*(levels if "patch=4" in word else []), word])
+        config.load("tiny", [*(levels if "patch=4" in word else []), word])
     assert words in str(caught.value)
 
 
@@ -339,11 +339,11 @@ def test_an_empty_section_and_a_key_that_hides_another_are_explained(tmp_path: P
     path = tmp_path / "config.yaml"
     path.write_text("data:\n")
     with pytest.raises(ConfigError, match="data: expected a table of keys, found None"):
-        load(str(path))
+        config.load(str(path))
     path.write_text("stage_b: {rehearsal: {widht: 3}, training: {text: false}}\n")
     with pytest.raises(ConfigError, match=r"unknown key .*widht'; did you mean 'width'"):
-        load(str(path))
+        config.load(str(path))
     path.write_text("a: [1\nb: }\n")
     with pytest.raises(ConfigError) as caught:
-        load(str(path))
+        config.load(str(path))
     assert "\n" not in str(caught.value)

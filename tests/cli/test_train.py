@@ -82,7 +82,7 @@ def test_bad_words_are_one_sentence(
         ([source, f"output={source}/model"], "could not be written"),
         (
             [source, "stage_a.training.perceptual=vgg16", "stage_a.training.vgg16_weights=nowhere"],
-            "expected a safetensors file of VGG16",
+            "stage_a.training.vgg16_weights is 'nowhere', but there is nothing",
         ),
     ):
         assert expected in fails(words, monkeypatch, capsys)

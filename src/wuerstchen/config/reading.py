@@ -117,15 +117,15 @@ def _kinds(location: Sequence[str]) -> list[object]:
     *parents, last = location
     section: type[BaseModel] = Config
     for part in parents:
-        inner = section.model_fields.get(part)
-        if inner is None or not (sections := _sections(inner.annotation)):
+        field = section.model_fields.get(part)
+        if field is None or not (sections := _sections(field.annotation)):
             return []
         section = sections[0]
     field = section.model_fields.get(last)
     if field is None:
         return []
-    inner = field.annotation
-    return list(get_args(inner)) if get_origin(inner) in (Union, UnionType) else [inner]
+    kind = field.annotation
+    return list(get_args(kind)) if get_origin(kind) in (Union, UnionType) else [kind]
 
 
 def _sections(annotation: object) -> list[type[BaseModel]]:

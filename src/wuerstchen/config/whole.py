@@ -17,7 +17,7 @@ from wuerstchen.geometry import LATENT_STRIDE
 class Config(Section):
     """A whole run: data in, one model folder out."""
 
-    name: str = "model"
+    name: str = Field(default="model", min_length=1)
     seed: int = Field(default=0, ge=0, lt=2**32)
     output: str = ""
     """The model folder; `models/NAME` when empty. Runs keep their state in its `runs/` folder."""
