@@ -33,6 +33,7 @@ def load_all(folder: Path) -> None:
         ("compressor", "compressor/model.safetensors", "b"),
         ("stage_c", "prior_prior/config.json", "c"),
         ("text_b", "tokenizer/tokenizer_config.json", "c"),
+        ("text_c", "prior_tokenizer/tokenizer.json", "c"),
         ("text_c", "prior_text_encoder/model.safetensors", "c"),
     ],
 )
@@ -86,6 +87,8 @@ def foreign_words(folder: Path) -> None:
 
 
 PRIOR = "prior_prior/config.json"
+TEXT_CONFIG = "text_encoder/config.json"
+TOKENS = "tokenizer/tokenizer_config.json"
 DECODER = "decoder/config.json"
 DAMAGES: list[tuple[str, Callable[[Path], object]]] = [
     (r"safetensors \(", lambda f: cut(f / A_WEIGHTS, 0.5)),
@@ -151,6 +154,22 @@ DAMAGES: list[tuple[str, Callable[[Path], object]]] = [
         "cannot be read as a CLIP text model",
         lambda f: edit(f / "text_encoder/config.json", "hidden_size", 64),
     ),
+    (
+        r"1 tensors of the text model have no place by config.json \(encoder.layers.7",
+        lambda f: change_tensors(
+            f / "text_encoder/model.safetensors",
+            lambda t: t.update({"encoder.layers.7.layer_norm1.bias": torch.zeros(1)}),
+        ),
+    ),
+    ("hidden_size should be a whole number", lambda f: edit(f / TEXT_CONFIG, "hidden_size", "abc")),
+    ("num_attention_heads should be", lambda f: edit(f / TEXT_CONFIG, "num_attention_heads", 0)),
+    ("is no multiple of 3 heads", lambda f: edit(f / TEXT_CONFIG, "num_attention_heads", 3)),
+    ("cannot be read as a CLIP text model", lambda f: edit(f / TEXT_CONFIG, "hidden_act", "nope")),
+    ("vocab_size should be", lambda f: edit(f / TEXT_CONFIG, "vocab_size", None)),
+    ("num_hidden_layers should be", lambda f: edit(f / TEXT_CONFIG, "num_hidden_layers", -1)),
+    ("eos_token_id should be", lambda f: edit(f / TEXT_CONFIG, "eos_token_id", None)),
+    ("model_max_length should be", lambda f: edit(f / TOKENS, "model_max_length", "x")),
+    ("model_max_length should be", lambda f: edit(f / TOKENS, "model_max_length", 1)),
     ("makes up to 30 tokens .* reads 12", narrow_text),
     ("use the tokenizer that it was trained with", foreign_words),
 ]

@@ -63,5 +63,9 @@ def _absent(folder: Path, part: Part) -> list[Path]:
     place = PLACES[part]
     needed = [standing(folder / place.folder) / name for name in (CONFIG, place.weights)]
     if place.tokenizer:
-        needed.append(standing(folder / place.tokenizer) / "tokenizer_config.json")
+        tokenizer = standing(folder / place.tokenizer)
+        needed.append(tokenizer / "tokenizer_config.json")
+        # Without either of these, transformers makes up a vocabulary.
+        if not all((tokenizer / name).is_file() for name in ("vocab.json", "merges.txt")):
+            needed.append(tokenizer / "tokenizer.json")
     return [path for path in needed if not path.is_file()]

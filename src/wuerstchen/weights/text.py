@@ -1,5 +1,6 @@
 """Saving and loading text encoders: CLIP text models and tokenizers, as `transformers` has them."""
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,21 @@ from wuerstchen.weights.files import read_json, replacing, standing, write_tenso
 from wuerstchen.weights.layout import CONFIG, PLACES, Part, need_part
 
 WEIGHTS = "model.safetensors"
+
+LAYER = re.compile(r"(text_model\.)?encoder\.layers\.")
+"""Key of a tensor that belongs to a layer of a text model."""
+
+SIZES = (
+    "hidden_size",
+    "intermediate_size",
+    "max_position_embeddings",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "vocab_size",
+)
+
+LEAST_TOKENS = 3
+"""Start, end, and something between them."""
 
 
 def save_text_encoder(
@@ -63,7 +79,7 @@ def open_text_encoder(model_folder: Path, tokenizer_folder: Path) -> TextEncoder
 
 
 def _open_model(folder: Path) -> CLIPTextModel:
-    read_json(folder / CONFIG)
+    _check_sizes(folder / CONFIG)
     path = folder / WEIGHTS
     try:
         with safe_open(path, "pt"), _quiet():
@@ -74,21 +90,39 @@ def _open_model(folder: Path) -> CLIPTextModel:
                 dtype=torch.float32,
                 output_loading_info=True,
             )
-    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ModelFolderError(
             f"{path} cannot be read as a CLIP text model ({_line(error)}); "
             "copy it again, or train Stage C again."
         ) from None
     model, report = cast("tuple[CLIPTextModel, Mapping[str, Collection[str]]]", loaded)
-    # transformers fills gaps with random numbers, which nobody wants to draw with.
+    # transformers fills gaps with random numbers, which nobody wants to draw with, and leaves out
+    # layers that the config does not count. What published files hold beside layers is no text.
     missing = sorted(report["missing_keys"])
-    if missing:
-        raise ModelFolderError(
-            f"{path}: {len(missing)} tensors of the text model are missing "
-            f"({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''})."
-        )
+    surplus = sorted(k for k in report["unexpected_keys"] if LAYER.match(k))
+    for keys, what in ((missing, "are missing"), (surplus, f"have no place by {CONFIG}")):
+        if keys:
+            raise ModelFolderError(
+                f"{path}: {len(keys)} tensors of the text model {what} "
+                f"({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})."
+            )
     model.eval()
     return model
+
+
+def _check_sizes(path: Path) -> None:
+    """What the text model is built from: whole numbers that fit each other."""
+    values = read_json(path)
+    for key in SIZES:
+        value = values.get(key, 1)  # transformers has a default for what is not there
+        if not isinstance(value, int) or value < 1:
+            raise ModelFolderError(f"{path}: {key} should be a whole number from 1, is {value!r}.")
+    width, heads = values.get("hidden_size"), values.get("num_attention_heads")
+    if isinstance(width, int) and isinstance(heads, int) and width % heads:
+        raise ModelFolderError(f"{path}: hidden_size {width} is no multiple of {heads} heads.")
+    for key in ("bos_token_id", "eos_token_id"):
+        if not isinstance(values.get(key, 0), int):
+            raise ModelFolderError(f"{path}: {key} should be a number, is {values[key]!r}.")
 
 
 def _open_tokenizer(folder: Path) -> CLIPTokenizer:
@@ -101,6 +135,12 @@ def _open_tokenizer(folder: Path) -> CLIPTokenizer:
             f"{folder} cannot be read as a CLIP tokenizer ({_line(error)}); "
             "copy it again, or train Stage C again."
         ) from None
+    length = tokenizer.model_max_length
+    if not isinstance(length, int | float) or length < LEAST_TOKENS:
+        raise ModelFolderError(
+            f"{folder / 'tokenizer_config.json'}: model_max_length should be a number from "
+            f"{LEAST_TOKENS}, is {length!r}."
+        )
     for note in ("is_local", "local_files_only"):  # of this reading, and not of the tokenizer
         tokenizer.init_kwargs.pop(note, None)
     return tokenizer
