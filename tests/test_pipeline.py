@@ -124,7 +124,7 @@ def test_given_start_noise_takes_the_place_of_the_first_draw(pipeline):
 
 @pytest.mark.parametrize("seed", [-2, 2**63])
 def test_a_seed_out_of_range_is_an_error(pipeline, seed):
-    with pytest.raises(ConfigError, match=r"seed must lie between 0 and \d+.*found"):
+    with pytest.raises(ConfigError, match=r"seed must be a whole number between 0 and \d+.*found"):
         pipeline(PROMPT, seed=seed)
 
 
@@ -483,3 +483,32 @@ def test_the_package_offers_the_pipeline_and_nothing_unknown():
     assert "Pipeline" in dir(wuerstchen)
     with pytest.raises(AttributeError, match="Pipelin'"):
         _ = wuerstchen.Pipelin  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"guidance_scale": float("nan")}, "guidance of the prior must be a finite number"),
+        ({"guidance_scale": float("inf")}, "guidance of the prior must be a finite number"),
+        ({"decoder_guidance_scale": float("nan")}, "guidance of the decoder must be"),
+        ({"seed": 1.5}, "seed must be a whole number"),
+        ({"negative_prompt": [3]}, "A prompt must be text, found int"),
+        ({"prompt": "a\udcffb"}, "must be UTF-8 text"),
+        ({"negative_prompt": "a\udcffb"}, "must be UTF-8 text"),
+    ],
+)
+def test_values_that_mean_nothing_are_refused(pipeline, changes, says):
+    with pytest.raises(ConfigError, match=says):
+        pipeline(**{"prompt": "a red heart", **changes})
+
+
+def test_a_long_negative_prompt_is_named_too(pipeline):
+    long = "blurred " * 60
+    with pytest.warns(PromptWarning, match=r"The text 'blurred .*left out"):
+        pipeline(
+            "a red heart",
+            negative_prompt=long,
+            seed=1,
+            prior_num_inference_steps=1,
+            num_inference_steps=1,
+        )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import isfinite
 from typing import TypeVar
 
 from torch import Tensor
@@ -67,16 +68,21 @@ def plan(
         decoder_timesteps = own.decoder_timesteps
     size = (_or(height, info.size), _or(width, info.size))
     check_size(*size)
+    prior_guidance = _or(_or(prior_guidance_scale, guidance_scale), own.prior_guidance_scale)
+    decoder_guidance = _or(decoder_guidance_scale, own.decoder_guidance_scale)
+    for name, scale in (("prior", prior_guidance), ("decoder", decoder_guidance)):
+        if not isfinite(scale):
+            raise ConfigError(f"The guidance of the {name} must be a finite number, found {scale}.")
     return Plan(
         size=size,
         prior_times=_times(
             "prior", prior_timesteps, _or(prior_num_inference_steps, own.prior_num_inference_steps)
         ),
-        prior_guidance=_or(_or(prior_guidance_scale, guidance_scale), own.prior_guidance_scale),
+        prior_guidance=prior_guidance,
         decoder_times=_times(
             "decoder", decoder_timesteps, _or(num_inference_steps, own.num_inference_steps)
         ),
-        decoder_guidance=_or(decoder_guidance_scale, own.decoder_guidance_scale),
+        decoder_guidance=decoder_guidance,
     )
 
 
@@ -108,6 +114,7 @@ def texts(
         )
     if negative_prompt is None or isinstance(negative_prompt, str):
         negative_prompt = [negative_prompt or ""] * len(wanted)
+    negative_prompt = _list(negative_prompt)
     if len(negative_prompt) != len(wanted):
         raise ConfigError(
             f"negative_prompt must be one text, or a list of one for each of the {len(wanted)} "
@@ -148,7 +155,18 @@ def _list(texts: str | Sequence[str]) -> list[str]:
     for text in found:
         if not isinstance(text, str):
             raise ConfigError(f"A prompt must be text, found {type(text).__name__}.")
+        if not _is_unicode(text):
+            raise ConfigError(f"A prompt must be UTF-8 text, found bytes that are not: {text!a}.")
     return found
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether the text is free of the stand-ins that Python keeps for bytes it cannot decode."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _or(first: T | None, second: T) -> T:

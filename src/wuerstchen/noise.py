@@ -49,10 +49,10 @@ def seeded(seed: int | None, count: int) -> Streams:
     """Streams of the seeds seed, seed + 1, ...; None and -1 stand for a random seed."""
     if seed is None or seed == -1:
         seed = secrets.randbelow(RANDOM_SEEDS)
-    if not 0 <= seed <= SEED_LIMIT - count:
+    if not isinstance(seed, int) or not 0 <= seed <= SEED_LIMIT - count:
         raise ConfigError(
-            f"seed must lie between 0 and {SEED_LIMIT - count}, or be -1 for a random one, "
-            f"found {seed}."
+            f"seed must be a whole number between 0 and {SEED_LIMIT - count}, or -1 for a random "
+            f"one, found {seed}."
         )
     return Streams([torch.Generator().manual_seed(seed + k) for k in range(count)])
 

@@ -32,7 +32,8 @@ class PipelineOutput(NamedTuple):
     images: Images
     """Pictures; (B, H, W, 3) or (B, 3, H, W) numbers in [0, 1]; or (B, 4, H/4, W/4) latents."""
     seeds: list[int]
-    """Of each picture: the same seed makes it again, alone or in a batch."""
+    """Of each picture: the same seed makes it again, alone or in a batch. Of a generator of the
+    caller's it is what that was seeded with, which holds if nothing was drawn from it before."""
 
 
 class PromptWarning(UserWarning):
@@ -184,7 +185,7 @@ class Pipeline(Cascade):
             else noise.from_generators(generator, texts.count)
         )
         seeds = draw.seeds
-        self._warn_of_cut_off(texts.wanted)
+        self._warn_of_cut_off([*texts.wanted, *texts.unwanted])
 
         drawing = Drawing(cascade=self, plan=plan, texts=texts, draw=draw)
         watch_c = self._watch(
@@ -201,8 +202,8 @@ class Pipeline(Cascade):
         if not rest:
             return ""
         return (
-            f"The prompt is longer than the {self.text_c.length - 2} tokens that the text encoder "
-            f"reads; this end of it is left out: {rest!r}. Make the prompt shorter."
+            f"The text {_beginning(prompt)!r} is longer than the {self.text_c.length - 2} tokens "
+            f"that the text encoder reads; this end of it is left out: {rest!r}. Make it shorter."
         )
 
     def _warn_of_cut_off(self, prompts: Sequence[str]) -> None:
@@ -215,3 +216,7 @@ class Pipeline(Cascade):
         if callback is None:
             return Watch(on_step=on_step)
         return Watch(on_step=on_step, look=partial(callback, self), names=names)
+
+
+def _beginning(text: str, letters: int = 30) -> str:
+    return text if len(text) <= letters else f"{text[: letters - 1]}…"

@@ -155,7 +155,7 @@ def test_a_long_prompt_is_one_warning_and_still_a_picture(model, tmp_path):
     )
     assert done.returncode == 0 and (tmp_path / "long.png").exists()
     warning, *rest = done.stderr.splitlines()
-    assert warning.startswith("Warning: The prompt is longer") and "'a yellow one'" in warning
+    assert warning.startswith("Warning: The text 'a red apple") and "'a yellow one'" in warning
     assert not [line for line in rest if "arning" in line]
 
 

@@ -107,7 +107,8 @@ def generate(
         num_inference_steps=decoder_steps,
         prior_guidance_scale=guidance,
     )
-    _warn(pipeline.cut_off(prompt))
+    for text in (prompt, negative_prompt):
+        _warn(pipeline.cut_off(text))
     for picture, settings in _draw(pipeline, planned, prompt, negative_prompt, num_images, seed):
         path = picture_path(out, prompt, settings.seed, several=num_images > 1)
         save_png(path, picture, settings if metadata else None)

@@ -20,7 +20,10 @@ class StageChoice(StrEnum):
 
 def train(
     config: Annotated[
-        str, typer.Argument(help="A YAML file, or a shipped config: tiny, emoji, small, paper-512.")
+        str,
+        typer.Argument(
+            help="A YAML file, or a shipped config: tiny, emoji, small, paper-512, paper-1024."
+        ),
     ],
     overrides: Annotated[
         list[str] | None,
