@@ -385,6 +385,14 @@ def test_a_hub_id_that_is_not_cached_is_one_sentence(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_a_slip_in_a_path_never_asks_the_hub(tmp_path, monkeypatch):
+    (tmp_path / "models").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", None)
+    with pytest.raises(ModelFolderError, match="found no 'nope' in the folder models"):
+        Pipeline.from_pretrained("models/nope")
+
+
 def test_a_hub_id_that_is_cached_opens_without_the_network(folder, tmp_path, pipeline):
     snapshot = tmp_path / "models--owner--name" / "snapshots" / ("0" * 40)
     snapshot.parent.mkdir(parents=True)

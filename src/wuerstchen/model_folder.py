@@ -62,6 +62,11 @@ def find(
     if Path(name).is_dir():
         return Path(name)
     if isinstance(name, str) and HUB_ID.fullmatch(name):
+        if (owner := Path(name).parent).is_dir():  # a slip in a path is nobody's business outside
+            raise ModelFolderError(
+                f"Expected a model folder, found no {Path(name).name!r} in the folder {owner}; "
+                "correct the path, or call from elsewhere to mean the hub."
+            )
         return _download(name, revision, cache_dir, local_files_only)
     raise ModelFolderError(
         f"Expected a model folder or a hub id such as owner/name, found no folder at {str(name)!r}."
