@@ -116,10 +116,37 @@ def test_the_global_stream_of_torch_is_neither_used_nor_moved(pipeline):
     assert torch.equal(first, pixels(pipeline))
 
 
-def test_given_start_noise_takes_the_place_of_the_first_draw(pipeline):
+def test_a_generator_that_was_used_before_reports_a_seed_that_draws_the_picture_again(pipeline):
     generator = torch.Generator().manual_seed(3)
-    start = torch.randn(1, CHANNELS, 3, 3, generator=generator)
-    assert torch.equal(pixels(pipeline, latents=start, generator=generator), pixels(pipeline))
+    first = pipeline(PROMPT, generator=generator, output_type="pt")
+    assert first.seeds == [3] and torch.equal(first.images, pixels(pipeline))
+    second = pipeline(PROMPT, generator=generator, output_type="pt")
+    third = pipeline(PROMPT, generator=[generator], output_type="pt")
+    assert len({*first.seeds, *second.seeds, *third.seeds}) == 3
+    for images, (seed,) in (second, third):
+        assert torch.equal(images, pixels(pipeline, seed=seed))
+
+
+def test_a_generator_that_is_listed_twice_reports_seeds_that_draw_each_picture_again(double):
+    generators = [torch.Generator().manual_seed(3)] * 2
+    images, seeds = double(PROMPT, num_images_per_prompt=2, generator=generators, output_type="pt")
+    for k, seed in enumerate(seeds):
+        torch.testing.assert_close(images[k : k + 1], pixels(double, seed=seed), atol=1e-7, rtol=0)
+
+
+def test_given_start_noise_takes_the_place_of_the_first_draw(pipeline):
+    def after_one_step(**arguments: object) -> Tensor:  # the only one of Stage C: it draws no more
+        seen: list[Tensor] = []
+        pixels(
+            pipeline,
+            prior_num_inference_steps=1,
+            prior_callback_on_step_end=lambda *told: seen.append(told[3]["latents"].clone()),
+            **arguments,
+        )
+        return seen[0]
+
+    start = torch.randn(1, CHANNELS, 3, 3, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(after_one_step(latents=start, seed=8), after_one_step(seed=3))
 
 
 @pytest.mark.parametrize("seed", [-2, 2**63])
@@ -241,6 +268,12 @@ def test_pictures_have_the_size_that_was_asked_for(pipeline, height, width):
         ({"num_images_per_prompt": 0}, ConfigError, "at least 1, found 0"),
         ({"generator": [torch.Generator()] * 2}, ConfigError, "expected 1, found 2"),
         ({"prompt_embeds": torch.zeros(1, 5, 16)}, ConfigError, r"\(prompts, 12, 16\), found"),
+        ({"negative_prompt_embeds": torch.zeros(0, 12, 16)}, ConfigError, r"found \(0, 12, 16\)"),
+        (
+            {"width": 896000000, "height": 896000000},
+            WuerstchenError,
+            "memory for pictures of 896000000 x .*, 1 at once",
+        ),
     ],
 )
 def test_arguments_that_cannot_work_are_one_sentence(pipeline, arguments, error, words):
@@ -337,6 +370,31 @@ def test_a_callback_cannot_ask_for_a_tensor_that_is_not_there(pipeline):
         )
 
 
+def test_what_a_callback_asks_for_is_checked_before_any_work(pipeline):
+    done = []
+    for stage, word in (("prior_", "image_embeddings"), ("", "effnet")):
+        asked = {
+            f"{stage}callback_on_step_end": lambda *_: {},
+            f"{stage}callback_on_step_end_tensor_inputs": [word],
+        }
+        with pytest.raises(ConfigError, match=f"can be given latents.*found '{word}'"):
+            pipeline(PROMPT, on_step=lambda *step: done.append(step), **asked)
+    assert done == []
+
+
+def test_a_callback_may_ask_for_every_tensor_that_conditions_its_stage(pipeline):
+    text = ["latents", "text_encoder_hidden_states", "negative_prompt_embeds"]
+    pixels(
+        pipeline,
+        prior_guidance_scale=2.0,
+        decoder_guidance_scale=2.0,
+        prior_callback_on_step_end=lambda *_: {},
+        prior_callback_on_step_end_tensor_inputs=text,
+        callback_on_step_end=lambda *_: {},
+        callback_on_step_end_tensor_inputs=[*text, "image_embeddings"],
+    )
+
+
 def test_an_error_in_a_callback_stops_the_run(pipeline):
     class Cancelled(Exception):
         pass
@@ -380,7 +438,8 @@ def test_a_model_that_is_not_there_is_one_sentence_without_the_network(name):
 
 
 def test_a_hub_id_that_is_not_cached_is_one_sentence(tmp_path):
-    with pytest.raises(ModelFolderError, match="in the local cache of the hub") as caught:
+    words = "found no folder 'owner/name' here, .* in the local cache of the hub"
+    with pytest.raises(ModelFolderError, match=words) as caught:
         Pipeline.from_pretrained("owner/name", cache_dir=tmp_path, local_files_only=True)
     assert "\n" not in str(caught.value)
 
@@ -407,14 +466,26 @@ def test_a_hub_id_that_is_cached_opens_without_the_network(folder, tmp_path, pip
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [('{"size": "big"}', "size cannot be used"), ('{"sise": 1}', "sise cannot"), ("{", "the file")],
+    [
+        ('{"size": "big"}', "size cannot be used"),
+        ('{"size": 100}', "size cannot be used.*multiple of 128.*100"),
+        ('{"size": true}', "size cannot be used"),
+        ('{"sise": 1}', "sise cannot"),
+        ("{", "the file"),
+        ('{"defaults": {"decoder_timesteps": [1]}}', "defaults.decoder_timesteps cannot be used"),
+        ('{"defaults": {"decoder_timesteps": [0, 1]}}', "defaults.decoder_timesteps cannot"),
+        ('{"defaults": {"decoder_timesteps": [2, 0]}}', "defaults.decoder_timesteps cannot"),
+        ('{"defaults": {"decoder_guidance_scale": NaN}}', "defaults.decoder_guidance_scale cannot"),
+    ],
 )
 def test_a_wrong_wuerstchen_json_is_one_sentence(folder, tmp_path, text, words):
     bad = tmp_path / "bad"
     subprocess.run(["cp", "-r", folder, bad], check=True)
     (bad / "wuerstchen.json").write_text(text)
-    with pytest.raises(ModelFolderError, match=words):
+    with pytest.raises(ModelFolderError, match=words) as caught:
         Pipeline.from_pretrained(bad)
+    assert str(bad / "wuerstchen.json") in str(caught.value), "the sentence says where"
+    assert "\n" not in str(caught.value)
 
 
 def test_a_lacking_part_is_one_sentence(folder, tmp_path):
@@ -499,6 +570,11 @@ def test_the_package_offers_the_pipeline_and_nothing_unknown():
         ({"guidance_scale": float("nan")}, "guidance of the prior must be a finite number"),
         ({"guidance_scale": float("inf")}, "guidance of the prior must be a finite number"),
         ({"decoder_guidance_scale": float("nan")}, "guidance of the decoder must be"),
+        ({"latents": torch.full((1, CHANNELS, 3, 3), float("nan"))}, "latents must hold finite"),
+        (
+            {"prompt_embeds": torch.full((1, 12, 16), float("inf"))},
+            "prompt_embeds must hold finite",
+        ),
         ({"seed": 1.5}, "seed must be a whole number"),
         ({"negative_prompt": [3]}, "A prompt must be text, found int"),
         ({"prompt": "a\udcffb"}, "must be UTF-8 text"),
@@ -512,7 +588,7 @@ def test_values_that_mean_nothing_are_refused(pipeline, changes, says):
 
 def test_a_long_negative_prompt_is_named_too(pipeline):
     long = "blurred " * 60
-    with pytest.warns(PromptWarning, match=r"The text 'blurred .*left out"):
+    with pytest.warns(PromptWarning, match=r"The negative prompt 'blurred .*left out"):
         pipeline(
             "a red heart",
             negative_prompt=long,

@@ -126,6 +126,13 @@ def texts(
     )
 
 
+def check_finite(**tensors: Tensor | None) -> None:
+    """Raise ConfigError for a tensor, called by its argument's name, with NaN or infinity."""
+    for name, tensor in tensors.items():
+        if tensor is not None and not bool(tensor.isfinite().all()):
+            raise ConfigError(f"{name} must hold finite numbers, found NaN or infinity.")
+
+
 def check_output_type(output_type: str) -> None:
     if output_type not in OUTPUT_TYPES:
         raise ConfigError(

@@ -3,21 +3,26 @@
 B pictures, S semantic channels, L tokens, D text width, H x W pixels, h x w cells of semantics.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from wuerstchen.arguments import Plan, Texts
-from wuerstchen.cascade import Cascade
+from wuerstchen.cascade import SEMANTICS, TEXT, UNWANTED, Cascade
 from wuerstchen.diffusion import Draw
-from wuerstchen.errors import ConfigError
-from wuerstchen.steps import OnStep, Watch
+from wuerstchen.errors import ConfigError, WuerstchenError
+from wuerstchen.steps import OnStep, Watch, check_names
 
 Images = list[Image.Image] | NDArray[np.float32] | Tensor
+
+NO_MEMORY = ("allocate memory", "not enough memory", "out of memory", "size calculation overflowed")
+"""How torch says it where it has no error class of its own for that, as on the CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +37,29 @@ class Drawing:
     plan: Plan
     texts: Texts
     draw: Draw
+
+    def check_watches(self, stage_c: Watch, stage_b: Watch) -> None:
+        """Raise ConfigError where one asks for a tensor that its stage will not have."""
+        texts_c, texts_b = (
+            (TEXT, UNWANTED) if guidance > 1 else (TEXT,)
+            for guidance in (self.plan.prior_guidance, self.plan.decoder_guidance)
+        )
+        check_names("Stage C", stage_c, texts_c)
+        check_names("Stage B", stage_b, (*texts_b, SEMANTICS))
+
+    @contextmanager
+    def memory(self) -> Iterator[None]:
+        """Around all of the work: a lack of memory becomes a WuerstchenError of one sentence."""
+        try:
+            yield
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not _lacks_memory(error):
+                raise
+            height, width = self.plan.size
+            raise WuerstchenError(
+                f"Not enough memory for pictures of {width} x {height} pixels, "
+                f"{self.texts.count} at once; ask for a smaller size, or for fewer of them."
+            ) from error
 
     def semantics(
         self,
@@ -90,13 +118,20 @@ class Drawing:
         if embeds is None:
             return cascade.encode(encoder, texts)
         expected = (encoder.length, encoder.width)
-        if embeds.ndim != 3 or tuple(embeds.shape[1:]) != expected or len(texts) % len(embeds):
+        fits = embeds.ndim == 3 and tuple(embeds.shape[1:]) == expected and len(embeds) > 0
+        if not fits or len(texts) % len(embeds):
             raise ConfigError(
                 "prompt_embeds and negative_prompt_embeds must be (prompts, "
                 f"{expected[0]}, {expected[1]}), found {tuple(embeds.shape)}."
             )
         repeated = embeds.repeat_interleave(len(texts) // len(embeds), dim=0)
         return repeated.to(cascade.device, cascade.dtype)
+
+
+def _lacks_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        words in str(error) for words in NO_MEMORY
+    )
 
 
 def _shaped(result: Tensor, output_type: str) -> Images:

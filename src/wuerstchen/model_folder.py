@@ -5,13 +5,16 @@
 
 import re
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
+from reprlib import repr as brief
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from wuerstchen.aside import write_file
 from wuerstchen.config import Section
 from wuerstchen.errors import ModelFolderError
+from wuerstchen.geometry import SIZE_STEP
 
 BUNDLED = "emoji"
 """The model that comes with the package."""
@@ -35,13 +38,24 @@ class Defaults(Section):
     prior_guidance_scale: float = 4.0
     decoder_guidance_scale: float = 0.0
 
+    @field_validator("decoder_timesteps")
+    @classmethod
+    def _fall(cls, times: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if times is not None:
+            falling = all(t > s for t, s in pairwise(times))
+            if len(times) < 2 or not falling or times[0] > 1 or times[-1] < 0:
+                raise ValueError(
+                    "Times should be at least two falling times between 1 (noise) and 0 (data)"
+                )
+        return times
+
 
 class ModelInfo(Section):
     """The file `wuerstchen.json` of a model folder; models without it have these values."""
 
     name: str = ""
     """What the model is called in pictures' metadata; empty: the name of its folder."""
-    size: int = Field(default=1024, gt=0)
+    size: int = Field(default=1024, gt=0, multiple_of=SIZE_STEP, strict=True)
     """Side of its pictures in pixels where no other is asked for."""
     defaults: Defaults = Defaults()
 
@@ -91,8 +105,8 @@ def _download(
         where = "in the local cache of the hub" if local_files_only else "on the hub"
         reason = str(error).strip().split("\n")[0]
         raise ModelFolderError(
-            f"Expected a model folder or a hub id, found no folder {hub_id!r} here and none of "
-            f"that name {where}: {reason}"
+            f"Expected a model folder or a hub id, found no folder {hub_id!r} here, and opening "
+            f"it {where} failed: {reason}"
         ) from None
     return Path(found)
 
@@ -110,9 +124,10 @@ def read_info(folder: Path, called: str) -> ModelInfo:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the file"
+        reason = first["msg"].removeprefix("Value error, ")
         raise ModelFolderError(
-            f"{path}: {key} cannot be used ({first['msg']}); correct it, or remove the file to "
-            "use the defaults."
+            f"{path}: {key} cannot be used ({reason}; found {brief(first['input'])}); "
+            "correct it, or remove the file to use the defaults."
         ) from None
     return info if info.name else info.model_copy(update={"name": called})
 

@@ -60,8 +60,9 @@ def seeded(seed: int | None, count: int) -> Streams:
 def from_generators(given: torch.Generator | Sequence[torch.Generator], count: int) -> Streams:
     """Streams of the caller's generators.
 
-    A list names one per picture. A single one is the stream of a single picture; for several
-    pictures it draws a seed for each, so that the reported seeds make each picture again alone.
+    A list names one per picture. A single one is the stream of a single picture, and for several
+    pictures it draws a seed for each. One that something was drawn from before, or that a list
+    names twice, draws a seed too: so the reported seeds make each picture again alone.
     """
     if not isinstance(given, torch.Generator):
         if len(given) != count:
@@ -69,8 +70,20 @@ def from_generators(given: torch.Generator | Sequence[torch.Generator], count: i
                 f"generator must be one, or a list of one per picture: expected {count}, "
                 f"found {len(given)}."
             )
-        return Streams(given)
-    if count == 1:
-        return Streams([given])
-    seeds = torch.randint(RANDOM_SEEDS, (count,), generator=given, device=given.device)
-    return Streams([torch.Generator().manual_seed(seed) for seed in seeds.tolist()])
+        alone = [not _was_used(one) and sum(one is other for other in given) == 1 for one in given]
+        return Streams(
+            [one if own else _drawn(one, 1)[0] for one, own in zip(given, alone, strict=True)]
+        )
+    return Streams(_drawn(given, count) if count > 1 or _was_used(given) else [given])
+
+
+def _was_used(generator: torch.Generator) -> bool:
+    """Whether it is no longer in the state that its seed put it in."""
+    fresh = torch.Generator(generator.device).manual_seed(generator.initial_seed())
+    return not torch.equal(generator.get_state(), fresh.get_state())
+
+
+def _drawn(generator: torch.Generator, count: int) -> list[torch.Generator]:
+    """Generators whose seeds are drawn from another."""
+    seeds = torch.randint(RANDOM_SEEDS, (count,), generator=generator, device=generator.device)
+    return [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]

@@ -32,8 +32,8 @@ class PipelineOutput(NamedTuple):
     images: Images
     """Pictures; (B, H, W, 3) or (B, 3, H, W) numbers in [0, 1]; or (B, 4, H/4, W/4) latents."""
     seeds: list[int]
-    """Of each picture: the same seed makes it again, alone or in a batch. Of a generator of the
-    caller's it is what that was seeded with, which holds if nothing was drawn from it before."""
+    """Of each picture: the same seed makes it again, alone or in a batch. That of a picture from a
+    generator on another device makes it again with a generator there."""
 
 
 class PromptWarning(UserWarning):
@@ -152,6 +152,7 @@ class Pipeline(Cascade):
         prompt_embeds, negative_prompt_embeds  (prompts, L, D) for Stage C, in place of text
         num_images_per_prompt  pictures of the first prompt come first
         generator  one per picture, or one; by default they are seeded seed, seed + 1, ...
+            From one that was used before a seed is drawn, which `seeds` reports
         latents  (B, S, h, w) start noise of Stage C
         output_type  pil, np, pt, or latent for what Stage B made
         return_dict  kept for diffusers' callers; the output is a tuple and an object at once
@@ -162,10 +163,15 @@ class Pipeline(Cascade):
         on_step  told the stage, its steps done and its steps in all
 
         Raises SizeError and ConfigError for arguments that cannot work, WuerstchenError where a
-        stage makes numbers that are not finite.
+        stage makes numbers that are not finite or the memory is too small.
         """
         del return_dict
         arguments.check_output_type(output_type)
+        arguments.check_finite(
+            latents=latents,
+            prompt_embeds=prompt_embeds,
+            negative_prompt_embeds=negative_prompt_embeds,
+        )
         plan = arguments.plan(
             self.info,
             height=height,
@@ -185,29 +191,33 @@ class Pipeline(Cascade):
             else noise.from_generators(generator, texts.count)
         )
         seeds = draw.seeds
-        self._warn_of_cut_off([*texts.wanted, *texts.unwanted])
-
         drawing = Drawing(cascade=self, plan=plan, texts=texts, draw=draw)
         watch_c = self._watch(
             on_step, prior_callback_on_step_end, prior_callback_on_step_end_tensor_inputs
         )
         watch_b = self._watch(on_step, callback_on_step_end, callback_on_step_end_tensor_inputs)
-        semantics = drawing.semantics(prompt_embeds, negative_prompt_embeds, latents, watch_c)
-        latent = drawing.latents(semantics, watch_b)
-        return PipelineOutput(drawing.images(latent, output_type, on_step), seeds)
+        drawing.check_watches(watch_c, watch_b)
+        self._warn_of_cut_off(texts)
+        with drawing.memory():
+            semantics = drawing.semantics(prompt_embeds, negative_prompt_embeds, latents, watch_c)
+            latent = drawing.latents(semantics, watch_b)
+            return PipelineOutput(drawing.images(latent, output_type, on_step), seeds)
 
-    def cut_off(self, prompt: str) -> str:
+    def cut_off(self, prompt: str, called: str = "prompt") -> str:
         """A sentence that names the part of the prompt which will not be read, or nothing."""
         rest = self.text_c.cut_off(prompt)
         if not rest:
             return ""
         return (
-            f"The text {_beginning(prompt)!r} is longer than the {self.text_c.length - 2} tokens "
-            f"that the text encoder reads; this end of it is left out: {rest!r}. Make it shorter."
+            f"The {called} {_beginning(prompt)!r} is longer than the "
+            f"{self.text_c.length - 2} tokens that the text encoder reads; "
+            f"this end of it is left out: {rest!r}. Make it shorter."
         )
 
-    def _warn_of_cut_off(self, prompts: Sequence[str]) -> None:
-        for sentence in filter(None, map(self.cut_off, dict.fromkeys(prompts))):
+    def _warn_of_cut_off(self, texts: arguments.Texts) -> None:
+        sentences = [self.cut_off(text) for text in dict.fromkeys(texts.wanted)]
+        sentences += [self.cut_off(t, "negative prompt") for t in dict.fromkeys(texts.unwanted)]
+        for sentence in filter(None, sentences):
             warnings.warn(sentence, PromptWarning, stacklevel=3)  # where the pipeline was called
 
     def _watch(

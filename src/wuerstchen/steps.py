@@ -3,7 +3,7 @@
 B pictures. With guidance the tensors that condition a stage hold 2 B rows: wanted, then unwanted.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -55,12 +55,7 @@ def run(
     Raises WuerstchenError where the result is not finite, ConfigError for a name in
     `watch.names` that the stage does not have.
     """
-    for name in watch.names:
-        if name != "latents" and name not in tensors:
-            raise ConfigError(
-                f"A callback of {stage} can be given {', '.join(['latents', *tensors])}, "
-                f"found {name!r}."
-            )
+    check_names(stage, watch, tensors)
 
     def denoiser(tensors: Mapping[str, Tensor]) -> Denoiser:
         condition = prepare(tensors)
@@ -87,6 +82,16 @@ def run(
         if watch.on_step is not None:
             watch.on_step(stage, step + 1, len(times) - 1)
     return finite(stage, x)
+
+
+def check_names(stage: str, watch: Watch, known: Iterable[str]) -> None:
+    """Raise ConfigError for a name in `watch.names` that is neither known nor `latents`."""
+    shown = ["latents", *known]
+    for name in watch.names:
+        if name not in shown:
+            raise ConfigError(
+                f"A callback of {stage} can be given {', '.join(shown)}, found {name!r}."
+            )
 
 
 def finite(stage: str, x: Tensor) -> Tensor:

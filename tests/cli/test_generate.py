@@ -155,7 +155,7 @@ def test_a_long_prompt_is_one_warning_and_still_a_picture(model, tmp_path):
     )
     assert done.returncode == 0 and (tmp_path / "long.png").exists()
     warning, *rest = done.stderr.splitlines()
-    assert warning.startswith("Warning: The text 'a red apple") and "'a yellow one'" in warning
+    assert warning.startswith("Warning: The prompt 'a red apple") and "'a yellow one'" in warning
     assert not [line for line in rest if "arning" in line]
 
 
@@ -165,6 +165,13 @@ def test_a_long_prompt_is_one_warning_and_still_a_picture(model, tmp_path):
         (["x", "--model", "nowhere"], "found no folder at 'nowhere'"),
         (["x", "--size", "100"], "height must be a positive multiple of 128 pixels, found 100"),
         (["x", "--size", "big"], "--size must look like 512x768 (width x height), found 'big'"),
+        (["x", "--size", "896000000"], "memory for pictures of 896000000 x 896000000 pixels, 1 at"),
+        (["x", "--size", "1" + 9 * "0"], "--size must look like 512x768"),
+        (["x", "--steps", "0"], "--steps must be at least 1, found 0."),
+        (["x", "--decoder-steps", "-3"], "--decoder-steps must be at least 1, found -3."),
+        (["x", "--num-images", "0"], "--num-images must be at least 1, found 0."),
+        (["x", "--guidance", "nan"], "guidance of the prior must be a finite number, found nan"),
+        (["a\udcffb"], "A prompt must be UTF-8 text"),  # as Python passes on the byte FF
         (["x", "--out", "a.jpg"], "must be a file that ends in .png, or a folder"),
         (["x", "--out", "file/x.png"], "found 'file', which is a file; choose another --out"),
     ],

@@ -10,6 +10,7 @@ from PIL import Image
 from small_runs import run, write_config, write_pictures
 
 from wuerstchen.cli import main
+from wuerstchen.config import shipped
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,11 @@ def test_from_pictures_to_a_picture(pictures: Path, tmp_path: Path) -> None:
     assert drawn.returncode == 0, drawn.stderr
     with Image.open(tmp_path / "red.png") as image:
         assert image.size == (128, 128)
+
+
+def test_help_names_every_shipped_config() -> None:
+    shown = run("train", "--help").stdout
+    assert [name for name in shipped() if name not in shown] == []
 
 
 def fails(

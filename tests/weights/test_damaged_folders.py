@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from small_networks import TEXT, small_text
+from transformers import CLIPConfig, CLIPModel, CLIPTextModelWithProjection, CLIPVisionConfig
 
 from wuerstchen import weights
 from wuerstchen.errors import ModelFolderError
@@ -74,6 +75,26 @@ def cut(path: Path, share: float) -> None:
     path.write_bytes(data[: int(len(data) * share)])
 
 
+def surplus(folder: Path, name: str) -> None:
+    change_tensors(
+        folder / "text_encoder/model.safetensors", lambda t: t.update({name: torch.zeros(1)})
+    )
+
+
+def as_published(tokenizer: Path) -> None:
+    """The vocabulary as the older of the published folders hold it: two files in place of one."""
+    model = json.loads((tokenizer / "tokenizer.json").read_text())["model"]
+    (tokenizer / "tokenizer.json").unlink()
+    (tokenizer / "vocab.json").write_text(json.dumps(model["vocab"]))
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in model["merges"]), ""]
+    (tokenizer / "merges.txt").write_text("\n".join(lines), encoding="utf-8")
+
+
+def lose_of_published(folder: Path, name: str) -> None:
+    as_published(folder / "tokenizer")
+    (folder / "tokenizer" / name).unlink()
+
+
 def narrow_text(folder: Path) -> None:
     """The tokenizer of an encoder that reads more tokens."""
     longer = small_text_encoder(TEXT.model_copy(update={"length": 30}), ["a red fox"])
@@ -89,6 +110,7 @@ def foreign_words(folder: Path) -> None:
 PRIOR = "prior_prior/config.json"
 TEXT_CONFIG = "text_encoder/config.json"
 TOKENS = "tokenizer/tokenizer_config.json"
+VOCABULARY = "tokenizer/tokenizer.json"
 DECODER = "decoder/config.json"
 DAMAGES: list[tuple[str, Callable[[Path], object]]] = [
     (r"safetensors \(", lambda f: cut(f / A_WEIGHTS, 0.5)),
@@ -144,7 +166,7 @@ DAMAGES: list[tuple[str, Callable[[Path], object]]] = [
     ("cannot be read as JSON", lambda f: cut(f / "text_encoder/config.json", 0.5)),
     ("cannot be read as JSON", lambda f: cut(f / "tokenizer/tokenizer.json", 0.5)),
     (
-        "1 tensors of the text model are missing",
+        "1 tensors of the text model .* are missing",
         lambda f: change_tensors(
             f / "text_encoder/model.safetensors",
             lambda t: t.pop("embeddings.token_embedding.weight"),
@@ -155,21 +177,45 @@ DAMAGES: list[tuple[str, Callable[[Path], object]]] = [
         lambda f: edit(f / "text_encoder/config.json", "hidden_size", 64),
     ),
     (
-        r"1 tensors of the text model have no place by config.json \(encoder.layers.7",
-        lambda f: change_tensors(
-            f / "text_encoder/model.safetensors",
-            lambda t: t.update({"encoder.layers.7.layer_norm1.bias": torch.zeros(1)}),
-        ),
+        r"found 1 more \(encoder.layers.7.layer_norm1.bias\)",
+        lambda f: surplus(f, "encoder.layers.7.layer_norm1.bias"),
     ),
+    (r"found 1 more \(colour\)", lambda f: surplus(f, "colour")),
+    (r"found 1 more \(text_projection.bias\)", lambda f: surplus(f, "text_projection.bias")),
     ("hidden_size should be a whole number", lambda f: edit(f / TEXT_CONFIG, "hidden_size", "abc")),
+    ("hidden_size should be .* is True", lambda f: edit(f / TEXT_CONFIG, "hidden_size", True)),
     ("num_attention_heads should be", lambda f: edit(f / TEXT_CONFIG, "num_attention_heads", 0)),
     ("is no multiple of 3 heads", lambda f: edit(f / TEXT_CONFIG, "num_attention_heads", 3)),
-    ("cannot be read as a CLIP text model", lambda f: edit(f / TEXT_CONFIG, "hidden_act", "nope")),
+    ("hidden_act should be .*'nope'", lambda f: edit(f / TEXT_CONFIG, "hidden_act", "nope")),
+    ("hidden_act should be .*None", lambda f: edit(f / TEXT_CONFIG, "hidden_act", None)),
+    ("layer_norm_eps should be .*None", lambda f: edit(f / TEXT_CONFIG, "layer_norm_eps", None)),
+    ("layer_norm_eps should be .*-1", lambda f: edit(f / TEXT_CONFIG, "layer_norm_eps", -1.0)),
     ("vocab_size should be", lambda f: edit(f / TEXT_CONFIG, "vocab_size", None)),
     ("num_hidden_layers should be", lambda f: edit(f / TEXT_CONFIG, "num_hidden_layers", -1)),
+    ("num_hidden_layers should be", lambda f: edit(f / TEXT_CONFIG, "num_hidden_layers", None)),
+    (
+        "num_hidden_layers should be",
+        lambda f: edit(f / TEXT_CONFIG, "text_config", {"num_hidden_layers": None}),
+    ),
     ("eos_token_id should be", lambda f: edit(f / TEXT_CONFIG, "eos_token_id", None)),
+    ("attention_dropout", lambda f: edit(f / TEXT_CONFIG, "attention_dropout", "x")),
+    ("cannot be read as a CLIP text model", lambda f: edit(f / TEXT_CONFIG, "dtype", "nope")),
     ("model_max_length should be", lambda f: edit(f / TOKENS, "model_max_length", "x")),
+    ("model_max_length should be", lambda f: edit(f / TOKENS, "model_max_length", 0)),
     ("model_max_length should be", lambda f: edit(f / TOKENS, "model_max_length", 1)),
+    ("model_max_length should be", lambda f: edit(f / TOKENS, "model_max_length", 8.5)),
+    ("model_max_length should be", lambda f: edit(f / TOKENS, "model_max_length", float("nan"))),
+    ("cannot be read as a CLIP tokenizer", lambda f: edit(f / TOKENS, "eos_token", None)),
+    ("cannot be read as a CLIP tokenizer", lambda f: edit(f / TOKENS, "added_tokens_decoder", 3)),
+    ("pad_token", lambda f: edit(f / TOKENS, "pad_token", None)),
+    ("cannot be read as a CLIP tokenizer", lambda f: (f / VOCABULARY).write_text("{}")),
+    ("cannot be read as a CLIP tokenizer", lambda f: edit(f / VOCABULARY, "model", {})),
+    (
+        "cannot be read as a CLIP tokenizer",
+        lambda f: edit(f / VOCABULARY, "model", {"type": "BPE", "vocab": {}, "merges": []}),
+    ),
+    (r"expected .*tokenizer\.json", lambda f: lose_of_published(f, "vocab.json")),
+    (r"expected .*tokenizer\.json", lambda f: lose_of_published(f, "merges.txt")),
     ("makes up to 30 tokens .* reads 12", narrow_text),
     ("use the tokenizer that it was trained with", foreign_words),
 ]
@@ -192,3 +238,57 @@ def test_pickles_are_not_opened(folder: Path) -> None:
     torch.save(small_text().model.state_dict(), folder / "text_encoder/pytorch_model.bin")
     with pytest.raises(ModelFolderError, match=r"lacks.*model\.safetensors"):
         weights.load_text_encoder(folder, "b")
+
+
+@pytest.mark.parametrize("also", ["both", "the pair alone"])
+def test_a_vocabulary_in_two_files_encodes_as_in_one(folder: Path, also: str) -> None:
+    one = (folder / VOCABULARY).read_bytes()
+    as_published(folder / "tokenizer")
+    if also == "both":
+        (folder / VOCABULARY).write_bytes(one)
+    captions = ["a red fox", "Two blue birds!", ""]
+    loaded = weights.load_text_encoder(folder, "b")
+    torch.testing.assert_close(loaded(captions), small_text(seed=1)(captions))
+
+
+def test_a_published_folder_without_a_vocabulary_is_refused(tmp_path: Path) -> None:
+    encoder = small_text()
+    encoder.model.save_pretrained(tmp_path)
+    encoder.tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(ModelFolderError, match=r"tokenizer\.json, or vocab\.json and merges\.txt"):
+        weights.open_text_encoder(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["text alone", "with projection", "whole CLIP"])
+def test_what_published_files_hold_beside_the_text_model_is_left_alone(
+    tmp_path: Path, kind: str
+) -> None:
+    encoder = small_text(seed=1)
+    config = encoder.model.config
+    if kind == "text alone":
+        encoder.model.save_pretrained(tmp_path)
+        beside = {"text_model.embeddings.position_ids": torch.arange(TEXT.length)[None]}
+        change_tensors(tmp_path / "model.safetensors", lambda t: t.update(beside))
+    else:
+        sight = CLIPVisionConfig(
+            hidden_size=8, num_hidden_layers=1, num_attention_heads=1, image_size=32
+        )
+        whole = (
+            CLIPTextModelWithProjection(config)
+            if kind == "with projection"
+            else CLIPModel(CLIPConfig(text_config=config.to_dict(), vision_config=sight.to_dict()))
+        )
+        whole.text_model.load_state_dict(encoder.model.state_dict())
+        whole.save_pretrained(tmp_path)
+    encoder.tokenizer.save_pretrained(tmp_path)
+    opened = weights.open_text_encoder(tmp_path, tmp_path)
+    torch.testing.assert_close(opened(["a red fox"]), encoder(["a red fox"]))
+
+
+def test_layers_that_the_config_does_not_count_are_refused(tmp_path: Path) -> None:
+    longer = small_text_encoder(TEXT.model_copy(update={"depth": 3}), ["a red fox"])
+    weights.save_text_encoder(tmp_path, longer, "c")
+    edit(tmp_path / "prior_text_encoder/config.json", "num_hidden_layers", 1)
+    with pytest.raises(ModelFolderError, match=r"found 32 more .*encoder\.layers\.1\."):
+        weights.load_text_encoder(tmp_path, "c")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wuerstchen.cli.checks import at_least
 from wuerstchen.errors import ConfigError, SaveError
 
 if TYPE_CHECKING:
@@ -38,20 +39,30 @@ def evaluate(
         ),
     ],
     prompts: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Training captions to draw, one per object.")
+        int,
+        typer.Option(
+            callback=at_least(0), metavar="N", help="Training captions to draw, one per object."
+        ),
     ] = 200,
     pictures: Annotated[
         int | None,
-        typer.Option(min=0, metavar="N", help="Test pictures to reconstruct; without it: all."),
+        typer.Option(
+            callback=at_least(0), metavar="N", help="Test pictures to reconstruct; without it: all."
+        ),
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, help="Chooses captions and noise; same seed, same figures.")
+        int,
+        typer.Option(
+            callback=at_least(0), help="Chooses captions and noise; same seed, same figures."
+        ),
     ] = 0,
     prompt_file: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Prompts to draw as a grid, one per line."),
     ] = None,
-    columns: Annotated[int, typer.Option(min=1, metavar="N", help="Of the grid of prompts.")] = 8,
+    columns: Annotated[
+        int, typer.Option(callback=at_least(1), metavar="N", help="Of the grid of prompts.")
+    ] = 8,
     out: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Where evaluation.json and the grids go.")
     ] = Path("evaluation"),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wuerstchen.cli.checks import at_least
 from wuerstchen.errors import ConfigError, SaveError, SizeError
 from wuerstchen.geometry import check_size
 
@@ -53,7 +54,10 @@ def generate(
         str, typer.Option(metavar="TEXT", help="What to lead away from.")
     ] = "",
     num_images: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Pictures to draw, with the seeds that follow.")
+        int,
+        typer.Option(
+            callback=at_least(1), metavar="N", help="Pictures to draw, with the seeds that follow."
+        ),
     ] = 1,
     seed: Annotated[
         int | None,
@@ -61,11 +65,15 @@ def generate(
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Steps of Stage C, which reads the prompt."),
+        typer.Option(
+            callback=at_least(1), metavar="N", help="Steps of Stage C, which reads the prompt."
+        ),
     ] = None,
     decoder_steps: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Steps of Stage B, which adds the details."),
+        typer.Option(
+            callback=at_least(1), metavar="N", help="Steps of Stage B, which adds the details."
+        ),
     ] = None,
     guidance: Annotated[
         float | None,
@@ -95,9 +103,10 @@ def generate(
     width, height = parse_size(size)
     check_target(out)
 
-    from wuerstchen.arguments import plan  # torch loads here, and not for --help
+    from wuerstchen.arguments import plan, texts  # torch loads here, and not for --help
     from wuerstchen.picture_file import save_png
 
+    texts(prompt, negative_prompt, None, num_images)  # before the tokenizer meets them
     pipeline = _open(model)
     planned = plan(
         pipeline.info,
@@ -107,8 +116,8 @@ def generate(
         num_inference_steps=decoder_steps,
         prior_guidance_scale=guidance,
     )
-    for text in (prompt, negative_prompt):
-        _warn(pipeline.cut_off(text))
+    _warn(pipeline.cut_off(prompt))
+    _warn(pipeline.cut_off(negative_prompt, "negative prompt"))
     for picture, settings in _draw(pipeline, planned, prompt, negative_prompt, num_images, seed):
         path = picture_path(out, prompt, settings.seed, several=num_images > 1)
         save_png(path, picture, settings if metadata else None)
@@ -119,7 +128,7 @@ def parse_size(text: str | None) -> tuple[int | None, int | None]:
     """`512x768` to (512, 768), width first; `512` to a square; None to the model's own size."""
     if text is None:
         return None, None
-    found = re.fullmatch(r"\s*(\d+)(?:\s*[x×*]\s*(\d+))?\s*", text, re.IGNORECASE)
+    found = re.fullmatch(r"\s*(\d{1,9})(?:\s*[x×*]\s*(\d{1,9}))?\s*", text, re.IGNORECASE)
     if found is None:
         raise SizeError(f"--size must look like 512x768 (width x height), found {text!r}.")
     width = int(found[1])

@@ -39,10 +39,21 @@ PLACES: dict[Part, Place] = {
     ),
 }
 
+TOKENIZER_CONFIG = "tokenizer_config.json"
+VOCABULARY = "tokenizer.json"
+OLDER_VOCABULARY = ("vocab.json", "merges.txt")
+"""What published tokenizers have in its place, or beside it."""
+
 
 def has_part(folder: Path, part: Part) -> bool:
     """Whether the model folder holds `part`; its files are there, but they are not opened."""
     return not _absent(folder, part)
+
+
+def has_vocabulary(tokenizer: Path) -> bool:
+    """Whether the folder holds a tokenizer's vocabulary; without, transformers makes one up."""
+    older = all((tokenizer / name).is_file() for name in OLDER_VOCABULARY)
+    return older or (tokenizer / VOCABULARY).is_file()
 
 
 def need_part(folder: Path, part: Part) -> Path:
@@ -64,8 +75,7 @@ def _absent(folder: Path, part: Part) -> list[Path]:
     needed = [standing(folder / place.folder) / name for name in (CONFIG, place.weights)]
     if place.tokenizer:
         tokenizer = standing(folder / place.tokenizer)
-        needed.append(tokenizer / "tokenizer_config.json")
-        # Without either of these, transformers makes up a vocabulary.
-        if not all((tokenizer / name).is_file() for name in ("vocab.json", "merges.txt")):
-            needed.append(tokenizer / "tokenizer.json")
+        needed.append(tokenizer / TOKENIZER_CONFIG)
+        if not has_vocabulary(tokenizer):
+            needed.append(tokenizer / VOCABULARY)
     return [path for path in needed if not path.is_file()]

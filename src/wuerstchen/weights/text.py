@@ -1,12 +1,13 @@
 """Saving and loading text encoders: CLIP text models and tokenizers, as `transformers` has them."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, cast
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
@@ -14,24 +15,37 @@ from transformers.utils import logging as transformers_logging
 from wuerstchen.errors import ModelFolderError
 from wuerstchen.models.text import TextEncoder
 from wuerstchen.weights.files import read_json, replacing, standing, write_tensors
-from wuerstchen.weights.layout import CONFIG, PLACES, Part, need_part
+from wuerstchen.weights.layout import (
+    CONFIG,
+    OLDER_VOCABULARY,
+    PLACES,
+    TOKENIZER_CONFIG,
+    VOCABULARY,
+    Part,
+    has_vocabulary,
+    need_part,
+)
+from wuerstchen.weights.text_values import check_length, check_sizes
 
 WEIGHTS = "model.safetensors"
 
-LAYER = re.compile(r"(text_model\.)?encoder\.layers\.")
-"""Key of a tensor that belongs to a layer of a text model."""
-
-SIZES = (
-    "hidden_size",
-    "intermediate_size",
-    "max_position_embeddings",
-    "num_attention_heads",
-    "num_hidden_layers",
-    "vocab_size",
+BESIDE = re.compile(
+    r"((text_model\.)?embeddings\.position_ids|text_projection\.weight|logit_scale"
+    r"|visual_projection\.weight|vision_model\..+)"
 )
+"""Keys that published files hold beside a text model: positions, projections, the whole CLIP."""
 
-LEAST_TOKENS = 3
-"""Start, end, and something between them."""
+DAMAGES = (
+    AttributeError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    SafetensorError,
+    StrictDataclassError,
+    TypeError,
+    ValueError,
+)
+"""What `transformers` raises over a text model whose values or files are damaged."""
 
 
 def save_text_encoder(
@@ -79,7 +93,7 @@ def open_text_encoder(model_folder: Path, tokenizer_folder: Path) -> TextEncoder
 
 
 def _open_model(folder: Path) -> CLIPTextModel:
-    _check_sizes(folder / CONFIG)
+    check_sizes(folder / CONFIG)
     path = folder / WEIGHTS
     try:
         with safe_open(path, "pt"), _quiet():
@@ -90,60 +104,59 @@ def _open_model(folder: Path) -> CLIPTextModel:
                 dtype=torch.float32,
                 output_loading_info=True,
             )
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except DAMAGES as error:
         raise ModelFolderError(
-            f"{path} cannot be read as a CLIP text model ({_line(error)}); "
+            f"{folder} cannot be read as a CLIP text model ({_line(error)}); "
             "copy it again, or train Stage C again."
         ) from None
     model, report = cast("tuple[CLIPTextModel, Mapping[str, Collection[str]]]", loaded)
-    # transformers fills gaps with random numbers, which nobody wants to draw with, and leaves out
-    # layers that the config does not count. What published files hold beside layers is no text.
+    # transformers fills gaps with random numbers, and leaves out layers that the config does not
+    # count; nobody wants to draw with either.
     missing = sorted(report["missing_keys"])
-    surplus = sorted(k for k in report["unexpected_keys"] if LAYER.match(k))
-    for keys, what in ((missing, "are missing"), (surplus, f"have no place by {CONFIG}")):
-        if keys:
-            raise ModelFolderError(
-                f"{path}: {len(keys)} tensors of the text model {what} "
-                f"({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})."
-            )
+    surplus = sorted(key for key in report["unexpected_keys"] if not BESIDE.fullmatch(key))
+    if missing:
+        raise ModelFolderError(
+            f"{path}: {len(missing)} tensors of the text model that {CONFIG} beside it describes "
+            f"are missing ({_some(missing)}); copy both files again."
+        )
+    if surplus:
+        raise ModelFolderError(
+            f"{path}: expected the tensors of the text model that {CONFIG} beside it describes, "
+            f"found {len(surplus)} more ({_some(surplus)}); copy both files again."
+        )
     model.eval()
     return model
 
 
-def _check_sizes(path: Path) -> None:
-    """What the text model is built from: whole numbers that fit each other."""
-    values = read_json(path)
-    for key in SIZES:
-        value = values.get(key, 1)  # transformers has a default for what is not there
-        if not isinstance(value, int) or value < 1:
-            raise ModelFolderError(f"{path}: {key} should be a whole number from 1, is {value!r}.")
-    width, heads = values.get("hidden_size"), values.get("num_attention_heads")
-    if isinstance(width, int) and isinstance(heads, int) and width % heads:
-        raise ModelFolderError(f"{path}: hidden_size {width} is no multiple of {heads} heads.")
-    for key in ("bos_token_id", "eos_token_id"):
-        if not isinstance(values.get(key, 0), int):
-            raise ModelFolderError(f"{path}: {key} should be a number, is {values[key]!r}.")
-
-
 def _open_tokenizer(folder: Path) -> CLIPTokenizer:
+    if not has_vocabulary(folder):
+        raise ModelFolderError(
+            f"{folder} holds no vocabulary of a tokenizer (expected {VOCABULARY}, or "
+            f"{' and '.join(OLDER_VOCABULARY)}); copy it again as a whole."
+        )
     for path in sorted(folder.glob("*.json")):
         read_json(path)
+    check_length(folder / TOKENIZER_CONFIG)
     try:
         tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        tokenizer.backend_tokenizer.encode("a")  # a vocabulary without letters fails here only
+    except Exception as error:  # tokenizers has no error class of its own: it raises Exception
         raise ModelFolderError(
             f"{folder} cannot be read as a CLIP tokenizer ({_line(error)}); "
             "copy it again, or train Stage C again."
         ) from None
-    length = tokenizer.model_max_length
-    if not isinstance(length, int | float) or length < LEAST_TOKENS:
+    if tokenizer.pad_token is None:
         raise ModelFolderError(
-            f"{folder / 'tokenizer_config.json'}: model_max_length should be a number from "
-            f"{LEAST_TOKENS}, is {length!r}."
+            f"{folder / TOKENIZER_CONFIG}: pad_token should be a token, is null; captions shorter "
+            "than the longest are filled up with it."
         )
     for note in ("is_local", "local_files_only"):  # of this reading, and not of the tokenizer
         tokenizer.init_kwargs.pop(note, None)
     return tokenizer
+
+
+def _some(keys: Sequence[str]) -> str:
+    return ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
 
 
 def _part(stage: Literal["b", "c"]) -> Part:
@@ -151,7 +164,10 @@ def _part(stage: Literal["b", "c"]) -> Part:
 
 
 def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """The first line that says something: some end in a colon, and the reason is in the next."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    first = next((i for i, line in enumerate(lines) if not line.endswith(":")), 0)
+    return " ".join(lines[: first + 1]) or type(error).__name__
 
 
 @contextmanager
