@@ -16,6 +16,9 @@ PROMPT = a 3D emoji of a red heart
 # takes torch from wherever else it is set to look.
 TORCH_INDEX = https://download.pytorch.org/whl/cpu
 
+# Words for `make bench`, such as BENCH="--only flops,stages --sizes 512".
+BENCH =
+
 # Test processes beside each other; each keeps to one thread.
 WORKERS = 2
 
@@ -24,7 +27,7 @@ PYTHON := .venv/bin/python
 PIP := $(PYTHON) -m pip install -qq --retries 2 --constraint constraints.txt
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -n $(WORKERS)
 
-.PHONY: help demo test test-slow check
+.PHONY: help demo test test-slow check bench
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 unexport PROMPT
@@ -46,6 +49,9 @@ check: .venv/.dev ## install, and run the formatter, the linter and the type che
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m mypy
+
+bench: .venv/.bench ## install, and measure speed for hours; a part of it with BENCH="--only flops"
+	@$(PYTHON) -m benchmarks.inference $(BENCH)
 
 # The first Python that runs and is of a version we support; 3.11 first, the pinned one.
 .venv/bin/python:
@@ -71,5 +77,10 @@ check: .venv/.dev ## install, and run the formatter, the linter and the type che
 
 .venv/.dev: .venv/.core
 	@echo "Installing the tools for tests and checks into .venv ..." >&2
-	@$(PIP) --editable ".[train,test,check]"
+	@$(PIP) --editable ".[train,test,check,bench]"
+	@touch $@
+
+.venv/.bench: .venv/.core
+	@echo "Installing what the measurements need into .venv ..." >&2
+	@$(PIP) --editable ".[bench]"
 	@touch $@

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from wuerstchen import Pipeline
+from wuerstchen.steps import Walk
 
 FOLDER = Path(str(files("wuerstchen"))) / "bundled" / "emoji"
 PROMPT = "a 3D emoji of a red apple"
@@ -42,7 +43,9 @@ def test_its_semantics_are_at_least_16_times_smaller_per_side():
     pipeline = Pipeline.from_pretrained()
     side = pipeline.default_size
     text = pipeline.encode(pipeline.text_c, [PROMPT])
-    semantics = pipeline.semantics_from_text(text, torch.randn_like, (side, side), [1.0, 0.0])
+    semantics = pipeline.semantics_from_text(
+        text, torch.randn_like, (side, side), Walk(times=[1.0, 0.0])
+    )
     assert side >= 128 and side / max(semantics.shape[2:]) >= 16
 
 

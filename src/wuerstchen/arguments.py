@@ -2,32 +2,35 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from math import isfinite
 from typing import TypeVar
 
 from torch import Tensor
 
-from wuerstchen.diffusion import published_times, uniform_times
+from wuerstchen.diffusion import SAMPLERS, TIMES, Guidance, published_times
 from wuerstchen.errors import ConfigError
 from wuerstchen.geometry import check_size
-from wuerstchen.model_folder import ModelInfo
+from wuerstchen.model_folder import ModelInfo, StageSettings, times_fall
+from wuerstchen.steps import Walk
 
 T = TypeVar("T")
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
+MOST_STEPS = 10_000
+"""More are a slip of the finger; the schedule has no more room for them in fp32 either."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Sizes, times and scales of one call."""
+    """Size of the pictures, and how the two stages go."""
 
     size: tuple[int, int]
     """Height and width in pixels."""
-    prior_times: list[float]
-    prior_guidance: float
-    decoder_times: list[float]
-    decoder_guidance: float
+    prior: Walk
+    """Of Stage C."""
+    decoder: Walk
+    """Of Stage B."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,42 +50,19 @@ def plan(
     *,
     height: int | None = None,
     width: int | None = None,
-    prior_num_inference_steps: int | None = None,
-    prior_timesteps: Sequence[float] | None = None,
-    prior_guidance_scale: float | None = None,
-    guidance_scale: float | None = None,
-    num_inference_steps: int | None = None,
-    decoder_timesteps: Sequence[float] | None = None,
-    decoder_guidance_scale: float | None = None,
+    prior: StageSettings | None = None,
+    decoder: StageSettings | None = None,
 ) -> Plan:
-    """The arguments of the pipeline by their names; None stands for the model's own.
+    """What was asked for, completed by what the model says of itself.
 
     Raises SizeError and ConfigError for values that cannot work.
     """
-    if prior_guidance_scale is not None and guidance_scale is not None:
-        raise ConfigError(
-            "guidance_scale is another name of prior_guidance_scale; give one of them, not both."
-        )
-    own = info.defaults
-    if decoder_timesteps is None and num_inference_steps is None:
-        decoder_timesteps = own.decoder_timesteps
     size = (_or(height, info.size), _or(width, info.size))
     check_size(*size)
-    prior_guidance = _or(_or(prior_guidance_scale, guidance_scale), own.prior_guidance_scale)
-    decoder_guidance = _or(decoder_guidance_scale, own.decoder_guidance_scale)
-    for name, scale in (("prior", prior_guidance), ("decoder", decoder_guidance)):
-        if not isfinite(scale):
-            raise ConfigError(f"The guidance of the {name} must be a finite number, found {scale}.")
     return Plan(
         size=size,
-        prior_times=_times(
-            "prior", prior_timesteps, _or(prior_num_inference_steps, own.prior_num_inference_steps)
-        ),
-        prior_guidance=prior_guidance,
-        decoder_times=_times(
-            "decoder", decoder_timesteps, _or(num_inference_steps, own.num_inference_steps)
-        ),
-        decoder_guidance=decoder_guidance,
+        prior=_walk("prior", prior or StageSettings(), info.defaults.prior),
+        decoder=_walk("decoder", decoder or StageSettings(), info.defaults.decoder),
     )
 
 
@@ -140,21 +120,65 @@ def check_output_type(output_type: str) -> None:
         )
 
 
-def _times(stage: str, given: Sequence[float] | None, steps: int | None) -> list[float]:
-    if given is not None:
-        times = [float(t) for t in given]
-        falling = all(t > s for t, s in pairwise(times))
-        if len(times) < 2 or not falling or times[0] > 1 or times[-1] < 0:
+def _walk(stage: str, asked: StageSettings, own: StageSettings) -> Walk:
+    sampler = _or(_or(asked.sampler, own.sampler), "ddpm")
+    if sampler not in SAMPLERS:
+        raise ConfigError(
+            f"{stage}_sampler must be one of {', '.join(SAMPLERS)}, found {sampler!r}."
+        )
+    scale = _or(_or(asked.guidance_scale, own.guidance_scale), 1.0)
+    if not isfinite(scale):
+        raise ConfigError(f"The guidance of the {stage} must be a finite number, found {scale}.")
+    guidance = Guidance(
+        scale=scale,
+        interval=_or(_or(asked.guidance_interval, own.guidance_interval), (0.0, 1.0)),
+        rescale=_or(_or(asked.guidance_rescale, own.guidance_rescale), 0.0),
+        end=_or(asked.guidance_end, own.guidance_end),
+    )
+    return Walk(times=_times(stage, asked, own), sampler=sampler, guidance=guidance)
+
+
+def _times(stage: str, asked: StageSettings, own: StageSettings) -> list[float]:
+    """Times that were asked for; else steps and spacing; else what the model says."""
+    if asked.timesteps is not None:
+        times = [float(t) for t in asked.timesteps]
+        if asked.steps is not None or asked.spacing is not None:
+            raise ConfigError(
+                f"{stage}_timesteps name every step already; leave out the number of steps and "
+                "the spacing of the same stage."
+            )
+        if not times_fall(times):
             raise ConfigError(
                 f"{stage}_timesteps must be at least two falling times between 1 (noise) and "
                 f"0 (data), found {times}."
             )
         return times
-    if steps is None:
+    if asked.steps is None and asked.spacing is None and own.timesteps is not None:
+        return list(own.timesteps)
+    spacing, steps = _or(asked.spacing, own.spacing), _or(asked.steps, own.steps)
+    if spacing == "published":
+        return _published(stage, asked.steps)
+    if steps is None and asked.spacing is None:
         return published_times()
-    if steps < 1:
-        raise ConfigError(f"The steps of the {stage} must be at least 1, found {steps}.")
-    return uniform_times(steps)
+    if spacing is not None and spacing not in TIMES:
+        raise ConfigError(
+            f"{stage}_spacing must be one of {', '.join(TIMES)}, published, found {spacing!r}."
+        )
+    steps = len(published_times()) - 1 if steps is None else steps
+    if not 1 <= steps <= MOST_STEPS:
+        bound = "at least 1" if steps < 1 else f"at most {MOST_STEPS}"
+        raise ConfigError(f"The steps of the {stage} must be {bound}, found {steps}.")
+    return TIMES[_or(spacing, "time")](steps)
+
+
+def _published(stage: str, steps: int | None) -> list[float]:
+    times = published_times()
+    if steps is not None and steps != len(times) - 1:
+        raise ConfigError(
+            f"The published list of times has {len(times) - 1} steps, found {steps} for the "
+            f"{stage}; leave the number out, or name another spacing."
+        )
+    return times
 
 
 def _list(texts: str | Sequence[str]) -> list[str]:

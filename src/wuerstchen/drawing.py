@@ -41,8 +41,8 @@ class Drawing:
     def check_watches(self, stage_c: Watch, stage_b: Watch) -> None:
         """Raise ConfigError where one asks for a tensor that its stage will not have."""
         texts_c, texts_b = (
-            (TEXT, UNWANTED) if guidance > 1 else (TEXT,)
-            for guidance in (self.plan.prior_guidance, self.plan.decoder_guidance)
+            (TEXT, UNWANTED) if walk.guidance.active else (TEXT,)
+            for walk in (self.plan.prior, self.plan.decoder)
         )
         check_names("Stage C", stage_c, texts_c)
         check_names("Stage B", stage_b, (*texts_b, SEMANTICS))
@@ -76,14 +76,13 @@ class Drawing:
         Raises ConfigError for embeds and SizeError for a start of another shape.
         """
         plan, texts = self.plan, self.texts
-        guided = plan.prior_guidance > 1
+        guided = plan.prior.guidance.active
         return self.cascade.semantics_from_text(
             self._text(texts.wanted, embeds),
             self.draw,
             plan.size,
-            plan.prior_times,
+            plan.prior,
             unwanted=self._text(texts.unwanted, unwanted_embeds) if guided else None,
-            guidance=plan.prior_guidance,
             start=start,
             watch=watch,
         )
@@ -91,14 +90,13 @@ class Drawing:
     def latents(self, semantics: Tensor, watch: Watch) -> Tensor:
         """Stage B: (B, 4, H/4, W/4)."""
         cascade, plan, texts = self.cascade, self.plan, self.texts
-        guided = plan.decoder_guidance > 1
+        guided = plan.decoder.guidance.active
         return cascade.latents_from_semantics(
             semantics,
             cascade.encode(cascade.text_b, texts.wanted),
             self.draw,
-            plan.decoder_times,
+            plan.decoder,
             unwanted=cascade.encode(cascade.text_b, texts.unwanted) if guided else None,
-            guidance=plan.decoder_guidance,
             watch=watch,
         )
 
@@ -125,7 +123,7 @@ class Drawing:
                 f"{expected[0]}, {expected[1]}), found {tuple(embeds.shape)}."
             )
         repeated = embeds.repeat_interleave(len(texts) // len(embeds), dim=0)
-        return repeated.to(cascade.device, cascade.dtype)
+        return repeated.to(cascade.device)
 
 
 def _lacks_memory(error: RuntimeError) -> bool:

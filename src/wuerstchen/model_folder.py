@@ -1,10 +1,7 @@
-"""Where a model folder is, and what its `wuerstchen.json` says: size and settings that suit it.
+"""What a model's `wuerstchen.json` says: its name, its size and the settings that suit it."""
 
-`weights.py` reads the networks in it. Only a hub id reaches out to the network.
-"""
-
-import re
-from importlib.resources import files
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from reprlib import repr as brief
@@ -13,41 +10,110 @@ from pydantic import Field, ValidationError, field_validator
 
 from wuerstchen.aside import write_file
 from wuerstchen.config import Section
+from wuerstchen.diffusion import SAMPLERS, TIMES
 from wuerstchen.errors import ModelFolderError
 from wuerstchen.geometry import SIZE_STEP
+from wuerstchen.weights.headers import read_header
+from wuerstchen.weights.hub import find, is_hub_id
+from wuerstchen.weights.parts import ModelFiles
 
-BUNDLED = "emoji"
-"""The model that comes with the package."""
+__all__ = [
+    "Defaults",
+    "ModelInfo",
+    "StageSettings",
+    "find",
+    "info_of",
+    "read_info",
+    "times_fall",
+    "write_info",
+]
 
 INFO_FILE = "wuerstchen.json"
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-HUB_FILES = ["*.json", "*.safetensors", "*.txt"]
-"""What is fetched of a hub repository: no pickles, no code."""
+
+@dataclass(frozen=True, kw_only=True)
+class StageSettings:
+    """How one stage is to be run; None is what the model, or else the code, has for it."""
+
+    steps: int | None = None
+    timesteps: Sequence[float] | None = None
+    sampler: str | None = None
+    spacing: str | None = None
+    guidance_scale: float | None = None
+    guidance_interval: tuple[float, float] | None = None
+    guidance_rescale: float | None = None
+    guidance_end: float | None = None
 
 
 class Defaults(Section):
     """What a call of the pipeline uses for what it was not given; names of its arguments."""
 
     prior_num_inference_steps: int | None = Field(default=None, gt=0)
-    """Steps of Stage C, evenly spaced; null: the published list of 29."""
+    """Steps of Stage C; null: the published list of 29."""
+    prior_timesteps: tuple[float, ...] | None = None
+    """Falling times of Stage C in place of a number of steps."""
+    prior_sampler: str = "ddpm"
+    """A name in `diffusion.SAMPLERS`."""
+    prior_spacing: str = "time"
+    """What is even between the steps: a name in `diffusion.TIMES`."""
+    prior_guidance_scale: float = 4.0
+    prior_guidance_interval: tuple[float, float] = (0.0, 1.0)
+    """The least and the greatest time that are guided."""
+    prior_guidance_rescale: float = 0.0
     num_inference_steps: int = Field(default=12, gt=0)
     """Steps of Stage B."""
     decoder_timesteps: tuple[float, ...] | None = None
-    """Falling times of Stage B in place of even steps."""
-    prior_guidance_scale: float = 4.0
+    """Falling times of Stage B in place of a number of steps."""
+    decoder_sampler: str = "ddpm"
+    decoder_spacing: str = "time"
     decoder_guidance_scale: float = 0.0
 
-    @field_validator("decoder_timesteps")
+    @field_validator("prior_timesteps", "decoder_timesteps")
     @classmethod
     def _fall(cls, times: tuple[float, ...] | None) -> tuple[float, ...] | None:
-        if times is not None:
-            falling = all(t > s for t, s in pairwise(times))
-            if len(times) < 2 or not falling or times[0] > 1 or times[-1] < 0:
-                raise ValueError(
-                    "Times should be at least two falling times between 1 (noise) and 0 (data)"
-                )
+        if times is not None and not times_fall(times):
+            raise ValueError(
+                "Times should be at least two falling times between 1 (noise) and 0 (data)"
+            )
         return times
+
+    @field_validator("prior_sampler", "decoder_sampler")
+    @classmethod
+    def _is_sampler(cls, name: str) -> str:
+        if name not in SAMPLERS:
+            raise ValueError(f"The sampler should be one of {', '.join(SAMPLERS)}")
+        return name
+
+    @field_validator("prior_spacing", "decoder_spacing")
+    @classmethod
+    def _is_spacing(cls, name: str) -> str:
+        if name not in TIMES:
+            raise ValueError(f"The spacing should be one of {', '.join(TIMES)}")
+        return name
+
+    @property
+    def prior(self) -> StageSettings:
+        """Those of Stage C."""
+        return StageSettings(
+            steps=self.prior_num_inference_steps,
+            timesteps=self.prior_timesteps,
+            sampler=self.prior_sampler,
+            spacing=self.prior_spacing,
+            guidance_scale=self.prior_guidance_scale,
+            guidance_interval=self.prior_guidance_interval,
+            guidance_rescale=self.prior_guidance_rescale,
+        )
+
+    @property
+    def decoder(self) -> StageSettings:
+        """Those of Stage B."""
+        return StageSettings(
+            steps=self.num_inference_steps,
+            timesteps=self.decoder_timesteps,
+            sampler=self.decoder_sampler,
+            spacing=self.decoder_spacing,
+            guidance_scale=self.decoder_guidance_scale,
+        )
 
 
 class ModelInfo(Section):
@@ -60,55 +126,10 @@ class ModelInfo(Section):
     defaults: Defaults = Defaults()
 
 
-def find(
-    name: str | Path | None,
-    *,
-    revision: str | None = None,
-    cache_dir: str | Path | None = None,
-    local_files_only: bool = False,
-) -> Path:
-    """The folder of a model: of the bundled one, of a path, or of a hub id `owner/name`.
-
-    Raises ModelFolderError where there is none.
-    """
-    if name is None:
-        return Path(str(files("wuerstchen") / "bundled" / BUNDLED))
-    if Path(name).is_dir():
-        return Path(name)
-    if isinstance(name, str) and HUB_ID.fullmatch(name):
-        if (owner := Path(name).parent).is_dir():  # a slip in a path is nobody's business outside
-            raise ModelFolderError(
-                f"Expected a model folder, found no {Path(name).name!r} in the folder {owner}; "
-                "correct the path, or call from elsewhere to mean the hub."
-            )
-        return _download(name, revision, cache_dir, local_files_only)
-    raise ModelFolderError(
-        f"Expected a model folder or a hub id such as owner/name, found no folder at {str(name)!r}."
-    )
-
-
-def _download(
-    hub_id: str, revision: str | None, cache_dir: str | Path | None, local_files_only: bool
-) -> Path:
-    from huggingface_hub import snapshot_download  # half a second, needed for hub ids only
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        found = snapshot_download(
-            hub_id,
-            revision=revision,
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
-            allow_patterns=HUB_FILES,
-        )
-    except (OSError, HFValidationError) as error:  # all errors of the hub's client are OSErrors
-        where = "in the local cache of the hub" if local_files_only else "on the hub"
-        reason = str(error).strip().split("\n")[0]
-        raise ModelFolderError(
-            f"Expected a model folder or a hub id, found no folder {hub_id!r} here, and opening "
-            f"it {where} failed: {reason}"
-        ) from None
-    return Path(found)
+def times_fall(times: Sequence[float]) -> bool:
+    """Whether they are at least two falling times between 1 (noise) and 0 (data)."""
+    falling = all(t > s for t, s in pairwise(times))
+    return len(times) >= 2 and falling and times[0] <= 1 and times[-1] >= 0
 
 
 def read_info(folder: Path, called: str) -> ModelInfo:
@@ -119,8 +140,24 @@ def read_info(folder: Path, called: str) -> ModelInfo:
     path = folder / INFO_FILE
     if not path.is_file():
         return ModelInfo(name=called)
+    return _parsed(path.read_bytes(), path, called)
+
+
+def info_of(files: ModelFiles) -> ModelInfo:
+    """The same of a model that `weights.locate` found, in whatever layout."""
+    source = files.source
+    on_hub = is_hub_id(files.name)
+    if source.is_dir():
+        return read_info(source, files.name if on_hub else source.resolve().name)
+    text = read_header(source).metadata.get(INFO_FILE)
+    if text is None:
+        return ModelInfo(name=source.stem)
+    return _parsed(text.encode(), source / INFO_FILE, source.stem)
+
+
+def _parsed(content: bytes, path: Path, called: str) -> ModelInfo:
     try:
-        info = ModelInfo.model_validate_json(path.read_bytes())
+        info = ModelInfo.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the file"

@@ -7,13 +7,14 @@ Two text chunks: `parameters`, in the form of AUTOMATIC1111's web UI that most v
 import io
 import json
 import re
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from wuerstchen import __version__
 from wuerstchen.aside import write_file
+from wuerstchen.errors import ConfigError
 
 PARAMETERS, OWN = "parameters", "wuerstchen"
 """Keys of the two chunks."""
@@ -22,9 +23,10 @@ NAME_LENGTH = 60
 """Characters of a prompt that enter a file name."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(BaseModel):
     """What made a picture; names are those of the pipeline's arguments."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, protected_namespaces=())
 
     prompt: str
     negative_prompt: str
@@ -32,10 +34,26 @@ class Settings:
     width: int
     height: int
     prior_timesteps: list[float]
+    prior_sampler: str = "ddpm"
     prior_guidance_scale: float
+    prior_guidance_interval: list[float] = [0.0, 1.0]
+    prior_guidance_rescale: float = 0.0
+    prior_guidance_end: float | None = None
     decoder_timesteps: list[float]
+    decoder_sampler: str = "ddpm"
     decoder_guidance_scale: float
     model: str
+    dtype: str = "fp32"
+    """Number format that was asked for."""
+    loras: dict[str, float] = {}
+    """File name, without its folder, and weight of each LoRA."""
+    batch: list[int] = []
+    """Seed of the first picture that was drawn at the same time, and how many there were.
+
+    Rounding differs between one picture at a time and several.
+    """
+    version: str = ""
+    """Of this package."""
 
     @property
     def prior_num_inference_steps(self) -> int:
@@ -60,23 +78,52 @@ def save_png(path: Path, picture: Image.Image, settings: Settings | None) -> Non
             "prior_num_inference_steps": settings.prior_num_inference_steps,
             "num_inference_steps": settings.num_inference_steps,
         }
-        own = {"version": __version__, **asdict(settings), **steps}
+        own = {**settings.model_dump(), "version": __version__, **steps}
         chunks.add_text(OWN, json.dumps(own, ensure_ascii=False))
     content = io.BytesIO()
     picture.save(content, format="PNG", pnginfo=chunks)
     write_file(path, content.getvalue())
 
 
+def read_settings(path: Path) -> Settings:
+    """What made the picture, from the PNG itself.
+
+    Raises ConfigError for a file that is no picture of ours, or whose settings were taken out.
+    """
+    try:
+        with Image.open(path) as picture:
+            text = picture.info.get(OWN)
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "no picture"
+        raise ConfigError(
+            f"Expected a PNG that `wuerstchen generate` made, found {str(path)!r} ({reason})."
+        ) from None
+    if not isinstance(text, str):
+        raise ConfigError(
+            f"{path}: expected a picture with its settings (a chunk {OWN!r}), found none; it was "
+            "made by another program, saved anew by one, or drawn with --no-metadata."
+        )
+    try:
+        return Settings.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the chunk"
+        raise ConfigError(
+            f"{path}: the settings in it cannot be used: {key}: {first['msg']}."
+        ) from None
+
+
 def parameters(settings: Settings) -> str:
     """Prompt, negative prompt and one line of pairs, as A1111 writes them."""
     pairs = {
         "Steps": settings.prior_num_inference_steps,
-        "Sampler": "DDPM",
+        "Sampler": settings.prior_sampler,
         "CFG scale": settings.prior_guidance_scale,
         "Seed": settings.seed,
         "Size": f"{settings.width}x{settings.height}",
         "Model": settings.model,
         "Decoder steps": settings.num_inference_steps,
+        "Decoder sampler": settings.decoder_sampler,
         "Decoder CFG scale": settings.decoder_guidance_scale,
         "Version": f"wuerstchen {__version__}",
     }

@@ -4,14 +4,24 @@ B pictures. With guidance the tensors that condition a stage hold 2 B rows: want
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from wuerstchen.diffusion import Denoiser, Draw, Network, ddpm, guided, unguided
-from wuerstchen.errors import ConfigError, WuerstchenError
+from wuerstchen.diffusion import (
+    SAMPLERS,
+    Denoiser,
+    Draw,
+    Guidance,
+    Network,
+    evaluations,
+    guided,
+    unguided,
+)
+from wuerstchen.errors import ConfigError
+from wuerstchen.overflow import finite
 
 OnStep = Callable[[str, int, int], None]
 """(stage, steps done, steps in all): progress. An error that it raises stops the run."""
@@ -20,6 +30,35 @@ Look = Callable[[int, float, dict[str, Tensor]], Mapping[str, Tensor] | None]
 """(step, time it started from, tensors by name) to the tensors that shall be others from here."""
 
 Condition = TypeVar("Condition")
+Made = TypeVar("Made", covariant=True)
+
+
+class Prepare(Protocol[Made]):
+    """Tensors by name to the condition of the network."""
+
+    def __call__(self, tensors: Mapping[str, Tensor], *, both: bool) -> Made:
+        """both: of the wanted and the unwanted rows; of the wanted ones alone otherwise."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walk:
+    """How a stage goes from noise to data."""
+
+    times: list[float]
+    """Falling, from 1 (noise) to 0 (data)."""
+    sampler: str = "ddpm"
+    """A name in `diffusion.SAMPLERS`."""
+    guidance: Guidance = field(default_factory=Guidance)
+
+    @property
+    def steps(self) -> int:
+        return len(self.times) - 1
+
+    @property
+    def evaluations(self) -> int:
+        """Calls of the network: some samplers call it more than once a step."""
+        return evaluations(self.sampler, self.times)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,53 +74,63 @@ class Watch:
 NOBODY = Watch()
 
 
-def run(
-    stage: str,
-    network: Network[Condition],
-    prepare: Callable[[Mapping[str, Tensor]], Condition],
-    tensors: Mapping[str, Tensor],
-    guidance: float | None,
-    x: Tensor,
-    times: Sequence[float],
-    draw: Draw,
-    watch: Watch,
-) -> Tensor:
-    """Denoise (B, C, H, W) noise x to the state at times[-1].
+@dataclass(frozen=True, kw_only=True)
+class Runner(Generic[Condition]):
+    """A stage that can be run."""
 
-    stage     its name, for progress and errors
-    prepare   tensors by name to the condition of the network
-    guidance  scale, or None to leave guidance out
+    stage: str
+    """Its name, for progress and errors."""
+    network: nn.Module
+    forward: Network[Condition]
+    """The network, or what a compiler made of it."""
+    prepare: Prepare[Condition]
 
-    Raises WuerstchenError where the result is not finite, ConfigError for a name in
-    `watch.names` that the stage does not have.
-    """
-    check_names(stage, watch, tensors)
+    def denoiser(
+        self, tensors: Mapping[str, Tensor], walk: Walk, *, plain: bool = False
+    ) -> Denoiser:
+        """plain: by the network as it is and not as it was compiled."""
+        forward: Network[Condition] = self.network if plain else self.forward
+        guidance = walk.guidance
+        if not guidance.active:
+            return unguided(forward, self.prepare(tensors, both=False))
+        both = self.prepare(tensors, both=True)
+        everywhere = all(guidance.scale_at(t) is not None for t in walk.times[:-1])
+        wanted = both if everywhere else self.prepare(tensors, both=False)
+        return guided(forward, both, wanted, guidance)
 
-    def denoiser(tensors: Mapping[str, Tensor]) -> Denoiser:
-        condition = prepare(tensors)
-        if guidance is None:
-            return unguided(network, condition)
-        return guided(network, condition, guidance)
+    def run(
+        self, tensors: Mapping[str, Tensor], walk: Walk, x: Tensor, draw: Draw, watch: Watch
+    ) -> Tensor:
+        """Denoise (B, C, H, W) noise x to the state at the last time.
 
-    current = denoiser(tensors)
+        Raises WuerstchenError where a result is not finite, ConfigError for a name in
+        `watch.names` that the stage does not have.
+        """
+        check_names(self.stage, watch, tensors)
+        known = dict(tensors)
+        current = self.denoiser(known, walk)
 
-    def denoise(x: Tensor, t: float) -> Tensor:
-        return current(x, t)  # not always the same one: a callback may change what conditions it
+        def denoise(x: Tensor, t: float) -> Tensor:
+            # Not always the same denoiser: a callback may change what conditions it.
+            return finite(
+                self.stage,
+                self.network,
+                current(x, t),
+                lambda: self.denoiser(known, walk, plain=True)(x, t),
+            )
 
-    for step, state in enumerate(ddpm(denoise, x, times, draw)):
-        x = state
-        if watch.look is not None:
-            known = {"latents": x, **tensors}
-            answer = watch.look(step, times[step], {name: known[name] for name in watch.names})
-            others = {k: v for k, v in (answer or {}).items() if v is not known.get(k)}
-            if "latents" in others:
-                x.copy_(others.pop("latents"))  # in place: the sampler goes on from this tensor
-            if others:
-                tensors = {**tensors, **others}
-                current = denoiser(tensors)
-        if watch.on_step is not None:
-            watch.on_step(stage, step + 1, len(times) - 1)
-    return finite(stage, x)
+        for step, state in enumerate(SAMPLERS[walk.sampler](denoise, x, walk.times, draw)):
+            x = state
+            if watch.look is not None:
+                others = _changes(watch, step, walk.times[step], x, known)
+                if "latents" in others:
+                    x.copy_(others.pop("latents"))  # in place: the sampler goes on from it
+                if others:
+                    known |= others
+                    current = self.denoiser(known, walk)
+            if watch.on_step is not None:
+                watch.on_step(self.stage, step + 1, walk.steps)
+        return x
 
 
 def check_names(stage: str, watch: Watch, known: Iterable[str]) -> None:
@@ -94,11 +143,26 @@ def check_names(stage: str, watch: Watch, known: Iterable[str]) -> None:
             )
 
 
-def finite(stage: str, x: Tensor) -> Tensor:
-    """x, or an error that names the stage which made it."""
-    if not bool(torch.isfinite(x).all()):
-        raise WuerstchenError(
-            f"Expected finite numbers from {stage}, found NaN or infinity; its weights are damaged "
-            "or overflow in this precision: load the model anew with torch_dtype=torch.float32."
-        )
-    return x
+def _changes(
+    watch: Watch, step: int, t: float, x: Tensor, tensors: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """What the callback gave back changed."""
+    assert watch.look is not None
+    known = {"latents": x, **tensors}
+    answer = watch.look(step, t, {name: known[name] for name in watch.names})
+    return {name: value for name, value in (answer or {}).items() if value is not known.get(name)}
+
+
+def compiled(network: nn.Module) -> Callable[..., Tensor]:
+    """The network's step as one compiled graph, and as a CUDA graph where there is CUDA."""
+    device = next(network.parameters()).device
+    mode = "reduce-overhead" if device.type == "cuda" else None
+    step = torch.compile(network, fullgraph=True, dynamic=False, mode=mode)
+
+    def call(*arguments: object) -> Tensor:
+        torch.compiler.cudagraph_mark_step_begin()
+        # A CUDA graph writes every result to the same place: keep this one from the next.
+        result: Tensor = step(*arguments).clone()
+        return result
+
+    return call

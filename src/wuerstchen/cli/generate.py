@@ -3,8 +3,6 @@
 Progress goes to stderr; the paths of the pictures, and nothing else, go to stdout.
 """
 
-import os
-import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -15,13 +13,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wuerstchen.cli.checks import at_least
-from wuerstchen.errors import ConfigError, SaveError, SizeError
-from wuerstchen.geometry import check_size
+from wuerstchen.cli.targets import check_target, picture_path
+from wuerstchen.errors import ConfigError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from wuerstchen.arguments import Plan
+    from wuerstchen.cli.request import Request
     from wuerstchen.picture_file import Settings
     from wuerstchen.pipeline import Pipeline
     from wuerstchen.steps import OnStep
@@ -29,30 +28,28 @@ if TYPE_CHECKING:
 BATCH = 8
 """Pictures drawn at a time: more take more memory, and longer to the first one."""
 
+HOW, MODEL, FILES = "How it is drawn", "Which model", "Files"
+"""Headings in the help."""
+
 EPILOG = """Examples:
 
 [bold]wuerstchen generate "a red apple"[/bold]
 
 [bold]wuerstchen generate "a sleepy cat" --num-images 4 --seed 7 --out cats/[/bold]
 
-[bold]wuerstchen generate "a green hat" --model models/mine --steps 40 --out hat.png[/bold]"""
+[bold]wuerstchen generate "a green hat" --model models/mine --steps 40 --out hat.png[/bold]
+
+[bold]wuerstchen generate --from hat.png --out again.png[/bold]"""
 
 
 def generate(
     prompt: Annotated[
-        str, typer.Argument(metavar="PROMPT", help='What to draw; "" draws without text.')
-    ],
-    model: Annotated[
         str | None,
-        typer.Option(
-            metavar="FOLDER|OWNER/NAME",
-            help="A model folder, or a model of the hub, which is downloaded. "
-            "Without it: the model that comes with the package, and no network.",
-        ),
+        typer.Argument(metavar="[PROMPT]", help='What to draw; "" draws without text.'),
     ] = None,
     negative_prompt: Annotated[
-        str, typer.Option(metavar="TEXT", help="What to lead away from.")
-    ] = "",
+        str | None, typer.Option(metavar="TEXT", help="What to lead away from.")
+    ] = None,
     num_images: Annotated[
         int,
         typer.Option(
@@ -63,118 +60,261 @@ def generate(
         int | None,
         typer.Option(help="Of the first picture; the same seed draws it again. -1: random."),
     ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="WxH", help="Pixels, multiples of 128, such as 512x768 or 512."),
+    ] = None,
     steps: Annotated[
         int | None,
         typer.Option(
-            callback=at_least(1), metavar="N", help="Steps of Stage C, which reads the prompt."
+            callback=at_least(1),
+            metavar="N",
+            help="Steps of Stage C, which reads the prompt.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of Stage C: ddpm, ddim, dpm++2m, dpm++2m-sde, heun or euler-ancestral.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    spacing: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of the steps of Stage C: time, log_snr, tuned, or published (29 steps).",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(
+            help="How much the prompt counts in Stage C; up to 1: no guidance.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    guidance_interval: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOW:HIGH",
+            help="Times that are guided, 0 (picture) to 1 (noise); others cost half.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    guidance_rescale: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Against harsh colours at high guidance, 0 to 1.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    guidance_end: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SCALE", help="Guidance falls evenly to this one.", rich_help_panel=HOW
         ),
     ] = None,
     decoder_steps: Annotated[
         int | None,
         typer.Option(
-            callback=at_least(1), metavar="N", help="Steps of Stage B, which adds the details."
+            callback=at_least(1),
+            metavar="N",
+            help="Steps of Stage B, which adds the details.",
+            rich_help_panel=HOW,
         ),
     ] = None,
-    guidance: Annotated[
-        float | None,
-        typer.Option(help="How much the prompt counts in Stage C; up to 1: no guidance."),
-    ] = None,
-    size: Annotated[
+    decoder_sampler: Annotated[
         str | None,
-        typer.Option(metavar="WxH", help="Pixels, multiples of 128, such as 512x768 or 512."),
+        typer.Option(metavar="NAME", help="Of Stage B; names as above.", rich_help_panel=HOW),
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH|OWNER/NAME",
+            help="A model folder or file, or a model of the hub, which is downloaded. "
+            "Without it: the model that comes with the package, and no network.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    prior: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH|OWNER/NAME",
+            help="The prior (Stage C), where the model is a decoder or another one is wanted.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    variant: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WORD", help="Read NAME.WORD.safetensors, such as fp16.", rich_help_panel=MODEL
+        ),
+    ] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH[=WEIGHT]",
+            help="A LoRA of any tool; may come several times.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND", help="Numbers to work in: fp32, bf16 or fp16.", rich_help_panel=MODEL
+        ),
+    ] = None,
+    low_memory: Annotated[
+        bool,
+        typer.Option(
+            "--low-memory",
+            help="Have each part in memory only while it works; slower.",
+            rich_help_panel=MODEL,
+        ),
+    ] = False,
     out: Annotated[
         str | None,
         typer.Option(
             metavar="PATH",
             help="A .png file, which is replaced where it stands, or a folder (one that exists, "
             "or a name ending in /). Without it: a new file here, named after the prompt.",
+            rich_help_panel=FILES,
+        ),
+    ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="PICTURE",
+            help="Make a picture again by the settings in it; options change single ones.",
+            rich_help_panel=FILES,
         ),
     ] = None,
     metadata: Annotated[
         bool,
-        typer.Option("--metadata/--no-metadata", help="Write the settings into the PNG."),
+        typer.Option(
+            "--metadata/--no-metadata",
+            help="Write the settings into the PNG.",
+            rich_help_panel=FILES,
+        ),
     ] = True,
 ) -> None:
     """Draw pictures for a prompt, and print their paths, one per line.
 
-    Steps, guidance and size are the model's own where they are not given.
+    Steps, sampler, guidance and size are the model's own where they are not given.
     """
-    width, height = parse_size(size)
     check_target(out)
 
-    from wuerstchen.arguments import plan, texts  # torch loads here, and not for --help
+    from wuerstchen import arguments  # torch loads here, and not for --help
+    from wuerstchen.cli.request import from_options, parse_interval
+    from wuerstchen.model_folder import StageSettings
     from wuerstchen.picture_file import save_png
 
-    texts(prompt, negative_prompt, None, num_images)  # before the tokenizer meets them
-    pipeline = _open(model)
-    planned = plan(
-        pipeline.info,
-        height=height,
-        width=width,
-        prior_num_inference_steps=steps,
-        num_inference_steps=decoder_steps,
-        prior_guidance_scale=guidance,
+    request = from_options(
+        prompt,
+        negative_prompt,
+        size,
+        StageSettings(
+            steps=steps,
+            sampler=sampler,
+            spacing=spacing,
+            guidance_scale=guidance,
+            guidance_interval=parse_interval(guidance_interval),
+            guidance_rescale=guidance_rescale,
+            guidance_end=guidance_end,
+        ),
+        StageSettings(steps=decoder_steps, sampler=decoder_sampler),
+        seed,
+        num_images,
+        dtype,
+        picture,
     )
-    _warn(pipeline.cut_off(prompt))
-    _warn(pipeline.cut_off(negative_prompt, "negative prompt"))
-    for picture, settings in _draw(pipeline, planned, prompt, negative_prompt, num_images, seed):
-        path = picture_path(out, prompt, settings.seed, several=num_images > 1)
-        save_png(path, picture, settings if metadata else None)
+    # Before the tokenizer meets them.
+    arguments.texts(request.prompt, request.negative_prompt, None, num_images)
+    pipeline = _open(request, model, prior, variant, low_memory=low_memory)
+    loras = _load_loras(pipeline, lora or [])
+    check_same(request, pipeline, loras)
+    planned = arguments.plan(
+        pipeline.info,
+        height=request.height,
+        width=request.width,
+        prior=request.prior,
+        decoder=request.decoder,
+    )
+    _warn(pipeline.cut_off(request.prompt))
+    _warn(pipeline.cut_off(request.negative_prompt, "negative prompt"))
+    for drawn, settings in _draw(pipeline, planned, request, loras):
+        path = picture_path(out, request.prompt, settings.seed, several=num_images > 1)
+        save_png(path, drawn, settings if metadata else None)
         print(path, flush=True)
 
 
-def parse_size(text: str | None) -> tuple[int | None, int | None]:
-    """`512x768` to (512, 768), width first; `512` to a square; None to the model's own size."""
-    if text is None:
-        return None, None
-    found = re.fullmatch(r"\s*(\d{1,9})(?:\s*[x×*]\s*(\d{1,9}))?\s*", text, re.IGNORECASE)
-    if found is None:
-        raise SizeError(f"--size must look like 512x768 (width x height), found {text!r}.")
-    width = int(found[1])
-    height = int(found[2] or found[1])
-    check_size(height, width)
-    return width, height
+def check_same(request: "Request", pipeline: "Pipeline", loras: dict[str, float]) -> None:
+    """Raise ConfigError where a picture is to be made again by another model or other LoRAs."""
+    from wuerstchen import __version__
 
-
-def check_target(out: str | None) -> None:
-    """Raise an error where `--out` cannot be written, before the work is done and not after."""
-    if out is not None and not _is_folder(out) and Path(out).suffix.lower() != ".png":
+    again = request.again
+    if again is None:
+        return
+    if again.model != pipeline.info.name:
         raise ConfigError(
-            f"--out must be a file that ends in .png, or a folder (one that exists, or a name "
-            f"ending in /), found {out!r}."
+            f"The picture was drawn by the model {again.model!r}, found {pipeline.info.name!r}; "
+            "pass --model, or --seed to draw another picture with its settings."
         )
-    folder = Path(out or ".") if out is None or _is_folder(out) else Path(out).parent
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise SaveError(
-            f"Expected a folder that may be written to, found {str(folder)!r}, which is "
-            f"{'write-protected' if folder.is_dir() else 'a file'}; choose another --out."
+    if again.loras != loras:
+        raise ConfigError(
+            f"The picture was drawn with the LoRAs {again.loras or 'none'}, found "
+            f"{loras or 'none'}; pass the same ones as --lora PATH=WEIGHT."
+        )
+    if again.version != __version__:
+        print(
+            f"Warning: the picture was drawn by version {again.version or 'unknown'}, this is "
+            f"{__version__}; it may differ a little.",
+            file=sys.stderr,
         )
 
 
-def picture_path(out: str | None, prompt: str, seed: int, *, several: bool) -> Path:
-    """Where a picture goes. A file that `--out` does not name itself is never replaced."""
-    from wuerstchen.picture_file import file_stem, unused
-
-    if out is None or _is_folder(out):
-        return unused(Path(out or ".") / f"{file_stem(prompt, seed)}.png")
-    if several:
-        return unused(Path(out).with_stem(f"{Path(out).stem}-{seed}"))
-    return Path(out)
-
-
-def _is_folder(out: str) -> bool:
-    return out.endswith(("/", os.sep)) or Path(out).is_dir()
-
-
-def _open(model: str | None) -> "Pipeline":
+def _open(
+    request: "Request",
+    model: str | None,
+    prior: str | None,
+    variant: str | None,
+    *,
+    low_memory: bool,
+) -> "Pipeline":
     import torch
 
     from wuerstchen.pipeline import Pipeline
 
-    return Pipeline.from_pretrained(model).to("cuda" if torch.cuda.is_available() else "cpu")
+    kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    pipeline = Pipeline.from_pretrained(
+        model,
+        prior=prior,
+        variant=variant,
+        torch_dtype=kinds[request.dtype],
+        low_memory=low_memory,
+    )
+    return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _load_loras(pipeline: "Pipeline", words: list[str]) -> dict[str, float]:
+    """Each LoRA's file name and weight."""
+    from wuerstchen.adapters import parse_lora
+
+    loaded: dict[str, float] = {}
+    for word in words:
+        path, weight = parse_lora(word)
+        if path.name in loaded:
+            raise ConfigError(f"--lora: {path.name} is named twice; name each LoRA once.")
+        pipeline.load_lora_weights(path, adapter_name=path.name, weight=weight)
+        loaded[path.name] = weight
+    if loaded and not pipeline.low_memory:
+        pipeline.fuse_lora()
+    return loaded
 
 
 def _warn(sentence: str) -> None:
@@ -186,49 +326,72 @@ def _warn(sentence: str) -> None:
         warnings.simplefilter("ignore", PromptWarning)
 
 
+def _batches(request: "Request") -> Iterator[tuple[int | None, int, int | None]]:
+    """First seed, pictures, and the one that is wanted where it is not all of them.
+
+    What follows the first batch has the seeds that follow, whatever the first one was.
+    """
+    if request.again is not None and request.again.batch:
+        first, count = request.again.batch
+        yield first, count, request.again.seed - first
+        return
+    for done in range(0, request.count, BATCH):
+        seed = request.seed if done == 0 else None
+        yield seed, min(BATCH, request.count - done), None
+
+
 def _draw(
-    pipeline: "Pipeline",
-    plan: "Plan",
-    prompt: str,
-    negative_prompt: str,
-    count: int,
-    seed: int | None,
+    pipeline: "Pipeline", plan: "Plan", request: "Request", loras: dict[str, float]
 ) -> "Iterator[tuple[Image, Settings]]":
     """Pictures and what made them, a batch at a time."""
-    from wuerstchen.picture_file import Settings
-
-    for done in range(0, count, BATCH):
+    last: int | None = None
+    for seed, count, wanted in _batches(request):
         with _progress() as on_step:
-            drawn = pipeline(
-                prompt,
-                height=plan.size[0],
-                width=plan.size[1],
-                prior_timesteps=plan.prior_times,
-                prior_guidance_scale=plan.prior_guidance,
-                decoder_timesteps=plan.decoder_times,
-                decoder_guidance_scale=plan.decoder_guidance,
-                negative_prompt=negative_prompt,
-                num_images_per_prompt=min(BATCH, count - done),
-                seed=seed,
+            drawn = pipeline.draw(
+                plan,
+                request.prompt,
+                request.negative_prompt,
+                count=count,
+                seed=seed if last is None else last + 1,
                 on_step=on_step,
             )
-        for picture, its_seed in zip(drawn.images, drawn.seeds, strict=True):
-            yield (
-                picture,
-                Settings(
-                    prompt=prompt,
-                    negative_prompt=negative_prompt,
-                    seed=its_seed,
-                    width=plan.size[1],
-                    height=plan.size[0],
-                    prior_timesteps=plan.prior_times,
-                    prior_guidance_scale=plan.prior_guidance,
-                    decoder_timesteps=plan.decoder_times,
-                    decoder_guidance_scale=plan.decoder_guidance,
-                    model=pipeline.info.name,
-                ),
-            )
-        seed = drawn.seeds[-1] + 1
+        last = drawn.seeds[-1]
+        for index, picture in enumerate(drawn.images):
+            if wanted is None or index == wanted:
+                yield picture, _settings(pipeline, plan, request, loras, drawn.seeds, index)
+
+
+def _settings(
+    pipeline: "Pipeline",
+    plan: "Plan",
+    request: "Request",
+    loras: dict[str, float],
+    seeds: list[int],
+    index: int,
+) -> "Settings":
+    from wuerstchen.picture_file import Settings
+
+    guidance = plan.prior.guidance
+    return Settings(
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        seed=seeds[index],
+        width=plan.size[1],
+        height=plan.size[0],
+        prior_timesteps=plan.prior.times,
+        prior_sampler=plan.prior.sampler,
+        prior_guidance_scale=guidance.scale,
+        prior_guidance_interval=list(guidance.interval),
+        prior_guidance_rescale=guidance.rescale,
+        prior_guidance_end=guidance.end,
+        decoder_timesteps=plan.decoder.times,
+        decoder_sampler=plan.decoder.sampler,
+        decoder_guidance_scale=plan.decoder.guidance.scale,
+        model=pipeline.info.name,
+        dtype=request.dtype,
+        loras=loras,
+        batch=[seeds[0], len(seeds)],
+    )
 
 
 @contextmanager

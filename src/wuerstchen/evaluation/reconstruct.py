@@ -45,9 +45,8 @@ def reconstruct(
         compressor(shrink(image)),
         pipeline.encode(pipeline.text_b, captions),
         seeded(seed, len(image)),
-        plan.decoder_times,
+        plan.decoder,
         unwanted=pipeline.encode(pipeline.text_b, [""] * len(image)),
-        guidance=plan.decoder_guidance,
     )
     return Reconstructions(
         stage_a.raw_image(latent).clamp(0, 1).cpu(),

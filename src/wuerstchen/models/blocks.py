@@ -6,10 +6,13 @@ for a norm or a linear layer is a change of view and not a copy.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from wuerstchen.models import lean
 
 
 class MapNorm(nn.Module):
@@ -34,10 +37,28 @@ class GlobalResponseNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # The clamp keeps the gradient of the root finite where a channel is zero everywhere.
-        energy = x.square().sum(dim=(1, 2), keepdim=True).clamp(min=1e-12).sqrt()  # (B, 1, 1, C)
-        response = energy / (energy.mean(dim=-1, keepdim=True) + 1e-6)  # (B, 1, 1, C)
+        # In fp32 always: the sum of so many squares is beyond the range of fp16.
+        energy = x.float().square().sum(dim=(1, 2), keepdim=True).clamp(min=1e-12).sqrt()
         # Under autocast the weights are fp32 and x is not: the large map has to keep its type.
-        return torch.addcmul(self.beta.to(x), x, (1 + self.gamma * response).to(x))  # (B, H, W, C)
+        return torch.addcmul(self.beta.to(x), x, self._gain(energy).to(x))  # (B, H, W, C)
+
+    def normalise_(self, x: Tensor) -> Tensor:
+        """`forward` in the memory of x, for where no gradient is needed."""
+        gain = self._gain(lean.energy(x)).to(x)
+        return torch.addcmul(self.beta.to(x), x, gain, out=x)
+
+    def _gain(self, energy: Tensor) -> Tensor:
+        """(B, 1, 1, C): 1 + gamma times each channel's energy over that of the mean channel."""
+        return 1 + self.gamma * (energy / (energy.mean(dim=-1, keepdim=True) + 1e-6))
+
+
+class Folded(NamedTuple):
+    """The first linear layer of a `ConvBlock`, semantics taken in at their own few channels."""
+
+    weight: Tensor
+    """(4C, C + S + semantic channels)"""
+    bias: Tensor
+    """(4C,)"""
 
 
 class ConvBlock(nn.Module):
@@ -55,11 +76,41 @@ class ConvBlock(nn.Module):
             nn.Linear(4 * width, width),
         )
 
-    def forward(self, x: Tensor, *skips: Tensor) -> Tensor:
-        y = torch.cat([self.norm(self.depthwise(x)), *skips], dim=1)  # (B, C + S, H, W)
-        y = self.channelwise(y.permute(0, 2, 3, 1))  # (B, H, W, C)
+    def forward(self, x: Tensor, *maps: Tensor, folded: Folded | None = None) -> Tensor:
+        """(B, C, H, W) x and the maps it is joined with, in the order of the layer's inputs.
+
+        folded  layer to use in place of the block's first one: the last map is then not mapped
+        """
+        first, gelu, grn, dropout, last = self.channelwise
+        y = torch.cat([self.norm(self.depthwise(x)), *maps], dim=1)  # (B, C + S, H, W)
+        y = y.permute(0, 2, 3, 1)  # (B, H, W, C + S)
+        if lean.is_lean(first, last):
+            layer = folded or Folded(first.weight, first.bias)  # type: ignore[arg-type]
+            hidden = lean.linear(y, *layer, gelu=True)  # (B, H, W, 4C)
+            hidden = grn.normalise_(hidden)  # type: ignore[operator]
+            return lean.apply(last, hidden, x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        y = first(y) if folded is None else F.linear(y, folded.weight, folded.bias)
+        y = last(dropout(grn(gelu(y))))  # (B, H, W, C)
         out: Tensor = x + y.permute(0, 3, 1, 2)  # (B, C, H, W)
         return out
+
+    def fold(self, mapper: nn.Module) -> Folded | None:
+        """The first layer behind a 1x1 convolution that maps the last of its maps, as one layer.
+
+        Both are linear, so their product is; it reads the few channels before the mapper. None
+        where one of the two is wrapped, and then has to be called.
+        """
+        first = self.channelwise[0]
+        if type(first) is not nn.Linear or type(mapper) is not nn.Conv2d:
+            return None
+        assert mapper.bias is not None
+        # In fp32 whatever the weights are: in half precision it would round what was exact.
+        mapped = mapper.weight.flatten(1).float()  # (condition width, semantic channels)
+        own, theirs = first.weight.split([first.in_features - len(mapped), len(mapped)], dim=1)
+        theirs = theirs.float()  # (4C, condition width)
+        weight = torch.cat([own, (theirs @ mapped).to(own.dtype)], dim=1)
+        bias = first.bias + (theirs @ mapper.bias.float()).to(own.dtype)
+        return Folded(weight, bias)
 
 
 class TimeBlock(nn.Module):
@@ -75,6 +126,15 @@ class TimeBlock(nn.Module):
         return torch.addcmul(shift, x, 1 + scale)
 
 
+class TextKeys(NamedTuple):
+    """What a caption is to an attention block, the same in every step of a generation."""
+
+    keys: Tensor
+    """(B, L, C)"""
+    values: Tensor
+    """(B, L, C)"""
+
+
 class Attention(nn.Module):
     """Multi-head attention whose parameters carry the names that diffusers gives them."""
 
@@ -86,12 +146,27 @@ class Attention(nn.Module):
         self.to_v = nn.Linear(width, width)
         self.to_out = nn.Sequential(nn.Linear(width, width), nn.Dropout(dropout))
 
-    def forward(self, queries: Tensor, context: Tensor) -> Tensor:
-        q = self.to_q(queries).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, HW, D)
-        k = self.to_k(context).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, N, D)
-        v = self.to_v(context).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        y: Tensor = self.to_out(attend(q, k, v).transpose(1, 2).flatten(2))  # (B, HW, C)
-        return y
+    def keys_values(self, context: Tensor) -> TextKeys:
+        """(B, N, C) of what is looked at to its keys and values."""
+        return TextKeys(lean.apply(self.to_k, context), lean.apply(self.to_v, context))
+
+    def forward(self, cells: Tensor, text: TextKeys, residual: Tensor) -> Tensor:
+        """(B, HW, C) cells look at all cells and at the text; `residual` is added."""
+        own = self.keys_values(cells)
+        q = self._split(lean.apply(self.to_q, cells))  # (B, heads, HW, D)
+        k = self._split(torch.cat([own.keys, text.keys], dim=1))  # (B, heads, HW + L, D)
+        v = self._split(torch.cat([own.values, text.values], dim=1))
+        mixed = attend(q, k, v).transpose(1, 2).flatten(2)  # (B, HW, C)
+        last, dropout = self.to_out
+        if self.training:
+            trained: Tensor = residual + dropout(last(mixed))
+            return trained
+        return lean.apply(last, mixed, residual)
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(B, N, C) to (B, heads, N, D)."""
+        heads: Tensor = x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return heads
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -117,20 +192,25 @@ class AttentionBlock(nn.Module):
         self.attention = Attention(width, heads, dropout)
         self.kv_mapper = nn.Sequential(nn.SiLU(), nn.Linear(text_width, width))
 
-    def forward(self, x: Tensor, text: Tensor) -> Tensor:
+    def condition(self, text: Tensor) -> TextKeys:
+        """(B, L, D) text to its keys and values in this block."""
+        found: TextKeys = self.attention.keys_values(self.kv_mapper(text))
+        return found
+
+    def forward(self, x: Tensor, text: TextKeys) -> Tensor:
         cells = self.norm(x).flatten(2).transpose(1, 2)  # (B, HW, C)
-        context = torch.cat([cells, self.kv_mapper(text)], dim=1)  # (B, HW + L, C)
-        y: Tensor = self.attention(cells, context).transpose(1, 2)  # (B, C, HW)
-        out: Tensor = x + y.unflatten(2, x.shape[-2:])
+        residual = x.flatten(2).transpose(1, 2)
+        y: Tensor = self.attention(cells, text, residual)  # (B, HW, C)
+        out: Tensor = y.transpose(1, 2).unflatten(2, x.shape[-2:])
         return out
 
 
 def time_embedding(t: Tensor, width: int) -> Tensor:
-    """(B,) times in [0, 1] to (B, width) features: sines, then cosines, of 10000 t."""
+    """(B,) times in [0, 1] to (B, width) features: sines, then cosines, of 10000 t, in fp32."""
     half = width // 2
     rates = torch.arange(half, device=t.device).float().mul(-math.log(10000) / (half - 1)).exp()
     angles = t.float()[:, None] * 10000 * rates  # (B, half)
-    return torch.cat([angles.sin(), angles.cos()], dim=1).to(t.dtype)
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 def initialise(network: nn.Module) -> None:

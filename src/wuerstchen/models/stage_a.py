@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wuerstchen.config import StageAModel
+from wuerstchen.models import lean
 from wuerstchen.models.blocks import initialise
 
 
@@ -32,6 +33,9 @@ class MixingBlock(nn.Module):
         self.gammas = nn.Parameter(torch.zeros(6))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to the same shape; cells further than one row or column are not seen."""
+        if lean.is_lean(self.depthwise[1], self.channelwise[0], self.channelwise[2]):
+            return self._in_strips(x)
         scale, shift, gain, scale_mlp, shift_mlp, gain_mlp = self.gammas
         y = self._norm(x.permute(0, 2, 3, 1)) * (1 + scale) + shift  # (B, H, W, C)
         x = x + self.depthwise(y.permute(0, 3, 1, 2)) * gain  # (B, C, H, W)
@@ -39,8 +43,37 @@ class MixingBlock(nn.Module):
         out: Tensor = x + self.channelwise(y).permute(0, 3, 1, 2) * gain_mlp  # (B, C, H, W)
         return out
 
+    def _in_strips(self, x: Tensor) -> Tensor:
+        """`forward` without gradients, a few rows at a time: nothing between is ever whole."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        out = torch.empty_like(x)
+        conv, first, last = self.depthwise[1], self.channelwise[0], self.channelwise[2]
+        assert isinstance(conv, nn.Conv2d)
+        assert isinstance(first, nn.Linear) and isinstance(last, nn.Linear)
+        scale, shift, gain, scale_mlp, shift_mlp, gain_mlp = self.gammas
+        # The six numbers go into the weights beside them, which are smaller than the maps.
+        weight, bias = conv.weight * gain, conv.bias * gain
+        last_weight, last_bias = last.weight * gain_mlp, last.bias * gain_mlp
+        height, width = x.shape[2:]
+        for top, end in lean.strips(height, len(x) * 4 * self.width * width, x.device):
+            above, below = min(top, 1), min(height - end, 1)  # rows that the convolution sees, too
+            y = x[:, :, top - above : end + below].permute(0, 2, 3, 1)  # (B, H, W, C)
+            y = self._scaled_norm(y, scale, shift).permute(0, 3, 1, 2)
+            y = F.pad(y, (1, 1, 1 - above, 1 - below), mode="replicate")
+            y = F.conv2d(y, weight, bias, groups=self.width).add_(x[:, :, top:end])
+            rows = y.permute(0, 2, 3, 1)  # (B, H, W, C)
+            hidden = self._scaled_norm(rows, scale_mlp, shift_mlp)
+            hidden = lean.linear(hidden, first.weight, first.bias, gelu=True)
+            mixed = lean.linear(hidden, last_weight, last_bias, add=rows)
+            out[:, :, top:end] = mixed.permute(0, 3, 1, 2)
+        return out
+
     def _norm(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, (self.width,), eps=1e-6)
+
+    def _scaled_norm(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        weight, bias = (1 + scale).expand(self.width), shift.expand(self.width)
+        return F.layer_norm(x, (self.width,), weight, bias, eps=1e-6)
 
 
 class Quantised(NamedTuple):
@@ -118,14 +151,33 @@ class StageA(nn.Module):
         """(B, 4, H/4, W/4) latent to (B, 3, H, W) pixels in [0, 1]."""
         return self.raw_image(latent * self.config.scale).clamp(0, 1)
 
+    def decode_in_strips(self, latent: Tensor, rows: int) -> Tensor:
+        """`decode`, `rows` rows of the latent at a time: less memory, and no seam.
+
+        No layer of the decoder sees the whole map. Each strip is decoded with as many rows around
+        it as its cells can see, so it is what it would be in one piece.
+        """
+        height = latent.shape[2]
+        around = self.config.depth + 2  # a row for each block, the doubling and the last block
+        strips = []
+        for top in range(0, height, rows):
+            end, first = min(top + rows, height), max(top - around, 0)
+            strip = self.decode(latent[:, :, first : end + around])  # (B, 3, 4 rows and more, W)
+            strips.append(strip[:, :, 4 * (top - first) : 4 * (end - first)])
+        return torch.cat(strips, dim=2)
+
     def raw_latent(self, image: Tensor) -> Tensor:
         """The latent before scaling: where the codebook lives and training happens."""
-        image = image.contiguous(memory_format=torch.channels_last)
+        image = image.to(self._dtype).contiguous(memory_format=torch.channels_last)
         latent: Tensor = self.down_blocks(self.in_block(image))
         return latent
 
     def raw_image(self, latent: Tensor) -> Tensor:
         """Decoded unscaled latents, not yet clamped to [0, 1]."""
-        latent = latent.contiguous(memory_format=torch.channels_last)
+        latent = latent.to(self._dtype).contiguous(memory_format=torch.channels_last)
         image: Tensor = self.out_block(self.up_blocks(latent))
         return image
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype

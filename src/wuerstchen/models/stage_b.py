@@ -16,7 +16,9 @@ from wuerstchen.config import StageBModel
 from wuerstchen.models.blocks import (
     AttentionBlock,
     ConvBlock,
+    Folded,
     MapNorm,
+    TextKeys,
     TimeBlock,
     initialise,
     time_embedding,
@@ -26,15 +28,26 @@ LATENT_CHANNELS = 4
 DIVISOR_MARGIN = 1e-3
 """The divisor of the head lies in [0.001, 0.999]."""
 
+WITH_ATTENTION = 3
+"""Blocks in a group that has attention beside convolution and time."""
+
+
+class LevelCondition(NamedTuple):
+    """What does not change over the steps of one generation, for one level of the U-Net."""
+
+    semantics: Tensor | None
+    """(B, S, H, W) at the level's size, or (B, condition width, H, W) where nothing is folded."""
+    folded: tuple[Folded | None, ...]
+    """The first layer of each convolution block, which reads the semantics as they are."""
+    text: tuple[TextKeys, ...]
+    """Of each attention block."""
+
 
 class StageBCondition(NamedTuple):
-    """What does not change over the steps of one generation."""
+    """What does not change over the steps of one generation, level by level."""
 
-    down: tuple[Tensor | None, ...]
-    """Per level, the mapped semantics at its resolution, (B, condition width, H, W)."""
-    up: tuple[Tensor | None, ...]
-    text: Tensor
-    """(B, L, condition width)"""
+    down: tuple[LevelCondition, ...]
+    up: tuple[LevelCondition, ...]
 
 
 class StageB(nn.Module):
@@ -80,35 +93,40 @@ class StageB(nn.Module):
             (size[0] // self.config.patch >> level, size[1] // self.config.patch >> level)
             for level in range(levels)
         ]
-        mapped = [
-            self._map_semantics(slot, semantics, sizes[level])
-            for slot, level in enumerate((*range(levels), *reversed(range(levels))))
-        ]
+        resized = [_resize(semantics, size) for size in sizes]
         tokens = self.text_mapper(text)
         tokens = F.layer_norm(tokens, tokens.shape[-1:], eps=1e-6)  # (B, L, condition width)
-        return StageBCondition(tuple(mapped[:levels]), tuple(mapped[levels:]), tokens)
+        conditions = [
+            self._condition_level(mapper, blocks, resized[level], tokens)
+            for mapper, blocks, level in zip(
+                self.semantics_mappers,
+                (*self.down_blocks, *self.up_blocks),
+                (*range(levels), *reversed(range(levels))),
+                strict=True,
+            )
+        ]
+        return StageBCondition(tuple(conditions[:levels]), tuple(conditions[levels:]))
 
     def forward(self, x: Tensor, t: Tensor, condition: StageBCondition) -> Tensor:
-        """(B, 4, H, W) noisy latents at (B,) times to the noise."""
-        time = time_embedding(t, self.config.time_width)
-        y = self.embedding(x.contiguous(memory_format=torch.channels_last))
+        """(B, 4, H, W) noisy latents at (B,) times to the noise, which is of the latents' type."""
+        dtype = self.text_mapper.weight.dtype
+        time = time_embedding(t, self.config.time_width).to(dtype)
+        y = self.embedding(x.to(dtype).contiguous(memory_format=torch.channels_last))
         kept: list[Tensor] = []
-        for blocks, semantics in zip(self.down_blocks, condition.down, strict=True):
+        for blocks, level in zip(self.down_blocks, condition.down, strict=True):
             assert isinstance(blocks, nn.ModuleList)
             if kept:
                 y = blocks[0](y)  # to half the side
-            y = self._run(blocks[1 if kept else 0 :], y, semantics, None, time, condition.text)
+            y = self._run(blocks, y, level, None, time)
             kept.append(y)
         kept.pop()  # the coarsest level goes straight on
-        for blocks, semantics in zip(self.up_blocks, condition.up, strict=True):
+        for blocks, level in zip(self.up_blocks, condition.up, strict=True):
             assert isinstance(blocks, nn.ModuleList)
-            last = blocks is self.up_blocks[-1]
             skip = None if blocks is self.up_blocks[0] else kept.pop()
-            inner = blocks if last else blocks[:-1]
-            y = self._run(inner, y, semantics, skip, time, condition.text)
-            if not last:
+            y = self._run(blocks, y, level, skip, time)
+            if blocks is not self.up_blocks[-1]:
                 y = blocks[-1](y)  # to twice the side
-        a, b = self.head(y).chunk(2, dim=1)  # (B, 4, H, W) each
+        a, b = self.head(y).to(x.dtype).chunk(2, dim=1)  # (B, 4, H, W) each
         divisor = b.sigmoid() * (1 - 2 * DIVISOR_MARGIN) + DIVISOR_MARGIN
         noise: Tensor = (x - a) / divisor
         return noise
@@ -123,31 +141,37 @@ class StageB(nn.Module):
         self,
         blocks: nn.ModuleList,
         y: Tensor,
-        semantics: Tensor | None,
+        condition: LevelCondition,
         skip: Tensor | None,
         time: Tensor,
-        text: Tensor,
     ) -> Tensor:
         """One level: convolution, time and, where the level has it, attention, block by block."""
-        joined = () if semantics is None else (semantics,)
-        for group in _groups(blocks):
+        joined = () if condition.semantics is None else (condition.semantics,)
+        texts = iter(condition.text)
+        for group, folded in zip(_groups(blocks), condition.folded, strict=True):
             maps = joined if skip is None else (skip, *joined)
             skip = None  # only the first block of a level sees it
+            text = next(texts) if len(group) == WITH_ATTENTION else None
             if self.gradient_checkpointing and self.training:
-                y = checkpoint(_pass, group, y, maps, time, text, use_reentrant=False)
+                y = checkpoint(_pass, group, y, maps, folded, time, text, use_reentrant=False)
             else:
-                y = _pass(group, y, maps, time, text)
+                y = _pass(group, y, maps, folded, time, text)
         return y
 
-    def _map_semantics(self, slot: int, semantics: Tensor, size: tuple[int, int]) -> Tensor | None:
-        mapper = self.semantics_mappers[slot]
-        if not isinstance(mapper, nn.Conv2d):
-            return None
-        resized = F.interpolate(
-            semantics.float(), size=size, mode="bicubic", antialias=True, align_corners=True
-        )
-        mapped: Tensor = mapper(resized.to(semantics.dtype))
-        return mapped.contiguous(memory_format=torch.channels_last)
+    def _condition_level(
+        self, mapper: nn.Module, blocks: nn.Module, semantics: Tensor, tokens: Tensor
+    ) -> LevelCondition:
+        """Of (B, S, H, W) semantics at the level's size and (B, L, condition width) tokens."""
+        assert isinstance(blocks, nn.ModuleList)
+        groups = list(_groups(blocks))
+        text = tuple(g[-1].condition(tokens) for g in groups if len(g) == WITH_ATTENTION)  # type: ignore[operator]
+        if isinstance(mapper, nn.Identity):
+            return LevelCondition(None, (None,) * len(groups), text)
+        folded = tuple(group[0].fold(mapper) for group in groups)  # type: ignore[operator]
+        if any(one is None for one in folded):
+            semantics, folded = mapper(semantics), (None,) * len(groups)
+        semantics = semantics.contiguous(memory_format=torch.channels_last)
+        return LevelCondition(semantics, folded, text)
 
     def _blocks(self, level: int, skip_width: int) -> Iterator[nn.Module]:
         config, width = self.config, self.config.widths[level]
@@ -195,24 +219,41 @@ class StageB(nn.Module):
                 nn.init.zeros_(module.mapper.weight)
 
 
+def _resize(semantics: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, S, h, w) to (B, S, H, W); in fp32 whatever the network is in, as published."""
+    resized = F.interpolate(
+        semantics.float(), size=size, mode="bicubic", antialias=True, align_corners=True
+    )
+    return resized.to(semantics.dtype)
+
+
 def _pass(
-    group: list[nn.Module], y: Tensor, maps: tuple[Tensor, ...], time: Tensor, text: Tensor
+    group: list[nn.Module],
+    y: Tensor,
+    maps: tuple[Tensor, ...],
+    folded: Folded | None,
+    time: Tensor,
+    text: TextKeys | None,
 ) -> Tensor:
     """Through a convolution, its time and, where the level has it, its attention."""
     conv, at_time, *attention = group
-    y = at_time(conv(y, *maps), time)
+    y = at_time(conv(y, *maps, folded=folded), time)
     for attend in attention:
         y = attend(y, text)
     return y
 
 
 def _groups(blocks: nn.ModuleList) -> Iterator[list[nn.Module]]:
-    """Cut the flat list of a level into groups that start at each convolution."""
+    """Cut the flat list of a level into groups that start at each convolution.
+
+    The layers to half and to twice the side, first or last in the list, are in none of them.
+    """
     group: list[nn.Module] = []
     for block in blocks:
         if isinstance(block, ConvBlock) and group:
             yield group
             group = []
-        group.append(block)
+        if not isinstance(block, nn.Sequential):
+            group.append(block)
     if group:
         yield group

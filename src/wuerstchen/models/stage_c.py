@@ -13,10 +13,14 @@ from wuerstchen.models.blocks import (
     AttentionBlock,
     ConvBlock,
     MapNorm,
+    TextKeys,
     TimeBlock,
     initialise,
     time_embedding,
 )
+
+StageCCondition = tuple[TextKeys, ...]
+"""Keys and values of the text, one pair for each attention block."""
 
 PUBLISHED_INPUTS = (1280, 1536)
 """Inputs of the text mapper's two linear layers in the released weights."""
@@ -44,22 +48,29 @@ class StageC(nn.Module):
         )
         self._initialise()
 
-    def condition(self, text: Tensor) -> Tensor:
-        """(B, L, D) encoded captions to what every step needs of them, (B, L, width)."""
-        mapped: Tensor = self.text_mapper(text)
-        return mapped
+    def condition(self, text: Tensor) -> StageCCondition:
+        """(B, L, D) encoded captions to what every step needs of them."""
+        mapped = self.text_mapper(text)  # (B, L, C)
+        blocks = (block for block in self.blocks if isinstance(block, AttentionBlock))
+        return tuple(block.condition(mapped) for block in blocks)
 
-    def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        """(B, S, H, W) noisy semantics at (B,) times to the noise, by the published head."""
-        time = time_embedding(t, self.config.time_width)
-        y = self.projection(x.contiguous(memory_format=torch.channels_last))  # (B, C, H, W)
-        for conv, at_time, attend in zip(*[iter(self.blocks)] * 3, strict=True):
+    def forward(self, x: Tensor, t: Tensor, condition: StageCCondition) -> Tensor:
+        """(B, S, H, W) noisy semantics at (B,) times to the noise, by the published head.
+
+        The state may be in fp32 where the weights are not: the noise is of the state's type.
+        """
+        dtype = self.projection.weight.dtype
+        time = time_embedding(t, self.config.time_width).to(dtype)
+        y = x.to(dtype).contiguous(memory_format=torch.channels_last)
+        y = self.projection(y)  # (B, C, H, W)
+        groups = zip(*[iter(self.blocks)] * 3, strict=True)
+        for (conv, at_time, attend), text in zip(groups, condition, strict=True):
             if self.gradient_checkpointing and self.training:
                 y = checkpoint(conv, y, use_reentrant=False)
-                y = checkpoint(attend, at_time(y, time), condition, use_reentrant=False)
+                y = checkpoint(attend, at_time(y, time), text, use_reentrant=False)
             else:
-                y = attend(at_time(conv(y), time), condition)
-        a, b = self.head(y).chunk(2, dim=1)  # (B, S, H, W) each
+                y = attend(at_time(conv(y), time), text)
+        a, b = self.head(y).to(x.dtype).chunk(2, dim=1)  # (B, S, H, W) each
         noise: Tensor = (x - a) / ((1 - b).abs() + 1e-5)
         return noise
 

@@ -120,8 +120,9 @@ class StageCTrainer(Stage):
         draws = Draws(1, range(len(prompts)), device)
         start = draws.normal(sample.expand(len(prompts), -1, -1, -1))
         text = network.text([*prompts, *[""] * len(prompts)])
-        condition = network.stage_c.condition(text)
-        denoise = diffusion.guided(network.stage_c, condition, GUIDANCE)
+        both = network.stage_c.condition(text)
+        wanted = network.stage_c.condition(text[: len(prompts)])
+        denoise = diffusion.guided(network.stage_c, both, wanted, diffusion.Guidance(GUIDANCE))
         *_, scaled = diffusion.ddpm(denoise, start, diffusion.published_times(), draws.normal)
         rows = []
         for at in range(0, len(prompts), PEEK):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from wuerstchen.errors import ModelFolderError, SaveError
@@ -76,21 +76,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype)
             )
         stored[name] = kept.contiguous()
     save_file(stored, path, metadata={"format": "pt"})
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a file, in fp32, independent of the file from then on."""
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ModelFolderError(
-            f"{path} is damaged or cut off and cannot be read as safetensors ({error}); "
-            "copy it again, or train that stage again."
-        ) from None
-    return {
-        name: tensor.to(torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
-        for name, tensor in tensors.items()
-    }
 
 
 def _old(target: Path) -> Path:

@@ -39,10 +39,23 @@ PLACES: dict[Part, Place] = {
     ),
 }
 
+WRAPPERS = ("ema_state_dict", "effnet_state_dict", "state_dict", "module")
+"""Words that checkpoints put before the keys of a network."""
+FOLDERS: dict[str, Part] = {place.folder: part for part, place in PLACES.items()}
+"""The same in a model that is one file."""
+
 TOKENIZER_CONFIG = "tokenizer_config.json"
 VOCABULARY = "tokenizer.json"
 OLDER_VOCABULARY = ("vocab.json", "merges.txt")
 """What published tokenizers have in its place, or beside it."""
+
+
+def prefix_of(key: str) -> str:
+    """What stands before the name of a tensor in a file that holds more than one network."""
+    rest = key
+    while (word := rest.partition(".")[0]) in WRAPPERS or word in FOLDERS:
+        rest = rest.removeprefix(f"{word}.")
+    return key.removesuffix(rest)
 
 
 def has_part(folder: Path, part: Part) -> bool:

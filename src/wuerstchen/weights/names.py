@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from wuerstchen.config import Section
 from wuerstchen.errors import ModelFolderError
-from wuerstchen.weights.files import read_json
+from wuerstchen.weights.layout import Part
+from wuerstchen.weights.recognise import CALLED, CASCADE_CLASSES, NEEDS
 
 DIFFUSERS_VERSION = "0.42.1"
 S = TypeVar("S", bound=Section)
@@ -75,6 +76,12 @@ COMPRESSOR = Names(
     {key: key for key in ("channels", "width", "depth", "affine")},
     {},
 )
+NETWORKS: dict[Part, Names] = {
+    "stage_a": STAGE_A,
+    "stage_b": STAGE_B,
+    "stage_c": STAGE_C,
+    "compressor": COMPRESSOR,
+}
 
 
 def published_key(name: str, names: Names) -> str:
@@ -82,6 +89,14 @@ def published_key(name: str, names: Names) -> str:
     for ours, theirs in names.tensors.items():
         if name.startswith(f"{ours}."):
             return theirs + name.removeprefix(ours)
+    return name
+
+
+def our_key(name: str, names: Names) -> str:
+    """The other way round."""
+    for ours, theirs in names.tensors.items():
+        if name.startswith(f"{theirs}."):
+            return ours + name.removeprefix(theirs)
     return name
 
 
@@ -100,10 +115,19 @@ def published_config(config: Section, names: Names) -> dict[str, object]:
     }
 
 
-def read_config(path: Path, names: Names, section: type[S]) -> S:
-    """A published config.json as our section; raises ModelFolderError where it cannot be one."""
-    values = read_json(path)
+def read_config(values: Mapping[str, object], path: Path, names: Names, section: type[S]) -> S:
+    """What a published config.json says as our section.
+
+    path  where it stands, for errors
+
+    Raises ModelFolderError where it cannot be one.
+    """
     found = values.get("_class_name", names.class_name)
+    if found in CASCADE_CLASSES:
+        raise ModelFolderError(
+            f"{path}: expected a {names.class_name}, found a {found}, which is of {CALLED['v3']}; "
+            f"{NEEDS['v3']}."
+        )
     if found != names.class_name:
         raise ModelFolderError(f"{path}: expected a {names.class_name}, found a {found}.")
     values = {key: value for key, value in values.items() if not key.startswith("_")}

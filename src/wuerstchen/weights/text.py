@@ -1,39 +1,28 @@
 """Saving and loading text encoders: CLIP text models and tokenizers, as `transformers` has them."""
 
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError, safe_open
-from transformers import CLIPTextModel, CLIPTokenizer
+from safetensors import SafetensorError
+from transformers import CLIPTextConfig, CLIPTextModel
 from transformers.utils import logging as transformers_logging
 
 from wuerstchen.errors import ModelFolderError
 from wuerstchen.models.text import TextEncoder
-from wuerstchen.weights.files import read_json, replacing, standing, write_tensors
-from wuerstchen.weights.layout import (
-    CONFIG,
-    OLDER_VOCABULARY,
-    PLACES,
-    TOKENIZER_CONFIG,
-    VOCABULARY,
-    Part,
-    has_vocabulary,
-    need_part,
-)
-from wuerstchen.weights.text_values import check_length, check_sizes
+from wuerstchen.weights.files import replacing, standing, write_tensors
+from wuerstchen.weights.headers import read_header
+from wuerstchen.weights.layout import CONFIG, PLACES, Part, need_part
+from wuerstchen.weights.opening import copied, filled
+from wuerstchen.weights.parts import PartFiles
+from wuerstchen.weights.text_names import text_names
+from wuerstchen.weights.text_values import check_sizes, text_sizes
+from wuerstchen.weights.tokenizer import open_tokenizer, said_by
 
 WEIGHTS = "model.safetensors"
-
-BESIDE = re.compile(
-    r"((text_model\.)?embeddings\.position_ids|text_projection\.weight|logit_scale"
-    r"|visual_projection\.weight|vision_model\..+)"
-)
-"""Keys that published files hold beside a text model: positions, projections, the whole CLIP."""
 
 DAMAGES = (
     AttributeError,
@@ -64,10 +53,10 @@ def save_text_encoder(
 
 
 def load_text_encoder(folder: Path, stage: Literal["b", "c"]) -> TextEncoder:
-    """Read the text encoder of a stage: fp32, CPU, eval mode."""
-    part = _part(stage)
-    model = need_part(folder, part)
-    return open_text_encoder(model, standing(folder / PLACES[part].tokenizer))
+    """Read the text encoder of a stage: fp32, CPU, eval mode, independent of its files."""
+    name = _part(stage)
+    model = need_part(folder, name)
+    return _loaded(_files(model, standing(folder / PLACES[name].tokenizer), name))
 
 
 def open_text_encoder(model_folder: Path, tokenizer_folder: Path) -> TextEncoder:
@@ -75,84 +64,137 @@ def open_text_encoder(model_folder: Path, tokenizer_folder: Path) -> TextEncoder
 
     Raises ModelFolderError where a file is missing or damaged, or the two do not fit together.
     """
-    model = _open_model(model_folder)
-    tokenizer = _open_tokenizer(tokenizer_folder)
+    return _loaded(_files(model_folder, tokenizer_folder, "text_c"))
+
+
+def open_text(part: PartFiles, dtype: torch.dtype = torch.float32) -> TextEncoder:
+    """The text encoder on the CPU in eval mode, its weights mapped from the file.
+
+    Raises ModelFolderError as `open_text_encoder` does.
+    """
+    return filled(outline_text(part), part, dtype)
+
+
+def outline_text(part: PartFiles) -> TextEncoder:
+    """The text encoder without weights, on the meta device in eval mode, with its tokenizer.
+
+    Keys and shapes in the file are compared with it, so that `tensors` fill it.
+    """
+    model = _outline(part)
+    where = part.tokenizer or part.weights
+    tokenizer = open_tokenizer(part)
     places, tokens = model.config.max_position_embeddings, tokenizer.model_max_length
     if tokens > places:
         raise ModelFolderError(
-            f"{tokenizer_folder} makes up to {tokens} tokens per caption, but the text encoder in "
-            f"{model_folder} reads {places}; use the tokenizer that it was trained with."
+            f"{where} makes up to {tokens} tokens per caption, but the text encoder in "
+            f"{part.weights.parent} reads {places}; use the tokenizer that it was trained with."
         )
     largest = max(tokenizer.get_vocab().values())
     if largest >= model.config.vocab_size:
         raise ModelFolderError(
-            f"{tokenizer_folder} has a token {largest}, but the text encoder in {model_folder} "
+            f"{where} has a token {largest}, but the text encoder in {part.weights.parent} "
             f"knows {model.config.vocab_size}; use the tokenizer that it was trained with."
         )
-    return TextEncoder(model, tokenizer)
+    return TextEncoder(model, tokenizer).eval()
 
 
-def _open_model(folder: Path) -> CLIPTextModel:
-    check_sizes(folder / CONFIG)
-    path = folder / WEIGHTS
+def text_width(part: PartFiles) -> int:
+    """D of the text encoder, from its config."""
+    return int(_text_config(part).hidden_size)
+
+
+def text_facts(part: PartFiles) -> dict[str, object]:
+    """Its sizes by the names of our config."""
+    config = _text_config(part)
+    return {
+        "width": config.hidden_size,
+        "depth": config.num_hidden_layers,
+        "heads": config.num_attention_heads,
+        "vocabulary": config.vocab_size,
+        "length": config.max_position_embeddings,
+    }
+
+
+def _text_config(part: PartFiles) -> CLIPTextConfig:
+    path, values = _sizes(part)
+    check_sizes(values, path)
     try:
-        with safe_open(path, "pt"), _quiet():
-            loaded: object = CLIPTextModel.from_pretrained(
-                folder,
-                local_files_only=True,
-                use_safetensors=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
+        return CLIPTextConfig.from_dict(dict(values))
     except DAMAGES as error:
         raise ModelFolderError(
-            f"{folder} cannot be read as a CLIP text model ({_line(error)}); "
+            f"{path} cannot be read as the config of a CLIP text model ({said_by(error)})."
+        ) from None
+
+
+def _files(model_folder: Path, tokenizer_folder: Path, name: Part) -> PartFiles:
+    return PartFiles(
+        part=name,
+        weights=model_folder / WEIGHTS,
+        config=model_folder / CONFIG,
+        tokenizer=tokenizer_folder,
+    )
+
+
+def _loaded(part: PartFiles) -> TextEncoder:
+    return copied(outline_text(part), part)
+
+
+def _sizes(part: PartFiles) -> tuple[Path, Mapping[str, object]]:
+    values = part.config_values()
+    if values is None:
+        raise ModelFolderError(
+            f"{part.weights}: a text encoder needs its {CONFIG}, found none; use a folder that has "
+            "it."
+        )
+    return part.config or part.weights, text_sizes(values)
+
+
+def _outline(part: PartFiles) -> CLIPTextModel:
+    path, values = _sizes(part)
+    check_sizes(values, path)
+    folder = part.weights.parent
+    try:
+        stored = read_header(part.weights).below(part.prefix)
+        with torch.device("meta"), _quiet():
+            model = CLIPTextModel(CLIPTextConfig.from_dict(dict(values)))
+    except (*DAMAGES, ModelFolderError) as error:
+        raise ModelFolderError(
+            f"{folder} cannot be read as a CLIP text model ({said_by(error)}); "
             "copy it again, or train Stage C again."
         ) from None
-    model, report = cast("tuple[CLIPTextModel, Mapping[str, Collection[str]]]", loaded)
-    # transformers fills gaps with random numbers, and leaves out layers that the config does not
-    # count; nobody wants to draw with either.
-    missing = sorted(report["missing_keys"])
-    surplus = sorted(key for key in report["unexpected_keys"] if not BESIDE.fullmatch(key))
+    state = model.state_dict()
+    names = text_names(stored)
+    # Nobody wants to draw with random numbers in gaps, or without layers that the config forgot.
+    missing = sorted(state.keys() - set(names.values()))
+    surplus = sorted(name for name in names.values() if name not in state)
     if missing:
         raise ModelFolderError(
-            f"{path}: {len(missing)} tensors of the text model that {CONFIG} beside it describes "
-            f"are missing ({_some(missing)}); copy both files again."
+            f"{part.weights}: {len(missing)} tensors of the text model that {CONFIG} beside it "
+            f"describes are missing ({_some(missing)}); copy both files again."
         )
     if surplus:
         raise ModelFolderError(
-            f"{path}: expected the tensors of the text model that {CONFIG} beside it describes, "
-            f"found {len(surplus)} more ({_some(surplus)}); copy both files again."
+            f"{part.weights}: expected the tensors of the text model that {CONFIG} beside it "
+            f"describes, found {len(surplus)} more ({_some(surplus)}); copy both files again."
         )
+    for key, name in names.items():
+        if stored[key].shape != tuple(state[name].shape):
+            raise ModelFolderError(
+                f"{folder} cannot be read as a CLIP text model ({key} should have the shape "
+                f"{list(state[name].shape)} by {CONFIG}, found {list(stored[key].shape)}); "
+                "copy both files again."
+            )
+    _number_places(model)
     model.eval()
     return model
 
 
-def _open_tokenizer(folder: Path) -> CLIPTokenizer:
-    if not has_vocabulary(folder):
-        raise ModelFolderError(
-            f"{folder} holds no vocabulary of a tokenizer (expected {VOCABULARY}, or "
-            f"{' and '.join(OLDER_VOCABULARY)}); copy it again as a whole."
-        )
-    for path in sorted(folder.glob("*.json")):
-        read_json(path)
-    check_length(folder / TOKENIZER_CONFIG)
-    try:
-        tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-        tokenizer.backend_tokenizer.encode("a")  # a vocabulary without letters fails here only
-    except Exception as error:  # tokenizers has no error class of its own: it raises Exception
-        raise ModelFolderError(
-            f"{folder} cannot be read as a CLIP tokenizer ({_line(error)}); "
-            "copy it again, or train Stage C again."
-        ) from None
-    if tokenizer.pad_token is None:
-        raise ModelFolderError(
-            f"{folder / TOKENIZER_CONFIG}: pad_token should be a token, is null; captions shorter "
-            "than the longest are filled up with it."
-        )
-    for note in ("is_local", "local_files_only"):  # of this reading, and not of the tokenizer
-        tokenizer.init_kwargs.pop(note, None)
-    return tokenizer
+def _number_places(model: CLIPTextModel) -> None:
+    """The one buffer that is in no file: it is real from the start."""
+    for module in model.modules():
+        if "position_ids" in dict(module.named_buffers(recurse=False)):
+            places = torch.arange(model.config.max_position_embeddings)[None]
+            module.register_buffer("position_ids", places, persistent=False)
 
 
 def _some(keys: Sequence[str]) -> str:
@@ -161,13 +203,6 @@ def _some(keys: Sequence[str]) -> str:
 
 def _part(stage: Literal["b", "c"]) -> Part:
     return "text_b" if stage == "b" else "text_c"
-
-
-def _line(error: Exception) -> str:
-    """The first line that says something: some end in a colon, and the reason is in the next."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    first = next((i for i, line in enumerate(lines) if not line.endswith(":")), 0)
-    return " ".join(lines[: first + 1]) or type(error).__name__
 
 
 @contextmanager

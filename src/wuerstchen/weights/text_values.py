@@ -1,5 +1,6 @@
 """What the JSON files of a text encoder must say, checked before `transformers` reads them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from transformers.activations import ACT2FN
@@ -20,11 +21,14 @@ LEAST_TOKENS = 3
 """Start, end, and something between them."""
 
 
-def check_sizes(path: Path) -> None:
+def text_sizes(values: Mapping[str, object]) -> Mapping[str, object]:
+    """The share of a config that describes the text model; that of a whole CLIP has more."""
+    nested = values.get("text_config")
+    return nested if isinstance(nested, dict) else values
+
+
+def check_sizes(values: Mapping[str, object], path: Path) -> None:
     """What the text model is built from; for what is not there, transformers has a default."""
-    values = read_json(path)
-    if isinstance(nested := values.get("text_config"), dict):  # the config of a whole CLIP
-        values = nested
     for key in SIZES:
         if not _is_whole(value := values.get(key, 1), 1):
             raise ModelFolderError(f"{path}: {key} should be a whole number from 1, is {value!r}.")

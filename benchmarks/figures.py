@@ -1,0 +1,144 @@
+"""What follows from the measurements: ratios, and pictures composed of measured calls."""
+
+from collections.abc import Sequence
+from statistics import median
+from typing import NamedTuple
+
+from benchmarks.peers import PEERS
+from benchmarks.recipes import Piece, Recipe, pieces
+from benchmarks.records import Count, Difference, Measured, Peak, Results, Run, Times
+from benchmarks.timing import ratios
+
+
+class How(NamedTuple):
+    """On what a call ran."""
+
+    device: str = "cpu"
+    dtype: str = "float32"
+    mode: str = "eager"
+
+
+CPU = How()
+
+
+class Seconds(NamedTuple):
+    """Middle and range of a time."""
+
+    value: float
+    low: float
+    high: float
+    how: str
+    """`measured`; `composed` of measured calls; `scaled` where at least one of the calls was
+    measured at another side and scaled by its operations."""
+
+
+class Figures:
+    """Look-ups in everything that was measured. None stands for what was not."""
+
+    def __init__(self, results: Sequence[Results]) -> None:
+        self.runs: list[Run] = [run for each in results for run in each.runs]
+        records: list[Measured] = [record for each in results for record in each.records]
+        self.times = [record for record in records if isinstance(record, Times)]
+        self.counts = [record for record in records if isinstance(record, Count)]
+        self.differences = [record for record in records if isinstance(record, Difference)]
+        self.peaks = [record for record in records if isinstance(record, Peak)]
+
+    def samples(
+        self, system: str, part: str, call: str, side: int, rows: int, how: How = CPU
+    ) -> list[float]:
+        """All seconds of one call; an empty list where there are none."""
+        if system in PEERS and part == "vae":
+            system = PEERS[0]  # whose decoder is that of both
+        for each in self.times:
+            found = (each.system, each.part, each.call, each.side, each.rows)
+            if found == (system, part, call, side, rows):
+                if (each.device, each.dtype, each.mode) == how:
+                    return each.seconds
+        return []
+
+    def ratio(
+        self, part: str, call: str, side: int, rows: int, how: How = CPU, other: How = CPU
+    ) -> Seconds | None:
+        """Our time as a share of diffusers': of the medians, with the range over the turns."""
+        ours = self.samples("ours", part, call, side, rows, how)
+        theirs = self.samples("diffusers", part, call, side, rows, other)
+        if not ours or not theirs:
+            return None
+        value = median(ours) / median(theirs)
+        turns = ratios(ours, theirs) if len(ours) == len(theirs) else [value]
+        return Seconds(value, min(turns), max(turns), "measured")
+
+    def flops(self, system: str, part: str, call: str, side: int, rows: int) -> int | None:
+        """Operations of one call."""
+        for each in self.counts:
+            found = (each.system, each.part, each.call, each.side, each.rows)
+            if found == (system, part, call, side, rows):
+                return each.flops
+        return None
+
+    def picture_flops(self, system: str, recipe: Recipe, side: int) -> int | None:
+        """Operations of a picture."""
+        found = [
+            self.flops(system, piece.part, piece.call, side, piece.rows)
+            for piece in pieces(system, recipe)
+        ]
+        if None in found:
+            return None
+        counts = [count for count in found if count is not None]
+        return sum(p.times * n for p, n in zip(pieces(system, recipe), counts, strict=True))
+
+    def picture(
+        self, system: str, recipe: Recipe, side: int, how: How = CPU, batch: int = 1
+    ) -> Seconds | None:
+        """Seconds of a picture, composed of its calls."""
+        found = [
+            (piece, self._call(system, piece, side, how)) for piece in pieces(system, recipe, batch)
+        ]
+        known = [(piece.times, each) for piece, each in found if each is not None]
+        if len(known) < len(found):
+            return None
+        scaled = any(each.how == "scaled" for _, each in known)
+        return Seconds(
+            sum(times * each.value for times, each in known),
+            sum(times * each.low for times, each in known),
+            sum(times * each.high for times, each in known),
+            "scaled" if scaled else "composed",
+        )
+
+    def whole(self, recipe: Recipe, side: int, how: How, batch: int) -> list[list[float]]:
+        """Seconds of whole pictures of ours and of diffusers, as far as they were drawn."""
+        both = ("ours", "diffusers")
+        return [self.samples(s, "whole", recipe.name, side, batch, how) for s in both]
+
+    def worst_difference(self) -> float | None:
+        """Largest difference of outputs in fp32 at equal settings."""
+        found = [each.largest for each in self.differences if each.dtype == "float32"]
+        return max(found, default=None)
+
+    def _call(self, system: str, piece: Piece, side: int, how: How) -> Seconds | None:
+        samples = self.samples(system, piece.part, piece.call, side, piece.rows, how)
+        if samples:
+            return Seconds(median(samples), min(samples), max(samples), "measured")
+        nearest = self._nearest(system, piece, side, how)
+        if nearest is None:
+            return None
+        samples = self.samples(system, piece.part, piece.call, nearest, piece.rows, how)
+        there = self.flops(system, piece.part, piece.call, nearest, piece.rows)
+        here = self.flops(system, piece.part, piece.call, side, piece.rows)
+        if there is None or here is None:
+            return None
+        factor = here / there if there else 1.0
+        values = (median(samples), min(samples), max(samples))
+        value, low, high = (factor * value for value in values)
+        return Seconds(value, low, high, "scaled")
+
+    def _nearest(self, system: str, piece: Piece, side: int, how: How) -> int | None:
+        """The largest measured side below this one, or else the smallest above."""
+        sides = sorted({each.side for each in self.times})
+        measured = [
+            other
+            for other in sides
+            if self.samples(system, piece.part, piece.call, other, piece.rows, how)
+        ]
+        below = [other for other in measured if other < side]
+        return below[-1] if below else (measured[0] if measured else None)

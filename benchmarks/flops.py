@@ -1,0 +1,46 @@
+"""Floating-point operations, counted on the meta device: nothing is computed or held.
+
+A multiplication and an addition count two. Counted are matrix products, convolutions and
+attention; element-wise work is not, for any system.
+"""
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.jobs import Job, ask_any, build, parts_of, rows_of
+from benchmarks.peers import PEERS
+from benchmarks.records import Count
+from benchmarks.timing import Work
+
+SYSTEMS = ("ours", "diffusers", *PEERS)
+SIDES = (512, 768, 1024, 1536, 2048)
+
+
+def measure_flops(job: Job) -> None:
+    """Every call of every system at every side."""
+    for system in SYSTEMS:
+        for part in parts_of(system):
+            network = build(system, part, job.sizes, filled=False)
+            for side in job.sides:
+                for rows in rows_of(part):
+                    with torch.no_grad():
+                        asked = ask_any(system, part, network, job.sizes, side, rows)
+                    for call, work in (("prepare", asked.prepare), ("step", asked.step)):
+                        if work is not None:
+                            job.keep(
+                                Count(
+                                    system=system,
+                                    part=part,
+                                    call=call,
+                                    side=side,
+                                    rows=rows,
+                                    flops=count(work),
+                                )
+                            )
+
+
+def count(work: Work) -> int:
+    """Operations of one run."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        work()
+    return int(counter.get_total_flops())

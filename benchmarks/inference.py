@@ -1,0 +1,98 @@
+"""Measure inference: `python -m benchmarks.inference`, explained in docs/benchmarks/README.md."""
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from benchmarks.accelerator import measure_accelerator
+from benchmarks.flops import SIDES as FLOP_SIDES
+from benchmarks.flops import measure_flops
+from benchmarks.jobs import Job, folder_of
+from benchmarks.memory import measure_memory
+from benchmarks.networks import PUBLISHED, TINY
+from benchmarks.records import ROOT, Store
+from benchmarks.report import SECTIONS, write_report
+from benchmarks.stages import measure_peers, measure_stages
+from benchmarks.start import measure_start
+from benchmarks.whole import measure_whole
+
+SIDES = (512, 1024, 1536)
+QUICK_SIDES = (128, 256)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    words = _parser().parse_args(arguments)
+    out = words.out or ROOT / ("runs/quick-benchmark" if words.quick else "docs/benchmarks")
+    sizes = TINY if words.quick else PUBLISHED
+    sides = words.sizes or (QUICK_SIDES if words.quick else SIDES)
+    for section in () if words.report else words.only:
+        print(f"== {section}", flush=True)
+        job = Job(
+            store=Store(folder_of(out, section), sizes.name),
+            sizes=sizes,
+            sides=sides if words.sizes or words.quick or section != "flops" else FLOP_SIDES,
+            repeats=1 if words.quick else words.repeats,
+            resume=words.resume,
+        )
+        _measure(section, whole=words.whole)(job)
+    print(write_report(out))
+
+
+def _measure(section: str, *, whole: bool) -> Callable[[Job], None]:
+    sections: dict[str, Callable[[Job], None]] = {
+        "stages": measure_stages,
+        "memory": measure_memory,
+        "whole": partial(measure_whole, real=whole),
+        "start": measure_start,
+        "peers": measure_peers,
+        "flops": measure_flops,
+        "accelerator": measure_accelerator,
+    }
+    return sections[section]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.inference", description=__doc__)
+    parser.add_argument(
+        "--only", type=_sections, default=SECTIONS, metavar="A,B", help=", ".join(SECTIONS)
+    )
+    parser.add_argument("--sizes", type=_sides, metavar="512,1024", help="pixels per side")
+    parser.add_argument("--repeats", type=int, default=3, help="counted turns (default 3)")
+    parser.add_argument(
+        "--whole", action="store_true", help="also draw whole pictures of 512 pixels in turns"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="leave out what is already in the files"
+    )
+    parser.add_argument(
+        "--report", action="store_true", help="only write page and plots from the files"
+    )
+    parser.add_argument("--quick", action="store_true", help="tiny networks, to see that it runs")
+    parser.add_argument("--out", type=Path, help="folder (default docs/benchmarks)")
+    return parser
+
+
+def _sections(text: str) -> tuple[str, ...]:
+    words = tuple(text.split(","))
+    if unknown := [word for word in words if word not in SECTIONS]:
+        raise argparse.ArgumentTypeError(
+            f"expected sections of {', '.join(SECTIONS)}, found {', '.join(unknown)}"
+        )
+    return words
+
+
+def _sides(text: str) -> tuple[int, ...]:
+    try:
+        sides = tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected numbers such as 512,1024, found {text}"
+        ) from None
+    if wrong := [side for side in sides if side <= 0 or side % 128]:
+        raise argparse.ArgumentTypeError(f"expected multiples of 128 pixels, found {wrong[0]}")
+    return sides
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""What every section of the measurements is given, and the parts that it may ask for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from benchmarks.networks import STAGES, Asked, Sizes, ask, single
+from benchmarks.peers import PEERS, ask_peer, peer
+from benchmarks.records import Measured, Store
+
+PEER_PARTS = ("unet", "vae")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One section's work."""
+
+    store: Store
+    sizes: Sizes
+    sides: tuple[int, ...]
+    repeats: int
+    resume: bool
+    """Leave out what the section's file already has."""
+
+    def done(self, kind: str, **words: str | int) -> bool:
+        """Whether this can be left out."""
+        return self.resume and self.store.has(kind, **words)
+
+    def keep(self, record: Measured) -> None:
+        """Write it down, and say so."""
+        self.store.add(record)
+        print(" ".join(str(value) for value in record.model_dump(exclude={"run"}).values()))
+
+
+def build(system: str, part: str, sizes: Sizes, *, filled: bool = True) -> nn.Module:
+    """A network of any system, on the CPU, or on the meta device if not filled."""
+    if system in PEERS:
+        return peer(system, part, sizes, filled=filled)
+    return single(system, part, sizes, filled=filled)
+
+
+def ask_any(
+    system: str, part: str, network: nn.Module, sizes: Sizes, side: int, rows: int
+) -> Asked:
+    """A network of any system with its inputs; call it in inference mode."""
+    if system in PEERS:
+        return ask_peer(system, part, network, side, rows)
+    return ask(system, part, network, sizes, side, rows)
+
+
+def rows_of(part: str, batch: int = 1) -> tuple[int, ...]:
+    """Rows of the calls that are measured: Stage C with guidance and without."""
+    if part == "stage_c":
+        return (2 * batch, batch)
+    return (2 * batch,) if part == "unet" else (batch,)
+
+
+def parts_of(system: str) -> tuple[str, ...]:
+    return PEER_PARTS if system in PEERS else STAGES
+
+
+def dtype_of(name: str) -> torch.dtype:
+    """float32 or bfloat16 by its name."""
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+
+
+def folder_of(out: Path, section: str) -> Path:
+    """The file of a section."""
+    return out / f"{section}.json"

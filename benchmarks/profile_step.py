@@ -1,0 +1,59 @@
+"""Where the time of one call goes: `python -m benchmarks.profile_step stage_b --size 1024`.
+
+Prints the operators of torch's profiler by the time that they themselves took; with `--out FOLDER`
+the table is written there, where the report finds it.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.jobs import ask_any, build, dtype_of, rows_of
+from benchmarks.networks import PUBLISHED, STAGES, TINY
+from wuerstchen.aside import write_file
+
+LINES = 25
+"""Operators that are shown."""
+
+
+@torch.inference_mode()
+def table(system: str, part: str, side: int, sizes: str, device: str, dtype: str) -> str:
+    """One warm call of the network under the profiler."""
+    known = TINY if sizes == "tiny" else PUBLISHED
+    network = build(system, part, known).to(device=torch.device(device), dtype=dtype_of(dtype))
+    asked = ask_any(system, part, network, known, side, rows_of(part)[0])
+    asked.step()
+    on_cuda = device.startswith("cuda")
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]
+    with profile(activities=activities, record_shapes=True) as seen:
+        asked.step()
+    by = "self_cuda_time_total" if on_cuda else "self_cpu_time_total"
+    title = f"{system}, {part}, {side} pixels, {sizes} size, {device}, {dtype}"
+    return f"{title}\n{seen.key_averages().table(sort_by=by, row_limit=LINES)}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.profile_step")
+    parser.add_argument("part", choices=STAGES)
+    parser.add_argument("--size", type=int, default=1024, help="pixels per side")
+    whose = parser.add_mutually_exclusive_group()
+    whose.add_argument("--ours", dest="system", action="store_const", const="ours")
+    whose.add_argument("--diffusers", dest="system", action="store_const", const="diffusers")
+    parser.add_argument("--quick", action="store_true", help="a tiny network")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--out", type=Path, help="folder for profile-PART-SIZE-SYSTEM.txt")
+    words = parser.parse_args()
+    system = words.system or "ours"
+    sizes = "tiny" if words.quick else "published"
+    text = table(system, words.part, words.size, sizes, words.device, words.dtype)
+    print(text)
+    if words.out:
+        name = f"profile-{words.part}-{words.size}-{system}.txt"
+        write_file(words.out / name, text.encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""How many evaluations of which network make a picture: the one place that counts them."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from benchmarks.peers import PEERS
+from wuerstchen.arguments import plan
+from wuerstchen.diffusion import SAMPLERS
+from wuerstchen.model_folder import ModelInfo
+from wuerstchen.steps import Walk
+
+
+class Recipe(NamedTuple):
+    """Evaluations for one picture."""
+
+    name: str
+    guided: int
+    """Of Stage C with guidance (two rows); of a peer, its steps."""
+    unguided: int
+    """Of Stage C without guidance (one row)."""
+    decoder: int
+    """Of Stage B, without guidance, which both systems leave off by default."""
+    own: bool = False
+    """Whether these are the defaults of ours, with a sampler of its own choice."""
+
+    @property
+    def work(self) -> tuple[int, int, int]:
+        """What it costs, whatever it is called."""
+        return self.guided, self.unguided, self.decoder
+
+
+class Piece(NamedTuple):
+    """`times` calls of one network."""
+
+    times: int
+    part: str
+    call: str
+    rows: int
+
+
+SIXTY = Recipe("60 + 12", 60, 0, 12)
+"""The defaults of diffusers' pipeline."""
+TWENTY_NINE = Recipe("29 + 12", 29, 0, 12)
+"""With the published list of times for Stage C."""
+FIFTY = Recipe("50", 50, 0, 0)
+"""The defaults of diffusers' pipelines for both peers; guidance is on."""
+
+
+def our_defaults() -> Recipe:
+    """What a published model does by default."""
+    planned = plan(ModelInfo())
+    guided, unguided = evaluations(planned.prior)
+    decoder = sum(evaluations(planned.decoder))
+    return Recipe(f"{guided + unguided} + {decoder}", guided, unguided, decoder, own=True)
+
+
+def evaluations(walk: Walk) -> tuple[int, int]:
+    """How often a way from noise to data asks the network with guidance, and without.
+
+    Counted by going it with a network that does nothing.
+    """
+    asked: list[bool] = []
+
+    def denoise(x: Tensor, t: float) -> Tensor:
+        asked.append(walk.guidance.scale_at(t) is not None)
+        return x
+
+    for _ in SAMPLERS[walk.sampler](denoise, torch.ones(1, 1, 1, 1), walk.times, torch.randn_like):
+        pass
+    return sum(asked), len(asked) - sum(asked)
+
+
+def pieces(system: str, recipe: Recipe, batch: int = 1) -> list[Piece]:
+    """The calls that make `batch` pictures at once. Text encoders are left out for all systems."""
+    if system in PEERS:
+        return [Piece(recipe.guided, "unet", "step", 2 * batch), Piece(1, "vae", "step", batch)]
+    calls = [
+        Piece(recipe.guided, "stage_c", "step", 2 * batch),
+        Piece(recipe.unguided, "stage_c", "step", batch),
+        Piece(recipe.decoder, "stage_b", "step", batch),
+        Piece(1, "stage_a", "step", batch),
+    ]
+    if system == "ours":
+        rows = 2 * batch if recipe.guided else batch
+        calls.append(Piece(1, "stage_c", "prepare", rows))
+        calls.append(Piece(1, "stage_b", "prepare", batch))
+    return [piece for piece in calls if piece.times]

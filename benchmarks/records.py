@@ -1,0 +1,196 @@
+"""What was measured, kept as JSON: one file per section, written whole after every measurement."""
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from wuerstchen.aside import write_file
+
+ROOT = Path(__file__).parents[1]
+
+
+class Run(BaseModel):
+    """Where, when and with what was measured."""
+
+    model_config = ConfigDict(frozen=True)
+    date: str
+    commit: str
+    """`+` stands behind it where the code had changes that are not in the commit."""
+    networks: str
+    """published or tiny."""
+    cpu: str
+    threads: int
+    memory_gib: float
+    accelerator: str
+    python: str
+    torch: str
+    diffusers: str
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True)
+    run: int = 0
+    """Index into the runs of the file."""
+
+
+class Times(Record):
+    """Seconds of one call, all samples in the order in which they were taken."""
+
+    kind: Literal["times"] = "times"
+    system: str
+    part: str
+    call: str
+    """`step`, `prepare`, or the name of the settings of a whole picture."""
+    side: int
+    rows: int
+    device: str = "cpu"
+    dtype: str = "float32"
+    mode: str = "eager"
+    seconds: list[float]
+    load: float = 0.0
+    """Average number of running processes in the minute before, this one included."""
+
+
+class Count(Record):
+    """Floating-point operations of one call."""
+
+    kind: Literal["count"] = "count"
+    system: str
+    part: str
+    call: str
+    side: int
+    rows: int
+    flops: int
+
+
+class Difference(Record):
+    """Largest absolute difference between our output and diffusers'."""
+
+    kind: Literal["difference"] = "difference"
+    what: str
+    side: int
+    device: str = "cpu"
+    dtype: str = "float32"
+    largest: float
+    scale: float
+    """Largest absolute value of diffusers' output."""
+
+
+class Peak(Record):
+    """Most memory that a process of its own held while it ran one call; bytes."""
+
+    kind: Literal["peak"] = "peak"
+    system: str
+    part: str
+    side: int
+    device: str = "cpu"
+    dtype: str = "float32"
+    before: int
+    """With all code loaded and no network built; 0 on an accelerator."""
+    weights: int
+    peak: int
+
+
+VALUES = {"run", "seconds", "load", "flops", "largest", "scale", "before", "weights", "peak"}
+"""What is measured; the other fields say what of."""
+
+Measured = Times | Count | Difference | Peak
+
+
+class Results(BaseModel):
+    """The content of a file."""
+
+    runs: list[Run] = []
+    records: list[Annotated[Measured, Field(discriminator="kind")]] = []
+
+
+class Store:
+    """The file of one section. What is added replaces what was measured of the same thing."""
+
+    def __init__(self, path: Path, networks: str) -> None:
+        self.path = path
+        self.results = read(path)
+        self.results.runs.append(this_run(networks))
+
+    def add(self, record: Measured) -> None:
+        """Put it in and write the file."""
+        new = record.model_copy(update={"run": len(self.results.runs) - 1})
+        kept = [old for old in self.results.records if _of(old) != _of(new)]
+        self.results.records = [*kept, new]
+        write_file(self.path, (_without_unused_runs(self.results) + "\n").encode())
+
+    def has(self, kind: str, **wanted: str | int) -> bool:
+        """Whether something was measured of all these words."""
+        return any(
+            record.kind == kind and all(getattr(record, k) == v for k, v in wanted.items())
+            for record in self.results.records
+        )
+
+
+def read(path: Path) -> Results:
+    """A file's content; nothing where there is no file."""
+    return Results.model_validate_json(path.read_bytes()) if path.is_file() else Results()
+
+
+def this_run(networks: str) -> Run:
+    """The machine and the versions of this process."""
+    import psutil
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    return Run(
+        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        commit=_commit(),
+        networks=networks,
+        cpu=_cpu(),
+        threads=torch.get_num_threads(),
+        memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
+        accelerator=gpu,
+        python=platform.python_version(),
+        torch=torch.__version__,
+        diffusers=version("diffusers"),
+    )
+
+
+def load() -> float:
+    """Average number of running processes in the last minute."""
+    return round(os.getloadavg()[0], 2)
+
+
+def _without_unused_runs(results: Results) -> str:
+    used = sorted({record.run for record in results.records})
+    place = {old: new for new, old in enumerate(used)}
+    return Results(
+        runs=[results.runs[index] for index in used],
+        records=[r.model_copy(update={"run": place[r.run]}) for r in results.records],
+    ).model_dump_json(indent=1)
+
+
+def _of(record: Measured) -> dict[str, object]:
+    return record.model_dump(exclude=VALUES)
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str:
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", *words], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--", "src", "benchmarks")
+    return (git("rev-parse", "--short=12", "HEAD") or "unknown") + ("+" if changed else "")

@@ -1,0 +1,49 @@
+"""Clocks, and runs in alternating order, so that a drift of the machine meets all alike."""
+
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+Work = Callable[[], object]
+Clock = Callable[[Work], float]
+"""Runs the work once and says how many seconds it took."""
+
+
+def wall(work: Work) -> float:
+    """Seconds on the wall."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def cuda(work: Work) -> float:
+    """Seconds between two events on the current stream, with nothing else under way."""
+    first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.compiler.cudagraph_mark_step_begin()
+    torch.cuda.synchronize()
+    first.record()
+    work()
+    last.record()
+    torch.cuda.synchronize()
+    return float(first.elapsed_time(last)) / 1000
+
+
+def alternate(
+    works: Mapping[str, Work], repeats: int, clock: Clock = wall, warm: int = 1
+) -> dict[str, list[float]]:
+    """Run each `warm` times uncounted, then A B, B A, A B, ... to `repeats` seconds of each."""
+    for work in works.values():
+        for _ in range(warm):
+            clock(work)
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    forth = list(works)
+    for turn in range(repeats):
+        for name in forth if turn % 2 == 0 else forth[::-1]:
+            seconds[name].append(clock(works[name]))
+    return seconds
+
+
+def ratios(first: list[float], second: list[float]) -> list[float]:
+    """first / second, turn by turn: what both met in one turn they met together."""
+    return [a / b for a, b in zip(first, second, strict=True)]

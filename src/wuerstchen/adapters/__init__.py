@@ -1,0 +1,22 @@
+"""LoRAs for Stage C, Stage B and the text encoder: read those of any tool, use, fuse and save them.
+
+The layers are peft's; only the names of layers in the files of each tool are ours.
+"""
+
+from wuerstchen.adapters.applying import Adapters
+from wuerstchen.adapters.lora import Format, Lora, LoraLayer, Network
+from wuerstchen.adapters.reading import read_lora
+from wuerstchen.adapters.saving import Style, save_lora
+from wuerstchen.adapters.words import parse_lora
+
+__all__ = [
+    "Adapters",
+    "Format",
+    "Lora",
+    "LoraLayer",
+    "Network",
+    "Style",
+    "parse_lora",
+    "read_lora",
+    "save_lora",
+]

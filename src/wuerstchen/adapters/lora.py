@@ -1,0 +1,79 @@
+"""What a LoRA is in memory: low-rank changes of layers, whatever tool wrote them.
+
+O outputs of a layer, I its inputs (times the cells of the kernel, for a convolution), R rank.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+Network = Literal["stage_c", "stage_b", "text_c"]
+"""The networks that a LoRA may change; `text_c` is the text encoder of Stage C."""
+Format = Literal["peft", "diffusers", "kohya", "onetrainer", "original"]
+"""Whose key names a file has; `original` are those of the authors' code, as in StableCascade."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoraLayer:
+    """The change of one weight: alpha / R * up @ down (arXiv:2106.09685, section 4.1)."""
+
+    down: Tensor
+    """(R, I), fp32"""
+    up: Tensor
+    """(O, R), fp32"""
+    alpha: float
+    kernel: tuple[int, ...] = ()
+    """Sides of the kernel of a convolution; empty for a linear layer."""
+
+    @property
+    def rank(self) -> int:
+        return len(self.down)
+
+    @property
+    def scale(self) -> float:
+        """What the product is multiplied with at weight 1."""
+        return self.alpha / self.rank
+
+    def delta(self) -> Tensor:
+        """The change at weight 1, (O, I) in fp32."""
+        return self.scale * (self.up @ self.down)
+
+    def halves(self) -> tuple[Tensor, Tensor]:
+        """Down and up in the shapes of layers: (R, I) and (O, R), or those of two convolutions."""
+        if not self.kernel:
+            return self.down, self.up
+        down = self.down.unflatten(1, (-1, *self.kernel))  # (R, I, H, W)
+        return down, self.up[:, :, None, None]  # (O, R, 1, 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lora:
+    """A LoRA that fits; the layers have our names of the modules, per network."""
+
+    source: str
+    """Where it came from, for messages."""
+    format: Format
+    layers: Mapping[Network, Mapping[str, LoraLayer]]
+    unmatched: tuple[str, ...] = ()
+    """Keys of the file that belong to none of the networks; empty unless they were allowed."""
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """The networks that it changes."""
+        return tuple(self.layers)
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The ranks that occur, in rising order."""
+        found = {layer.rank for layers in self.layers.values() for layer in layers.values()}
+        return tuple(sorted(found))
+
+    def __str__(self) -> str:
+        counts = ", ".join(
+            f"{len(layers)} layers of {name}" for name, layers in self.layers.items()
+        )
+        ranks = ", ".join(str(rank) for rank in self.ranks)
+        more = f", {len(self.unmatched)} keys unmatched" if self.unmatched else ""
+        return f"{self.source}: {self.format} LoRA for {counts}, rank {ranks}{more}"

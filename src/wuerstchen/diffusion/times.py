@@ -1,0 +1,49 @@
+"""Where sampling stops on its way: lists of strictly falling times from exactly 1 to exactly 0."""
+
+from collections.abc import Callable
+
+import torch
+
+from wuerstchen.diffusion.schedule import log_snr_at, time_of
+
+LEANING = 0.5
+"""Where `tuned_times` lie between uniform in t (0) and uniform in log-SNR (1).
+
+Set by measurement on the bundled model (docs/log.md).
+"""
+
+
+def uniform_times(steps: int) -> list[float]:
+    """`steps` + 1 evenly spaced times from 1 to 0."""
+    return torch.linspace(1, 0, steps + 1).tolist()
+
+
+def published_times() -> list[float]:
+    """The released 29-evaluation list of Stage C: dense at high noise, coarse at low noise."""
+    dense = torch.linspace(1, 2 / 3, 20, dtype=torch.float64)  # spacing 1/57
+    coarse = torch.linspace(0.6, 0, 10, dtype=torch.float64)  # spacing 1/15
+    return torch.cat([dense, coarse]).tolist()
+
+
+def log_snr_times(steps: int) -> list[float]:
+    """`steps` + 1 times whose log-SNR rises evenly: many near 1 and near 0, few between.
+
+    The ends of the clamped schedule count as its log-SNR at 1 and at 0.
+    """
+    noisiest, cleanest = log_snr_at(1), log_snr_at(0)
+    rise = (cleanest - noisiest) / steps
+    return [1.0, *(time_of(noisiest + k * rise) for k in range(1, steps)), 0.0]
+
+
+def tuned_times(steps: int) -> list[float]:
+    """`steps` + 1 times that lie between the two even lists, `LEANING` of the way."""
+    pairs = zip(uniform_times(steps), log_snr_times(steps), strict=True)
+    return [even + LEANING * (by_ratio - even) for even, by_ratio in pairs]
+
+
+TIMES: dict[str, Callable[[int], list[float]]] = {
+    "time": uniform_times,
+    "log_snr": log_snr_times,
+    "tuned": tuned_times,
+}
+"""Lists for any number of steps, by what is even in them; `published_times` has one length."""

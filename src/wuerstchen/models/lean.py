@@ -1,0 +1,85 @@
+"""How layers are computed where no gradient is needed: fused, in place and a strip at a time.
+
+The modules own the weights and say what is computed; this file says how, so that a generation
+touches memory as seldom as it can. Large new maps are what costs beside the matrix products: on a
+CPU the first touch of fresh memory takes several times as long as the arithmetic (docs/log.md).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+STRIP = 2**20
+"""Numbers in one strip of a map at most, on a CPU: 4 MB in fp32, which stay in the cache."""
+
+_FUSED = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+"""oneDNN's linear layer with its activation or its sum; builds of torch without oneDNN lack it."""
+
+
+def is_lean(*layers: nn.Module) -> bool:
+    """Whether the layers may be read by their weights: no gradient, no tracing, no wrapper.
+
+    A layer that something was wrapped around (an adapter, a hook that changes it) is not of the
+    plain class any more and has to be called. A compiler fuses by itself and better.
+    """
+    plain = all(type(layer) in (nn.Linear, nn.Conv2d) for layer in layers)
+    return plain and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
+def linear(
+    x: Tensor, weight: Tensor, bias: Tensor, *, gelu: bool = False, add: Tensor | None = None
+) -> Tensor:
+    """(..., I) x to (..., O): x weight^T + bias, then GELU, or plus (..., O) `add`."""
+    if _is_onednn(x, weight):
+        if add is not None:
+            summed: Tensor = _FUSED.binary(x, add.contiguous(), weight, bias, "add")  # type: ignore[union-attr]
+            return summed
+        kind = "gelu" if gelu else "none"
+        fused: Tensor = _FUSED.default(x, weight, bias, kind, [], "none")  # type: ignore[union-attr]
+        return fused
+    y = F.linear(x, weight, bias)
+    if gelu:
+        torch.ops.aten.gelu_(y)
+    return y if add is None else y.add_(add)
+
+
+def apply(layer: nn.Module, x: Tensor, add: Tensor | None = None) -> Tensor:
+    """A linear layer of (..., I) x, plus `add`; wrapped and trained layers are called."""
+    if isinstance(layer, nn.Linear) and is_lean(layer):
+        return linear(x, layer.weight, layer.bias, add=add)
+    y: Tensor = layer(x)
+    return y if add is None else y + add
+
+
+def energy(x: Tensor) -> Tensor:
+    """(B, H, W, C) to the (B, 1, 1, C) roots of the sums of squares over the map, in fp32."""
+    if x.device.type != "cpu":
+        norm: Tensor = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True, dtype=torch.float32)
+        return norm
+    rows = x.flatten(1, 2)  # (B, HW, C)
+    total = x.new_zeros(len(x), x.shape[-1], dtype=torch.float32)
+    for strip in rows.split(max(1, STRIP // (len(x) * x.shape[-1])), dim=1):
+        total += strip.float().square().sum(dim=1)
+    return total.sqrt()[:, None, None]  # (B, 1, 1, C)
+
+
+def strips(height: int, row: int, device: torch.device) -> list[tuple[int, int]]:
+    """First and last row (exclusive) of the strips in which a map of `height` rows is computed.
+
+    row  numbers that one row of the widest map between takes
+    """
+    step = height if device.type != "cpu" else min(height, max(1, STRIP * 4 // row))
+    return [(start, min(start + step, height)) for start in range(0, height, step)]
+
+
+def _is_onednn(x: Tensor, weight: Tensor) -> bool:
+    # In fp32 torch takes another library for linear layers, which is slower on many CPUs. Of a
+    # weight that is a part of another oneDNN has but a reference version, hundreds of times slower.
+    return (
+        _FUSED is not None
+        and x.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
+        and bool(torch.backends.mkldnn.enabled)
+        and weight.is_contiguous()
+        and not torch.is_grad_enabled()
+    )

@@ -1,0 +1,83 @@
+"""Where a model is: in the package, at a path, or on the hub. Only hub ids reach out."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from wuerstchen.errors import ModelFolderError
+
+BUNDLED = "emoji"
+"""The model that comes with the package."""
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+HUB_FILES = ("*.json", "*.safetensors", "*.txt", "README.md")
+"""What is fetched of a hub repository: no pickles, no code."""
+TEXT_FILES = ("text_encoder/*.json", "text_encoder/*.safetensors", "tokenizer/*")
+"""The same where only the text encoder of a pipeline is wanted."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hub:
+    """How hub ids are looked up; the words are those of huggingface_hub."""
+
+    cache_dir: str | Path | None = None
+    local_files_only: bool = False
+
+
+def is_hub_id(name: str | Path | None) -> bool:
+    """Whether `find` would ask the hub for it."""
+    return isinstance(name, str) and HUB_ID.fullmatch(name) is not None and not Path(name).exists()
+
+
+def find(
+    name: str | Path | None,
+    *,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    patterns: Sequence[str] = HUB_FILES,
+) -> Path:
+    """The folder or file of a model: of the bundled one, of a path, or of a hub id `owner/name`.
+
+    Raises ModelFolderError where there is none.
+    """
+    if name is None:
+        return Path(str(files("wuerstchen") / "bundled" / BUNDLED))
+    if Path(name).exists():
+        return Path(name)
+    if isinstance(name, str) and HUB_ID.fullmatch(name):
+        if (owner := Path(name).parent).is_dir():  # a slip in a path is nobody's business outside
+            raise ModelFolderError(
+                f"Expected a model folder, found no {Path(name).name!r} in the folder {owner}; "
+                "correct the path, or call from elsewhere to mean the hub."
+            )
+        return _download(
+            name, revision, Hub(cache_dir=cache_dir, local_files_only=local_files_only), patterns
+        )
+    raise ModelFolderError(
+        f"Expected a model folder or a hub id such as owner/name, found no folder at {str(name)!r}."
+    )
+
+
+def _download(hub_id: str, revision: str | None, hub: Hub, patterns: Sequence[str]) -> Path:
+    from huggingface_hub import snapshot_download  # half a second, needed for hub ids only
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = snapshot_download(
+            hub_id,
+            revision=revision,
+            cache_dir=hub.cache_dir,
+            local_files_only=hub.local_files_only,
+            allow_patterns=list(patterns),
+        )
+    except (OSError, HFValidationError) as error:  # all errors of the hub's client are OSErrors
+        where = "in the local cache of the hub" if hub.local_files_only else "on the hub"
+        reason = str(error).strip().split("\n")[0]
+        raise ModelFolderError(
+            f"Expected a model folder or a hub id, found no folder {hub_id!r} here, and opening "
+            f"it {where} failed: {reason}"
+        ) from None
+    return Path(found)

@@ -1,0 +1,134 @@
+"""The sizes of a network from the shapes of its tensors, for files without a config.
+
+What leaves no trace in a shape is taken as published: attention heads of width 64, Stage A's scale
+0.3764, the dropout of training.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from wuerstchen.config import CompressorModel, Section, StageAModel, StageBModel, StageCModel
+from wuerstchen.errors import ModelFolderError
+from wuerstchen.models.compressor import LAST_WIDTH, STAGES
+from wuerstchen.weights.headers import Stored
+from wuerstchen.weights.layout import PLACES, Part
+
+HEAD_WIDTH = 64
+Tensors = Mapping[str, Stored]
+
+
+def stage_a_sizes(tensors: Tensors) -> dict[str, object]:
+    codebook = tensors.get("vquantizer.codebook.weight") or tensors["vquantizer.embedding.weight"]
+    return {
+        "width": tensors["up_blocks.0.0.weight"].shape[0],
+        # One block of the decoder is behind the upsampling, all others before it.
+        "depth": _blocks(tensors, "up_blocks.", ".gammas") - 1,
+        "codebook": codebook.shape[0],
+        "latent_channels": codebook.shape[1],
+    }
+
+
+def stage_b_sizes(tensors: Tensors) -> dict[str, object]:
+    levels = 1 + max(int(key.split(".")[1]) for key in tensors if key.startswith("down_blocks."))
+    widths, blocks, heads = [], [], []
+    for level in range(levels):
+        here = f"down_blocks.{level}."
+        first = f"{here}{min(level, 1)}.depthwise.weight"  # element 0 of lower levels halves
+        widths.append(tensors[first].shape[0])
+        blocks.append(_blocks(tensors, here, ".depthwise.weight"))
+        heads.append(_heads(widths[-1]) if _blocks(tensors, here, ".kv_mapper.1.weight") else 0)
+    mappers = [tensors.get(f"effnet_mappers.{level}.weight") for level in range(levels)]
+    condition_width, text_width = tensors["clip_mapper.weight"].shape
+    first_time = next(key for key in tensors if key.endswith(".mapper.weight"))
+    return {
+        "widths": widths,
+        "blocks": blocks,
+        "heads": heads,
+        "semantics": [mapper is not None for mapper in mappers],
+        "semantic_channels": next(m.shape[1] for m in mappers if m is not None),
+        "condition_width": condition_width,
+        "text_width": text_width,
+        "time_width": tensors[first_time].shape[1],
+        "patch": math.isqrt(tensors["embedding.1.weight"].shape[1] // 4),
+    }
+
+
+def stage_c_sizes(tensors: Tensors) -> dict[str, object]:
+    width, channels = tensors["projection.weight"].shape[:2]
+    return {
+        "semantic_channels": channels,
+        "width": width,
+        "depth": _blocks(tensors, "blocks.", ".depthwise.weight"),
+        "heads": _heads(width),
+        "text_width": tensors["cond_mapper.0.weight"].shape[1],
+        "time_width": tensors["blocks.1.mapper.weight"].shape[1],
+    }
+
+
+def compressor_sizes(tensors: Tensors) -> dict[str, object]:
+    counts = []
+    for index in range(1, len(STAGES) + 1):
+        blocks = {key.split(".")[2] for key in tensors if key.startswith(f"backbone.{index}.")}
+        counts.append(len(blocks))
+    # Several shares can round to the same numbers of blocks: any of them makes the same network.
+    depth = next(
+        share / 1000
+        for share in range(1000, 0, -1)
+        if [max(1, round(stage.blocks * share / 1000)) for stage in STAGES] == counts
+    )
+    channels, last = tensors["mapper.0.weight"].shape[:2]
+    return {
+        "channels": channels,
+        "width": last / LAST_WIDTH,
+        "depth": depth,
+        "affine": "mapper.1.weight" in tensors,
+    }
+
+
+SIZES: dict[Part, tuple[type[Section], Callable[[Tensors], dict[str, object]]]] = {
+    "stage_a": (StageAModel, stage_a_sizes),
+    "stage_b": (StageBModel, stage_b_sizes),
+    "stage_c": (StageCModel, stage_c_sizes),
+    "compressor": (CompressorModel, compressor_sizes),
+}
+
+
+def inferred(path: Path, part: Part, tensors: Tensors) -> Section:
+    """The sizes of `part`, whose tensors have no prefix; raises ModelFolderError."""
+    section, sizes = SIZES[part]
+    title = PLACES[part].title
+    try:
+        return section.model_validate(sizes(tensors))
+    except (KeyError, IndexError, ValueError, StopIteration) as error:
+        if isinstance(error, _HeadsError):
+            raise ModelFolderError(f"{path}: {title} {error}") from None
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}, found {first['input']!r}"
+        else:
+            reason = f"its tensors do not have the shapes of one: {error}"
+        raise ModelFolderError(
+            f"{path}: the sizes of {title} do not follow from its shapes ({reason}); "
+            "copy it again, or use a model folder with a config.json."
+        ) from None
+
+
+class _HeadsError(ValueError):
+    """Attention whose heads cannot be counted."""
+
+
+def _heads(width: int) -> int:
+    if width % HEAD_WIDTH:
+        raise _HeadsError(
+            f"has attention of width {width}, and how many heads share it cannot be told from "
+            f"shapes; published heads are {HEAD_WIDTH} wide, which does not divide it. Use a model "
+            "folder with a config.json."
+        )
+    return width // HEAD_WIDTH
+
+
+def _blocks(tensors: Tensors, start: str, end: str) -> int:
+    return sum(key.startswith(start) and key.endswith(end) for key in tensors)

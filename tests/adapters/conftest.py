@@ -1,0 +1,7 @@
+import pytest
+from hand_made import Networks, networks
+
+
+@pytest.fixture
+def nets() -> Networks:
+    return networks()

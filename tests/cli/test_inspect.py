@@ -1,0 +1,140 @@
+"""`wuerstchen inspect`: what is said of files of every kind."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from wuerstchen.cli import main
+from wuerstchen.config import StageCModel
+from wuerstchen.models.stage_c import StageC
+from wuerstchen.weights import save_stage_c
+
+BUNDLED = Path(__file__).parents[2] / "src" / "wuerstchen" / "bundled" / "emoji"
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def run(*words: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["wuerstchen", "inspect", *map(str, words)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        out, error = capsys.readouterr()
+        if left.value.code:
+            assert left.value.code == 2 and out == ""
+            return error
+        assert error == ""
+        return out
+
+    return run
+
+
+def lora(path: Path, *keys: str) -> Path:
+    save_file({key: torch.zeros(4, 8) for key in keys}, path)
+    return path
+
+
+def test_a_whole_model_is_described_part_by_part(said) -> None:
+    text = said(BUNDLED)
+    assert "a whole model" in text and "version 2 of Würstchen" in text
+    assert "semantics of 64 channels; text encoder of width 128" in text
+    values = json.loads(said(BUNDLED, "--json"))
+    parts = {part["title"]: part for part in values["parts"]}
+    assert next(iter(parts)) == "Stage A" and len(parts) == 6
+    assert parts["Stage C"]["parameters"] == 9_166_304
+    assert parts["Stage C"]["dtypes"] == ["float16"]
+    assert parts["Stage C"]["sizes"]["depth"] == 8
+    assert values["size"] == sum(p.stat().st_size for p in BUNDLED.rglob("*") if p.is_file())
+    assert values["licence"] == "see its file LICENSE"
+
+
+@pytest.mark.parametrize(
+    ("part", "what", "fits"),
+    [
+        ("vqgan", "Stage A", "latents of 4 channels"),
+        ("decoder", "Stage B", "text encoder of width 128"),
+        ("prior_prior", "Stage C", "semantics of 64 channels"),
+        ("compressor", "the compressor", "semantics of 64 channels"),
+        ("text_encoder", "a text encoder", "text of width 128"),
+    ],
+)
+def test_a_part_is_known_alone(said, part: str, what: str, fits: str) -> None:
+    text = said(BUNDLED / part)
+    assert f"what        {what}\n" in text and fits in text
+
+
+def test_parameters_are_those_that_torch_counts(said, tmp_path: Path) -> None:
+    network = StageC(StageCModel(width=64, depth=1, heads=1, text_width=8, time_width=8))
+    save_stage_c(tmp_path, network, torch.bfloat16)
+    [part] = json.loads(said(tmp_path / "prior_prior", "--json"))["parts"]
+    assert part["parameters"] == sum(p.numel() for p in network.parameters())
+    assert part["size"] == 2 * part["parameters"]
+
+
+@pytest.mark.parametrize(
+    ("style", "keys"),
+    [
+        (
+            "PEFT",
+            ("blocks.2.attention.to_q.lora_A.weight", "blocks.2.attention.to_q.lora_B.weight"),
+        ),
+        ("kohya", ("lora_prior_blocks_2_to_q.lora_down.weight", "lora_prior_blocks_2_to_q.alpha")),
+        ("OneTrainer", ("lora_prior.blocks.2.to_q.lora_down.weight", "lora_prior.a.b.alpha")),
+    ],
+)
+def test_a_lora_is_known_by_its_style(said, tmp_path: Path, style: str, keys) -> None:
+    assert f"a LoRA ({style} style)" in said(lora(tmp_path / "x.safetensors", *keys))
+
+
+@pytest.mark.parametrize(
+    ("licence", "metadata", "card"),
+    [
+        ("mit", None, "---\nlicense: mit\n---\n# A model\n"),
+        ("not said", None, "# A model without a table\n"),
+        ("cc-by-4.0", {"modelspec.license": "cc-by-4.0"}, None),
+        ("not said", {"format": "pt"}, None),
+    ],
+)
+def test_the_licence_is_what_is_written_and_nothing_else(
+    said, tmp_path: Path, licence: str, metadata: dict[str, str] | None, card: str | None
+) -> None:
+    config = StageCModel(width=64, depth=1, heads=1, text_width=8, time_width=8)
+    save_stage_c(tmp_path, StageC(config))
+    path = tmp_path / "prior_prior"
+    if card is not None:
+        (path / "README.md").write_text(card)
+    else:
+        path = tmp_path / "x.safetensors"
+        save_file({"a.lora_A.weight": torch.zeros(2, 2)}, path, metadata=metadata)
+    assert json.loads(said(path, "--json"))["licence"] == licence
+
+
+def test_stable_cascade_is_named_with_what_it_needs(said, tmp_path: Path) -> None:
+    keys = {"embedding.1.weight": (8, 16, 1, 1), "clip_txt_mapper.weight": (2048, 1280)}
+    save_file({key: torch.zeros(shape) for key, shape in keys.items()}, tmp_path / "c.safetensors")
+    text = said(tmp_path / "c.safetensors")
+    assert "Stable Cascade (version 3 of Würstchen)" in text
+    assert "StableCascadePriorPipeline" in text
+
+
+@pytest.mark.parametrize("what", ["nothing", "foreign keys", "text", "empty folder"])
+def test_what_is_no_model_is_one_sentence(said, tmp_path: Path, what: str) -> None:
+    path = tmp_path / "x.safetensors"
+    if what == "foreign keys":
+        save_file({"colour": torch.zeros(3)}, path)
+    elif what == "text":
+        path.write_text("hello")
+    elif what == "empty folder":
+        path.mkdir()
+    error = said(path)
+    assert str(path) in error and error.count("\n") == 1 and "Traceback" not in error
+
+
+def test_a_hub_id_is_looked_up_in_the_cache_alone(
+    said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert "in the local cache of the hub failed" in said("nobody/nothing")

@@ -1,0 +1,169 @@
+"""From one kind of files to another and back: the same bits."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from published_files import COMPRESSOR, B, C, authors_state, two_repositories
+from safetensors import safe_open
+from safetensors.torch import load_file
+from small_networks import contents, randomised
+
+from wuerstchen import weights
+from wuerstchen.config import StageCModel
+from wuerstchen.errors import ConfigError, ModelFolderError, SaveError
+from wuerstchen.models.compressor import Compressor
+from wuerstchen.models.stage_b import StageB
+from wuerstchen.models.stage_c import StageC
+
+
+def converted(source: Path, out: Path, to: weights.Target, **options: object) -> list[Path]:
+    path, parts = weights.locate_parts(source)
+    return weights.convert(parts, out, to, source=path, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("to", ["diffusers", "original", "single-file"])
+def test_a_model_comes_back_byte_for_byte(whole: Path, tmp_path: Path, to: weights.Target) -> None:
+    there = tmp_path / ("model.safetensors" if to == "single-file" else "there")
+    converted(whole, there, to)
+    assert weights.locate(there).compressor is not None
+    converted(there, tmp_path / "back", "diffusers")
+    assert contents(tmp_path / "back") == contents(whole)
+
+
+@pytest.mark.parametrize("to", ["original", "single-file"])
+def test_a_converted_model_opens_as_the_same_networks(
+    whole: Path, tmp_path: Path, to: weights.Target
+) -> None:
+    there = tmp_path / ("model.safetensors" if to == "single-file" else "there")
+    converted(whole, there, to)
+    before, after = weights.locate(whole), weights.locate(there)
+    for old, new in zip(before.parts(), after.parts(), strict=True):
+        torch.testing.assert_close(weights.tensors(new), weights.tensors(old), rtol=0, atol=0)
+    assert weights.stage_a_config(after.stage_a) == weights.stage_a_config(before.stage_a)
+    assert weights.stage_b_config(after.stage_b) == weights.stage_b_config(before.stage_b)
+    captions = ["a red fox", "two blue birds"]
+    with torch.no_grad():
+        said = weights.open_text(after.text_c)(captions)
+        assert torch.equal(said, weights.load_text_encoder(whole, "c")(captions))
+
+
+def test_the_authors_checkpoint_becomes_parts_of_a_model_folder_and_comes_back(
+    tmp_path: Path,
+) -> None:
+    stage_b, compressor = randomised(StageB(B)), randomised(Compressor(COMPRESSOR))
+    state = authors_state(stage_b)
+    torch.save(
+        {"state_dict": state, "effnet_state_dict": authors_state(compressor)}, tmp_path / "b.pt"
+    )
+    written = converted(tmp_path / "b.pt", tmp_path / "model", "diffusers")
+    assert sorted(path.name for path in written) == ["compressor", "decoder"]
+    loaded = weights.load_stage_b(tmp_path / "model")
+    assert loaded.config == B
+    torch.testing.assert_close(loaded.state_dict(), stage_b.state_dict(), rtol=0, atol=0)
+    converted(tmp_path / "model", tmp_path / "back", "original")
+    assert sorted(path.name for path in (tmp_path / "back").iterdir()) == [
+        "compressor.safetensors",
+        "stage_b.safetensors",
+    ]
+    back = load_file(tmp_path / "back" / "stage_b.safetensors")
+    torch.testing.assert_close(back, state, rtol=0, atol=0)
+
+
+def test_a_decoder_and_its_prior_become_one_folder(whole: Path, tmp_path: Path) -> None:
+    decoder, prior = two_repositories(whole, tmp_path / "pair")
+    path, parts = weights.locate_parts(decoder, prior=prior)
+    weights.convert(parts, tmp_path / "one", "diffusers", source=path)
+    joined = contents(tmp_path / "one")
+    expected = {name: c for name, c in contents(whole).items() if not name.startswith("compressor")}
+    assert joined == expected
+
+
+def test_other_parts_in_the_folder_stay(folder: Path, tmp_path: Path) -> None:
+    before = contents(folder)
+    weights.save_stage_c(tmp_path, randomised(StageC(C), seed=9))
+    with pytest.raises(SaveError, match=r"prior_prior is there already.*--overwrite"):
+        converted(tmp_path / "prior_prior", folder, "diffusers")
+    assert contents(folder) == before
+    converted(tmp_path / "prior_prior", folder, "diffusers", overwrite=True)
+    changed = {name for name, content in contents(folder).items() if before[name] != content}
+    assert {name.partition("/")[0] for name in changed} == {"prior_prior"}
+    torch.testing.assert_close(
+        weights.load_stage_c(folder).state_dict(),
+        weights.load_stage_c(tmp_path).state_dict(),
+        rtol=0,
+        atol=0,
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_other_numbers_are_rounded_once_and_counters_stay(
+    whole: Path, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    converted(whole, tmp_path / "half.safetensors", "single-file", dtype=dtype)
+    half, full = weights.locate(tmp_path / "half.safetensors"), weights.locate(whole)
+    assert weights.stored_dtype(half.stage_a) == dtype
+    for name, tensor in weights.tensors(half.stage_a, dtype).items():
+        own = weights.tensors(full.stage_a)[name]
+        assert torch.equal(tensor, own.to(dtype) if own.is_floating_point() else own)
+
+
+def test_numbers_too_large_for_fp16_are_refused_and_nothing_stays(tmp_path: Path) -> None:
+    network = randomised(StageC(C))
+    with torch.no_grad():
+        network.projection.weight[0] = 1e6
+    weights.save_stage_c(tmp_path, network)
+    out = tmp_path / "half.safetensors"
+    with pytest.raises(SaveError, match=r"prior_prior\.projection\.weight .*not finite"):
+        converted(tmp_path / "prior_prior", out, "single-file", dtype=torch.float16)
+    assert [path.name for path in tmp_path.iterdir()] == ["prior_prior"]
+
+
+def test_what_shapes_do_not_tell_is_in_the_original_file(tmp_path: Path) -> None:
+    config = StageCModel(width=30, depth=1, heads=3, text_width=12, time_width=8, dropout=0.3)
+    weights.save_stage_c(tmp_path, randomised(StageC(config)))
+    converted(tmp_path / "prior_prior", tmp_path / "c.safetensors", "original")
+    part = weights.locate_part(tmp_path / "c.safetensors", "stage_c")
+    assert weights.stage_c_config(part) == config
+
+
+def test_a_single_file_is_aligned_and_says_what_it_holds(whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m.safetensors"
+    converted(whole, out, "single-file")
+    with safe_open(out, "pt") as file:
+        texts = file.metadata()
+    for name in ("vqgan/config.json", "prior_text_encoder/config.json", "tokenizer/tokenizer.json"):
+        assert json.loads(texts[name]) == json.loads((whole / name).read_text())
+    with out.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+    header.pop("__metadata__")
+    assert size % 8 == 0
+    for key, entry in header.items():
+        width = {"F32": 4, "I64": 8}[entry["dtype"]]
+        assert entry["data_offsets"][0] % width == 0, key
+
+
+def test_a_place_that_cannot_be_is_said_before_anything_is_written(
+    whole: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    for to, name, error, words in (
+        ("single-file", "folder", ConfigError, r"ends in \.safetensors"),
+        ("diffusers", "model.safetensors", ConfigError, "expected a folder"),
+        ("original", "model.safetensors", ConfigError, "expected a folder"),
+        ("diffusers", "file", ConfigError, "expected a folder"),
+        ("original", "file", ConfigError, "expected a folder"),
+    ):
+        with pytest.raises(error, match=words):
+            converted(whole, tmp_path / name, to)  # type: ignore[arg-type]
+    assert contents(tmp_path) == {"file": b"mine"}
+
+
+def test_damaged_parts_are_not_converted(folder: Path, tmp_path: Path) -> None:
+    values = json.loads((folder / "prior_prior" / "config.json").read_text())
+    (folder / "prior_prior" / "config.json").write_text(json.dumps({**values, "depth": 3}))
+    with pytest.raises(ModelFolderError, match="missing"):
+        converted(folder, tmp_path / "out", "diffusers")
+    assert not (tmp_path / "out").exists()

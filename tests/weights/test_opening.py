@@ -1,0 +1,115 @@
+"""Outlines, mapped weights, and both together."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from published_files import C, authors_state
+from small_networks import noise, randomised
+from torch import Tensor
+
+from wuerstchen import weights
+from wuerstchen.models.stage_c import StageC
+
+OPENERS = {
+    "stage_a": (weights.outline_stage_a, weights.open_stage_a, weights.load_stage_a),
+    "stage_b": (weights.outline_stage_b, weights.open_stage_b, weights.load_stage_b),
+    "stage_c": (weights.outline_stage_c, weights.open_stage_c, weights.load_stage_c),
+    "compressor": (weights.outline_compressor, weights.open_compressor, weights.load_compressor),
+    "text_b": (
+        weights.outline_text,
+        weights.open_text,
+        lambda f: weights.load_text_encoder(f, "b"),
+    ),
+    "text_c": (
+        weights.outline_text,
+        weights.open_text,
+        lambda f: weights.load_text_encoder(f, "c"),
+    ),
+}
+every_part = pytest.mark.parametrize("name", OPENERS)
+
+
+def pages(path: Path) -> list[range]:
+    """The addresses at which this process sees the file, by the kernel's own account."""
+    found = []
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        if line.endswith(str(path)):
+            start, _, end = line.split(" ")[0].partition("-")
+            found.append(range(int(start, 16), int(end, 16)))
+    return found
+
+
+def is_mapped(tensor: Tensor, path: Path) -> bool:
+    return any(tensor.data_ptr() in addresses for addresses in pages(path))
+
+
+@every_part
+def test_an_opened_part_is_the_loaded_one_but_its_weights_stay_in_the_file(
+    whole: Path, name: weights.Part
+) -> None:
+    _, opened, load = OPENERS[name]
+    part = weights.locate_part(whole if name != "text_b" else whole / "text_encoder", name)
+    network, reference = opened(part), load(whole)
+    assert not network.training
+    assert list(network.state_dict()) == list(reference.state_dict())
+    torch.testing.assert_close(network.state_dict(), reference.state_dict(), rtol=0, atol=0)
+    for kept, same in zip(network.buffers(), reference.buffers(), strict=True):
+        assert torch.equal(kept, same) and kept.dtype == same.dtype
+    assert all(is_mapped(t, part.weights) for t in network.parameters())
+    assert not any(is_mapped(t, part.weights) for t in reference.parameters())
+
+
+@every_part
+def test_an_outline_has_no_weights_and_is_filled_again_and_again(
+    whole: Path, name: weights.Part
+) -> None:
+    outline, opened, _ = OPENERS[name]
+    part = weights.locate_part(whole, name)
+    network = outline(part)
+    assert all(tensor.is_meta for tensor in network.state_dict().values())
+    expected = opened(part).state_dict()
+    for _ in range(2):
+        network.load_state_dict(weights.tensors(part), assign=True)
+        assert not any(t.is_meta for t in (*network.parameters(), *network.buffers()))
+        torch.testing.assert_close(dict(network.state_dict()), dict(expected), rtol=0, atol=0)
+        network.load_state_dict(
+            {key: tensor.to("meta") for key, tensor in network.state_dict().items()}, assign=True
+        )
+
+
+def test_other_numbers_are_converted_and_counters_stay(whole: Path) -> None:
+    part = weights.locate_part(whole, "stage_a")
+    assert weights.stored_dtype(part) == torch.float32
+    network = weights.open_stage_a(part, torch.bfloat16)
+    assert {p.dtype for p in network.parameters()} == {torch.bfloat16}
+    state = weights.load_stage_a(whole).state_dict()
+    for key, tensor in network.state_dict().items():
+        expected = state[key].to(torch.bfloat16) if state[key].is_floating_point() else state[key]
+        assert torch.equal(tensor, expected)
+
+
+def test_half_precision_files_are_mapped_as_half_precision(tmp_path: Path) -> None:
+    weights.save_stage_c(tmp_path, randomised(StageC(C)), torch.bfloat16)
+    part = weights.locate_part(tmp_path, "stage_c")
+    assert weights.stored_dtype(part) == torch.bfloat16
+    network = weights.open_stage_c(part, torch.bfloat16)
+    assert all(is_mapped(tensor, part.weights) for tensor in network.parameters())
+
+
+def test_original_files_are_mapped_too(tmp_path: Path) -> None:
+    path = tmp_path / "c.pt"
+    torch.save({"ema_state_dict": authors_state(randomised(StageC(C)))}, path)
+    network = weights.open_stage_c(weights.locate_part(path, "stage_c"))
+    assert all(is_mapped(tensor, path) for tensor in network.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_opened_compressor_looks_at_pictures_as_a_loaded_one(
+    whole: Path, dtype: torch.dtype
+) -> None:
+    opened = weights.open_compressor(weights.locate_part(whole, "compressor"), dtype)
+    image = noise(1, 3, 64, 64).abs().to(dtype)
+    reference = weights.load_compressor(whole).to(dtype)
+    with torch.no_grad():
+        assert torch.equal(opened(image), reference(image))
