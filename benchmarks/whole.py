@@ -74,7 +74,7 @@ def measure_whole(job: Job, *, real: bool) -> None:
         if not job.done("times", part="whole", side=side, call=call_of(recipe)):
             if not recipe.own:
                 _compare(job, job.sizes.name, side, recipe, draws)
-            time_pictures(job, draws, recipe, side)
+            time_pictures(job, draws, recipe, side, warm=0)  # all that runs has run before
 
 
 def time_pictures(

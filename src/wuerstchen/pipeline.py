@@ -231,7 +231,8 @@ class Pipeline(Cascade):
         )
         if prior_guidance_scale is not None and guidance_scale is not None:
             raise ConfigError(
-                "guidance_scale is another name of prior_guidance_scale; give one of them, not both."
+                "guidance_scale is another name of prior_guidance_scale; give one of them, "
+                "not both."
             )
         plan = arguments.plan(
             self.info,

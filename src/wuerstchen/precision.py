@@ -37,6 +37,7 @@ def precisions(wanted: torch.dtype | Mapping[Part, torch.dtype] | None) -> dict[
     for part, dtype in chosen.items():
         if dtype not in KINDS:
             raise ConfigError(
-                f"torch_dtype must be one of {', '.join(map(str, KINDS))}, found {dtype} for {part}."
+                f"torch_dtype must be one of {', '.join(map(str, KINDS))}, found {dtype} for "
+                f"{part}."
             )
     return chosen

@@ -45,7 +45,7 @@ EPILOG = """Examples:
 def generate(
     prompt: Annotated[
         str | None,
-        typer.Argument(metavar="[PROMPT]", help='What to draw; "" draws without text.'),
+        typer.Argument(metavar="PROMPT", help='What to draw; "" draws without text.'),
     ] = None,
     negative_prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="What to lead away from.")
@@ -211,7 +211,7 @@ def generate(
 
     from wuerstchen import arguments  # torch loads here, and not for --help
     from wuerstchen.cli.request import from_options, parse_interval
-    from wuerstchen.model_folder import StageSettings
+    from wuerstchen.model_folder import ModelInfo, StageSettings
     from wuerstchen.picture_file import save_png
 
     request = from_options(
@@ -233,7 +233,8 @@ def generate(
         dtype,
         picture,
     )
-    # Before the tokenizer meets them.
+    # What no model can do is said before one is opened, and before a tokenizer meets the texts.
+    arguments.plan(ModelInfo(), prior=request.prior, decoder=request.decoder)
     arguments.texts(request.prompt, request.negative_prompt, None, num_images)
     pipeline = _open(request, model, prior, variant, low_memory=low_memory)
     loras = _load_loras(pipeline, lora or [])

@@ -8,7 +8,7 @@ from wuerstchen.config.section import Section
 
 Precision = Literal["auto", "fp32", "bf16"]
 LossWeight = Literal["p2", "data"]
-"""p2: what trained the released weights; data: error of the data itself (see diffusion.py)."""
+"""p2: what trained the released weights; data: error of the data itself (see diffusion/)."""
 
 
 Decay = Annotated[float, Field(ge=0, lt=1)]

@@ -248,11 +248,11 @@ def _check_paths(config: Config, waiting: Sequence[Step]) -> None:
         "stage_b.training.start": ("b", config.stage_b.training.start),
         "stage_b.training.compressor_weights": ("b", config.stage_b.training.compressor_weights),
         "stage_c.training.start": ("c", config.stage_c.training.start),
-        "text.pretrained": ("c", config.text.pretrained),
+        "text.pretrained": ("bc" if config.stage_b.training.text else "c", config.text.pretrained),
         "text.pretrained_b": ("b", config.text.pretrained_b),
     }
-    for key, (stage, path) in named.items():
-        if stage in waiting and path and not Path(path).exists():
+    for key, (stages, path) in named.items():
+        if any(stage in waiting for stage in stages) and path and not Path(path).exists():
             raise TrainingError(
                 f"{key} is {path!r}, but there is nothing; correct the path, relative ones begin "
                 f"at {Path.cwd()}."
