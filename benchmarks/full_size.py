@@ -1,7 +1,7 @@
 """A model of the published sizes with random weights, as files in the published layout.
 
 `python -m benchmarks.full_size FOLDER` writes two repositories that belong together, a decoder and
-its prior: 12.4 GB in fp32, half of that in bf16, in the memory of a few blocks of numbers.
+its prior: 12.4 GB in fp32 to who reads them, and a few hundred MB on a disk that knows holes.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from benchmarks.jobs import dtype_of
@@ -23,7 +23,7 @@ from wuerstchen.models.stage_c import StageC
 from wuerstchen.models.text import learn_tokenizer
 from wuerstchen.weights.files import write_json
 from wuerstchen.weights.names import STAGE_A, STAGE_B, STAGE_C, published_config, published_key
-from wuerstchen.weights.streaming import write_stream
+from wuerstchen.weights.streaming import NAMES
 
 DECODER, PRIOR = "wuerstchen", "wuerstchen-prior"
 """Names of the two folders, those of the published repositories."""
@@ -31,8 +31,9 @@ PROMPT = "a red fox in the snow"
 TOKENS = 77
 VOCABULARY = 49_408
 """Rows of the published text encoders. The tokenizer here knows fewer, which changes no size."""
-BLOCK = 2**21
-"""Random numbers that are made; larger tensors repeat them. Memory does not look at values."""
+RANDOM = 2**16
+"""Numbers of a tensor that are random at most. The zeros after them are holes of the file, which
+take no room on the disk, and which a process that reads them holds in memory like all others."""
 NETWORK_FILE, TEXT_FILE = "diffusion_pytorch_model.safetensors", "model.safetensors"
 
 
@@ -76,13 +77,7 @@ def write_pair(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Path, 
     return decoder, prior
 
 
-def largest_part(decoder: Path, prior: Path) -> int:
-    """Bytes of the largest file of weights."""
-    files = [path for folder in (decoder, prior) for path in folder.rglob("*.safetensors")]
-    return max(path.stat().st_size for path in files)
-
-
-def _text_outline(sizes: TextSizes, tokenizer: CLIPTokenizer) -> nn.Module:
+def _text_outline(sizes: TextSizes, tokenizer: CLIPTokenizer) -> CLIPTextModel:
     config = CLIPTextConfig(
         vocab_size=VOCABULARY,
         hidden_size=sizes.width,
@@ -109,34 +104,48 @@ def _write(
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", config)
-    chunks = {key: _values(key, outline, dtype) for key, outline in state.items()}
-    write_stream(folder / name, chunks, {}, None)
+    kinds = {
+        key: dtype if outline.is_floating_point() else outline.dtype
+        for key, outline in state.items()
+    }
+    keys = sorted(state, key=lambda key: -kinds[key].itemsize)  # aligned
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    starts, end = {}, 0
+    for key in keys:
+        starts[key], end = end, end + state[key].numel() * kinds[key].itemsize
+        header[key] = {
+            "dtype": NAMES[kinds[key]],
+            "shape": list(state[key].shape),
+            "data_offsets": [starts[key], end],
+        }
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with (folder / name).open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for key in keys:
+            file.seek(8 + len(text) + starts[key])
+            numbers = _first_numbers(key, state[key]).to(kinds[key])
+            file.write(numbers.view(torch.uint8).numpy().data)
+        file.truncate(8 + len(text) + end)
 
 
-def _values(key: str, outline: Tensor, dtype: torch.dtype) -> list[Tensor]:
-    """Random numbers in the shape of `outline`, as blocks of rows that follow each other.
+def _first_numbers(key: str, outline: Tensor) -> Tensor:
+    """(N,) random numbers, the first of the tensor; all others are zeros.
 
     Weights have half the spread that keeps the size of what passes through; all else has 0.1.
     """
-    shape = outline.shape
+    count = min(RANDOM, outline.numel())
     if not outline.is_floating_point():
-        return [torch.zeros(shape, dtype=outline.dtype)]
+        return torch.zeros(count)
     if key.endswith("running_var") or ("norm" in key and key.endswith("weight")):
-        return [torch.ones(shape, dtype=dtype)]
-    row = shape[1:].numel()
-    is_weight = len(shape) > 1 and shape[0] > 1
-    spread = 0.5 / row**0.5 if is_weight else 0.1
-    at_once = min(shape[0], BLOCK // row)
-    block = _noise(spread, dtype)[: at_once * row].reshape(at_once, *shape[1:])
-    whole, rest = divmod(shape[0], at_once)
-    return [block] * whole + ([block[:rest]] if rest else [])
+        return torch.ones(count)
+    is_weight = outline.dim() > 1 and len(outline) > 1
+    return _noise()[:count] * (0.5 / outline[0].numel() ** 0.5 if is_weight else 0.1)
 
 
 @cache
-def _noise(spread: float, dtype: torch.dtype) -> Tensor:
-    """(BLOCK,) numbers; tensors share them, so that a model needs no memory of its size."""
-    numbers = torch.randn(BLOCK, generator=torch.Generator().manual_seed(0))
-    return (numbers * spread).to(dtype)
+def _noise() -> Tensor:
+    return torch.randn(RANDOM, generator=torch.Generator().manual_seed(0))
 
 
 def main() -> None:

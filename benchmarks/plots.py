@@ -143,7 +143,7 @@ def _shares(axes: Axes, figures: Figures) -> bool:
     axes.set_xlabel("side of the picture in pixels")
     axes.set_ylabel("our time / diffusers' time, CPU, fp32")
     axes.set_ylim(bottom=0)
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False)
     return drawn
 
 

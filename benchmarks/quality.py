@@ -25,7 +25,7 @@ from wuerstchen.arguments import plan
 from wuerstchen.aside import write_file
 from wuerstchen.config import DataConfig
 from wuerstchen.data import Pairs, open_pairs
-from wuerstchen.diffusion import TIMES, Guidance, published_times
+from wuerstchen.diffusion import TIMES, Guidance, published_times, uniform_times
 from wuerstchen.evaluation.metrics import psnr, share_figure
 from wuerstchen.evaluation.neighbours import answer, choose_questions, small_pictures
 from wuerstchen.models.compressor import Compressor, shrink
@@ -239,6 +239,8 @@ def settings(study: Study) -> Iterator[Setting]:
             # All spacings where they matter most: the sampler of old and the best of the others.
             wide = sampler in ("ddpm", "dpm++2m", "dpm++2m-sde")
             steps = (count + 1) // 2 if sampler == "heun" else count
+            if sampler == "heun" and count % 2 == 0 and count - 1 in counts:
+                continue  # the same number of steps as before
             for spacing in ("time", "log_snr", "tuned") if wide else ("time",):
                 if steps > 1:
                     yield _even(stage, sampler, spacing, steps, how)
@@ -246,6 +248,34 @@ def settings(study: Study) -> Iterator[Setting]:
             for sampler in ("ddpm", "dpm++2m"):
                 walk = Walk(times=published_times(), sampler=sampler, guidance=how)
                 yield Setting("C", f"{sampler} published 29", "published", walk)
+
+
+def whole(study: Study) -> Iterator[Setting]:
+    """Both stages together: first the one to lose nothing against, then cheaper ones."""
+    scale = study.own.prior.guidance.scale
+    old = Walk(times=uniform_times(60), guidance=Guidance(scale))
+    yield Setting("whole", "60 + 12 ddpm", "time", old, Walk(times=uniform_times(12)))
+    yield Setting("whole", "the model's own", "tuned", study.own.prior, study.own.decoder)
+    for c, b, low in (
+        (29, 12, 0.0),
+        (12, 6, 0.0),
+        (12, 6, 0.25),
+        (12, 6, 0.5),
+        (8, 4, 0.25),
+        (6, 3, 0.25),
+        (4, 2, 0.25),
+    ):
+        for sampler, spacing in (
+            ("ddpm", "time"),
+            ("dpm++2m", "time"),
+            ("dpm++2m", "tuned"),
+            ("dpm++2m-sde", "time"),
+        ):
+            guidance = Guidance(scale, interval=(low, 1.0))
+            prior = Walk(times=TIMES[spacing](c), sampler=sampler, guidance=guidance)
+            decoder = Walk(times=TIMES[spacing](b), sampler=sampler)
+            name = f"{c} + {b} {sampler} {spacing}, guided from {low:g}"
+            yield Setting("whole", name, spacing, prior, decoder)
 
 
 def _even(stage: str, sampler: str, spacing: str, steps: int, guidance: Guidance) -> Setting:
@@ -267,13 +297,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
     parser.add_argument("data", help="captioned pictures, as data.path of a config")
     parser.add_argument("--pictures", type=int, default=100)
-    parser.add_argument("--stages", default="C,B")
+    parser.add_argument("--stages", default="C,B,whole")
     parser.add_argument("--out", type=Path, default=OUT)
     words = parser.parse_args()
     study = Study(words.data, words.pictures)
     rows = read(words.out)
     known = {(row.stage, row.name) for row in rows}
-    for setting in settings(study):
+    for setting in (*settings(study), *whole(study)):
         fine = len(setting.walk.times) == FINE + 1
         if setting.stage not in words.stages.split(","):
             continue

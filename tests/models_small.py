@@ -53,7 +53,16 @@ def small_pipeline(seed: int = 0) -> Pipeline:
     info = ModelInfo(
         name="small",
         size=128,
-        defaults=Defaults(prior_num_inference_steps=6, num_inference_steps=4),
+        # diffusers' ways, so that pictures can be compared with its own.
+        defaults=Defaults(
+            prior_num_inference_steps=6,
+            prior_sampler="ddpm",
+            prior_spacing="time",
+            prior_guidance_interval=(0.0, 1.0),
+            num_inference_steps=4,
+            decoder_sampler="ddpm",
+            decoder_spacing="time",
+        ),
     )
     return Pipeline(*parts, info)
 

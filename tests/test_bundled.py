@@ -67,5 +67,14 @@ def test_diffusers_draws_the_same_picture_from_the_same_noise(seed):
     }
     generators = [torch.Generator().manual_seed(seed)]
     expected = theirs(PROMPT, generator=generators, **arguments).images
-    found = ours(PROMPT, seed=seed, **arguments).images
+    found = ours(
+        PROMPT,
+        seed=seed,
+        prior_sampler="ddpm",
+        prior_spacing="time",
+        prior_guidance_interval=(0.0, 1.0),
+        decoder_sampler="ddpm",
+        decoder_spacing="time",
+        **arguments,
+    ).images
     assert np.abs(found - expected).mean() < 1 / 255

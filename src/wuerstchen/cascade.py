@@ -111,10 +111,15 @@ class Cascade:
         return self
 
     def enable_model_cpu_offload(self, device: str | torch.device = "cuda") -> None:
-        """Keep weights in the CPU's memory, and each on `device` only while it works."""
-        self._device = torch.device(device)
-        self.to("cpu")
-        self._residence = Offloaded(self._device)
+        """Keep weights in the CPU's memory, and each on `device` only while it works.
+
+        With low_memory they are already less than that in memory: the work moves to `device`.
+        """
+        if not isinstance(self._residence, Mapped):
+            if not self.low_memory:
+                self.to("cpu")
+            self._residence = Offloaded(torch.device(device))
+        self.to(device)
 
     def _leave_on_disk(self, parts: Mapping[Part, tuple[PartFiles, torch.dtype]]) -> None:
         """Have outlines filled from their files, in a type, for the time of each use."""
@@ -146,8 +151,9 @@ class Cascade:
     def encode(self, encoder: TextEncoder, captions: Sequence[str]) -> Tensor:
         """Captions to (B, L, D); a caption that comes several times is encoded once."""
         distinct = list(dict.fromkeys(captions))
+        called = f"the text encoder of Stage {'B' if encoder is self.text_b else 'C'}"
         with self._awake(encoder):
-            rows: Tensor = encoder(distinct)
+            rows = finite(called, encoder, encoder(distinct), lambda: encoder(distinct))
         return rows[[distinct.index(caption) for caption in captions]]
 
     @torch.inference_mode()

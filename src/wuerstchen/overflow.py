@@ -15,13 +15,21 @@ def finite(stage: str, network: nn.Module, made: Tensor, again: Callable[[], obj
     """
     if bool(torch.isfinite(made).all()):
         return made
-    layer = first_bad_layer(network, again)
+    layer = damaged_layer(network) or first_bad_layer(network, again)
     where = f"layer {layer} of {stage}" if layer else stage
     raise WuerstchenError(
         f"Expected finite numbers from {stage}, found NaN or infinity, first in {where}; its "
         f"weights are damaged or overflow in {_precision(network)}: load the model anew with "
         "torch_dtype=torch.float32, or with torch.bfloat16, which has the same range."
     )
+
+
+def damaged_layer(network: nn.Module) -> str:
+    """Name of the first layer that has a weight which is not finite; empty: none has one."""
+    for name, parameter in network.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            return name.rpartition(".")[0]
+    return ""
 
 
 def first_bad_layer(network: nn.Module, call: Callable[[], object]) -> str:

@@ -8,9 +8,10 @@ import io
 import json
 import re
 from pathlib import Path
+from typing import Literal, Self
 
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
-from pydantic import BaseModel, ConfigDict, ValidationError
+from PIL import Image, PngImagePlugin
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from wuerstchen import __version__
 from wuerstchen.aside import write_file
@@ -18,6 +19,9 @@ from wuerstchen.errors import ConfigError
 
 PARAMETERS, OWN = "parameters", "wuerstchen"
 """Keys of the two chunks."""
+
+Dtype = Literal["fp32", "bf16", "fp16"]
+"""Number formats that can be asked for."""
 
 NAME_LENGTH = 60
 """Characters of a prompt that enter a file name."""
@@ -36,24 +40,31 @@ class Settings(BaseModel):
     prior_timesteps: list[float]
     prior_sampler: str = "ddpm"
     prior_guidance_scale: float
-    prior_guidance_interval: list[float] = [0.0, 1.0]
+    prior_guidance_interval: tuple[float, float] = (0.0, 1.0)
     prior_guidance_rescale: float = 0.0
     prior_guidance_end: float | None = None
     decoder_timesteps: list[float]
     decoder_sampler: str = "ddpm"
     decoder_guidance_scale: float
     model: str
-    dtype: str = "fp32"
+    dtype: Dtype = "fp32"
     """Number format that was asked for."""
     loras: dict[str, float] = {}
     """File name, without its folder, and weight of each LoRA."""
-    batch: list[int] = []
+    batch: tuple[int, int] | None = None
     """Seed of the first picture that was drawn at the same time, and how many there were.
 
     Rounding differs between one picture at a time and several.
     """
     version: str = ""
     """Of this package."""
+
+    @model_validator(mode="after")
+    def _is_in_its_batch(self) -> Self:
+        first, count = self.batch or (self.seed, 1)
+        if not first <= self.seed < first + count:
+            raise ValueError(f"seed {self.seed} is not of the batch {first}, {count}")
+        return self
 
     @property
     def prior_num_inference_steps(self) -> int:
@@ -93,7 +104,7 @@ def read_settings(path: Path) -> Settings:
     try:
         with Image.open(path) as picture:
             text = picture.info.get(OWN)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "no picture"
         raise ConfigError(
             f"Expected a PNG that `wuerstchen generate` made, found {str(path)!r} ({reason})."
@@ -108,9 +119,8 @@ def read_settings(path: Path) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the chunk"
-        raise ConfigError(
-            f"{path}: the settings in it cannot be used: {key}: {first['msg']}."
-        ) from None
+        reason = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{path}: the settings in it cannot be used: {key}: {reason}.") from None
 
 
 def parameters(settings: Settings) -> str:

@@ -94,7 +94,8 @@ class Runner(Generic[Condition]):
         if not guidance.active:
             return unguided(forward, self.prepare(tensors, both=False))
         both = self.prepare(tensors, both=True)
-        everywhere = all(guidance.scale_at(t) is not None for t in walk.times[:-1])
+        # The last time counts too: some samplers look at the end of a step, unless it is 0.
+        everywhere = all(guidance.scale_at(t) is not None for t in walk.times if t > 0)
         wanted = both if everywhere else self.prepare(tensors, both=False)
         return guided(forward, both, wanted, guidance)
 

@@ -332,7 +332,7 @@ def _batches(request: "Request") -> Iterator[tuple[int | None, int, int | None]]
 
     What follows the first batch has the seeds that follow, whatever the first one was.
     """
-    if request.again is not None and request.again.batch:
+    if request.again is not None and request.again.batch is not None:
         first, count = request.again.batch
         yield first, count, request.again.seed - first
         return
@@ -382,7 +382,7 @@ def _settings(
         prior_timesteps=plan.prior.times,
         prior_sampler=plan.prior.sampler,
         prior_guidance_scale=guidance.scale,
-        prior_guidance_interval=list(guidance.interval),
+        prior_guidance_interval=guidance.interval,
         prior_guidance_rescale=guidance.rescale,
         prior_guidance_end=guidance.end,
         decoder_timesteps=plan.decoder.times,
@@ -391,7 +391,7 @@ def _settings(
         model=pipeline.info.name,
         dtype=request.dtype,
         loras=loras,
-        batch=[seeds[0], len(seeds)],
+        batch=(seeds[0], len(seeds)),
     )
 
 

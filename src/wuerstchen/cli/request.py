@@ -3,13 +3,14 @@
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 from wuerstchen.errors import ConfigError, SizeError
 from wuerstchen.geometry import check_size
 from wuerstchen.model_folder import StageSettings
-from wuerstchen.picture_file import Settings, read_settings
+from wuerstchen.picture_file import Dtype, Settings, read_settings
 
-DTYPES = ("fp32", "bf16", "fp16")
+DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,7 @@ class Request:
     decoder: StageSettings
     seed: int | None
     count: int
-    dtype: str
+    dtype: Dtype
     again: Settings | None = None
     """The picture that is made again."""
 
@@ -46,8 +47,7 @@ def from_options(
 
     Raises ConfigError and SizeError for what cannot work.
     """
-    if dtype is not None and dtype not in DTYPES:
-        raise ConfigError(f"--dtype must be one of {', '.join(DTYPES)}, found {dtype!r}.")
+    kind = parse_dtype(dtype)
     width, height = parse_size(size)
     if picture is None:
         if prompt is None:
@@ -61,7 +61,7 @@ def from_options(
             decoder=decoder,
             seed=seed,
             count=count,
-            dtype=dtype or DTYPES[0],
+            dtype=kind or DTYPES[0],
         )
     found = read_settings(picture)
     return Request(
@@ -73,7 +73,7 @@ def from_options(
         decoder=_over(_decoder(found), decoder),
         seed=found.seed if seed is None else seed,
         count=count,
-        dtype=dtype or found.dtype,
+        dtype=kind or found.dtype,
         again=found if seed is None and count == 1 else None,
     )
 
@@ -91,6 +91,16 @@ def parse_size(text: str | None) -> tuple[int | None, int | None]:
     return width, height
 
 
+def parse_dtype(text: str | None) -> Dtype | None:
+    """The name of a number format."""
+    if text is None:
+        return None
+    for known in DTYPES:
+        if text == known:
+            return known
+    raise ConfigError(f"--dtype must be one of {', '.join(DTYPES)}, found {text!r}.")
+
+
 def parse_interval(text: str | None) -> tuple[float, float] | None:
     """`0.3:1` to (0.3, 1.0)."""
     if text is None:
@@ -105,12 +115,11 @@ def parse_interval(text: str | None) -> tuple[float, float] | None:
 
 
 def _prior(found: Settings) -> StageSettings:
-    low, high = found.prior_guidance_interval
     return StageSettings(
         timesteps=found.prior_timesteps,
         sampler=found.prior_sampler,
         guidance_scale=found.prior_guidance_scale,
-        guidance_interval=(low, high),
+        guidance_interval=found.prior_guidance_interval,
         guidance_rescale=found.prior_guidance_rescale,
         guidance_end=found.prior_guidance_end,
     )
@@ -129,4 +138,6 @@ def _over(base: StageSettings, given: StageSettings) -> StageSettings:
     changes = {name: value for name, value in vars(given).items() if value is not None}
     if given.steps is not None or given.spacing is not None:
         changes["timesteps"] = None
+        if given.steps is None and given.spacing != "published" and base.timesteps is not None:
+            changes["steps"] = len(base.timesteps) - 1
     return replace(base, **changes)

@@ -1,0 +1,35 @@
+"""`wuerstchen generate` within the process of the tests, and what it left in its pictures."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image, PngImagePlugin
+
+FEW = ("--steps", "2", "--decoder-steps", "2")
+
+
+class Done(NamedTuple):
+    code: int
+    out: list[str]
+    error: str
+
+
+Generate = Callable[..., Done]
+
+
+def shown(path: Path | str) -> bytes:
+    with Image.open(path) as picture:
+        return picture.tobytes()
+
+
+def altered(path: Path, new: str, **changes: object) -> str:
+    """A copy whose settings are others; None takes a key out."""
+    with Image.open(path) as picture:
+        settings = {**json.loads(picture.text["wuerstchen"]), **changes}
+        chunks = PngImagePlugin.PngInfo()
+        kept = {key: value for key, value in settings.items() if value is not None}
+        chunks.add_text("wuerstchen", json.dumps(kept))
+        picture.save(new, pnginfo=chunks)
+    return new

@@ -1,0 +1,102 @@
+"""Pictures of other models, of other versions and of none; options that make no sense."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from in_process import FEW, altered, shown
+from PIL import Image
+
+from wuerstchen import cli
+from wuerstchen.picture_file import Settings
+
+
+@pytest.fixture(scope="module")
+def drawn(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One picture, drawn by the command itself."""
+    path = tmp_path_factory.mktemp("pictures") / "first.png"
+    words = ["a hat", *FEW, "--seed", "5", "--model", str(model), "--out", str(path)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["wuerstchen", "generate", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    assert not ended.value.code
+    return path
+
+
+@pytest.fixture
+def first(drawn: Path, tmp_path: Path) -> Path:
+    """Its copy in the folder where the command runs."""
+    return Path(shutil.copy(drawn, tmp_path)).relative_to(tmp_path)
+
+
+def test_a_picture_of_before_the_new_settings_opens_and_is_drawn_as_then(generate, first):
+    new = set(Settings.model_fields) - {
+        *("prompt", "negative_prompt", "seed", "width", "height", "model"),
+        *("prior_timesteps", "prior_guidance_scale"),
+        *("decoder_timesteps", "decoder_guidance_scale"),
+    }
+    assert "prior_sampler" in new and "batch" in new
+    old = altered(first, "old.png", **dict.fromkeys(new))
+    again = generate("--from", old, "--out", "again.png")
+    assert again.code == 0 and "drawn by version unknown" in again.error
+    assert shown("again.png") == shown(first), "which was by ddpm, in fp32 and alone"
+
+
+def test_a_picture_of_another_model_is_refused_unless_another_one_is_wanted(
+    generate, first, model, tmp_path
+):
+    shutil.copytree(model, tmp_path / "other")
+    info = json.loads((tmp_path / "other" / "wuerstchen.json").read_text())
+    (tmp_path / "other" / "wuerstchen.json").write_text(json.dumps({**info, "name": "other"}))
+    words = ("--from", first, "--model", "other", "--out", "again.png")
+    refused = generate(*words)
+    assert refused.code == 2 and len(refused.error.splitlines()) == 1
+    assert "drawn by the model 'small', found 'other'; pass --model, or --seed" in refused.error
+    assert generate(*words, "--seed", 5).code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--from", "nowhere.png"), "found 'nowhere.png' (No such file or directory)"),
+        (("--from", "notes.png"), "found 'notes.png' (no picture)"),
+        (("--from", "bare.png"), "bare.png: expected a picture with its settings"),
+        (("--from", "sampler.png"), "prior_sampler must be one of ddpm, ddim"),
+        (("--from", "times.png"), "prior_timesteps must be at least two falling times"),
+        (("--from", "dtype.png"), "dtype.png: the settings in it cannot be used: dtype: "),
+        (("--from", "size.png"), "width must be a positive multiple of 128 pixels, found 100"),
+        (("--from", "seed.png"), "seed must be a whole number between 0 and"),
+        ((), "Expected a PROMPT, or --from PICTURE"),
+        (("x", "--sampler", "euler"), "prior_sampler must be one of ddpm, ddim, dpm++2m"),
+        (("x", "--decoder-sampler", "euler"), "decoder_sampler must be one of ddpm"),
+        (("x", "--spacing", "karras"), "prior_spacing must be one of time, log_snr, tuned"),
+        (("x", "--spacing", "published", "--steps", "7"), "29 steps, found 7"),
+        (("x", "--guidance-interval", "0.3"), "must be two times such as 0.3:1, found '0.3'"),
+        (("x", "--guidance-interval", "a:b"), "must be two times such as 0.3:1, found 'a:b'"),
+        (("x", "--guidance-interval", "0.8:0.2"), "the smaller one first, found 0.8 and 0.2"),
+        (("x", "--guidance-rescale", "2"), "rescale of guidance must be between 0 and 1"),
+        (("x", "--guidance-end", "nan"), "must be a finite number, found nan"),
+        (("x", "--dtype", "fp8"), "--dtype must be one of fp32, bf16, fp16, found 'fp8'"),
+        (("x", "--lora", "nowhere.safetensors"), "nowhere.safetensors"),
+        (("x", "--lora", "notes.png=much"), "much"),
+        (("x", "--prior", "nowhere"), "found no folder at 'nowhere'"),
+        (("x", "--variant", "fp99"), "fp99"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(generate, first, words, sentence):
+    Path("notes.png").write_text("not a picture")
+    Image.new("RGB", (8, 8)).save("bare.png")
+    altered(first, "sampler.png", prior_sampler="magic")
+    altered(first, "times.png", prior_timesteps=[0.0, 1.0])
+    altered(first, "dtype.png", dtype="fp8")
+    altered(first, "size.png", width=100)
+    altered(first, "seed.png", seed=-7, batch=None)
+    before = sorted(Path().iterdir())
+    done = generate(*words)
+    assert done.code == 2 and done.out == []
+    (line,) = done.error.strip().splitlines()
+    assert sentence in line
+    assert sorted(Path().iterdir()) == before

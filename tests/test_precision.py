@@ -1,0 +1,97 @@
+"""Kinds of numbers: which part works in which, and how far pictures may go apart."""
+
+import pytest
+import torch
+from drawn import difference, pixels
+from models_small import small_pipeline
+from torch import Tensor
+
+from wuerstchen.diffusion import SAMPLERS
+from wuerstchen.errors import ConfigError
+from wuerstchen.pipeline import Pipeline
+from wuerstchen.precision import DRAWING, precisions
+
+FP32, BF16, FP16 = torch.float32, torch.bfloat16, torch.float16
+
+
+@pytest.fixture(scope="module")
+def exact() -> Tensor:
+    return pixels(small_pipeline())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "small"
+    small_pipeline().save_pretrained(folder)
+    return folder
+
+
+def kinds(pipeline: Pipeline) -> dict[str, torch.dtype]:
+    return {part: next(net.parameters()).dtype for part, net in pipeline.networks.items()}
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), [(BF16, 0.1), (FP16, 0.01)])
+@pytest.mark.parametrize("low_memory", [False, True])
+def test_half_precision_draws_finite_pictures_close_to_those_of_fp32(
+    folder, exact, kind, tolerance, low_memory
+):
+    half = pixels(Pipeline.from_pretrained(folder, torch_dtype=kind, low_memory=low_memory))
+    assert half.isfinite().all() and half.std() > 0.1
+    assert 0 < difference(half, exact) < tolerance
+    other_seed = pixels(small_pipeline(), seed=8)
+    assert difference(other_seed, exact) > tolerance, "the tolerance would pass another picture"
+
+
+def test_fp16_keeps_in_fp32_what_overflows_in_it(folder):
+    expected = {**dict.fromkeys(DRAWING, FP16), "stage_c": FP32}
+    assert kinds(Pipeline.from_pretrained(folder, torch_dtype=FP16)) == expected
+    assert kinds(small_pipeline().to(dtype=FP16)) == expected
+    assert kinds(small_pipeline().to(dtype=BF16)) == dict.fromkeys(DRAWING, BF16)
+
+
+def test_each_part_may_have_its_own_kind_and_the_others_have_fp32(folder, exact):
+    wanted = {"stage_b": BF16, "text_c": BF16, "stage_c": FP16}
+    pipeline = Pipeline.from_pretrained(folder, torch_dtype=wanted)
+    assert kinds(pipeline) == {**dict.fromkeys(DRAWING, FP32), **wanted}
+    assert difference(pixels(pipeline), exact) < 0.1
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_states_of_every_sampler_stay_in_fp32(sampler):
+    half = small_pipeline().to(dtype=dict.fromkeys(DRAWING, BF16))
+    seen: list[tuple[torch.dtype, ...]] = []
+
+    def look(pipe: Pipeline, step: int, t: float, tensors: dict[str, Tensor]) -> None:
+        seen.append((tensors["latents"].dtype, tensors["text_encoder_hidden_states"].dtype))
+
+    names = ["latents", "text_encoder_hidden_states"]
+    pixels(
+        half,
+        prior_num_inference_steps=2,
+        num_inference_steps=2,
+        prior_sampler=sampler,
+        decoder_sampler=sampler,
+        prior_callback_on_step_end=look,
+        callback_on_step_end=look,
+        prior_callback_on_step_end_tensor_inputs=names,
+        callback_on_step_end_tensor_inputs=names,
+    )
+    assert seen == [(FP32, BF16)] * 4
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ({"stage_d": BF16}, "parts out of stage_a, .*, text_c, found 'stage_d'"),
+        (torch.int8, "must be one of torch.float32, .*found torch.int8 for stage_a"),
+        ({"stage_b": "bf16"}, "found bf16 for stage_b"),
+    ],
+)
+def test_unknown_parts_and_kinds_are_one_sentence(wanted, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        precisions(wanted)
+    assert "\n" not in str(caught.value)
+
+
+def test_fp64_pictures_are_those_of_fp32_to_rounding(exact):
+    assert difference(pixels(small_pipeline().to(dtype=torch.float64)), exact) < 1e-4
