@@ -84,6 +84,11 @@ class Held(BaseModel):
     """Whether all numbers of the picture are."""
 
     @property
+    def part(self) -> int:
+        """Bytes of the largest part in the kind of numbers that it works in."""
+        return self.largest * dtype_of(self.dtype).itemsize // dtype_of(self.files).itemsize
+
+    @property
     def peak(self) -> int:
         """Most bytes that the model and the picture take where the system takes nothing back."""
         return max(self.seen - self.before, self.own - self.own_before + self.mapped)

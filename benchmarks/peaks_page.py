@@ -28,8 +28,8 @@ B; more steps hold no more memory. Every row is a process of its own, on a CPU.
 - **seen**: the most that was resident by Linux's own count (`VmHWM`), less the same. It is below
   the peak by pages that were never read, such as words that are not in the text, and by pages
   that the system took back, because memory was short or they were cold.
-- **of the largest**: peak over the largest file of weights, Stage B's. The promise for `low_memory`
-  is 1.3, and activations.
+- **of the largest**: peak over the weights of the largest part, Stage B, in the numbers in which it
+  works. The promise for `low_memory` is 1.3, and activations.
 """
 
 
@@ -68,7 +68,7 @@ def page(peaks: "Peaks") -> str:
 def _picture(held: "Held") -> str:
     return (
         f"| {held.side} | {KINDS[held.dtype]} | {KINDS[held.files]} | {WORDS[held.mode]} "
-        f"| {_sizes(held)} | {held.peak / held.largest:.2f} | {held.before / 1e9:.2f} |"
+        f"| {_sizes(held)} | {held.peak / held.part:.2f} | {held.before / 1e9:.2f} |"
     )
 
 

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,19 @@ def run(*words: str | Path) -> str:
     return done.stdout
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of the two repositories in a kind of numbers, written once."""
+
+    @cache
+    def write(dtype: str) -> Path:
+        folder = tmp_path_factory.mktemp(dtype)
+        run("benchmarks.full_size", folder, "--dtype", dtype)
+        return folder
+
+    return write
+
+
 def drawn_in_low_memory(folder: Path, dtype: str) -> dict[str, int]:
     """What a process of its own held that opened the pair and drew 256 x 256 pixels."""
     output = run(
@@ -44,10 +59,9 @@ def drawn_in_low_memory(folder: Path, dtype: str) -> dict[str, int]:
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="Linux counts pages in /proc")
 @pytest.mark.parametrize(("dtype", "width"), [("float32", 4), ("bfloat16", 2)])
 def test_a_picture_needs_the_memory_of_the_largest_part_and_a_third(
-    tmp_path: Path, dtype: str, width: int
+    written: Callable[[str], Path], dtype: str, width: int
 ) -> None:
-    run("benchmarks.full_size", tmp_path, "--dtype", dtype)
-    held = drawn_in_low_memory(tmp_path, dtype)
+    held = drawn_in_low_memory(written(dtype), dtype)
     part = STAGE_B * width
     # The system may take pages of mapped files back and so hide them from the peak that it saw.
     own = held["own"] - held["own_before"]
@@ -56,12 +70,14 @@ def test_a_picture_needs_the_memory_of_the_largest_part_and_a_third(
     assert held["largest"] == pytest.approx(part, rel=1e-3)
 
 
-def test_inspect_counts_the_published_parameters_in_the_headers_alone(tmp_path: Path) -> None:
-    run("benchmarks.full_size", tmp_path)
+def test_inspect_counts_the_published_parameters_in_the_headers_alone(
+    written: Callable[[str], Path],
+) -> None:
+    pair = written("float32")
     found = {
         part["title"]: part["parameters"]
         for folder in ("wuerstchen", "wuerstchen-prior")
-        for part in json.loads(run("wuerstchen", "inspect", "--json", tmp_path / folder))["parts"]
+        for part in json.loads(run("wuerstchen", "inspect", "--json", pair / folder))["parts"]
     }
     assert {"Stage A": 18_406_894, "Stage B": STAGE_B, "Stage C": 993_636_896}.items() <= (
         found.items()

@@ -119,3 +119,11 @@ def test_a_long_negative_prompt_is_named_too(pipeline):
             prior_num_inference_steps=1,
             num_inference_steps=1,
         )
+
+
+def test_guidance_scale_is_another_name_of_the_priors(pipeline):
+    assert torch.equal(
+        pixels(pipeline, guidance_scale=2.0), pixels(pipeline, prior_guidance_scale=2.0)
+    )
+    with pytest.raises(ConfigError, match="one of them, not both"):
+        pipeline(PROMPT, guidance_scale=2.0, prior_guidance_scale=2.0)

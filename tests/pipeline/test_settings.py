@@ -29,14 +29,6 @@ def test_an_unused_negative_prompt_changes_nothing(pipeline):
     assert torch.equal(one, pixels(pipeline, prior_guidance_scale=1.0, negative_prompt="two birds"))
 
 
-def test_guidance_scale_is_another_name_of_the_priors(pipeline):
-    assert torch.equal(
-        pixels(pipeline, guidance_scale=2.0), pixels(pipeline, prior_guidance_scale=2.0)
-    )
-    with pytest.raises(ConfigError, match="one of them, not both"):
-        pipeline(PROMPT, guidance_scale=2.0, prior_guidance_scale=2.0)
-
-
 def test_an_empty_prompt_is_allowed_and_guidance_to_it_has_no_direction(double):
     torch.testing.assert_close(
         pixels(double, "", prior_guidance_scale=5.0),
