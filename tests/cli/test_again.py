@@ -34,7 +34,7 @@ from wuerstchen.picture_file import read_settings
             "-1",
         ),
         ("--dtype", "bf16", "--size", "256x128"),
-        ("--dtype", "fp16", "--low-memory"),
+        ("--dtype", "fp16", "--low-memory", "--seed", "3"),
     ],
 )
 def test_a_picture_is_made_again_bit_for_bit(generate, words):
