@@ -104,13 +104,10 @@ class ConvBlock(nn.Module):
         if type(first) is not nn.Linear or type(mapper) is not nn.Conv2d:
             return None
         assert mapper.bias is not None
-        # In fp32 whatever the weights are: in half precision it would round what was exact.
-        mapped = mapper.weight.flatten(1).float()  # (condition width, semantic channels)
+        mapped = mapper.weight.flatten(1)  # (condition width, semantic channels)
         own, theirs = first.weight.split([first.in_features - len(mapped), len(mapped)], dim=1)
-        theirs = theirs.float()  # (4C, condition width)
-        weight = torch.cat([own, (theirs @ mapped).to(own.dtype)], dim=1)
-        bias = first.bias + (theirs @ mapper.bias.float()).to(own.dtype)
-        return Folded(weight, bias)
+        weight = torch.cat([own, theirs @ mapped], dim=1)
+        return Folded(weight, first.bias + theirs @ mapper.bias)
 
 
 class TimeBlock(nn.Module):
