@@ -1,11 +1,11 @@
 """What was aimed at, and whether it is reached: judged on the figure as measured, not rounded."""
 
 from collections.abc import Callable
-from math import ceil
 from typing import NamedTuple
 
 from benchmarks.figures import CPU, Figures, How
 from benchmarks.recipes import SIXTY, our_defaults
+from benchmarks.tables import upwards
 
 SIDE = 1024
 """At which the goals are set."""
@@ -118,15 +118,3 @@ def _row(goal: Goal, found: Found | None) -> Row:
     shown = f"{upwards(found.value)}{goal.unit}"
     measured = f"{shown} ({found.note})" if found.note else shown
     return Row(goal.figure, limit, measured, "yes" if found.value <= goal.limit else "**missed**")
-
-
-def upwards(value: float) -> str:
-    """Three digits, never less than the value: a missed goal does not look reached."""
-    if value <= 0:
-        return "0"
-    if value >= 100:
-        return str(ceil(value))
-    power = 0
-    while value * 10**power < 100:
-        power += 1
-    return f"{ceil(value * 10**power * (1 - 1e-12)) / 10**power:.{3}g}"

@@ -2,22 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from statistics import median
 
-from benchmarks import plots
-from benchmarks.figures import Figures, How
-from benchmarks.goals import judge, upwards
-from benchmarks.networks import STAGES
-from benchmarks.peers import PEERS
-from benchmarks.recipes import FIFTY, SIXTY, TWENTY_NINE, Recipe, our_defaults
-from benchmarks.records import Run, Times, read
+from benchmarks import plots, sections
+from benchmarks.figures import Figures
+from benchmarks.goals import judge
+from benchmarks.records import Run, read
+from benchmarks.tables import table
 from wuerstchen.aside import write_file
 
 SECTIONS = ("stages", "memory", "whole", "start", "peers", "flops", "accelerator")
 PAGE = "inference.md"
-NAMES = {"ours": "ours", "diffusers": "diffusers", "sd21": "SD 2.1", "sdxl": "SDXL"}
-CALLS = {"stage_c": "Stage C step", "stage_b": "Stage B step", "stage_a": "Stage A decode"}
-NOTHING = "Not measured yet.\n"
 
 
 def write_report(out: Path) -> Path:
@@ -29,18 +23,6 @@ def write_report(out: Path) -> Path:
     return page
 
 
-def lines_of(figures: Figures) -> list[tuple[str, str, Recipe]]:
-    """The systems that are compared per picture: label, system, recipe."""
-    own = our_defaults()
-    lines = [(f"ours, defaults ({own.name})", "ours", own)]
-    if own.work != SIXTY.work:
-        lines += [(f"ours ({SIXTY.name})", "ours", SIXTY)]
-    if own.work != TWENTY_NINE.work:
-        lines += [(f"ours ({TWENTY_NINE.name})", "ours", TWENTY_NINE)]
-    lines += [(f"diffusers ({each.name})", "diffusers", each) for each in (SIXTY, TWENTY_NINE)]
-    return lines + [(f"{NAMES[system]} ({FIFTY.name})", system, FIFTY) for system in PEERS]
-
-
 def _page(figures: Figures, drawn: Sequence[Path], out: Path) -> Iterable[str]:
     yield "# Inference, measured\n"
     yield (
@@ -50,19 +32,20 @@ def _page(figures: Figures, drawn: Sequence[Path], out: Path) -> Iterable[str]:
     yield from _runs(figures.runs)
     yield "## Goals\n"
     header = ("figure", "goal", "measured", "reached")
-    yield from _table(header, [list(row) for row in judge(figures)])
+    yield from table(header, [list(row) for row in judge(figures)])
     yield from _profiles(out)
     for title, lines in (
-        ("One call, ours against diffusers", _calls(figures)),
-        ("Equal output", _differences(figures)),
-        ("Whole pictures, composed of measured calls", _pictures(figures)),
-        ("Whole pictures, drawn", _drawn(figures)),
-        ("Peak memory", _memory(figures)),
-        ("From the start of the process to the picture", _starts(figures)),
-        ("Operations per picture", _operations(figures)),
-        ("Operations per call", _call_operations(figures)),
-        ("Seconds per call of the peers", _peers(figures)),
-        ("On an accelerator", _accelerator(figures)),
+        ("One call, ours against diffusers", sections.calls(figures)),
+        ("Equal output", sections.differences(figures)),
+        ("Whole pictures, composed of measured calls", sections.pictures(figures)),
+        ("Whole pictures, all systems", sections.all_pictures(figures)),
+        ("Whole pictures, drawn", sections.drawn(figures)),
+        ("Peak memory", sections.memory(figures)),
+        ("From the start of the process to the picture", sections.starts(figures)),
+        ("Operations per picture", sections.operations(figures)),
+        ("Operations per call", sections.call_operations(figures)),
+        ("Seconds per call of the peers", sections.peers(figures)),
+        ("On an accelerator", sections.accelerator(figures)),
     ):
         yield f"## {title}\n"
         yield from lines
@@ -86,7 +69,7 @@ def _runs(runs: Iterable[Run]) -> Iterable[str]:
     ]
     yield "## Machine and versions\n"
     header = ("date", "commit", "networks", "CPU", "threads", "memory", "accelerator")
-    yield from _table((*header, "Python, torch, diffusers"), rows)
+    yield from table((*header, "Python, torch, diffusers"), rows)
 
 
 def _profiles(out: Path) -> Iterable[str]:
@@ -94,190 +77,3 @@ def _profiles(out: Path) -> Iterable[str]:
     if found:
         links = ", ".join(f"[{path.stem.removeprefix('profile-')}]({path.name})" for path in found)
         yield f"Where the time goes, by operator: {links}.\n"
-
-
-def _calls(figures: Figures) -> Iterable[str]:
-    rows = []
-    for part, side, rows_, _ in _measured_steps(figures, "cpu"):
-        both = [figures.samples(s, part, "step", side, rows_) for s in ("ours", "diffusers")]
-        once = figures.samples("ours", part, "prepare", side, rows_)
-        found = figures.ratio(part, "step", side, rows_)
-        if found is None:
-            continue
-        rows.append(
-            [
-                f"{CALLS[part]}, rows: {rows_}" if part == "stage_c" else CALLS[part],
-                f"{side}",
-                *(_spread(each) for each in both),
-                f"{upwards(found.value)} ({found.low:.2f} to {found.high:.2f})",
-                _spread(once) if once else "-",
-            ]
-        )
-    header = ("call", "pixels", "ours, s", "diffusers, s", "share (range over the turns)")
-    yield from _table((*header, "once per picture, ours, s"), rows)
-
-
-def _differences(figures: Figures) -> Iterable[str]:
-    yield (
-        "Largest absolute difference between our output and diffusers' from the same input and "
-        "weights; beside it the largest value in diffusers' output.\n"
-    )
-    rows = [
-        [
-            each.what,
-            f"{each.side}",
-            each.device,
-            each.dtype,
-            f"{each.largest:.2g}",
-            f"{each.scale:.3g}",
-        ]
-        for each in figures.differences
-    ]
-    yield from _table(("what", "pixels", "device", "type", "difference", "largest value"), rows)
-
-
-def _pictures(figures: Figures) -> Iterable[str]:
-    sides = sorted({each.side for each in figures.times if each.part in (*STAGES, "unet")})
-    own = our_defaults()
-    rows = []
-    for side in sides:
-        for label, first in ((SIXTY.name, SIXTY), (TWENTY_NINE.name, TWENTY_NINE), ("", own)):
-            second = first if label else SIXTY
-            ours = figures.picture("ours", first, side)
-            theirs = figures.picture("diffusers", second, side)
-            if ours is None or theirs is None:
-                continue
-            name = label or f"defaults: {own.name} against {SIXTY.name}"
-            share = upwards(ours.value / theirs.value)
-            rows.append(
-                [name, f"{side}", f"{ours.value:.3g}", f"{theirs.value:.3g}", share, ours.how]
-            )
-    yield (
-        "Seconds on the CPU, without text encoder and sampler arithmetic. `composed`: the sum of "
-        "measured calls. `scaled`: a call was measured at another size and scaled by its "
-        "operations.\n"
-    )
-    yield from _table(("steps", "pixels", "ours, s", "diffusers, s", "share", "how"), rows)
-
-
-def _drawn(figures: Figures) -> Iterable[str]:
-    rows = []
-    for each in figures.times:
-        if each.part == "whole" and each.system == "ours":
-            how = How(each.device, each.dtype, each.mode)
-            theirs = figures.samples("diffusers", "whole", each.call, each.side, each.rows, how)
-            if theirs:
-                share = upwards(median(each.seconds) / median(theirs))
-                what = [each.call, f"{each.side}", f"{each.rows}", " ".join(how)]
-                rows.append([*what, _spread(each.seconds), _spread(theirs), share])
-    header = ("steps", "pixels", "pictures", "run", "ours, s", "diffusers, s", "share")
-    yield from _table(header, rows)
-
-
-def _memory(figures: Figures) -> Iterable[str]:
-    rows = []
-    for each in figures.peaks:
-        more = each.peak - each.before
-        rows.append(
-            [NAMES[each.system], CALLS.get(each.part, "whole pipeline"), f"{each.side}"]
-            + [each.device, each.dtype]
-            + [f"{number / 2**30:.2f}" for number in (each.weights, more, each.peak)]
-        )
-    yield (
-        "GiB, each in a process of its own. `more` is the peak less what the process held before "
-        "it built a network.\n"
-    )
-    header = ("system", "what", "pixels", "device", "type", "weights", "more", "peak")
-    yield from _table(header, rows)
-
-
-def _starts(figures: Figures) -> Iterable[str]:
-    yield "The bundled model, weights in the file cache, picture written to the disk.\n"
-    rows = [
-        [NAMES[each.system], each.call, f"{each.side}", _spread(each.seconds)]
-        for each in figures.times
-        if each.part == "start"
-    ]
-    yield from _table(("system", "steps", "pixels", "s"), rows)
-
-
-def _operations(figures: Figures) -> Iterable[str]:
-    sides = sorted({each.side for each in figures.counts})
-    rows = []
-    for label, system, recipe in lines_of(figures):
-        found = [figures.picture_flops(system, recipe, side) for side in sides]
-        rows.append([label, *("-" if each is None else f"{each / 1e12:.1f}" for each in found)])
-    yield (
-        "TFLOP, guidance as by default, text encoders left out. Matrix products, convolutions and "
-        "attention count, two for a multiplication with its addition.\n"
-    )
-    yield from _table(("system (steps)", *(f"{side}" for side in sides)), rows if sides else [])
-
-
-def _call_operations(figures: Figures) -> Iterable[str]:
-    sides = sorted({each.side for each in figures.counts})
-    keys = dict.fromkeys((e.system, e.part, e.call, e.rows) for e in figures.counts)
-    rows = [
-        [NAMES[system], part, call, f"{rows_}"]
-        + [f"{(figures.flops(system, part, call, side, rows_) or 0) / 1e12:.4f}" for side in sides]
-        for system, part, call, rows_ in keys
-    ]
-    yield "TFLOP. `prepare` is done once per picture.\n"
-    yield from _table(("system", "network", "call", "rows", *(f"{s}" for s in sides)), rows)
-
-
-def _peers(figures: Figures) -> Iterable[str]:
-    rows = []
-    for each in figures.times:
-        if each.system in PEERS:
-            count = figures.flops(each.system, each.part, each.call, each.side, each.rows)
-            rate = "-" if count is None else f"{count / median(each.seconds) / 1e9:.0f}"
-            name = "both peers" if each.part == "vae" else NAMES[each.system]
-            rows.append([name, each.part, f"{each.side}", _spread(each.seconds), rate])
-    yield from _table(("system", "network", "pixels", "s", "GFLOP per s"), rows)
-
-
-def _accelerator(figures: Figures) -> Iterable[str]:
-    if not any(each.device != "cpu" for each in figures.times):
-        yield (
-            "There was none where this page was made: the figures of the CPU stand alone. "
-            "`python -m benchmarks.inference --only accelerator` fills this section where torch "
-            "finds a CUDA device.\n"
-        )
-        return
-    rows = []
-    for part, side, rows_, dtype in _measured_steps(figures, "cuda"):
-        cells = [
-            figures.samples(system, part, "step", side, rows_, How("cuda", dtype, mode))
-            for mode in ("eager", "compiled")
-            for system in ("ours", "diffusers")
-        ]
-        times = [f"{median(each) * 1e3:.3g}" if each else "-" for each in cells]
-        rows.append([CALLS[part], f"{side}", f"{rows_}", dtype, *times])
-    yield "Milliseconds per call.\n"
-    header = ("call", "pixels", "rows", "type", "ours eager", "diffusers eager")
-    yield from _table((*header, "ours compiled", "diffusers compiled"), rows)
-
-
-def _measured_steps(figures: Figures, device: str) -> list[tuple[str, int, int, str]]:
-    found: dict[tuple[str, int, int, str], Times] = {
-        (each.part, each.side, each.rows, each.dtype): each
-        for each in figures.times
-        if each.part in STAGES and each.device == device and each.call == "step"
-    }
-    return sorted(found, key=lambda key: (STAGES.index(key[0]), *key[1:]))
-
-
-def _spread(seconds: Sequence[float]) -> str:
-    return f"{median(seconds):.3g} ({min(seconds):.3g} to {max(seconds):.3g})"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterable[str]:
-    if not rows:
-        yield NOTHING
-        return
-    yield f"| {' | '.join(header)} |"
-    yield "|" + "---|" * len(header)
-    for row in rows:
-        yield f"| {' | '.join(row)} |"
-    yield ""

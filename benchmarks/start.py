@@ -19,7 +19,8 @@ STEPS_C, STEPS_B, GUIDANCE = 60, 12, 4.0
 LIKE_DIFFUSERS = (
     *("--steps", str(STEPS_C), "--decoder-steps", str(STEPS_B)),
     *("--guidance", str(GUIDANCE), "--guidance-interval", "0:1", "--guidance-rescale", "0"),
-    *("--sampler", "ddpm", "--decoder-sampler", "ddpm", "--spacing", "time"),
+    *("--sampler", "ddpm", "--spacing", "time"),
+    *("--decoder-sampler", "ddpm", "--decoder-spacing", "time"),
 )
 """Words of our command that ask for diffusers' default settings."""
 

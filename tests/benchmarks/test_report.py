@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.figures import Figures
-from benchmarks.goals import judge, upwards
+from benchmarks.goals import judge
 from benchmarks.recipes import Recipe
 from benchmarks.records import Count, Difference, Measured, Results, Store, Times
+from benchmarks.tables import upwards
 
 ROOT = Path(__file__).parents[2]
 RECIPE = Recipe("2 + 3", 2, 0, 3)

@@ -94,6 +94,8 @@ def test_it_is_made_again_by_a_process_of_its_own(generate, model, tmp_path):
         (("--guidance-end", "2"), {"prior_guidance_end": 2.0}),
         (("--steps", "4"), {"prior_timesteps": [1.0, 0.75, 0.5, 0.25, 0.0]}),
         (("--decoder-steps", "1"), {"decoder_timesteps": [1.0, 0.0]}),
+        (("--decoder-guidance", "1.5"), {"decoder_guidance_scale": 1.5}),
+        (("--decoder-spacing", "time"), {"decoder_timesteps": [1.0, 0.5, 0.0]}),
         (("--spacing", "time"), {"prior_timesteps": [1.0, 0.5, 0.0]}),
         (("--size", "128x256"), {"width": 128, "height": 256}),
         (("--seed", "9"), {"seed": 9, "batch": (9, 1)}),
@@ -102,6 +104,7 @@ def test_it_is_made_again_by_a_process_of_its_own(generate, model, tmp_path):
 )
 def test_an_option_replaces_one_setting_and_leaves_the_others(generate, words, changes):
     first = ("a hat", *FEW, "--spacing", "log_snr", "--sampler", "dpm++2m", "--guidance", "3")
+    first += ("--decoder-spacing", "log_snr")
     assert generate(*first, "--seed", 5, "--out", "first.png").code == 0
     again = generate("--from", "first.png", *words, "--out", "again.png")
     assert again.code == 0, again.error
@@ -114,7 +117,8 @@ def test_every_option_reaches_the_settings_in_the_picture(generate):
     done = generate(
         *("a hat", "--steps", 3, "--sampler", "heun", "--spacing", "log_snr", "--guidance", 3),
         *("--guidance-interval", "0.2:0.9", "--guidance-rescale", 0.4, "--guidance-end", 2),
-        *("--decoder-steps", 2, "--decoder-sampler", "dpm++2m", "--seed", 1, "--out", "a.png"),
+        *("--decoder-steps", 2, "--decoder-sampler", "dpm++2m", "--decoder-spacing", "time"),
+        *("--decoder-guidance", 1.2, "--seed", 1, "--out", "a.png"),
     )
     assert done.code == 0, done.error
     found = read_settings(Path("a.png"))
@@ -122,6 +126,7 @@ def test_every_option_reaches_the_settings_in_the_picture(generate):
     assert (found.prior_guidance_scale, found.prior_guidance_end) == (3.0, 2.0)
     assert found.prior_guidance_interval == (0.2, 0.9) and found.prior_guidance_rescale == 0.4
     assert (found.prior_num_inference_steps, found.num_inference_steps) == (3, 2)
+    assert (found.decoder_timesteps, found.decoder_guidance_scale) == ([1.0, 0.5, 0.0], 1.2)
     with Image.open("a.png") as picture:
         assert "Sampler: heun" in picture.text["parameters"]
 

@@ -5,28 +5,13 @@ Progress goes to stderr; the paths of the pictures, and nothing else, go to stdo
 
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from wuerstchen.cli.checks import at_least
 from wuerstchen.cli.targets import check_target, picture_path
-from wuerstchen.errors import ConfigError
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from wuerstchen.arguments import Plan
-    from wuerstchen.cli.request import Request
-    from wuerstchen.picture_file import Settings
-    from wuerstchen.pipeline import Pipeline
-    from wuerstchen.steps import OnStep
-
-BATCH = 8
-"""Pictures drawn at a time: more take more memory, and longer to the first one."""
 
 HOW, MODEL, FILES = "How it is drawn", "Which model", "Files"
 """Headings in the help."""
@@ -131,6 +116,16 @@ def generate(
         str | None,
         typer.Option(metavar="NAME", help="Of Stage B; names as above.", rich_help_panel=HOW),
     ] = None,
+    decoder_spacing: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Of the steps of Stage B; names as above.", rich_help_panel=HOW
+        ),
+    ] = None,
+    decoder_guidance: Annotated[
+        float | None,
+        typer.Option(help="How much semantics and prompt count in Stage B.", rich_help_panel=HOW),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -209,9 +204,11 @@ def generate(
     """
     check_target(out)
 
-    from wuerstchen import arguments  # torch loads here, and not for --help
+    from wuerstchen import arguments, weights  # torch loads here, and not for --help
+    from wuerstchen.cli.model import check_same, names, open_model, parse_loras
+    from wuerstchen.cli.pictures import draw
     from wuerstchen.cli.request import from_options, parse_interval
-    from wuerstchen.model_folder import ModelInfo, StageSettings
+    from wuerstchen.model_folder import ModelInfo, StageSettings, info_of
     from wuerstchen.picture_file import save_png
 
     request = from_options(
@@ -227,7 +224,12 @@ def generate(
             guidance_rescale=guidance_rescale,
             guidance_end=guidance_end,
         ),
-        StageSettings(steps=decoder_steps, sampler=decoder_sampler),
+        StageSettings(
+            steps=decoder_steps,
+            sampler=decoder_sampler,
+            spacing=decoder_spacing,
+            guidance_scale=decoder_guidance,
+        ),
         seed,
         num_images,
         dtype,
@@ -236,86 +238,25 @@ def generate(
     # What no model can do is said before one is opened, and before a tokenizer meets the texts.
     arguments.plan(ModelInfo(), prior=request.prior, decoder=request.decoder)
     arguments.texts(request.prompt, request.negative_prompt, None, num_images)
-    pipeline = _open(request, model, prior, variant, low_memory=low_memory)
-    loras = _load_loras(pipeline, lora or [])
-    check_same(request, pipeline, loras)
-    planned = arguments.plan(
-        pipeline.info,
+    loras = parse_loras(lora or [])
+    # What this model cannot do is said before its weights are read.
+    files = weights.locate(model, prior=prior, variant=variant)
+    info = info_of(files)
+    check_same(request, info.name, loras)
+    plan = arguments.plan(
+        info,
         height=request.height,
         width=request.width,
         prior=request.prior,
         decoder=request.decoder,
     )
+    pipeline = open_model(files, request, loras, low_memory=low_memory)
     _warn(pipeline.cut_off(request.prompt))
     _warn(pipeline.cut_off(request.negative_prompt, "negative prompt"))
-    for drawn, settings in _draw(pipeline, planned, request, loras):
+    for drawn, settings in draw(pipeline, plan, request, names(loras)):
         path = picture_path(out, request.prompt, settings.seed, several=num_images > 1)
         save_png(path, drawn, settings if metadata else None)
         print(path, flush=True)
-
-
-def check_same(request: "Request", pipeline: "Pipeline", loras: dict[str, float]) -> None:
-    """Raise ConfigError where a picture is to be made again by another model or other LoRAs."""
-    from wuerstchen import __version__
-
-    again = request.again
-    if again is None:
-        return
-    if again.model != pipeline.info.name:
-        raise ConfigError(
-            f"The picture was drawn by the model {again.model!r}, found {pipeline.info.name!r}; "
-            "pass --model, or --seed to draw another picture with its settings."
-        )
-    if again.loras != loras:
-        raise ConfigError(
-            f"The picture was drawn with the LoRAs {again.loras or 'none'}, found "
-            f"{loras or 'none'}; pass the same ones as --lora PATH=WEIGHT."
-        )
-    if again.version != __version__:
-        print(
-            f"Warning: the picture was drawn by version {again.version or 'unknown'}, this is "
-            f"{__version__}; it may differ a little.",
-            file=sys.stderr,
-        )
-
-
-def _open(
-    request: "Request",
-    model: str | None,
-    prior: str | None,
-    variant: str | None,
-    *,
-    low_memory: bool,
-) -> "Pipeline":
-    import torch
-
-    from wuerstchen.pipeline import Pipeline
-
-    kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    pipeline = Pipeline.from_pretrained(
-        model,
-        prior=prior,
-        variant=variant,
-        torch_dtype=kinds[request.dtype],
-        low_memory=low_memory,
-    )
-    return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _load_loras(pipeline: "Pipeline", words: list[str]) -> dict[str, float]:
-    """Each LoRA's file name and weight."""
-    from wuerstchen.adapters import parse_lora
-
-    loaded: dict[str, float] = {}
-    for word in words:
-        path, weight = parse_lora(word)
-        if path.name in loaded:
-            raise ConfigError(f"--lora: {path.name} is named twice; name each LoRA once.")
-        pipeline.load_lora_weights(path, adapter_name=path.name, weight=weight)
-        loaded[path.name] = weight
-    if loaded and not pipeline.low_memory:
-        pipeline.fuse_lora()
-    return loaded
 
 
 def _warn(sentence: str) -> None:
@@ -325,90 +266,3 @@ def _warn(sentence: str) -> None:
     if sentence:
         print(f"Warning: {sentence}", file=sys.stderr)
         warnings.simplefilter("ignore", PromptWarning)
-
-
-def _batches(request: "Request") -> Iterator[tuple[int | None, int, int | None]]:
-    """First seed, pictures, and the one that is wanted where it is not all of them.
-
-    What follows the first batch has the seeds that follow, whatever the first one was.
-    """
-    if request.again is not None and request.again.batch is not None:
-        first, count = request.again.batch
-        yield first, count, request.again.seed - first
-        return
-    for done in range(0, request.count, BATCH):
-        seed = request.seed if done == 0 else None
-        yield seed, min(BATCH, request.count - done), None
-
-
-def _draw(
-    pipeline: "Pipeline", plan: "Plan", request: "Request", loras: dict[str, float]
-) -> "Iterator[tuple[Image, Settings]]":
-    """Pictures and what made them, a batch at a time."""
-    last: int | None = None
-    for seed, count, wanted in _batches(request):
-        with _progress() as on_step:
-            drawn = pipeline.draw(
-                plan,
-                request.prompt,
-                request.negative_prompt,
-                count=count,
-                seed=seed if last is None else last + 1,
-                on_step=on_step,
-            )
-        last = drawn.seeds[-1]
-        for index, picture in enumerate(drawn.images):
-            if wanted is None or index == wanted:
-                yield picture, _settings(pipeline, plan, request, loras, drawn.seeds, index)
-
-
-def _settings(
-    pipeline: "Pipeline",
-    plan: "Plan",
-    request: "Request",
-    loras: dict[str, float],
-    seeds: list[int],
-    index: int,
-) -> "Settings":
-    from wuerstchen.picture_file import Settings
-
-    guidance = plan.prior.guidance
-    return Settings(
-        prompt=request.prompt,
-        negative_prompt=request.negative_prompt,
-        seed=seeds[index],
-        width=plan.size[1],
-        height=plan.size[0],
-        prior_timesteps=plan.prior.times,
-        prior_sampler=plan.prior.sampler,
-        prior_guidance_scale=guidance.scale,
-        prior_guidance_interval=guidance.interval,
-        prior_guidance_rescale=guidance.rescale,
-        prior_guidance_end=guidance.end,
-        decoder_timesteps=plan.decoder.times,
-        decoder_sampler=plan.decoder.sampler,
-        decoder_guidance_scale=plan.decoder.guidance.scale,
-        model=pipeline.info.name,
-        dtype=request.dtype,
-        loras=loras,
-        batch=(seeds[0], len(seeds)),
-    )
-
-
-@contextmanager
-def _progress() -> "Iterator[OnStep]":
-    """A bar on stderr for each stage, in the order in which they start."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn
-
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    # Left as it is, stdout carries the paths also where stderr is a terminal.
-    with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as progress:
-        tasks: dict[str, TaskID] = {}
-
-        def on_step(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = progress.add_task(stage, total=total)
-            progress.update(tasks[stage], completed=done)
-
-        yield on_step

@@ -1,0 +1,68 @@
+"""The model of one `wuerstchen generate` with its LoRAs, and whether it drew a picture before."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from wuerstchen import __version__
+from wuerstchen.adapters import parse_lora
+from wuerstchen.cli.request import Request
+from wuerstchen.errors import ConfigError
+from wuerstchen.pipeline import Pipeline
+from wuerstchen.weights import ModelFiles
+
+KINDS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+Loras = dict[Path, float]
+"""Files of LoRAs and their weights."""
+
+
+def parse_loras(words: list[str]) -> Loras:
+    """Words such as PATH=0.8. Raises ConfigError where two have the same file name."""
+    found: Loras = {}
+    for word in words:
+        path, weight = parse_lora(word)
+        if path.name in names(found):
+            raise ConfigError(f"--lora: {path.name} is named twice; name each LoRA once.")
+        found[path] = weight
+    return found
+
+
+def names(loras: Loras) -> dict[str, float]:
+    """What a picture remembers of them: file names and weights."""
+    return {path.name: weight for path, weight in loras.items()}
+
+
+def check_same(request: Request, model: str, loras: Loras) -> None:
+    """Raise ConfigError where a picture is to be made again by another model or other LoRAs."""
+    again = request.again
+    if again is None:
+        return
+    if again.model != model:
+        raise ConfigError(
+            f"The picture was drawn by the model {again.model!r}, found {model!r}; "
+            "pass --model, or --seed to draw another picture with its settings."
+        )
+    if again.loras != names(loras):
+        raise ConfigError(
+            f"The picture was drawn with the LoRAs {again.loras or 'none'}, found "
+            f"{names(loras) or 'none'}; pass the same ones as --lora PATH=WEIGHT."
+        )
+    if again.version != __version__:
+        print(
+            f"Warning: the picture was drawn by version {again.version or 'unknown'}, this is "
+            f"{__version__}; it may differ a little.",
+            file=sys.stderr,
+        )
+
+
+def open_model(files: ModelFiles, request: Request, loras: Loras, *, low_memory: bool) -> Pipeline:
+    """A pipeline in the number format of the request, on the GPU where there is one."""
+    pipeline = Pipeline.from_files(files, torch_dtype=KINDS[request.dtype], low_memory=low_memory)
+    pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+    for path, weight in loras.items():
+        pipeline.load_lora_weights(path, adapter_name=path.name, weight=weight)
+    if loras and not low_memory:
+        pipeline.fuse_lora()
+    return pipeline
