@@ -18,6 +18,7 @@ from benchmarks.records import Difference, Times, load
 from benchmarks.stages import largest_difference
 from benchmarks.timing import Work, alternate, cuda
 from benchmarks.whole import call_of, our_pipeline, text_encoders, their_pipeline, time_pictures
+from wuerstchen.steps import MOST_PROGRAMS
 
 DTYPES = ("float32", "bfloat16")
 BATCHES = (1, 4)
@@ -152,7 +153,8 @@ def _measure_pictures(job: Job, dtype: str, mode: str) -> None:
 
 def compile_theirs(networks: dict[str, nn.Module]) -> None:
     """Have diffusers' prior and decoder run compiled, as its documentation says."""
-    torch._dynamo.config.recompile_limit = 64  # a program for each size and batch
+    limits = torch._dynamo.config
+    limits.recompile_limit = max(limits.recompile_limit, MOST_PROGRAMS)  # as `Pipeline.compile`
     for part in ("stage_c", "stage_b"):
         networks[part].compile(fullgraph=True, dynamic=False, mode=COMPILE_MODE)
 

@@ -9,7 +9,9 @@ import pytest
 import torch
 from drawn import PROMPT, difference, pixels
 from models_small import small_pipeline
+from small_lora import write_lora
 
+from wuerstchen import steps
 from wuerstchen.errors import WuerstchenError
 from wuerstchen.pipeline import Pipeline
 
@@ -111,3 +113,43 @@ def test_an_unguided_time_costs_half_in_a_compiled_network_too(compiled):
     finally:
         compiled._forward_c = forward
     assert seen == [2, 2, 2, 1]
+
+
+def test_any_number_of_shapes_runs_and_as_many_as_promised_are_compiled():
+    network = torch.nn.Linear(4, 3)
+    torch._dynamo.reset()
+    step, before = steps.compiled(network), graphs()
+    with torch.inference_mode():
+        for rows in range(1, steps.PROGRAMS + 4):
+            x = torch.randn(rows, 4)
+            assert difference(step(x), network(x)) < 1e-6
+    assert graphs() - before == steps.PROGRAMS
+    torch._dynamo.reset()
+
+
+def test_weights_that_come_and_go_with_their_stage_are_compiled_once(tmp_path):
+    small_pipeline().save_pretrained(tmp_path)
+    frugal = Pipeline.from_pretrained(tmp_path, low_memory=True).compile()
+    found, before = pixels(frugal, **SETTINGS), graphs()
+    assert before > 0
+    for _ in range(2):
+        assert torch.equal(pixels(frugal, **SETTINGS), found)
+    assert graphs() == before
+    assert difference(found, pixels(small_pipeline(), **SETTINGS)) < 1e-4
+    torch._dynamo.reset()
+
+
+def test_a_lora_that_comes_after_compiling_counts_beside_the_weights_and_in_them(tmp_path):
+    write_lora(tmp_path / "style.safetensors", small_pipeline())
+    with_it, plain = small_pipeline().compile(), small_pipeline()
+    without = pixels(with_it, **SETTINGS)
+    for pipeline in (with_it, plain):
+        pipeline.load_lora_weights(tmp_path / "style.safetensors")
+    expected = pixels(plain, **SETTINGS)
+    assert difference(without, expected) > 1e-2, "a LoRA that changes nothing proves nothing"
+    assert difference(pixels(with_it, **SETTINGS), expected) < 1e-4
+    with_it.fuse_lora()
+    assert difference(pixels(with_it, **SETTINGS), expected) < 1e-4
+    with_it.unload_lora_weights()
+    assert difference(pixels(with_it, **SETTINGS), without) < 1e-4
+    torch._dynamo.reset()

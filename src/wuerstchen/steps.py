@@ -29,6 +29,12 @@ OnStep = Callable[[str, int, int], None]
 Look = Callable[[int, float, dict[str, Tensor]], Mapping[str, Tensor] | None]
 """(step, time it started from, tensors by name) to the tensors that shall be others from here."""
 
+PROGRAMS = 32
+"""Shapes for which a network is compiled: sizes, batches, and with guidance or without."""
+
+MOST_PROGRAMS = 128
+"""Those of all networks of a process."""
+
 Condition = TypeVar("Condition")
 Made = TypeVar("Made", covariant=True)
 
@@ -155,15 +161,26 @@ def _changes(
 
 
 def compiled(network: nn.Module) -> Callable[..., Tensor]:
-    """The network's step as one compiled graph, and as a CUDA graph where there is CUDA."""
+    """The network's step as one compiled graph, and as a CUDA graph where there is CUDA.
+
+    One program for each shape of the state, up to `PROGRAMS`; shapes beyond run as they are.
+    """
     device = next(network.parameters()).device
     mode = "reduce-overhead" if device.type == "cuda" else None
+    # torch counts the programs of all networks together, and raises at the ninth.
+    limits = torch._dynamo.config
+    limits.recompile_limit = max(limits.recompile_limit, MOST_PROGRAMS)
     step = torch.compile(network, fullgraph=True, dynamic=False, mode=mode)
+    shapes: set[torch.Size] = set()
 
-    def call(*arguments: object) -> Tensor:
+    def call(x: Tensor, *others: object) -> Tensor:
+        if x.shape not in shapes and len(shapes) == PROGRAMS:
+            plain: Tensor = network(x, *others)
+            return plain
+        shapes.add(x.shape)
         torch.compiler.cudagraph_mark_step_begin()
         # A CUDA graph writes every result to the same place: keep this one from the next.
-        result: Tensor = step(*arguments).clone()
+        result: Tensor = step(x, *others).clone()
         return result
 
     return call

@@ -86,7 +86,7 @@ def test_it_is_made_again_by_a_process_of_its_own(generate, model, tmp_path):
     [
         (("a green hat",), {"prompt": "a green hat"}),
         (("--negative-prompt", "birds"), {"negative_prompt": "birds"}),
-        (("--sampler", "ddim"), {"prior_sampler": "ddim"}),
+        (("--sampler", "heun"), {"prior_sampler": "heun"}),
         (("--decoder-sampler", "ddim"), {"decoder_sampler": "ddim"}),
         (("--guidance", "1.5"), {"prior_guidance_scale": 1.5}),
         (("--guidance-interval", "0.5:1"), {"prior_guidance_interval": (0.5, 1.0)}),

@@ -41,7 +41,7 @@ def locate(
     parts = dict(base.parts)
     if "stage_b" not in parts and (base.layout == "prior" or list(parts) == ["stage_c"]):
         raise ModelFolderError(
-            f"{called} is a prior (it holds {base.titles}); pass it as prior=, and as the model "
+            f"{called} is a prior (it holds {base.titles}); pass it as the prior, and as the model "
             f"its decoder, such as {PUBLISHED}."
         )
     if prior is not None:
