@@ -118,7 +118,7 @@ def test_an_unguided_time_costs_half_in_a_compiled_network_too(compiled):
 def test_any_number_of_shapes_runs_and_as_many_as_promised_are_compiled():
     network = torch.nn.Linear(4, 3)
     torch._dynamo.reset()
-    step, before = steps.compiled(network), graphs()
+    step, before = steps.compiled(network, lambda: True), graphs()
     with torch.inference_mode():
         for rows in range(1, steps.PROGRAMS + 4):
             x = torch.randn(rows, 4)

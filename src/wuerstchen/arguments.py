@@ -135,7 +135,14 @@ def _walk(stage: str, asked: StageSettings, own: StageSettings) -> Walk:
         rescale=_or(_or(asked.guidance_rescale, own.guidance_rescale), 0.0),
         end=_or(asked.guidance_end, own.guidance_end),
     )
-    return Walk(times=_times(stage, asked, own), sampler=sampler, guidance=guidance)
+    times = _times(stage, asked, own)
+    if guidance.active and all(guidance.scale_at(t) is None for t in times):
+        shown = ", ".join(f"{t:.3g}" for t in times[:-1])
+        raise ConfigError(
+            f"The guidance interval of the {stage}, {guidance.interval}, holds none of the times "
+            f"of its steps, {shown}; widen it, or set the guidance scale to 1."
+        )
+    return Walk(times=times, sampler=sampler, guidance=guidance)
 
 
 def _times(stage: str, asked: StageSettings, own: StageSettings) -> list[float]:
@@ -149,8 +156,8 @@ def _times(stage: str, asked: StageSettings, own: StageSettings) -> list[float]:
             )
         if not times_fall(times):
             raise ConfigError(
-                f"{stage}_timesteps must be at least two falling times between 1 (noise) and "
-                f"0 (data), found {times}."
+                f"{stage}_timesteps must be numbers that fall from 1 (noise) to 0 (data), "
+                f"found {times}."
             )
         return times
     if asked.steps is None and asked.spacing is None and own.timesteps is not None:

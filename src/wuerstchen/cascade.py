@@ -133,8 +133,11 @@ class Cascade:
         The first picture of each size and batch waits for it, minutes at the published size; other
         prompts, seeds and guidance scales need nothing new.
         """
-        self._forward_b = compiled(self.stage_b)  # type: ignore[assignment]
-        self._forward_c = compiled(self.stage_c)  # type: ignore[assignment]
+        def settled() -> bool:
+            return not self.low_memory
+
+        self._forward_b = compiled(self.stage_b, settled)  # type: ignore[assignment]
+        self._forward_c = compiled(self.stage_c, settled)  # type: ignore[assignment]
         return self
 
     @property

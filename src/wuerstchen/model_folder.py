@@ -73,9 +73,7 @@ class Defaults(Section):
     @classmethod
     def _fall(cls, times: tuple[float, ...] | None) -> tuple[float, ...] | None:
         if times is not None and not times_fall(times):
-            raise ValueError(
-                "Times should be at least two falling times between 1 (noise) and 0 (data)"
-            )
+            raise ValueError("Times should fall from 1 (noise) to 0 (data)")
         return times
 
     @field_validator("prior_sampler", "decoder_sampler")
@@ -128,9 +126,9 @@ class ModelInfo(Section):
 
 
 def times_fall(times: Sequence[float]) -> bool:
-    """Whether they are at least two falling times between 1 (noise) and 0 (data)."""
+    """Whether they fall from 1 (noise) to 0 (data), which is where a stage starts and ends."""
     falling = all(t > s for t, s in pairwise(times))
-    return len(times) >= 2 and falling and times[0] <= 1 and times[-1] >= 0
+    return len(times) >= 2 and falling and times[0] == 1 and times[-1] == 0
 
 
 def read_info(folder: Path, called: str) -> ModelInfo:

@@ -160,27 +160,32 @@ def _changes(
     return {name: value for name, value in (answer or {}).items() if value is not known.get(name)}
 
 
-def compiled(network: nn.Module) -> Callable[..., Tensor]:
+def compiled(network: nn.Module, settled: Callable[[], bool]) -> Callable[..., Tensor]:
     """The network's step as one compiled graph, and as a CUDA graph where there is CUDA.
 
-    One program for each shape of the state, up to `PROGRAMS`; shapes beyond run as they are.
+    settled  whether weights stay where they are, without which there is no CUDA graph
+
+    One program for each shape and device of the state, up to `PROGRAMS`; what is beyond runs as
+    it is.
     """
-    device = next(network.parameters()).device
-    mode = "reduce-overhead" if device.type == "cuda" else None
     # torch counts the programs of all networks together, and raises at the ninth.
     limits = torch._dynamo.config
     limits.recompile_limit = max(limits.recompile_limit, MOST_PROGRAMS)
-    step = torch.compile(network, fullgraph=True, dynamic=False, mode=mode)
-    shapes: set[torch.Size] = set()
+    plain = torch.compile(network, fullgraph=True, dynamic=False)
+    captured = torch.compile(network, fullgraph=True, dynamic=False, mode="reduce-overhead")
+    known: set[tuple[torch.Size, torch.device, bool]] = set()
 
     def call(x: Tensor, *others: object) -> Tensor:
-        if x.shape not in shapes and len(shapes) == PROGRAMS:
-            plain: Tensor = network(x, *others)
-            return plain
-        shapes.add(x.shape)
+        # Asked at every call: the network may have moved since it was compiled.
+        capture = x.is_cuda and settled()
+        program = (x.shape, x.device, capture)
+        if program not in known and len(known) == PROGRAMS:
+            made: Tensor = network(x, *others)
+            return made
+        known.add(program)
         torch.compiler.cudagraph_mark_step_begin()
         # A CUDA graph writes every result to the same place: keep this one from the next.
-        result: Tensor = step(x, *others).clone()
+        result: Tensor = (captured if capture else plain)(x, *others).clone()
         return result
 
     return call

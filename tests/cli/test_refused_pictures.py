@@ -65,7 +65,7 @@ def test_a_picture_of_another_model_is_refused_unless_another_one_is_wanted(
         (("--from", "notes.png"), "found 'notes.png' (no picture)"),
         (("--from", "bare.png"), "bare.png: expected a picture with its settings"),
         (("--from", "sampler.png"), "prior_sampler must be one of ddpm, ddim"),
-        (("--from", "times.png"), "prior_timesteps must be at least two falling times"),
+        (("--from", "times.png"), "prior_timesteps must be numbers that fall"),
         (("--from", "dtype.png"), "dtype.png: the settings in it cannot be used: dtype: "),
         (("--from", "size.png"), "width must be a positive multiple of 128 pixels, found 100"),
         (("--from", "seed.png"), "seed must be a whole number between 0 and"),

@@ -34,6 +34,11 @@ def test_uniform_times_fall_evenly_from_one_to_zero() -> None:
     assert diffusion.uniform_times(4) == [1.0, 0.75, 0.5, 0.25, 0.0]
 
 
+def test_a_time_is_the_number_that_a_person_writes_as_the_end_of_an_interval() -> None:
+    assert diffusion.uniform_times(10)[1:-1] == [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]
+    assert diffusion.published_times()[20:] == [k / 15 for k in range(9, -1, -1)]
+
+
 def test_log_snr_rises_evenly_over_the_log_snr_times() -> None:
     t = torch.tensor(diffusion.log_snr_times(12), dtype=torch.float64)
     share = diffusion.signal(t)

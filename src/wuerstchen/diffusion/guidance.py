@@ -114,5 +114,6 @@ def rescaled(led: Tensor, wanted: Tensor, share: float) -> Tensor:
     dims = tuple(range(1, led.ndim))
     spread = led.std(dims, correction=0, keepdim=True)  # (B, 1, 1, 1)
     aim = wanted.std(dims, correction=0, keepdim=True)
-    factor = aim / spread.clamp_min(torch.finfo(led.dtype).tiny)  # a constant stays finite
+    flat = spread <= torch.finfo(led.dtype).eps  # a constant has no spread to bring back
+    factor = torch.where(flat, 1, aim / spread)
     return led * (1 + share * (factor - 1))

@@ -3,7 +3,7 @@
 With alpha^2 = signal(t) and sigma^2 = 1 - signal(t), a state is x = alpha * data + sigma * noise.
 Where times end at 0 the last state of all but `ddpm` is the data that the last prediction implies.
 
-States keep the type of x; coefficients are Python floats, so nothing waits for an accelerator.
+States keep the type of x; coefficients are Python floats, in double precision.
 Every sampler goes on from the very tensor that it yielded, which a caller may have changed in
 place. Steps between times of equal signal, as the clamp makes them near 1 and 0, leave x as it is.
 """

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-import torch
-
 from wuerstchen.diffusion.schedule import log_snr_at, time_of
 
 LEANING = 0.5
@@ -15,14 +13,12 @@ Set by measurement on the bundled model (docs/log.md).
 
 def uniform_times(steps: int) -> list[float]:
     """`steps` + 1 evenly spaced times from 1 to 0."""
-    return torch.linspace(1, 0, steps + 1).tolist()
+    return [(steps - k) / steps for k in range(steps + 1)]  # 0.6 is 0.6, as in an interval
 
 
 def published_times() -> list[float]:
     """The released 29-evaluation list of Stage C: dense at high noise, coarse at low noise."""
-    dense = torch.linspace(1, 2 / 3, 20, dtype=torch.float64)  # spacing 1/57
-    coarse = torch.linspace(0.6, 0, 10, dtype=torch.float64)  # spacing 1/15
-    return torch.cat([dense, coarse]).tolist()
+    return [(57 - k) / 57 for k in range(20)] + [(9 - k) / 15 for k in range(10)]
 
 
 def log_snr_times(steps: int) -> list[float]:
