@@ -1,11 +1,12 @@
 """What was aimed at, and whether it is reached: judged on the figure as measured, not rounded."""
 
 from collections.abc import Callable
+from statistics import median
 from typing import NamedTuple
 
 from benchmarks.figures import CPU, Figures, How
 from benchmarks.recipes import SIXTY, our_defaults
-from benchmarks.tables import upwards
+from benchmarks.tables import digits, upwards
 
 SIDE = 1024
 """At which the goals are set."""
@@ -37,7 +38,7 @@ class Row(NamedTuple):
 def _call(part: str, rows: int) -> Callable[[Figures], Found | None]:
     def find(figures: Figures) -> Found | None:
         found = figures.ratio(part, "step", SIDE, rows)
-        return found and Found(found.value, f"turns {found.low:.2f} to {found.high:.2f}")
+        return found and Found(found.value, f"turns {digits(found.low)} to {digits(found.high)}")
 
     return find
 
@@ -71,8 +72,7 @@ def _accelerated(mode: str) -> Callable[[Figures], Found | None]:
         ours = figures.whole(SIXTY, SIDE, ours_how, 1)[0]
         theirs = figures.whole(SIXTY, SIDE, their_how, 1)[1]
         if ours and theirs:
-            middles = [sorted(each)[len(each) // 2] for each in (ours, theirs)]
-            return Found(middles[0] / middles[1], f"{SIXTY.name} steps, measured")
+            return Found(median(ours) / median(theirs), f"{SIXTY.name} steps, measured")
         first = figures.picture("ours", SIXTY, SIDE, ours_how)
         second = figures.picture("diffusers", SIXTY, SIDE, their_how)
         if first is None or second is None:

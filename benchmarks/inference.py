@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.accelerator import measure_accelerator
 from benchmarks.flops import SIDES as FLOP_SIDES
 from benchmarks.flops import measure_flops
-from benchmarks.jobs import Job, folder_of
+from benchmarks.jobs import BATCHES, DTYPES, Job, folder_of
 from benchmarks.memory import measure_memory
 from benchmarks.networks import PUBLISHED, TINY
 from benchmarks.records import ROOT, Store
@@ -34,6 +34,8 @@ def main(arguments: list[str] | None = None) -> None:
             sides=sides if words.sizes or words.quick or section != "flops" else FLOP_SIDES,
             repeats=1 if words.quick else words.repeats,
             resume=words.resume,
+            dtypes=words.dtypes,
+            batches=words.batches,
         )
         _measure(section, whole=words.whole)(job)
     print(write_report(out))
@@ -63,6 +65,12 @@ def _parser() -> argparse.ArgumentParser:
         "--whole", action="store_true", help="also draw whole pictures of 512 pixels in turns"
     )
     parser.add_argument(
+        "--dtypes", type=_dtypes, default=DTYPES, help="of the accelerator (default both)"
+    )
+    parser.add_argument(
+        "--batches", type=_batches, default=BATCHES, help="the same, pictures at once (default 1,4)"
+    )
+    parser.add_argument(
         "--resume", action="store_true", help="leave out what is already in the files"
     )
     parser.add_argument(
@@ -82,16 +90,36 @@ def _sections(text: str) -> tuple[str, ...]:
     return words
 
 
-def _sides(text: str) -> tuple[int, ...]:
-    try:
-        sides = tuple(int(word) for word in text.split(","))
-    except ValueError:
+def _dtypes(text: str) -> tuple[str, ...]:
+    words = tuple(text.split(","))
+    if unknown := [word for word in words if word not in DTYPES]:
         raise argparse.ArgumentTypeError(
-            f"expected numbers such as 512,1024, found {text}"
-        ) from None
+            f"expected types of {', '.join(DTYPES)}, found {', '.join(unknown)}"
+        )
+    return words
+
+
+def _batches(text: str) -> tuple[int, ...]:
+    batches = _numbers(text, "1,4")
+    if wrong := [batch for batch in batches if batch < 1]:
+        raise argparse.ArgumentTypeError(f"expected at least 1 picture at once, found {wrong[0]}")
+    return batches
+
+
+def _sides(text: str) -> tuple[int, ...]:
+    sides = _numbers(text, "512,1024")
     if wrong := [side for side in sides if side <= 0 or side % 128]:
         raise argparse.ArgumentTypeError(f"expected multiples of 128 pixels, found {wrong[0]}")
     return sides
+
+
+def _numbers(text: str, such_as: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected numbers such as {such_as}, found {text}"
+        ) from None
 
 
 if __name__ == "__main__":

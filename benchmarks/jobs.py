@@ -11,6 +11,8 @@ from benchmarks.peers import PEERS, ask_peer, peer
 from benchmarks.records import Measured, Store
 
 PEER_PARTS = ("unet", "vae")
+DTYPES = ("bfloat16", "float32")
+BATCHES = (1, 4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +25,10 @@ class Job:
     repeats: int
     resume: bool
     """Leave out what the section's file already has."""
+    dtypes: tuple[str, ...] = DTYPES
+    """Of an accelerator."""
+    batches: tuple[int, ...] = BATCHES
+    """Pictures at once, on an accelerator."""
 
     def done(self, kind: str, **words: str | int) -> bool:
         """Whether this can be left out."""

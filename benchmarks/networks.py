@@ -64,7 +64,7 @@ def pair(
 ) -> dict[str, nn.Module]:
     """Our network and diffusers' by their systems. On the CPU in fp32 both read the same memory."""
     own, names = _ours(part, sizes), _names(part)
-    state = random_state(own)
+    state = random_state(own, device=device)
     own.load_state_dict(state, assign=True)
     other = _theirs(part, sizes)
     other.load_state_dict({published_key(k, names): v for k, v in state.items()}, assign=True)
@@ -135,21 +135,23 @@ def noise(like: Tensor, *shape: int, seed: int) -> Tensor:
     return drawn.to(device=like.device, dtype=like.dtype)
 
 
-def random_state(network: nn.Module, seed: int = 0) -> dict[str, Tensor]:
+def random_state(
+    network: nn.Module, seed: int = 0, device: str | torch.device = "cpu"
+) -> dict[str, Tensor]:
     """A value for every tensor, so that no layer is the zero or the identity that it starts as.
 
     Weights have half the spread that keeps the size of what passes through. The divisors of the
     output layers stay near 1, where dividing does not make rounding errors large.
     """
-    rng = torch.Generator().manual_seed(seed)
+    rng = torch.Generator(device).manual_seed(seed)
     state: dict[str, Tensor] = {}
     for name, tensor in network.state_dict().items():
         if not tensor.is_floating_point():
-            state[name] = torch.zeros(tensor.shape, dtype=tensor.dtype)
+            state[name] = torch.zeros(tensor.shape, dtype=tensor.dtype, device=device)
             continue
         is_weight = tensor.dim() > 1 and len(tensor) > 1
         spread = 0.5 / tensor[0].numel() ** 0.5 if is_weight else 0.1
-        value = torch.randn(tensor.shape, generator=rng).mul_(spread)
+        value = torch.randn(tensor.shape, generator=rng, device=device).mul_(spread)
         if name.endswith("running_var") or (tensor.dim() == 1 and name.endswith("weight")):
             value.abs_().add_(1)
         state[name] = value

@@ -42,7 +42,7 @@ def calls(figures: Figures) -> Iterable[str]:
                 f"{CALLS[part]}, rows: {rows_}" if part == "stage_c" else CALLS[part],
                 f"{side}",
                 *(spread(each) for each in both),
-                f"{upwards(found.value)} ({found.low:.2f} to {found.high:.2f})",
+                f"{upwards(found.value)} ({digits(found.low)} to {digits(found.high)})",
                 spread(once) if once else "-",
             ]
         )

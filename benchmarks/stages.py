@@ -8,7 +8,7 @@ from benchmarks.peers import PEERS
 from benchmarks.records import Difference, Times, load
 from benchmarks.timing import Work, alternate
 
-PEER_SIDES = 1024
+LARGEST_PEER_SIDE = 1024
 """Largest side at which a peer is run; a step of SDXL takes minutes beyond."""
 
 
@@ -39,7 +39,7 @@ def measure_peers(job: Job) -> None:
     """A guided step and a decoding of each peer; the decoder, which they share, once."""
     for system, part in ((PEERS[0], "vae"), *((system, "unet") for system in PEERS)):
         rows = rows_of(part)[0]
-        sides = [side for side in sorted(job.sides) if side <= PEER_SIDES]
+        sides = [side for side in sorted(job.sides) if side <= LARGEST_PEER_SIDE]
         wanted = [
             side
             for side in sides

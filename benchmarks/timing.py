@@ -2,12 +2,15 @@
 
 import time
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import torch
 
 Work = Callable[[], object]
 Clock = Callable[[Work], float]
 """Runs the work once and says how many seconds it took."""
+
+Name = TypeVar("Name")
 
 
 def wall(work: Work) -> float:
@@ -30,13 +33,13 @@ def cuda(work: Work) -> float:
 
 
 def alternate(
-    works: Mapping[str, Work], repeats: int, clock: Clock = wall, warm: int = 1
-) -> dict[str, list[float]]:
+    works: Mapping[Name, Work], repeats: int, clock: Clock = wall, warm: int = 1
+) -> dict[Name, list[float]]:
     """Run each `warm` times uncounted, then A B, B A, A B, ... to `repeats` seconds of each."""
     for work in works.values():
         for _ in range(warm):
             clock(work)
-    seconds: dict[str, list[float]] = {name: [] for name in works}
+    seconds: dict[Name, list[float]] = {name: [] for name in works}
     forth = list(works)
     for turn in range(repeats):
         for name in forth if turn % 2 == 0 else forth[::-1]:

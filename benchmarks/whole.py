@@ -34,6 +34,8 @@ SHORT = Recipe("8 + 5", 8, 0, 5)
 WHOLE_SIDE = 512
 """Side at which whole pictures of the published size are drawn on request."""
 
+Key = tuple[str, str]
+"""System, and eager or compiled."""
 Networks = dict[str, nn.Module]
 Texts = tuple[TextEncoder, TextEncoder]
 
@@ -74,18 +76,18 @@ def measure_whole(job: Job, *, real: bool) -> None:
         if not job.done("times", part="whole", side=side, call=call_of(recipe)):
             if not recipe.own:
                 _compare(job, job.sizes.name, side, recipe, draws)
-            time_pictures(job, draws, recipe, side, warm=0)  # all that runs has run before
+            eager: dict[Key, Draws] = {(system, "eager"): draw for system, draw in draws.items()}
+            time_pictures(job, eager, recipe, side, warm=0)  # all that runs has run before
 
 
 def time_pictures(
     job: Job,
-    draws: dict[str, Draws],
+    draws: dict[Key, Draws],
     recipe: Recipe,
     side: int,
     *,
     device: str = "cpu",
     dtype: str = "float32",
-    mode: str = "eager",
     batch: int = 1,
     clock: Clock = wall,
     warm: int = 1,
@@ -96,8 +98,8 @@ def time_pictures(
     def work(draw: Draws) -> Work:
         return lambda: draw(recipe, side, "pt", batch)
 
-    works = {system: work(draw) for system, draw in draws.items()}
-    for system, seconds in alternate(works, job.repeats, clock, warm).items():
+    works = {key: work(draw) for key, draw in draws.items()}
+    for (system, mode), seconds in alternate(works, job.repeats, clock, warm).items():
         job.keep(
             Times(
                 system=system,

@@ -10,7 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 STRIP = 2**20
-"""Numbers in one strip of a map at most, on a CPU: 4 MB in fp32, which stay in the cache."""
+"""Numbers of a map that are worked on at once, on a CPU: 4 MB in fp32, which stay in the cache.
+
+Of the map between the two layers of a block, which is four times as wide, four times as many.
+"""
 
 _FUSED = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 """oneDNN's linear layer with its activation or its sum; builds of torch without oneDNN lack it."""

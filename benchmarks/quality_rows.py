@@ -1,0 +1,60 @@
+"""What benchmarks/quality.py measured, kept as JSON."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from benchmarks.records import Run
+from wuerstchen.aside import write_file
+
+
+class Row(BaseModel):
+    """One setting of a stage and what came of it."""
+
+    model_config = ConfigDict(frozen=True)
+    stage: str
+    """C, B, or whole."""
+    name: str
+    sampler: str
+    spacing: str
+    evaluations: int
+    """Of the stage's network; of both stages together, of Stage C. Those without guidance count
+    like those with it."""
+    decoder: int | None = None
+    """Of both stages together: evaluations of Stage B."""
+    cost: float
+    """The evaluations again, in guided ones: one without guidance costs half of one."""
+    pictures: int
+    distance: float | None
+    """Root mean square to the solution of 500 steps from the same noise; None where noise is new
+    in every step, so that no two numbers of steps lead to the same picture."""
+    frechet: float
+    """Distance of features to the test pictures."""
+    frechet_spread: float
+    """Standard deviation of it over resampled pictures."""
+    nearest: float | None
+    """Share of captions whose nearest training picture shows what was asked for."""
+    first_five: float | None
+    psnr: float | None
+    """dB to the picture whose semantics were given."""
+    edges: float
+    """Mean absolute difference between neighbouring pixels, as a share of the test pictures'."""
+    seconds: float
+    run: int | None = None
+    """Index into the runs of the file; None: measured before the file kept them."""
+
+
+class Rows(BaseModel):
+    """The content of the file."""
+
+    runs: list[Run] = []
+    rows: list[Row]
+
+
+def read(path: Path) -> Rows:
+    """The file's content; nothing where there is no file."""
+    return Rows.model_validate_json(path.read_bytes()) if path.is_file() else Rows(rows=[])
+
+
+def write(path: Path, rows: Rows) -> None:
+    write_file(path, (rows.model_dump_json(indent=1) + "\n").encode())
