@@ -59,7 +59,7 @@ def measure_accelerator(job: Job) -> None:
     torch.backends.cudnn.allow_tf32 = False
     for dtype in job.dtypes:
         measure_pictures(job, dtype, CUDA)
-        for part in STAGES:
+        for part in job.parts:
             measure_calls(job, part, dtype, CUDA)
     measure_memory(job, tuple((CUDA.device, dtype) for dtype in job.dtypes))
 

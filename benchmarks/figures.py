@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from benchmarks.peers import PEERS
 from benchmarks.recipes import Piece, Recipe, pieces
-from benchmarks.records import Count, Difference, Measured, Peak, Results, Run, Times
+from benchmarks.records import Count, Difference, Measured, Peak, Results, Times
 from benchmarks.timing import ratios
 
 
@@ -36,7 +36,6 @@ class Figures:
     """Look-ups in everything that was measured. None stands for what was not."""
 
     def __init__(self, results: Sequence[Results]) -> None:
-        self.runs: list[Run] = [run for each in results for run in each.runs]
         records: list[Measured] = [record for each in results for record in each.records]
         self.times = [record for record in records if isinstance(record, Times)]
         self.counts = [record for record in records if isinstance(record, Count)]

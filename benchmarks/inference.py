@@ -10,7 +10,7 @@ from benchmarks.flops import SIDES as FLOP_SIDES
 from benchmarks.flops import measure_flops
 from benchmarks.jobs import BATCHES, DTYPES, Job, folder_of
 from benchmarks.memory import measure_memory
-from benchmarks.networks import PUBLISHED, TINY
+from benchmarks.networks import PUBLISHED, STAGES, TINY
 from benchmarks.records import ROOT, Store
 from benchmarks.report import SECTIONS, write_report
 from benchmarks.stages import measure_peers, measure_stages
@@ -34,6 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
             sides=sides if words.sizes or words.quick or section != "flops" else FLOP_SIDES,
             repeats=1 if words.quick else words.repeats,
             resume=words.resume,
+            parts=words.parts,
             dtypes=words.dtypes,
             batches=words.batches,
         )
@@ -57,7 +58,10 @@ def _measure(section: str, *, whole: bool) -> Callable[[Job], None]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.inference", description=__doc__)
     parser.add_argument(
-        "--only", type=_sections, default=SECTIONS, metavar="A,B", help=", ".join(SECTIONS)
+        "--only", type=_some(SECTIONS), default=SECTIONS, metavar="A,B", help=", ".join(SECTIONS)
+    )
+    parser.add_argument(
+        "--parts", type=_some(STAGES), default=STAGES, metavar="A,B", help=", ".join(STAGES)
     )
     parser.add_argument("--sizes", type=_sides, metavar="512,1024", help="pixels per side")
     parser.add_argument("--repeats", type=int, default=3, help="counted turns (default 3)")
@@ -65,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         "--whole", action="store_true", help="also draw whole pictures of 512 pixels in turns"
     )
     parser.add_argument(
-        "--dtypes", type=_dtypes, default=DTYPES, help="of the accelerator (default both)"
+        "--dtypes", type=_some(DTYPES), default=DTYPES, help="of the accelerator (default both)"
     )
     parser.add_argument(
         "--batches", type=_batches, default=BATCHES, help="the same, pictures at once (default 1,4)"
@@ -81,22 +85,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _sections(text: str) -> tuple[str, ...]:
-    words = tuple(text.split(","))
-    if unknown := [word for word in words if word not in SECTIONS]:
-        raise argparse.ArgumentTypeError(
-            f"expected sections of {', '.join(SECTIONS)}, found {', '.join(unknown)}"
-        )
-    return words
+def _some(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
+    """A reader of words with commas between, each of which must be a known one."""
 
+    def read(text: str) -> tuple[str, ...]:
+        words = tuple(text.split(","))
+        if unknown := [word for word in words if word not in known]:
+            raise argparse.ArgumentTypeError(
+                f"expected some of {', '.join(known)}, found {', '.join(unknown)}"
+            )
+        return words
 
-def _dtypes(text: str) -> tuple[str, ...]:
-    words = tuple(text.split(","))
-    if unknown := [word for word in words if word not in DTYPES]:
-        raise argparse.ArgumentTypeError(
-            f"expected types of {', '.join(DTYPES)}, found {', '.join(unknown)}"
-        )
-    return words
+    return read
 
 
 def _batches(text: str) -> tuple[int, ...]:

@@ -25,6 +25,8 @@ class Job:
     repeats: int
     resume: bool
     """Leave out what the section's file already has."""
+    parts: tuple[str, ...] = STAGES
+    """Networks of ours and diffusers' whose calls are timed."""
     dtypes: tuple[str, ...] = DTYPES
     """Of an accelerator."""
     batches: tuple[int, ...] = BATCHES

@@ -46,6 +46,8 @@ TWENTY_NINE = Recipe("29 + 12", 29, 0, 12)
 """With the published list of times for Stage C."""
 FIFTY = Recipe("50", 50, 0, 0)
 """The defaults of diffusers' pipelines for both peers; guidance is on."""
+TWENTY_FIVE = Recipe("25", 25, 0, 0)
+"""With a multistep solver, as many users of the peers draw."""
 
 
 def our_defaults() -> Recipe:

@@ -1,12 +1,12 @@
 """The measurements as one Markdown page with its plots, made from the JSON files alone."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import plots, sections
 from benchmarks.figures import Figures
 from benchmarks.goals import judge
-from benchmarks.records import Run, read
+from benchmarks.records import Results, read
 from benchmarks.tables import table
 from wuerstchen.aside import write_file
 
@@ -16,20 +16,23 @@ PAGE = "inference.md"
 
 def write_report(out: Path) -> Path:
     """Read the JSON files in `out`, and write the page and the plots beside them."""
-    figures = Figures([read(out / f"{section}.json") for section in SECTIONS])
+    found = {section: read(out / f"{section}.json") for section in SECTIONS}
+    figures = Figures(list(found.values()))
     drawn = plots.draw_all(figures, out)
     page = out / PAGE
-    write_file(page, "\n".join(_page(figures, drawn, out)).encode())
+    write_file(page, "\n".join(_page(found, figures, drawn, out)).encode())
     return page
 
 
-def _page(figures: Figures, drawn: Sequence[Path], out: Path) -> Iterable[str]:
+def _page(
+    found: Mapping[str, Results], figures: Figures, drawn: Sequence[Path], out: Path
+) -> Iterable[str]:
     yield "# Inference, measured\n"
     yield (
         "Written by `python -m benchmarks.inference`; [the page beside it](README.md) says how to "
         "run and to read it. Every time is a median, with the least and the most behind it.\n"
     )
-    yield from _runs(figures.runs)
+    yield from _runs(found)
     yield "## Goals\n"
     header = ("figure", "goal", "measured", "reached")
     yield from table(header, [list(row) for row in judge(figures)])
@@ -53,9 +56,10 @@ def _page(figures: Figures, drawn: Sequence[Path], out: Path) -> Iterable[str]:
         yield f"![{path.stem.replace('-', ' ')}]({path.name})\n"
 
 
-def _runs(runs: Iterable[Run]) -> Iterable[str]:
+def _runs(found: Mapping[str, Results]) -> Iterable[str]:
     rows = [
         [
+            section,
             each.date,
             each.commit,
             each.networks,
@@ -65,10 +69,12 @@ def _runs(runs: Iterable[Run]) -> Iterable[str]:
             each.accelerator or "none",
             f"{each.python}, {each.torch}, {each.diffusers}",
         ]
-        for each in dict.fromkeys(runs)
+        for section, results in found.items()
+        for each in results.runs
     ]
     yield "## Machine and versions\n"
-    header = ("date", "commit", "networks", "CPU", "threads", "memory", "accelerator")
+    yield "`+`: with changes that came into the commit after it.\n"
+    header = ("section", "date", "commit", "networks", "CPU", "threads", "memory", "accelerator")
     yield from table((*header, "Python, torch, diffusers"), rows)
 
 

@@ -9,7 +9,7 @@ from statistics import median
 from benchmarks.figures import Figures, How, Seconds
 from benchmarks.networks import STAGES
 from benchmarks.peers import PEERS
-from benchmarks.recipes import FIFTY, SIXTY, TWENTY_NINE, Recipe, our_defaults
+from benchmarks.recipes import FIFTY, SIXTY, TWENTY_FIVE, TWENTY_NINE, Recipe, our_defaults
 from benchmarks.records import Times
 from benchmarks.tables import digits, spread, table, upwards
 
@@ -26,7 +26,9 @@ def lines_of(figures: Figures) -> list[tuple[str, str, Recipe]]:
     if own.work != TWENTY_NINE.work:
         lines += [(f"ours ({TWENTY_NINE.name})", "ours", TWENTY_NINE)]
     lines += [(f"diffusers ({each.name})", "diffusers", each) for each in (SIXTY, TWENTY_NINE)]
-    return lines + [(f"{NAMES[system]} ({FIFTY.name})", system, FIFTY) for system in PEERS]
+    for system in PEERS:
+        lines += [(f"{NAMES[system]} ({each.name})", system, each) for each in (FIFTY, TWENTY_FIVE)]
+    return lines
 
 
 def calls(figures: Figures) -> Iterable[str]:

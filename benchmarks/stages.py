@@ -3,7 +3,7 @@
 import torch
 
 from benchmarks.jobs import Job, ask_any, build, rows_of
-from benchmarks.networks import STAGES, Asked, ask, pair
+from benchmarks.networks import Asked, ask, pair
 from benchmarks.peers import PEERS
 from benchmarks.records import Difference, Times, load
 from benchmarks.timing import Work, alternate
@@ -15,7 +15,7 @@ LARGEST_PEER_SIDE = 1024
 @torch.inference_mode()
 def measure_stages(job: Job) -> None:
     """A step of Stages C and B and a decoding by Stage A, and how far the outputs differ."""
-    for part in STAGES:
+    for part in job.parts:
         wanted = [
             (side, rows)
             for side in sorted(job.sides)

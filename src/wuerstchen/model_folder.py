@@ -49,8 +49,9 @@ class Defaults(Section):
     """What a call of the pipeline uses for what it was not given; names of its arguments."""
 
     prior_num_inference_steps: int | None = Field(default=12, gt=0)
-    """Steps of Stage C; null: the published list of 29. 12 with 6 of Stage B is the cheapest way
-    that lost nothing against 60 and 12 of DDPM (docs/benchmarks/quality.md)."""
+    """Steps of Stage C; null: the published list of 29. 12 with 6 of Stage B lost nothing against
+    60 and 12 of DDPM on the bundled model (docs/benchmarks/quality.md); the released weights were
+    not measured, and their authors drew with 60 or the published 29, and 12, of DDPM."""
     prior_timesteps: tuple[float, ...] | None = None
     """Falling times of Stage C in place of a number of steps."""
     prior_sampler: str = "dpm++2m"

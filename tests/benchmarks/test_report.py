@@ -152,7 +152,7 @@ def test_a_quick_run_writes_figures_page_and_plots_and_the_page_can_be_made_agai
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--only", "speed"), "expected sections of stages, .* found speed"),
+        (("--only", "speed"), "expected some of stages, .* found speed"),
         (("--sizes", "500"), "expected multiples of 128 pixels, found 500"),
         (("--sizes", "big"), "expected numbers such as 512,1024, found big"),
     ],
