@@ -15,6 +15,9 @@ from wuerstchen.steps import Walk
 
 T = TypeVar("T")
 
+STAGES = {"prior": "Stage C", "decoder": "Stage B"}
+"""What stages are called in errors, for people who named options and not arguments."""
+
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 MOST_STEPS = 10_000
@@ -124,11 +127,14 @@ def _walk(stage: str, asked: StageSettings, own: StageSettings) -> Walk:
     sampler = _or(_or(asked.sampler, own.sampler), "ddpm")
     if sampler not in SAMPLERS:
         raise ConfigError(
-            f"{stage}_sampler must be one of {', '.join(SAMPLERS)}, found {sampler!r}."
+            f"The sampler of {STAGES[stage]} must be one of {', '.join(SAMPLERS)}, "
+            f"found {sampler!r}."
         )
     scale = _or(_or(asked.guidance_scale, own.guidance_scale), 1.0)
     if not isfinite(scale):
-        raise ConfigError(f"The guidance of the {stage} must be a finite number, found {scale}.")
+        raise ConfigError(
+            f"The guidance of {STAGES[stage]} must be a finite number, found {scale}."
+        )
     guidance = Guidance(
         scale=scale,
         interval=_or(_or(asked.guidance_interval, own.guidance_interval), (0.0, 1.0)),
@@ -138,9 +144,10 @@ def _walk(stage: str, asked: StageSettings, own: StageSettings) -> Walk:
     times = _times(stage, asked, own)
     if guidance.active and all(guidance.scale_at(t) is None for t in times):
         shown = ", ".join(f"{t:.3g}" for t in times[:-1])
+        low, high = guidance.interval
         raise ConfigError(
-            f"The guidance interval of the {stage}, {guidance.interval}, holds none of the times "
-            f"of its steps, {shown}; widen it, or set the guidance scale to 1."
+            f"The guidance interval of {STAGES[stage]} must hold one of the times of its steps, "
+            f"{shown}, found {low:g} to {high:g}; widen it, or set the guidance scale to 1."
         )
     return Walk(times=times, sampler=sampler, guidance=guidance)
 
@@ -169,12 +176,13 @@ def _times(stage: str, asked: StageSettings, own: StageSettings) -> list[float]:
         return published_times()
     if spacing is not None and spacing not in TIMES:
         raise ConfigError(
-            f"{stage}_spacing must be one of {', '.join(TIMES)}, published, found {spacing!r}."
+            f"The spacing of {STAGES[stage]} must be one of {', '.join(TIMES)}, published, "
+            f"found {spacing!r}."
         )
     steps = len(published_times()) - 1 if steps is None else steps
     if not 1 <= steps <= MOST_STEPS:
         bound = "at least 1" if steps < 1 else f"at most {MOST_STEPS}"
-        raise ConfigError(f"The steps of the {stage} must be {bound}, found {steps}.")
+        raise ConfigError(f"The steps of {STAGES[stage]} must be {bound}, found {steps}.")
     return TIMES[_or(spacing, "time")](steps)
 
 
@@ -182,8 +190,8 @@ def _published(stage: str, steps: int | None) -> list[float]:
     times = published_times()
     if steps is not None and steps != len(times) - 1:
         raise ConfigError(
-            f"The published list of times has {len(times) - 1} steps, found {steps} for the "
-            f"{stage}; leave the number out, or name another spacing."
+            f"The published list of times has {len(times) - 1} steps, found {steps} for "
+            f"{STAGES[stage]}; leave the number out, or name another spacing."
         )
     return times
 

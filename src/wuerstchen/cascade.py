@@ -133,6 +133,7 @@ class Cascade:
         The first picture of each size and batch waits for it, minutes at the published size; other
         prompts, seeds and guidance scales need nothing new.
         """
+
         def settled() -> bool:
             return not self.low_memory
 

@@ -46,15 +46,25 @@ class Streams:
 
 
 def seeded(seed: int | None, count: int) -> Streams:
-    """Streams of the seeds seed, seed + 1, ...; None and -1 stand for a random seed."""
+    """Streams of the seeds seed, seed + 1, ...; None and -1 stand for a random seed.
+
+    Raises ConfigError for what is no seed.
+    """
     if seed is None or seed == -1:
         seed = secrets.randbelow(RANDOM_SEEDS)
+    check_seed(seed, count)
+    return Streams([torch.Generator().manual_seed(seed + k) for k in range(count)])
+
+
+def check_seed(seed: int | None, count: int) -> None:
+    """Raise ConfigError where seed, seed + 1, ... cannot be the seeds of `count` pictures."""
+    if seed is None or seed == -1:
+        return
     if not isinstance(seed, int) or not 0 <= seed <= SEED_LIMIT - count:
         raise ConfigError(
             f"seed must be a whole number between 0 and {SEED_LIMIT - count}, or -1 for a random "
             f"one, found {seed}."
         )
-    return Streams([torch.Generator().manual_seed(seed + k) for k in range(count)])
 
 
 def from_generators(given: torch.Generator | Sequence[torch.Generator], count: int) -> Streams:

@@ -92,9 +92,9 @@ def test_a_prompt_that_fits_does_not_warn(pipeline):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"guidance_scale": float("nan")}, "guidance of the prior must be a finite number"),
-        ({"guidance_scale": float("inf")}, "guidance of the prior must be a finite number"),
-        ({"decoder_guidance_scale": float("nan")}, "guidance of the decoder must be"),
+        ({"guidance_scale": float("nan")}, "guidance of Stage C must be a finite number"),
+        ({"guidance_scale": float("inf")}, "guidance of Stage C must be a finite number"),
+        ({"decoder_guidance_scale": float("nan")}, "guidance of Stage B must be"),
         ({"latents": torch.full((1, CHANNELS, 3, 3), float("nan"))}, "latents must hold finite"),
         (
             {"prompt_embeds": torch.full((1, 12, 16), float("inf"))},

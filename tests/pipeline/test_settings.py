@@ -173,18 +173,18 @@ def test_text_is_mapped_to_keys_and_values_once_however_many_steps_follow(pipeli
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"prior_sampler": "euler"}, "prior_sampler must be one of ddpm, ddim, dpm.*found 'euler'"),
-        ({"decoder_sampler": "DDPM"}, "decoder_sampler must be one of ddpm, .*found 'DDPM'"),
+        ({"prior_sampler": "euler"}, "sampler of Stage C must be one of ddpm, .*found 'euler'"),
+        ({"decoder_sampler": "DDPM"}, "sampler of Stage B must be one of ddpm, .*found 'DDPM'"),
         ({"prior_spacing": "karras"}, "must be one of time, .*, published, found 'karras'"),
         ({"prior_num_inference_steps": 5, "prior_timesteps": [1.0, 0.0]}, "every step already"),
         ({"prior_spacing": "time", "prior_timesteps": [1.0, 0.0]}, "every step already"),
-        ({"num_inference_steps": -1}, "steps of the decoder must be at least 1, found -1"),
+        ({"num_inference_steps": -1}, "steps of Stage B must be at least 1, found -1"),
         ({"num_inference_steps": 10**9}, "must be at most 10000, found 1000000000"),
         ({"prior_spacing": "published", "prior_num_inference_steps": 7}, "29 steps, found 7"),
         ({"prior_guidance_interval": (0.8, 0.2)}, "smaller one first, found 0.8 and 0.2"),
         (
             {"prior_guidance_interval": (0.8, 0.9), "prior_num_inference_steps": 2},
-            r"\(0.8, 0.9\), holds none of the times of its steps, 1, 0.5; widen it",
+            "must hold one of the times of its steps, 1, 0.5, found 0.8 to 0.9; widen it",
         ),
         ({"prior_guidance_interval": (-1.0, 2.0)}, "between 0 .* and 1 .*found -1.0 and 2.0"),
         ({"prior_guidance_interval": (float("nan"), 1.0)}, "two times between 0 .*found nan"),

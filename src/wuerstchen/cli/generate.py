@@ -204,7 +204,7 @@ def generate(
     """
     check_target(out)
 
-    from wuerstchen import arguments, weights  # torch loads here, and not for --help
+    from wuerstchen import arguments, noise, weights  # torch loads here, and not for --help
     from wuerstchen.cli.model import check_same, names, open_model, parse_loras
     from wuerstchen.cli.pictures import draw
     from wuerstchen.cli.request import from_options, parse_interval
@@ -238,6 +238,7 @@ def generate(
     # What no model can do is said before one is opened, and before a tokenizer meets the texts.
     arguments.plan(ModelInfo(), prior=request.prior, decoder=request.decoder)
     arguments.texts(request.prompt, request.negative_prompt, None, num_images)
+    noise.check_seed(request.seed, num_images)
     loras = parse_loras(lora or [])
     # What this model cannot do is said before its weights are read.
     files = weights.locate(model, prior=prior, variant=variant)
