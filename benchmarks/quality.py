@@ -23,8 +23,11 @@ FINE = 500
 
 
 def settings(study: Study) -> Iterator[Setting]:
-    """All that is measured; the fine solutions first, because others are compared with them."""
-    guidance = study.own.prior.guidance
+    """All that is measured; the fine solutions first, because others are compared with them.
+
+    Stage C is guided at all times, so that nothing but the sampler differs.
+    """
+    guidance = Guidance(study.own.prior.guidance.scale)
     for stage, counts in (("C", (4, 6, 8, 10, 12, 16, 20, 30, 60)), ("B", (2, 3, 4, 6, 8, 12))):
         how = guidance if stage == "C" else Guidance()
         yield _even(stage, "dpm++2m", "log_snr", FINE, how)

@@ -61,7 +61,7 @@ def main() -> None:
     parts = [text, "![Quality against evaluations](quality.png)\n"]
     for stage, title in (
         ("whole", "Both stages together"),
-        ("C", "Stage C, the rest as the model has it"),
+        ("C", "Stage C, guided at all times; Stage B as the model has it"),
         ("B", "Stage B, from the true semantics of test pictures"),
     ):
         chosen = [row for row in rows if row.stage == stage]
