@@ -77,7 +77,7 @@ bench: .venv/.bench ## install, and measure speed for hours; a part of it with B
 
 .venv/.dev: .venv/.core
 	@echo "Installing the tools for tests and checks into .venv ..." >&2
-	@$(PIP) --editable ".[train,test,check,bench]"
+	@$(PIP) --editable ".[train,data,test,check,bench]"
 	@touch $@
 
 .venv/.bench: .venv/.core

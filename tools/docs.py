@@ -15,7 +15,7 @@ from typing import Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from wuerstchen.config import Config, TrainingConfig
+from wuerstchen.config import Config, PrepareConfig, TrainingConfig
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -79,6 +79,9 @@ def config_reference() -> str:
     parts = [INTRODUCTION, *_section("", Config), *_section("stage_*.training", TrainingConfig)]
     for path, section in _sections(Config, ""):
         parts += _section(path, section)
+    parts += _section("wuerstchen prepare", PrepareConfig)
+    for path, section in _sections(PrepareConfig, ""):
+        parts += _section(f"wuerstchen prepare: {path}", section)
     return "\n".join(parts)
 
 

@@ -4,6 +4,7 @@ At 1024 pixels a latent has 256 and the semantics have 24 cells per side: 42.67 
 """
 
 from math import ceil
+from typing import NamedTuple
 
 from wuerstchen.errors import SizeError
 
@@ -25,6 +26,19 @@ SIZE_STEP = 128
 SEMANTICS_SCALE = 42.0
 SEMANTICS_SHIFT = 1.0
 """Stage C diffuses (semantics + 1) / 42. diffusers calls the two `latent_mean` and `latent_std`."""
+
+BUCKET_AREA = 0.125
+"""Most that the area of a bucket differs from that of the square, as a share."""
+
+BUCKET_ASPECT = 3.0
+"""Longest side over shortest."""
+
+
+class Shape(NamedTuple):
+    """Pixels; multiples of 128."""
+
+    height: int
+    width: int
 
 
 def check_size(height: int, width: int) -> None:
@@ -58,3 +72,16 @@ def latent_size_of_semantics(rows: int, columns: int) -> tuple[int, int]:
     """Cells of the latent that belong to `rows` x `columns` cells of semantics (10.67 each)."""
     cells = SEMANTICS_STRIDE / LATENT_STRIDE
     return round(rows * cells), round(columns * cells)
+
+
+def bucket_shapes(size: int) -> list[Shape]:
+    """Shapes of about size x size pixels: the square first, then ever longer ones, each turned too.
+
+    At 256 pixels and below the grid of 128 leaves the square alone.
+    """
+    found = [Shape(size, size)]
+    for short in range(size - SIZE_STEP, 0, -SIZE_STEP):
+        long = round(size * size / short / SIZE_STEP) * SIZE_STEP
+        if abs(short * long / size**2 - 1) <= BUCKET_AREA and long <= BUCKET_ASPECT * short:
+            found += [Shape(long, short), Shape(short, long)]
+    return found

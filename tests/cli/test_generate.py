@@ -170,7 +170,7 @@ def test_a_long_prompt_is_one_warning_and_still_a_picture(model, tmp_path):
         (["x", "--steps", "0"], "--steps must be at least 1, found 0."),
         (["x", "--decoder-steps", "-3"], "--decoder-steps must be at least 1, found -3."),
         (["x", "--num-images", "0"], "--num-images must be at least 1, found 0."),
-        (["x", "--guidance", "nan"], "guidance of the prior must be a finite number, found nan"),
+        (["x", "--guidance", "nan"], "guidance of Stage C must be a finite number, found nan"),
         (["a\udcffb"], "A prompt must be UTF-8 text"),  # as Python passes on the byte FF
         (["x", "--out", "a.jpg"], "must be a file that ends in .png, or a folder"),
         (["x", "--out", "file/x.png"], "found 'file', which is a file; choose another --out"),

@@ -10,8 +10,10 @@ from made_data import flat_png, png, png_claiming, to_bytes
 from PIL import Image
 from torch import Tensor
 
-from wuerstchen.data.images import MAX_PIXELS, PixelLimitError, decode
+from wuerstchen.data import images
+from wuerstchen.data.images import MAX_PIXELS, PixelLimitError
 from wuerstchen.errors import ConfigError, DataError
+from wuerstchen.geometry import Shape
 
 QUADRANTS = np.zeros((32, 32, 3), dtype=np.uint8)  # red | green over blue | white
 QUADRANTS[:16, :16] = (255, 0, 0)
@@ -30,6 +32,11 @@ STORED = {
     7: np.rot90(QUADRANTS, 2).transpose(1, 0, 2),
     8: np.rot90(QUADRANTS, -1),
 }
+
+
+def decode(data: bytes, size: int, background: str) -> Tensor:
+    """The picture as a square."""
+    return images.decode(data, [Shape(size, size)], background)[1]
 
 
 def only_colour(image: Tensor) -> list[int]:

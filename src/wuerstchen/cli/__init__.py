@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from wuerstchen import __version__
-from wuerstchen.cli import convert, evaluate, generate, inspect, train
+from wuerstchen.cli import convert, encode, evaluate, generate, inspect, prepare, train
 from wuerstchen.errors import WuerstchenError
 
 BAD_INPUT = 2
@@ -26,6 +26,8 @@ app = typer.Typer(
 )
 app.command(no_args_is_help=True, epilog=generate.EPILOG)(generate.generate)
 app.command(no_args_is_help=True, epilog=train.EPILOG)(train.train)
+app.command(no_args_is_help=True, epilog=prepare.EPILOG)(prepare.prepare)
+app.command(no_args_is_help=True, epilog=encode.EPILOG)(encode.encode)
 app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command(no_args_is_help=True, epilog=inspect.EPILOG)(inspect.inspect)
 app.command(no_args_is_help=True, epilog=convert.EPILOG)(convert.convert)

@@ -8,7 +8,8 @@ section ─▶ training ─▶ data, stage_a, compressor, stage_b, stage_c, text
 
 from wuerstchen.config.compressor import CompressorModel
 from wuerstchen.config.data import DataConfig
-from wuerstchen.config.reading import dump, load, load_data, parse, shipped
+from wuerstchen.config.prepare import PRESETS, FilterConfig, PrepareConfig
+from wuerstchen.config.reading import dump, load, load_data, load_prepare, parse, shipped
 from wuerstchen.config.section import Section
 from wuerstchen.config.stage_a import StageAConfig, StageAModel, StageATraining
 from wuerstchen.config.stage_b import (
@@ -28,12 +29,15 @@ from wuerstchen.config.training import LossWeight, Precision, TrainingConfig
 from wuerstchen.config.whole import Config
 
 __all__ = [
+    "PRESETS",
     "CompressorModel",
     "CompressorRehearsalTraining",
     "Config",
     "DataConfig",
+    "FilterConfig",
     "LossWeight",
     "Precision",
+    "PrepareConfig",
     "Section",
     "StageAConfig",
     "StageAModel",
@@ -50,6 +54,7 @@ __all__ = [
     "dump",
     "load",
     "load_data",
+    "load_prepare",
     "parse",
     "shipped",
 ]

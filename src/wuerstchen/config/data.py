@@ -13,12 +13,17 @@ class DataConfig(Section):
     """A folder of pictures (also with metadata.jsonl or .csv), or webdataset tars ({a..b}, *)."""
     size: int = Field(default=128, gt=0)
     """Side of the square training pictures in pixels, a multiple of 128."""
+    buckets: bool = False
+    """Keep the aspect ratio: pictures of about size x size pixels in shapes on the grid of 128,
+    every batch of one shape. Below 384 the grid has the square alone."""
     background: str = "white"
     """What shows through transparent pictures: a colour name or #rrggbb."""
     sample_by: str | None = None
     """A side field (JSON key or metadata column) whose values take part equally often."""
     test_share: float = Field(default=0.05, ge=0, lt=0.5)
     """Share of the pictures held out where the data names no test split of its own."""
+    encoded: str = ""
+    """Folder of what `wuerstchen encode` made: pictures that are in it are not encoded again."""
     memory: float = Field(default=2.0, ge=0)
     """GiB of decoded pictures kept in memory, so that small sets are decoded once."""
 

@@ -1,5 +1,6 @@
 """A config from a file and the words of a command line, and back into a file."""
 
+import copy
 import difflib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -11,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from wuerstchen.config.data import DataConfig
+from wuerstchen.config.prepare import PRESETS, PrepareConfig
 from wuerstchen.config.whole import Config
 from wuerstchen.errors import ConfigError
 
@@ -41,6 +43,22 @@ def load_data(words: Sequence[str]) -> DataConfig:
         return DataConfig.model_validate(values.get("data", {}))
     except ValidationError as error:
         raise ConfigError(_explain(error, "data")) from None
+
+
+def load_prepare(preset: str | None, words: Sequence[str] = ()) -> PrepareConfig:
+    """The keys of `wuerstchen prepare`: a preset, if one is named, and words such as `size=256`.
+
+    Raises ConfigError as `load` does.
+    """
+    if preset is not None and preset not in PRESETS:
+        raise ConfigError(f"Expected a preset of {', '.join(PRESETS)}, found {preset!r}.")
+    values = copy.deepcopy(PRESETS[preset]) if preset is not None else {}
+    for word in words:
+        _override(values, word, PrepareConfig)
+    try:
+        return PrepareConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, root=PrepareConfig)) from None
 
 
 def parse(values: Mapping[str, object], source: str) -> Config:
@@ -89,17 +107,18 @@ def _read_yaml(text: str) -> dict[str, object]:
     return values
 
 
-def _override(values: dict[str, object], word: str) -> None:
+def _override(values: dict[str, object], word: str, root: type[BaseModel] = Config) -> None:
     key, equals, text = word.partition("=")
     if not equals or not key:
-        raise ConfigError(f"Expected KEY=VALUE such as data.path=pictures, found {word!r}.")
+        such_as = "data.path=pictures" if root is Config else "size=256"
+        raise ConfigError(f"Expected KEY=VALUE such as {such_as}, found {word!r}.")
     *parents, last = key.split(".")
     for parent in parents:
         child = values.setdefault(parent, {})
         if not isinstance(child, dict):
             raise ConfigError(f"{key}: {parent} is a value and not a section.")
         values = child
-    values[last] = _value(text, _kinds([*parents, last]))
+    values[last] = _value(text, _kinds([*parents, last], root))
 
 
 def _value(text: str, kinds: Sequence[object]) -> object:
@@ -112,10 +131,10 @@ def _value(text: str, kinds: Sequence[object]) -> object:
         return text
 
 
-def _kinds(location: Sequence[str]) -> list[object]:
+def _kinds(location: Sequence[str], root: type[BaseModel]) -> list[object]:
     """The types that the value of a key may have; none for a key that does not exist."""
     *parents, last = location
-    section: type[BaseModel] = Config
+    section = root
     for part in parents:
         field = section.model_fields.get(part)
         if field is None or not (sections := _sections(field.annotation)):
@@ -133,7 +152,7 @@ def _sections(annotation: object) -> list[type[BaseModel]]:
     return [kind for kind in kinds if issubclass(kind, BaseModel)]
 
 
-def _explain(error: ValidationError, *section: str) -> str:
+def _explain(error: ValidationError, *section: str, root: type[BaseModel] = Config) -> str:
     """The first thing that pydantic found in a section of the config, as one sentence."""
     found = error.errors()
     # A key that is unknown explains why another one is missing.
@@ -141,7 +160,7 @@ def _explain(error: ValidationError, *section: str) -> str:
     location = (*section, *first["loc"])
     key = ".".join(str(part) for part in location)
     if first["type"] == "extra_forbidden":
-        known = _known_keys(location[:-1])
+        known = _known_keys(location[:-1], root)
         near = difflib.get_close_matches(str(location[-1]), known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known keys here: {', '.join(known)}."
         return f"unknown key {key!r}; {hint}"
@@ -152,8 +171,8 @@ def _explain(error: ValidationError, *section: str) -> str:
     return f"{key}: {first['msg']}, found {first['input']!r}."
 
 
-def _known_keys(location: Sequence[int | str]) -> list[str]:
-    section: type[BaseModel] = Config
+def _known_keys(location: Sequence[int | str], root: type[BaseModel]) -> list[str]:
+    section = root
     for part in location:
         (section,) = _sections(section.model_fields[str(part)].annotation)
     return list(section.model_fields)

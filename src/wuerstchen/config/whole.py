@@ -11,7 +11,7 @@ from wuerstchen.config.stage_a import StageAConfig
 from wuerstchen.config.stage_b import StageBConfig
 from wuerstchen.config.stage_c import StageCConfig
 from wuerstchen.config.text import TextConfig
-from wuerstchen.geometry import LATENT_STRIDE
+from wuerstchen.geometry import LATENT_STRIDE, SIZE_STEP, bucket_shapes
 
 
 class Config(Section):
@@ -36,21 +36,30 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _crops_fit(self) -> "Config":
-        if self.stage_a.training.crop > self.data.size:
+        shapes = bucket_shapes(self.data.size) if self.data.buckets else []
+        shortest = min((min(shape) for shape in shapes), default=self.data.size)
+        if self.stage_a.training.crop > shortest:
             raise ValueError(
-                f"stage_a.training.crop is {self.stage_a.training.crop}, but the pictures have "
-                f"data.size {self.data.size}; the crop must not be larger"
+                f"stage_a.training.crop is {self.stage_a.training.crop}, but the shortest side of "
+                f"the pictures is {shortest} (data.size {self.data.size}); the crop must not be "
+                "larger"
+            )
+        if self.data.buckets and self.stage_c.rehearsal is not None:
+            raise ValueError(
+                "data.buckets is true, but stage_c.rehearsal sketches pictures of one shape; set "
+                "one of them to false or null"
             )
         return self
 
     @model_validator(mode="after")
     def _levels_fit(self) -> "Config":
         model = self.stage_b.model
-        cells, coarsest = self.data.size // LATENT_STRIDE, model.patch << len(model.widths) - 1
+        side = SIZE_STEP if self.data.buckets else self.data.size
+        cells, coarsest = side // LATENT_STRIDE, model.patch << len(model.widths) - 1
         if cells % coarsest:
             raise ValueError(
                 f"stage_b.model has {len(model.widths)} levels and a patch of {model.patch}, which "
-                f"need latents in steps of {coarsest} cells, but data.size {self.data.size} gives "
+                f"need latents in steps of {coarsest} cells, but sides of {side} pixels give "
                 f"{cells}; use fewer levels, a smaller patch or larger pictures"
             )
         return self

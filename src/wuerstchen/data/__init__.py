@@ -4,8 +4,9 @@ sources ─▶ folder | table | tars ─▶ Item ─▶ open_pairs ─▶ Pairs 
 """
 
 from wuerstchen.data.batches import Batch, Batches
-from wuerstchen.data.images import decode
-from wuerstchen.data.pairs import Pair, Pairs, open_pairs
+from wuerstchen.data.opening import open_pairs
+from wuerstchen.data.pair import Pair
+from wuerstchen.data.pairs import Pairs
 from wuerstchen.data.report import Report
 
-__all__ = ["Batch", "Batches", "Pair", "Pairs", "Report", "decode", "open_pairs"]
+__all__ = ["Batch", "Batches", "Pair", "Pairs", "Report", "open_pairs"]

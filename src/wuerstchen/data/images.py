@@ -1,15 +1,20 @@
-"""Bytes of a picture file to a square RGB tensor, whatever colours the file is stored in."""
+"""Bytes of a picture file to RGB pixels, whatever colours the file is stored in."""
 
 import io
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageColor, ImageOps, features
+from PIL import ExifTags, Image, ImageColor, ImageOps, features
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 from torch import Tensor
 
+from wuerstchen.data.buckets import nearest_bucket
+from wuerstchen.data.colours import to_srgb
 from wuerstchen.errors import ConfigError, DataError
+from wuerstchen.geometry import Shape
 
 MAX_PIXELS = 89_478_485
 """Larger pictures are refused unread (Pillow's own limit against decompression bombs)."""
@@ -33,12 +38,38 @@ class PixelLimitError(DataError):
     """A picture has more pixels than `MAX_PIXELS`."""
 
 
-def decode(data: bytes, size: int, background: str) -> Tensor:
-    """Decode the whole file and make it (3, size, size) uint8 RGB.
+class Opened(NamedTuple):
+    """A picture as it is to be seen."""
 
-    Turned as its EXIF orientation says, laid on `background` where it is transparent, shorter
-    side scaled to `size` with antialiasing, centre cropped. Animations give their first frame.
-    ICC profiles are not applied. Grey deeper than 8 bits is scaled as `_white` says.
+    image: Image.Image
+    """RGB; perhaps smaller than it was stored."""
+    width: int
+    """Pixels as stored, turned the right way."""
+    height: int
+
+
+def decode(data: bytes, shapes: Sequence[Shape], background: str) -> tuple[int, Tensor]:
+    """Decode the whole file and make it (3, H, W) uint8 RGB, in the nearest of `shapes`.
+
+    Returns the place of the shape too. Scaled with antialiasing to cover the shape, centre cropped;
+    all else as `open_picture`.
+    """
+    opened = open_picture(data, max(map(max, shapes)), background)
+    sizes = np.array([opened.width]), np.array([opened.height])
+    bucket = int(nearest_bucket(*sizes, shapes)[0])
+    height, width = shapes[bucket]
+    pixels = np.array(cropped(opened.image, width, height))
+    return bucket, torch.from_numpy(pixels).permute(2, 0, 1).contiguous()  # (3, H, W)
+
+
+def open_picture(data: bytes, least: int, background: str) -> Opened:
+    """Decode the whole file to RGB.
+
+    Turned as its EXIF orientation says, its ICC profile brought to sRGB, laid on `background`
+    where it is transparent. Animations give their first frame. Grey deeper than 8 bits is scaled
+    as `_white` says.
+
+    least  pixels of the shorter side that are needed: JPEGs with ample more are decoded smaller
 
     Raises PixelLimitError over `MAX_PIXELS`, DataError where the file does not decode, and
     ConfigError for an unknown background colour.
@@ -48,10 +79,14 @@ def decode(data: bytes, size: int, background: str) -> Tensor:
         with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise PixelLimitError(_over_limit(image.width * image.height))
-            _draft(image, size)
+            width, height = image.size
+            _draft(image, least)
             _scale_clear_colour(image)
             white = _white(image)
-            square = _square(_to_rgb(ImageOps.exif_transpose(image), colour, white), size)
+            upright = ImageOps.exif_transpose(image)
+            if image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:  # lies on its side
+                width, height = height, width
+            return Opened(_to_rgb(to_srgb(upright), colour, white), width, height)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PixelLimitError(_over_limit()) from None
     except (DataError, ConfigError):
@@ -60,7 +95,6 @@ def decode(data: bytes, size: int, background: str) -> Tensor:
         raise DataError(
             f"Expected a picture that decodes, found {type(error).__name__}: {error}"
         ) from None
-    return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()  # (3, S, S)
 
 
 def parse_colour(name: str) -> tuple[int, int, int]:
@@ -142,13 +176,14 @@ def _to_8_bits(image: Image.Image, white: int | None) -> Image.Image:
     return grey
 
 
-def _square(image: Image.Image, size: int) -> Image.Image:
-    """Centre crop and scale in one step; on whole pixels, since half of one would blur."""
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
+def cropped(image: Image.Image, width: int, height: int) -> Image.Image:
+    """Scale and centre crop in one step; on whole pixels, since half of one would blur."""
+    scale = min(image.width / width, image.height / height)
+    box_width, box_height = round(width * scale), round(height * scale)
+    left, top = (image.width - box_width) // 2, (image.height - box_height) // 2
     return image.resize(
-        (size, size),
+        (width, height),
         Image.Resampling.LANCZOS,
-        box=(left, top, left + side, top + side),
+        box=(left, top, left + box_width, top + box_height),
         reducing_gap=_REDUCING_GAP,
     )

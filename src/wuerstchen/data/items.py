@@ -1,11 +1,13 @@
 """What a source finds under one name: perhaps a picture, perhaps captions, perhaps side fields."""
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from wuerstchen.data.report import Reason
+from wuerstchen.errors import DataError
 
 Split = Literal["train", "test"]
 
@@ -23,12 +25,17 @@ class Place:
     path: Path
     offset: int = 0
     size: int = -1
+    sha256: str = ""
+    """Of the bytes, where that is known."""
 
     def read(self) -> bytes:
-        """The bytes; OSError where they are gone."""
+        """The bytes; OSError where they are gone, DataError where they are others."""
         with self.path.open("rb") as file:
             file.seek(self.offset)
-            return file.read(self.size)
+            data = file.read(self.size)
+        if self.sha256 and hashlib.sha256(data).hexdigest() != self.sha256:
+            raise DataError(f"expected the bytes that the index knows at {self.offset}")
+        return data
 
 
 @dataclass(slots=True)

@@ -4,8 +4,10 @@ import glob
 import os
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from wuerstchen.data.folder import read_folder
 from wuerstchen.data.images import PICTURE_SUFFIXES, UNREAD_SUFFIXES
@@ -15,14 +17,46 @@ from wuerstchen.data.table import TABLE_NAMES, read_tables
 from wuerstchen.data.tars import read_tars
 from wuerstchen.errors import DataError
 
+Kind = Literal["table", "tars", "folder"]
+
 _EXPECTED = (
     "a folder of pictures with same-name .txt files, a folder with metadata.jsonl or "
     "metadata.csv, or webdataset tars (a .tar, a folder of them, shards-*.tar, {00000..00012}.tar)"
 )
 
 
-def read_items(path: str) -> tuple[list[Item], Report]:
-    """Everything that `path` holds, pictures not yet decoded, and the report begun.
+PREPARED = "prepared.json"
+"""The file that makes a folder a prepared set (`wuerstchen.data.index`)."""
+
+
+def is_prepared(folder: Path) -> bool:
+    return (folder / PREPARED).is_file()
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What was found at a path, recognised and not yet read."""
+
+    root: Path
+    files: list[PurePosixPath]
+    """Those that count, relative to `root`."""
+    kind: Kind
+    report: Report
+    """Begun: what is beside the point is in it."""
+
+    def items(self) -> list[Item]:
+        """Everything that is there, pictures not yet decoded."""
+        match self.kind:
+            case "table":
+                return read_tables(self.root, self.files, self.report)
+            case "tars":
+                return read_tars(self.root, self.files, self.report)
+            case "folder":
+                return read_folder(self.root, self.files)
+
+
+def find_source(path: str) -> Source:
+    """Recognise what is at `path`.
 
     Raises DataError where nothing is there or nothing is recognised.
     """
@@ -30,41 +64,40 @@ def read_items(path: str) -> tuple[list[Item], Report]:
         raise DataError(f"data.path is empty; set data.path=PATH to {_EXPECTED}.")
     root = Path(path).expanduser()
     if root.is_dir():
-        return _read_directory(root, path)
+        return _find_in_directory(root, path)
     if root.is_file():
-        return _read_tars([root], path)
-    return _read_tars(_expand(str(root)), path)
+        return _find_tars([root], path)
+    return _find_tars(_expand(str(root)), path)
 
 
-def _read_directory(root: Path, path: str) -> tuple[list[Item], Report]:
-    """The items of the first kind that is there; what belongs to another kind is reported."""
+def _find_in_directory(root: Path, path: str) -> Source:
+    """The first kind that is there; what belongs to another kind is reported."""
     files = _list_files(root)
     tars = [file for file in files if file.suffix == ".tar"]
     if any(file.name in TABLE_NAMES for file in files):
         report = Report(path, "pictures with a table of captions")
         for tar in tars:
             report.skip("beside a table, which alone is read", str(tar))
-        return read_tables(root, files, report), report
+        return Source(root, files, "table", report)
     if tars:
         report = Report(path, _count(len(tars), "webdataset tar"))
         for item in read_folder(root, [file for file in files if file.suffix != ".tar"]):
             report.skip("beside tars, which alone are read", item.key)
-        return read_tars(root, tars, report), report
+        return Source(root, tars, "tars", report)
     if any(file.suffix.lower() in PICTURE_SUFFIXES | UNREAD_SUFFIXES for file in files):
-        return read_folder(root, files), Report(path, "pictures with caption files")
+        return Source(root, files, "folder", Report(path, "pictures with caption files"))
     found = _count(len(files), "file")
     raise DataError(f"{path}: expected {_EXPECTED}; found {found} and none of these kinds.")
 
 
-def _read_tars(tars: Sequence[Path], path: str) -> tuple[list[Item], Report]:
+def _find_tars(tars: Sequence[Path], path: str) -> Source:
     others = [str(tar) for tar in tars if tar.suffix != ".tar"]
     if others:
         raise DataError(f"{path}: expected {_EXPECTED}; found {', '.join(others[:3])}.")
     # Splits may be named by folders ({train,test}/0.tar), but not by those above all the tars.
     root = Path(os.path.commonpath([tar.absolute().parent for tar in tars]))
     names = [PurePosixPath(tar.absolute().relative_to(root).as_posix()) for tar in tars]
-    report = Report(path, _count(len(tars), "webdataset tar"))
-    return read_tars(root, names, report), report
+    return Source(root, names, "tars", Report(path, _count(len(tars), "webdataset tar")))
 
 
 def _count(number: int, noun: str) -> str:

@@ -27,7 +27,7 @@ def read_tars(root: Path, tars: Sequence[PurePosixPath], report: Report) -> list
     tar's name goes in front. Of members with one key and kind the later wins, as it does when a
     tar is unpacked; the earlier is reported.
     """
-    shards = [(tar, _read_shard(root, tar, report)) for tar in tars]
+    shards = [(tar, read_shard(root, tar, report)) for tar in tars]
     counts = Counter(item.key for _, items in shards for item in items)
     for tar, items in shards:
         for item in items:
@@ -36,7 +36,8 @@ def read_tars(root: Path, tars: Sequence[PurePosixPath], report: Report) -> list
     return [item for _, items in shards for item in items]
 
 
-def _read_shard(root: Path, tar: PurePosixPath, report: Report) -> list[Item]:
+def read_shard(root: Path, tar: PurePosixPath, report: Report) -> list[Item]:
+    """Items of one tar (relative to `root`); keys are unique in it, and may not be in others."""
     split = split_of_shard(tar)
     try:
         index = _index(root / tar, str(tar), report)

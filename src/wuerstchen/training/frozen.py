@@ -15,6 +15,7 @@ from wuerstchen.models.compressor import Compressor, shrink
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.text import TextEncoder
+from wuerstchen.training.encodings import Encoding
 from wuerstchen.training.stage import Cache, Draws
 from wuerstchen.training.stage_b import LOOK_STEPS
 
@@ -30,20 +31,25 @@ class FrozenStages:
         text: TextEncoder | None,
         text_length: int,
         memory: float,
+        encoded: Encoding | None = None,
     ) -> None:
         """
         text         Stage B's own encoder, if it reads text
         text_length  tokens of a caption, which a Stage B that reads no text still counts
         memory       GiB for the semantics of training pictures
+        encoded      their semantics on the disk
         """
         self._stage_a = stage_a.eval().requires_grad_(False)
         self._stage_b = stage_b.eval().requires_grad_(False)
         self._compressor = compressor.eval().requires_grad_(False)
         self.text, self._text_length = text, text_length
         self._kept = Cache(self.compress, memory)
+        self.encoded = encoded
 
     def semantics(self, batch: Batch, device: torch.device) -> Tensor:
         """(B, S, h, w) scaled semantics of training pictures."""
+        if self.encoded is not None:
+            return self.encoded.rows(batch.indices).to(device)
         return self._kept(batch, device)
 
     @torch.no_grad()

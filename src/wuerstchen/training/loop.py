@@ -17,7 +17,7 @@ from wuerstchen.errors import TrainingError
 from wuerstchen.training.interrupts import interrupts
 from wuerstchen.training.learner import Learner, State
 from wuerstchen.training.processes import largest_of_all, means_of_all
-from wuerstchen.training.progress import progress
+from wuerstchen.training.progress import Pace, progress
 from wuerstchen.training.record import Record
 from wuerstchen.training.stage import Draws, Loss, Stage
 
@@ -53,19 +53,26 @@ class Loop:
         self._smooth, self._best = 0.0, math.inf
         self._learner = Learner(stage, accelerator)
         self._resume()
+        self._pace = Pace(self.images)
         self._wrapped = self._learner.wrap()
 
     def run(self) -> None:
         """Train; raises TrainingError on divergence or Ctrl-C, with everything saved."""
         process, world = self._accelerator.process_index, self._accelerator.num_processes
         batches = Batches(
-            self._train, self.recipe.batch, self._seed, rank=process, world=world, seen=self.images
+            self._train,
+            self.recipe.batch,
+            self._seed,
+            rank=process,
+            world=world,
+            seen=self.images,
+            pictures=self.stage.needs_pictures,
         )
         talks = self._accelerator.is_main_process
         bar = progress(self.stage.name, self.recipe.images, self.images, visible=talks)
         with bar as tell, interrupts(visible=talks) as interrupted:
             try:
-                for batch in batches:
+                for batch in self._pace.watched(batches):
                     if self.images >= self.recipe.images:
                         break
                     self._step(batch)
@@ -106,7 +113,8 @@ class Loop:
         before, self.images = self.images, self.images + self.recipe.batch
         self._watch(scalars, batch)
         if self.stage.step % LOG_EVERY == 0 or self.images >= self.recipe.images:
-            self._record.log(self.images, {**scalars, "learning_rate": self._learner.rate})
+            pace = self._pace.since_last(self.images)
+            self._record.log(self.images, {**scalars, "learning_rate": self._learner.rate, **pace})
         self._save_and_look(before)
 
     def _update(self, names: Iterable[str], batch: Batch) -> dict[str, float]:

@@ -1,9 +1,10 @@
 """What a training run tells on stderr: a bar on a terminal, a line now and then in a log."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -17,8 +18,37 @@ from rich.progress import (
 LINE_EVERY = 30.0
 """Seconds between two lines where stderr is no terminal."""
 
+T = TypeVar("T")
+
 Tell = Callable[[int, float], None]
 """(pictures seen, loss), after every step."""
+
+
+class Pace:
+    """How fast a run goes, and how much of the time it waits for data."""
+
+    def __init__(self, images: int) -> None:
+        self._images, self._start, self._waited = images, time.perf_counter(), 0.0
+
+    def watched(self, batches: Iterable[T]) -> Iterator[T]:
+        """The same batches, with the time measured that they take to come."""
+        stream = iter(batches)
+        while True:
+            start = time.perf_counter()
+            batch = next(stream)
+            self._waited += time.perf_counter() - start
+            yield batch
+
+    def since_last(self, images: int) -> dict[str, float]:
+        """Pictures per second and the share of waiting since this was asked before."""
+        now = time.perf_counter()
+        seconds = max(now - self._start, 1e-9)
+        found = {
+            "images_per_second": (images - self._images) / seconds,
+            "waiting": min(self._waited / seconds, 1.0),
+        }
+        self._images, self._start, self._waited = images, now, 0.0
+        return found
 
 
 @contextmanager

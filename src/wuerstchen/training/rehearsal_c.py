@@ -53,6 +53,7 @@ class TextRehearsal(Stage):
         assert recipe is not None
         self.training = recipe
         self._below = below
+        self.needs_pictures = below.encoded is None
         cells = semantics_size(config.data.size, config.data.size)
         shape = (config.stage_c.model.semantic_channels, *cells)
         self._both = TextAndSketch(text, SemanticsSketch(text.width, recipe.width, shape))

@@ -24,6 +24,7 @@ from wuerstchen.config import Config, TrainingConfig, dump
 from wuerstchen.data import Pairs, Report, open_pairs
 from wuerstchen.errors import TrainingError
 from wuerstchen.models.text import TextEncoder, small_text_encoder
+from wuerstchen.training.encodings import TextStates, find_encoding
 from wuerstchen.training.frozen import FrozenStages
 from wuerstchen.training.loop import Loop
 from wuerstchen.training.processes import is_first
@@ -124,11 +125,15 @@ def _stage(name: Step, config: Config, train_pairs: Pairs) -> Stage:
             if config.stage_b.rehearsal is not None:
                 rehearsed = weights.load_compressor(_run(config, "b-rehearsal"))
             stage_a = weights.load_stage_a(config.folder)
-            return StageBTrainer(config, stage_a, _text_of_stage_b(config), rehearsed)
+            latents = find_encoding(config.data.encoded, "latents", stage_a, train_pairs)
+            return StageBTrainer(config, stage_a, _text_of_stage_b(config), rehearsed, latents)
         case "c-rehearsal":
-            return TextRehearsal(config, _below(config), _new_text(config, train_pairs))
+            below = _below(config, train_pairs)
+            return TextRehearsal(config, below, _new_text(config, train_pairs))
         case "c":
-            return StageCTrainer(config, _below(config), _text_of_stage_c(config, train_pairs))
+            below = _below(config, train_pairs)
+            text = _text_of_stage_c(config, train_pairs)
+            return StageCTrainer(config, below, text, _text_states(config, text, train_pairs))
 
 
 def _new_text(config: Config, train_pairs: Pairs) -> TextEncoder:
@@ -146,15 +151,25 @@ def _text_of_stage_c(config: Config, train_pairs: Pairs) -> TextEncoder:
     return _new_text(config, train_pairs)
 
 
-def _below(config: Config) -> FrozenStages:
+def _text_states(config: Config, text: TextEncoder, train_pairs: Pairs) -> TextStates | None:
+    """What a published encoder made of the captions ahead, if it did."""
+    if not config.text.pretrained:
+        return None
+    found = find_encoding(config.data.encoded, "text", text, train_pairs)
+    return None if found is None else TextStates(found, train_pairs)
+
+
+def _below(config: Config, train_pairs: Pairs) -> FrozenStages:
     folder = config.folder
+    compressor = weights.load_compressor(folder)
     return FrozenStages(
         weights.load_stage_a(folder),
         weights.load_stage_b(folder),
-        weights.load_compressor(folder),
+        compressor,
         _text_of_stage_b(config),
         config.text.length,
         config.data.memory,
+        find_encoding(config.data.encoded, "semantics", compressor, train_pairs),
     )
 
 

@@ -73,6 +73,8 @@ class Stage(ABC):
     training: TrainingConfig
     step: int = 0
     """Optimizer steps so far; the loop keeps it."""
+    needs_pictures: bool = True
+    """Whether batches have to hold pixels."""
 
     @abstractmethod
     def networks(self) -> dict[str, nn.Module]:
@@ -133,8 +135,8 @@ class Cache:
 
 
 def held_out_batch(test: Pairs, count: int) -> Batch:
-    """The first `count` pictures of the test split, each with its first caption."""
-    indices = list(range(min(count, len(test))))
+    """The first `count` pictures of the test split's main shape, each with its first caption."""
+    indices = test.of_one_shape(count)
     images = torch.stack([test.image(i) for i in indices]).float() / 255  # (B, 3, S, S)
     return Batch(
         images, [test[i].captions[0] for i in indices], [test[i].key for i in indices], indices

@@ -19,6 +19,7 @@ from wuerstchen.models.compressor import Compressor, shrink
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.text import TextEncoder, encode_frozen
+from wuerstchen.training.encodings import Encoding
 from wuerstchen.training.pictures import picture_grid
 from wuerstchen.training.stage import (
     AT_ONCE,
@@ -95,10 +96,12 @@ class StageBTrainer(Stage):
         stage_a: StageA,
         text: TextEncoder | None,
         rehearsed: Compressor | None,
+        encoded: Encoding | None = None,
     ) -> None:
         """
         text       the encoder that Stage B reads, or None for a Stage B that reads none
         rehearsed  a compressor to go on with, which has learned something already
+        encoded    latents of the training pictures on the disk
         """
         self.training = self.recipe = config.stage_b.training
         self._weight = diffusion.LOSS_WEIGHTS[self.recipe.weight]
@@ -106,6 +109,7 @@ class StageBTrainer(Stage):
         self._text = None if text is None else text.eval().requires_grad_(False)
         self._text_length = config.text.length
         self._latents = Cache(self._encode, config.data.memory)
+        self._encoded = encoded
         if self.recipe.start:
             start = Path(self.recipe.start)
             compressor, stage_b = weights.load_compressor(start), weights.load_stage_b(start)
@@ -195,7 +199,9 @@ class StageBTrainer(Stage):
         draws: Draws,
     ) -> Tensor:
         """(B,) mean squared error of the predicted noise."""
-        if network.training:
+        if network.training and self._encoded is not None:
+            latent = self._encoded.rows(batch.indices).to(t.device)
+        elif network.training:
             latent = self._latents(batch, t.device)
         else:  # held-out pictures have indices of their own
             latent = self._encode(batch.images.to(t.device))

@@ -15,6 +15,7 @@ from wuerstchen.data import Batch, Pairs
 from wuerstchen.model_folder import ModelInfo, write_info
 from wuerstchen.models.stage_c import StageC
 from wuerstchen.models.text import TextEncoder, encode_frozen
+from wuerstchen.training.encodings import TextStates
 from wuerstchen.training.frozen import FrozenStages
 from wuerstchen.training.pictures import picture_grid
 from wuerstchen.training.stage import (
@@ -44,9 +45,15 @@ class TextAndStageC(nn.Module):
         self.stage_c = stage_c
         self.frozen = not any(p.requires_grad for p in text.parameters())
 
-    def forward(self, captions: Sequence[str], noisy: Tensor, t: Tensor) -> Tensor:
-        """The noise in (B, S, h, w) scaled semantics at (B,) times, told from the captions."""
-        text = encode_frozen(self.text, captions) if self.frozen else self.text(captions)
+    def forward(self, captions: Sequence[str] | Tensor, noisy: Tensor, t: Tensor) -> Tensor:
+        """The noise in (B, S, h, w) scaled semantics at (B,) times, told from the captions.
+
+        captions  as text, or already encoded to (B, L, D)
+        """
+        if isinstance(captions, Tensor):
+            text = captions
+        else:
+            text = encode_frozen(self.text, captions) if self.frozen else self.text(captions)
         noise: Tensor = self.stage_c(noisy, t, self.stage_c.condition(text))
         return noise
 
@@ -55,16 +62,24 @@ class StageCTrainer(Stage):
     name = "c"
     trained = "stage_c"
 
-    def __init__(self, config: Config, below: FrozenStages, text: TextEncoder) -> None:
+    def __init__(
+        self,
+        config: Config,
+        below: FrozenStages,
+        text: TextEncoder,
+        states: TextStates | None = None,
+    ) -> None:
         """
-        below  the finished stages, whose semantics are learned and which draw the looks
-        text   the encoder, with gradients where it is to be trained
+        below   the finished stages, whose semantics are learned and which draw the looks
+        text    the encoder, with gradients where it is to be trained
+        states  what a frozen encoder made of the training captions, on the disk
         """
         self.training = self.recipe = config.stage_c.training
         self._weight = diffusion.LOSS_WEIGHTS[self.recipe.weight]
         self._prompts = config.prompts
         self._info = ModelInfo(name=config.name, size=config.data.size)
-        self._below = below
+        self._below, self._states = below, states
+        self.needs_pictures = below.encoded is None
         self._rehearsed = config.stage_c.rehearsal is not None
         if self.recipe.start:
             stage_c = weights.load_stage_c(Path(self.recipe.start))
@@ -94,9 +109,13 @@ class StageCTrainer(Stage):
         scaled = self._below.semantics(batch, draws.device)
         t = diffusion.training_times(draws.uniform(), self.recipe.late_times)
         dropped = draws.chosen(self.recipe.text_drop).flatten().tolist()
-        captions = [
-            "" if drop else text for drop, text in zip(dropped, batch.captions, strict=True)
-        ]
+        captions: Sequence[str] | Tensor
+        if self._states is not None:
+            captions = self._states.of(batch, dropped).to(draws.device)
+        else:
+            captions = [
+                "" if drop else text for drop, text in zip(dropped, batch.captions, strict=True)
+            ]
         error = self._error(networks["stage_c"], captions, scaled, t, draws)
         value = (self._weight(t) * error).mean()
         yield Loss("stage_c", value, {"error": value})
@@ -140,7 +159,12 @@ class StageCTrainer(Stage):
         write_info(folder, self._info)
 
     def _error(
-        self, network: nn.Module, captions: Sequence[str], scaled: Tensor, t: Tensor, draws: Draws
+        self,
+        network: nn.Module,
+        captions: Sequence[str] | Tensor,
+        scaled: Tensor,
+        t: Tensor,
+        draws: Draws,
     ) -> Tensor:
         """(B,) mean squared error of the predicted noise."""
         noise = draws.normal(scaled)

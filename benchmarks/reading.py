@@ -1,0 +1,223 @@
+"""How fast prepared pictures are read, and how long training waits: `python -m benchmarks.reading`.
+
+    python -m benchmarks.reading DATA [--size 256] [--pictures 2000] [--out docs/benchmarks]
+
+DATA is anything that `wuerstchen prepare` reads. Our reader, webdataset and datasets then read the
+same shards in turns: JPEG to (3, S, S) pixels in batches, in a shuffled order, every epoch anew,
+with as many workers as there are cores. Then Stage C is trained for a while, from pictures and from
+encodings, and the share of time is taken that it waits for batches.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from statistics import median
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from benchmarks.records import ROOT, Run, load, this_run
+from benchmarks.tables import digits, spread, table
+from benchmarks.timing import alternate
+from wuerstchen.aside import write_file
+from wuerstchen.config import Config, DataConfig, load_prepare
+from wuerstchen.config import load as load_config
+from wuerstchen.data import Batches, open_pairs
+from wuerstchen.data.images import cropped
+from wuerstchen.prepare.work import prepare
+from wuerstchen.training import road
+from wuerstchen.training.encode import encode
+
+BATCH = 64
+WORKERS = os.cpu_count() or 1
+STEPS = 60
+"""Steps of Stage C whose waiting is measured."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.reading", description=__doc__)
+    parser.add_argument("data")
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--pictures", type=int, default=2000, help="of each turn")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--model", type=Path, help="a trained model folder, to measure waiting too")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs/benchmarks")
+    words = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        _measure(words, Path(folder))
+
+
+def _measure(words: argparse.Namespace, scratch: Path) -> None:
+    began = time.perf_counter()
+    ready = prepare(words.data, scratch / "set", load_prepare(None, [f"size={words.size}"]))
+    prepared = time.perf_counter() - began
+    count = words.pictures // BATCH
+    readers: dict[str, Callable[[], Iterator[Tensor]]] = {
+        "ours": lambda: _ours(ready, words.size),
+        "webdataset": lambda: _webdataset(ready, words.size),
+        "datasets": lambda: _datasets(ready, words.size, scratch),
+    }
+    # Opened once, outside of what is timed: a training opens its data once.
+    streams = {name: make() for name, make in readers.items()}
+    works = {name: _reading(stream, count) for name, stream in streams.items()}
+    before = load()
+    seconds = alternate(works, words.repeats)
+    rates = {name: [count * BATCH / each for each in found] for name, found in seconds.items()}
+    content = {
+        "run": this_run("none").model_dump(),
+        "size": words.size,
+        "load": before,
+        "pictures": len(open_pairs(DataConfig(path=str(ready), size=words.size))[0]),
+        "prepared_per_second": _kept(ready) / prepared,
+        "pictures_per_second": rates,
+        "waiting": _waiting(words, ready, scratch) if words.model else {},
+    }
+    write_file(words.out / "reading.json", (json.dumps(content, indent=1) + "\n").encode())
+    print(write_page(words.out))
+
+
+def _reading(stream: Iterator[Tensor], count: int) -> Callable[[], object]:
+    def work() -> None:
+        for batch in islice(stream, count):
+            assert batch.shape[0] == BATCH
+
+    return work
+
+
+def _ours(ready: Path, size: int) -> Iterator[Tensor]:
+    pairs, _, _ = open_pairs(DataConfig(path=str(ready), size=size, memory=0.0))
+    return (batch.images for batch in Batches(pairs, BATCH, 0))
+
+
+def _webdataset(ready: Path, size: int) -> Iterator[Tensor]:
+    import webdataset
+
+    def pixels(sample: dict[str, Image.Image]) -> Tensor:
+        return _square(sample["jpg"], size)
+
+    urls = [str(path) for path in sorted((ready / "shards").iterdir())]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data = webdataset.WebDataset(
+            urls, shardshuffle=len(urls), resampled=True, nodesplitter=None, empty_check=False
+        )
+    stream = data.shuffle(1000).decode("pil").map(pixels)
+    loader = DataLoader(stream, BATCH, num_workers=WORKERS, drop_last=True)
+    return (batch.float().div_(255) for batch in loader)
+
+
+def _datasets(ready: Path, size: int, scratch: Path) -> Iterator[Tensor]:
+    import datasets
+
+    datasets.disable_progress_bars()
+    urls = [str(path) for path in sorted((ready / "shards").iterdir())]
+    found = datasets.load_dataset(
+        "webdataset", data_files={"train": urls}, split="train", cache_dir=str(scratch / "cache")
+    )
+
+    def pixels(rows: dict[str, list[Image.Image]]) -> dict[str, list[Tensor]]:
+        return {"pixels": [_square(image, size) for image in rows["jpg"]]}
+
+    loader = DataLoader(
+        found.with_transform(pixels), BATCH, shuffle=True, num_workers=WORKERS, drop_last=True
+    )
+
+    def epochs() -> Iterator[Tensor]:
+        while True:
+            for batch in loader:
+                yield batch["pixels"].float().div_(255)
+
+    return epochs()
+
+
+def _square(image: Image.Image, size: int) -> Tensor:
+    """What our reader does to a picture that is sRGB and upright already."""
+    pixels = bytearray(cropped(image.convert("RGB"), size, size).tobytes())
+    return torch.frombuffer(pixels, dtype=torch.uint8).view(size, size, 3).permute(2, 0, 1)
+
+
+def _kept(ready: Path) -> int:
+    found: int = json.loads((ready / "report.json").read_text())["kept"]
+    return found
+
+
+def _waiting(words: argparse.Namespace, ready: Path, scratch: Path) -> dict[str, dict[str, float]]:
+    """Share of the time of Stage C's training that goes into waiting for a batch."""
+    found = {}
+    for name in ("pictures", "encodings"):
+        model = Path(shutil.copytree(words.model, scratch / name))
+        for part in ("c", "c-rehearsal"):
+            shutil.rmtree(model / "runs" / part, ignore_errors=True)
+        config = _short(model, ready, scratch / "encoded" if name == "encodings" else None)
+        if name == "encodings":
+            encode(config, ["semantics"], "fp16")
+        road.train(config, "c")
+        lines = (model / "runs" / "c" / "log.jsonl").read_text().splitlines()
+        entries = [json.loads(line) for line in lines if "waiting" in line][1:]
+        found[name] = {
+            key: median(float(entry[key]) for entry in entries)
+            for key in ("waiting", "images_per_second")
+        }
+    return found
+
+
+def _short(model: Path, ready: Path, encoded: Path | None) -> Config:
+    """The config that the model was trained with, for a short training of Stage C alone."""
+    overrides = [
+        f"output={model}",
+        f"data.path={ready}",
+        "data.memory=0",
+        "data.sample_by=null",
+        f"data.encoded={encoded or ''}",
+        "stage_c.rehearsal=null",
+        f"stage_c.training.start={model}",
+        f"stage_c.training.batch={BATCH}",
+        f"stage_c.training.images={BATCH * STEPS}",
+        "stage_c.training.look_every=1000000000",
+        "stage_c.training.save_every=1000000000",
+    ]
+    (recipe,) = sorted(model.glob("runs/*/config.yaml"))[:1]
+    return load_config(str(recipe), overrides)
+
+
+def write_page(out: Path) -> Path:
+    """reading.md from reading.json."""
+    content = json.loads((out / "reading.json").read_text())
+    run = Run.model_validate(content["run"])
+    rates: dict[str, list[float]] = content["pictures_per_second"]
+    ours = median(rates["ours"])
+    rows = [
+        [name, spread(each), "" if name == "ours" else f"{ours / median(each):.2f} x"]
+        for name, each in rates.items()
+    ]
+    lines = [
+        "# Reading pictures, measured\n",
+        "Written by `python -m benchmarks.reading`; its docstring says what is done.\n",
+        f"{run.date}, commit {run.commit}, {run.cpu}, {run.threads} threads, torch {run.torch}; "
+        f"{content['pictures']} pictures in JPEG for {content['size']} pixels. `wuerstchen "
+        f"prepare` made them at {digits(content['prepared_per_second'])} pictures per second.\n",
+        *table(("reader", "pictures per second (range of the turns)", "ours is faster by"), rows),
+    ]
+    if content["waiting"]:
+        waits = [
+            [name, f"{each['waiting']:.2%}", digits(each["images_per_second"])]
+            for name, each in content["waiting"].items()
+        ]
+        lines += ["Training Stage C, without pictures in memory:\n"]
+        lines += table(("from", "time spent waiting for data", "pictures per second"), waits)
+    path = out / "reading.md"
+    write_file(path, "\n".join(lines).encode())
+    return path
+
+
+if __name__ == "__main__":
+    main()

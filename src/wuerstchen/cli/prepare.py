@@ -1,0 +1,100 @@
+"""`wuerstchen prepare`: from any source of pictures to a clean set that trainings share."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from wuerstchen.errors import DataError
+
+EPILOG = "wuerstchen prepare photos prepared size=256 filters.least_side=256"
+
+Tell = Callable[[int, int], None]
+
+
+def prepare(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="IN",
+            help="A folder of pictures with captions, one with metadata.jsonl or .csv, or "
+            "webdataset tars ({00000..00012}.tar, *.tar).",
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings, such as size=256."),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Settings to begin with. paper: the authors' filter, 512 pixels."
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Threads; as many as there are cores.")
+    ] = None,
+) -> None:
+    """Decode, filter and shrink pictures once, drop copies, and write shards with an index.
+
+    data.path=OUT then trains on it. Running the same command again goes on where it stopped.
+    What was kept and dropped is in OUT/report.html. To share the work among processes:
+    accelerate launch -m wuerstchen prepare IN OUT …
+    """
+    from wuerstchen.config import load_prepare
+
+    config = load_prepare(preset, settings or [])
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("wuerstchen").setLevel(logging.INFO)
+    rank, world = (int(os.environ.get(word, default)) for word, default in _PLACE.items())
+    try:
+        from wuerstchen.prepare.work import prepare as work
+
+        with _progress(visible=rank == 0) as tell:
+            folder = work(source, out, config, rank=rank, world=world, workers=workers, tell=tell)
+    except ModuleNotFoundError as error:
+        raise DataError(
+            f"Preparing needs {error.name}, which is not installed; "
+            "install it with `pip install 'wuerstchen[data]'`."
+        ) from None
+    except KeyboardInterrupt:
+        raise DataError(
+            f"Interrupted; the finished shards are in {out}, run the same command to go on."
+        ) from None
+    if rank == 0:
+        typer.echo(folder)
+
+
+_PLACE = {"RANK": "0", "WORLD_SIZE": "1"}
+"""What launchers tell a process of its place, and what holds without one."""
+
+
+@contextmanager
+def _progress(*, visible: bool) -> Iterator[Tell]:
+    """Pictures looked at and shards made, on stderr."""
+    columns = (
+        TextColumn("{task.fields[pictures]:,} pictures, shards"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(
+        *columns, console=Console(stderr=True), disable=not visible, redirect_stdout=False
+    ) as bar:
+        task = bar.add_task("", total=None, pictures=0)
+        seen = 0
+
+        def tell(more: int, of: int) -> None:
+            nonlocal seen
+            seen += more
+            bar.update(task, total=of, pictures=seen, advance=0 if more else 1)
+
+        yield tell

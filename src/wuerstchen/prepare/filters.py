@@ -1,0 +1,88 @@
+"""Which pictures of a source are kept: bounds on sides, captions and scores."""
+
+from collections.abc import Mapping, Sequence
+from math import isfinite
+
+from wuerstchen.config import FilterConfig
+from wuerstchen.data.index import SCORES
+
+FIELDS: Mapping[str, Sequence[str]] = {
+    "aesthetic": ("aesthetic", "AESTHETIC_SCORE", "aesthetic_score"),
+    "pwatermark": ("pwatermark",),
+    "punsafe": ("punsafe",),
+    "similarity": ("similarity",),
+}
+"""Scores, and the side fields that hold them: the first that is there counts."""
+
+Bounds = tuple[float | None, float | None]
+"""Least and most."""
+
+
+def scores_of(fields: Mapping[str, object]) -> dict[str, float | None]:
+    """The scores among side fields; None where there is no finite number."""
+    return {name: _number(fields, FIELDS[name]) for name in SCORES}
+
+
+def trouble_with_captions(captions: Sequence[str], bounds: FilterConfig) -> str | None:
+    """Why no caption can be used."""
+    if bounds.least_caption is not None and max(map(len, captions)) < bounds.least_caption:
+        return f"caption under {bounds.least_caption} characters"
+    if not usable_captions(captions, bounds):
+        return f"caption over {bounds.most_caption} characters"
+    return None
+
+
+def usable_captions(captions: Sequence[str], bounds: FilterConfig) -> list[str]:
+    """Captions that are not too long."""
+    return [text for text in captions if not _outside(len(text), (None, bounds.most_caption))]
+
+
+def trouble_with_scores(scores: Mapping[str, float | None], bounds: FilterConfig) -> str | None:
+    """The first score that is out of bounds, in words."""
+    for name, (least, most) in _score_bounds(bounds).items():
+        if least is None and most is None:
+            continue
+        value = scores[name]
+        if value is None:
+            if bounds.without_score == "drop":
+                return f"without {name}"
+        elif _outside(value, (least, most)):
+            return f"{name} under {least:g}" if least is not None else f"{name} over {most:g}"
+    return None
+
+
+def trouble_with_size(width: int, height: int, bounds: FilterConfig) -> str | None:
+    """Why a picture of so many pixels is not kept."""
+    short, long = sorted((width, height))
+    if bounds.least_side is not None and short < bounds.least_side:
+        return f"shorter side under {bounds.least_side} pixels"
+    if bounds.most_side is not None and long > bounds.most_side:
+        return f"longer side over {bounds.most_side} pixels"
+    if bounds.most_aspect is not None and long > bounds.most_aspect * short:
+        return f"aspect ratio over {bounds.most_aspect:g}"
+    return None
+
+
+def _score_bounds(bounds: FilterConfig) -> dict[str, Bounds]:
+    return {
+        "aesthetic": (bounds.least_aesthetic, None),
+        "pwatermark": (None, bounds.most_watermark),
+        "punsafe": (None, bounds.most_unsafe),
+        "similarity": (bounds.least_similarity, None),
+    }
+
+
+def _outside(value: float, bounds: Bounds) -> bool:
+    least, most = bounds
+    return (least is not None and value < least) or (most is not None and value > most)
+
+
+def _number(fields: Mapping[str, object], names: Sequence[str]) -> float | None:
+    for name in names:
+        try:
+            value = float(str(fields[name]))
+        except (KeyError, ValueError):
+            continue
+        if isfinite(value):
+            return value
+    return None

@@ -1,0 +1,191 @@
+"""What `wuerstchen prepare` did, for people: report.html, one file with its pictures and plots."""
+
+import base64
+import html
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from matplotlib.figure import Figure
+from PIL import Image
+
+from wuerstchen.aside import write_file
+from wuerstchen.data.images import open_picture
+from wuerstchen.data.index import SHARDS
+from wuerstchen.data.items import Place
+from wuerstchen.errors import DataError
+from wuerstchen.prepare.shards import Dropped, place_of
+from wuerstchen.prepare.summary import Copy, Summary, numbers
+
+THUMB = 112
+"""Pixels of the longer side of a small picture."""
+KEPT_SHOWN = 32
+DROPPED_SHOWN = 8
+"""Pictures shown for each reason."""
+COPIES_SHOWN = 12
+BINS = 40
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem;
+       color: #1c1c1c; background: #fff }
+h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.2rem }
+table { border-collapse: collapse } td, th { padding: .2rem .9rem .2rem 0; text-align: left }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
+.row { display: flex; flex-wrap: wrap; gap: .6rem }
+figure { margin: 0; width: 112px } figcaption { font-size: 11px; line-height: 1.25; color: #555;
+         overflow-wrap: anywhere; max-height: 3.8em; overflow: hidden }
+img { max-width: 100%; border-radius: 3px } .pair { display: flex; gap: .2rem; width: auto }
+"""
+
+
+def write_page(
+    path: Path,
+    summary: Summary,
+    kept: pa.Table,
+    rows: pa.Table,
+    copies: Sequence[Copy],
+    dropped: Sequence[Dropped],
+    out: Path,
+) -> None:
+    """Write the page aside and rename it.
+
+    kept, rows  tables as in `summarise`; `kept` has its places in the final shards
+    """
+    body = "\n".join(_sections(summary, kept, rows, copies, dropped, out))
+    title = html.escape(f"Prepared from {summary.source}")
+    page = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
+        f"<body><h1>{title}</h1>\n{body}\n</body></html>\n"
+    )
+    write_file(path, page.encode("utf-8", "replace"))
+
+
+def _sections(
+    summary: Summary,
+    kept: pa.Table,
+    rows: pa.Table,
+    copies: Sequence[Copy],
+    dropped: Sequence[Dropped],
+    out: Path,
+) -> Iterator[str]:
+    yield (
+        f"<p>{html.escape(summary.kind.capitalize())}. {summary.kept:,} of {summary.found:,} are "
+        f"kept: {summary.train:,} to train and {summary.test:,} held out; "
+        f"{summary.bytes / 1e6:,.1f} MB.</p>"
+    )
+    yield "<h2>Dropped</h2>" + _reasons(summary)
+    if summary.copies_across_splits:
+        yield (
+            f"<p>{summary.copies_across_splits:,} copies of held-out pictures stood among those to "
+            "train with, and were dropped there.</p>"
+        )
+    yield "<h2>Kept, a sample</h2>" + _row(_kept(kept, out))
+    yield "<h2>Sizes, captions, scores</h2>" + _spreads(summary) + _plots(kept)
+    for reason in list(summary.dropped)[:12]:
+        shown = [each for each in dropped if each.reason == reason]
+        figures = list(_dropped(shown))
+        if figures:
+            yield f"<h2>Dropped: {html.escape(reason)}</h2>" + _row(figures)
+    if copies:
+        yield "<h2>Copies, left the one that stays</h2>" + _row(_pairs(rows, copies, out))
+
+
+def _reasons(summary: Summary) -> str:
+    if not summary.dropped:
+        return "<p>Nothing.</p>"
+    lines = [
+        f'<tr><td>{html.escape(reason)}</td><td class="number">{found.count:,}</td>'
+        f'<td class="number">{found.count / summary.found:.1%}</td>'
+        f"<td>{html.escape(', '.join(found.examples[:3]))}</td></tr>"
+        for reason, found in summary.dropped.items()
+    ]
+    head = '<tr><th>reason</th><th class="number">pictures</th><th class="number">share</th>'
+    return f"<table>{head}<th>such as</th></tr>{''.join(lines)}</table>"
+
+
+def _spreads(summary: Summary) -> str:
+    lines = [
+        f"<tr><td>{html.escape(name)}</td>"
+        + "".join(
+            f'<td class="number">{value:,.4g}</td>'
+            for value in (s.least, s.quarter, s.median, s.three_quarters, s.most)
+        )
+        + "</tr>"
+        for name, s in summary.spreads.items()
+    ]
+    words = ("least", "quarter", "median", "three quarters", "most")
+    head = "".join(f'<th class="number">{word}</th>' for word in words)
+    return f"<table><tr><th></th>{head}</tr>{''.join(lines)}</table>"
+
+
+def _plots(kept: pa.Table) -> str:
+    found = {name: values for name, values in numbers(kept).items() if len(np.unique(values)) > 1}
+    if not found:
+        return ""
+    columns = min(3, len(found))
+    lines = -(-len(found) // columns)
+    figure = Figure(figsize=(3.6 * columns, 2.4 * lines), layout="constrained")
+    for axes, (name, values) in zip(
+        np.ravel(figure.subplots(lines, columns)), found.items(), strict=False
+    ):
+        axes.hist(values, bins=BINS, color="#0072B2")
+        axes.set_title(name, fontsize=9)
+        axes.tick_params(labelsize=7)
+    for axes in figure.axes[len(found) :]:
+        axes.remove()
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=110)
+    return f'<p><img alt="histograms" src="{_source(content.getvalue(), "png")}"></p>'
+
+
+def _kept(kept: pa.Table, out: Path) -> Iterator[str]:
+    count = min(KEPT_SHOWN, len(kept))
+    for row in np.linspace(0, len(kept) - 1, count).astype(int).tolist():
+        yield _figure(_place(kept, row, out / SHARDS), str(kept.column("captions")[row].as_py()[0]))
+
+
+def _dropped(shown: Sequence[Dropped]) -> Iterator[str]:
+    for each in shown[:DROPPED_SHOWN]:
+        place = place_of(each)
+        if place is not None and (figure := _figure(place, each.key)):
+            yield figure
+
+
+def _pairs(rows: pa.Table, copies: Sequence[Copy], out: Path) -> Iterator[str]:
+    for copy in copies[:COPIES_SHOWN]:
+        sides = [_thumb(_place(rows, row, out / "parts")) for row in (copy.of, copy.row)]
+        key = html.escape(str(rows.column("key")[copy.row].as_py()))
+        yield f'<figure class="pair">{"".join(sides)}</figure><figcaption>{key}</figcaption>'
+
+
+def _place(table: pa.Table, row: int, folder: Path) -> Place:
+    shard, offset, size = (table.column(name)[row].as_py() for name in ("shard", "offset", "bytes"))
+    return Place(folder / shard, offset, size)
+
+
+def _row(figures: Iterable[str]) -> str:
+    return f'<div class="row">{"".join(figures)}</div>'
+
+
+def _figure(place: Place, words: str) -> str:
+    thumb = _thumb(place)
+    return f"<figure>{thumb}<figcaption>{html.escape(words)}</figcaption></figure>" if thumb else ""
+
+
+def _thumb(place: Place) -> str:
+    """The picture, small and inside the page; nothing where it cannot be shown."""
+    try:
+        image = open_picture(place.read(), THUMB, "white").image
+    except (OSError, DataError):
+        return ""
+    image.thumbnail((THUMB, THUMB), Image.Resampling.LANCZOS)
+    content = io.BytesIO()
+    image.save(content, "JPEG", quality=85)
+    return f'<img loading="lazy" alt="" src="{_source(content.getvalue(), "jpeg")}">'
+
+
+def _source(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

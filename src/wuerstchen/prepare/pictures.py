@@ -1,0 +1,95 @@
+"""One picture of a source, made ready to be stored: small, upright, in sRGB, with its looks."""
+
+import hashlib
+import io
+from typing import NamedTuple
+
+import imagehash
+import numpy as np
+from PIL import Image
+
+from wuerstchen.config import PrepareConfig
+from wuerstchen.data.images import PixelLimitError, cropped, open_picture
+from wuerstchen.data.items import Place
+from wuerstchen.errors import DataError
+from wuerstchen.prepare.filters import trouble_with_size
+
+SUFFIXES = {"jpeg": ".jpg", "webp": ".webp", "png": ".png"}
+
+
+class Stored(NamedTuple):
+    """A picture as its bytes and what the index says of it."""
+
+    data: bytes
+    width: int
+    height: int
+    source_width: int
+    source_height: int
+    hash: str
+    """SHA-256 of the bytes."""
+    look: int
+    """64 bits that hardly change when a picture is scaled, stored again or made brighter."""
+    tint: int
+    """Eight bytes: the mean Cb and Cr of each quarter. The hash of the look knows no colours."""
+
+
+def store_picture(place: Place, config: PrepareConfig) -> Stored | str:
+    """The picture as it will be stored, or why it is dropped."""
+    try:
+        data = place.read()
+    except OSError:
+        return "file cannot be read"
+    try:
+        opened = open_picture(data, config.size, config.background)
+    except PixelLimitError:
+        return "picture over the pixel limit"
+    except DataError:
+        return "picture does not decode"
+    trouble = trouble_with_size(opened.width, opened.height, config.filters)
+    if trouble is not None:
+        return trouble
+    image = cropped(opened.image, *stored_size(*opened.image.size, config))
+    content = _encode(image, config)
+    return Stored(
+        data=content,
+        width=image.width,
+        height=image.height,
+        source_width=opened.width,
+        source_height=opened.height,
+        hash=hashlib.sha256(content).hexdigest(),
+        look=look_of(image),
+        tint=tint_of(image),
+    )
+
+
+def stored_size(width: int, height: int, config: PrepareConfig) -> tuple[int, int]:
+    """Width and height to store: never larger than the source has."""
+    if config.shape == "square":
+        side = min(width, height, config.size)
+        return side, side
+    scale = min(1.0, config.size / (width * height) ** 0.5)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def look_of(image: Image.Image) -> int:
+    """The perceptual hash: signs of the low frequencies of the grey picture (ImageHash's phash)."""
+    bits: np.ndarray = imagehash.phash(image).hash.flatten()
+    return int(np.packbits(bits).view(">u8")[0])
+
+
+def tint_of(image: Image.Image) -> int:
+    """Mean Cb and Cr of the four quarters, a byte each."""
+    quarters = image.convert("YCbCr").resize((2, 2), Image.Resampling.BOX)
+    return int(np.asarray(quarters)[:, :, 1:].copy().reshape(8).view(">u8")[0])
+
+
+def _encode(image: Image.Image, config: PrepareConfig) -> bytes:
+    buffer = io.BytesIO()
+    match config.format:
+        case "jpeg":  # without subsampling, which blurs red edges
+            image.save(buffer, "JPEG", quality=config.quality, subsampling=0)
+        case "webp":
+            image.save(buffer, "WEBP", quality=config.quality)
+        case "png":
+            image.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,221 @@
+"""A unit of the source becomes a part: a tar of its pictures, their rows, and what was dropped.
+
+OUT/parts/00000.tar      pictures that passed the filters
+OUT/parts/00000.parquet  their rows
+OUT/parts/00000.json     what was dropped and why; written last, it says that the part is whole
+"""
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ValidationError
+
+from wuerstchen.aside import explained, write_file
+from wuerstchen.config import PrepareConfig
+from wuerstchen.data.index import SCHEMA
+from wuerstchen.data.items import Item, Place
+from wuerstchen.data.opening import trouble_of
+from wuerstchen.data.report import Report
+from wuerstchen.data.splits import group_of
+from wuerstchen.prepare.filters import (
+    scores_of,
+    trouble_with_captions,
+    trouble_with_scores,
+    usable_captions,
+)
+from wuerstchen.prepare.pictures import SUFFIXES, Stored, store_picture
+from wuerstchen.prepare.units import Unit
+
+PART_SCHEMA = pa.schema([*SCHEMA, ("tint", pa.uint64())])
+
+_CHUNK = 256
+"""Pictures that are worked on together: bounds what is decoded but not yet written."""
+
+Row = dict[str, object]
+
+
+class Dropped(BaseModel):
+    """A picture that is not kept."""
+
+    key: str
+    reason: str
+    path: str = ""
+    """Where its bytes are, if anywhere."""
+    offset: int = 0
+    size: int = -1
+
+
+class Part(BaseModel):
+    """The file that says that a part is whole."""
+
+    digest: str
+    """Of the unit that it was made of."""
+    found: int
+    dropped: list[Dropped]
+
+
+def part_of(folder: Path, unit: Unit) -> Part | None:
+    """What a finished part says; None where it is not there, or of another state of the source."""
+    try:
+        part = Part.model_validate_json((folder / f"{unit.name}.json").read_bytes())
+    except (OSError, ValidationError):
+        return None
+    return part if part.digest == unit.digest else None
+
+
+def write_part(
+    unit: Unit, config: PrepareConfig, folder: Path, pool: Executor, tell: Callable[[int], None]
+) -> None:
+    """Read a unit, keep what passes, and write its part.
+
+    tell  is told how many pictures more were looked at
+
+    Raises SaveError where the disk is full or may not be written to.
+    """
+    report = Report(unit.what, "")
+    items = unit.read(report)
+    dropped = [
+        Dropped(key=name, reason=reason)
+        for reason, names in report.skipped.items()
+        for name in names
+    ]
+    rows: list[Row] = []
+    with open_shard(folder / f"{unit.name}.tar") as shard:
+        for start in range(0, len(items), _CHUNK):
+            chunk = items[start : start + _CHUNK]
+            results = pool.map(lambda item: _judge(item, config), chunk)
+            for item, result in zip(chunk, results, strict=True):
+                if isinstance(result, Stored):
+                    rows.append(_keep(item, result, unit, config, shard, len(rows)))
+                else:
+                    dropped.append(_drop(item, result))
+            tell(len(chunk))
+    write_rows(folder / f"{unit.name}.parquet", pa.Table.from_pylist(rows, schema=PART_SCHEMA))
+    part = Part(digest=unit.digest, found=len(rows) + len(dropped), dropped=dropped)
+    write_file(folder / f"{unit.name}.json", part.model_dump_json().encode())
+
+
+def write_rows(path: Path, table: pa.Table) -> bytes:
+    """Write a table aside and rename it; returns the bytes of the file."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    content: bytes = sink.getvalue().to_pybytes()
+    write_file(path, content)
+    return content
+
+
+@final
+class Shard:
+    """A tar that is being written, as webdataset reads it: files of one name belong together."""
+
+    def __init__(self, archive: tarfile.TarFile) -> None:
+        self._archive = archive
+
+    def add(self, name: str, data: bytes) -> int:
+        """Add a file; returns where its bytes begin."""
+        header = tarfile.TarInfo(name)
+        header.size = len(data)
+        start = self._archive.offset + tarfile.BLOCKSIZE  # short names have a header of one block
+        self._archive.addfile(header, io.BytesIO(data))
+        return start
+
+
+@contextmanager
+def open_shard(path: Path) -> Iterator[Shard]:
+    """Write a tar aside and rename it; SaveError where that cannot be."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with tarfile.open(aside, "w", format=tarfile.USTAR_FORMAT) as archive:
+                yield Shard(archive)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+def member(unit: str, row: int) -> str:
+    """Name of a row's files in their tar: unique in the whole set, and without any sign that
+    readers of webdataset would take for the end of the name."""
+    return f"{unit}{row:06d}"
+
+
+def _judge(item: Item, config: PrepareConfig) -> Stored | str:
+    """The picture, ready to be stored, or why it is dropped. What costs least is asked first."""
+    reason = trouble_of(item)
+    if reason is not None:
+        return reason
+    assert item.picture is not None and item.captions
+    return (
+        trouble_with_captions(item.captions, config.filters)
+        or trouble_with_scores(scores_of(item.fields), config.filters)
+        or store_picture(item.picture, config)
+    )
+
+
+def _keep(
+    item: Item, stored: Stored, unit: Unit, config: PrepareConfig, shard: Shard, row: int
+) -> Row:
+    captions = usable_captions(item.captions or [], config.filters)
+    name = member(unit.name, row)
+    place = shard.add(f"{name}{SUFFIXES[config.format]}", stored.data)
+    shard.add(f"{name}.txt", "\n".join(captions).encode())
+    shard.add(f"{name}.json", _side(item))
+    return {
+        "key": item.key,
+        "group": group_of(item, config.sample_by),
+        "split": item.split or "",
+        "shard": f"{unit.name}.tar",
+        "offset": place,
+        "bytes": len(stored.data),
+        "captions": captions,
+        **scores_of(item.fields),
+        **{k: v for k, v in stored._asdict().items() if k != "data"},
+    }
+
+
+def _side(item: Item) -> bytes:
+    """The side fields, and the key that the source knows the picture by."""
+    fields: Mapping[str, object] = {**item.fields, "key": item.key}
+    return json.dumps(fields, ensure_ascii=False, default=str).encode("utf-8", "replace")
+
+
+def _drop(item: Item, reason: str) -> Dropped:
+    place = item.picture
+    if place is None:
+        return Dropped(key=item.key, reason=reason)
+    return Dropped(
+        key=item.key, reason=reason, path=str(place.path), offset=place.offset, size=place.size
+    )
+
+
+def copy_rows(source: Path, target: Path, unit: str, rows: Sequence[int], suffix: str) -> list[int]:
+    """Write the files of these rows of a part into a tar; returns where each picture begins."""
+    with tarfile.open(source, "r:") as archive, open_shard(target) as shard:
+
+        def copy(name: str) -> int:
+            found = archive.extractfile(name)
+            assert found is not None, name
+            return shard.add(name, found.read())
+
+        starts = []
+        for row in rows:
+            name = member(unit, row)
+            starts.append(copy(f"{name}{suffix}"))
+            copy(f"{name}.txt")
+            copy(f"{name}.json")
+        return starts
+
+
+def place_of(dropped: Dropped) -> Place | None:
+    """Where the bytes of a dropped picture are."""
+    return Place(Path(dropped.path), dropped.offset, dropped.size) if dropped.path else None

@@ -1,0 +1,68 @@
+"""The pieces of work that a source is cut into: a tar, or a thousand pictures. Each is a shard."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from wuerstchen.data.items import Item
+from wuerstchen.data.report import Report
+from wuerstchen.data.sources import find_source
+from wuerstchen.data.tars import read_shard
+from wuerstchen.errors import DataError
+
+
+class Unit(NamedTuple):
+    """What becomes one shard."""
+
+    name: str
+    """00000, 00001 and so on, in the order of the source."""
+    what: str
+    """A tar's path, or the first key."""
+    digest: str
+    """Changes where the source does: names, sizes and times of its files, and captions."""
+    read: Callable[[Report], list[Item]]
+    """Its items; what cannot be one goes into the report."""
+
+
+def units_of(path: str, per_shard: int) -> tuple[list[Unit], Report]:
+    """The pieces of a source, and what was skipped on the way to them.
+
+    Raises DataError where nothing is there or nothing is recognised.
+    """
+    source = find_source(path)
+    if source.kind == "tars":
+        tars = enumerate(source.files)
+        return [_of_tar(n, source.root, tar) for n, tar in tars], source.report
+    items = source.items()
+    starts = range(0, len(items), per_shard)
+    parts = enumerate(items[start : start + per_shard] for start in starts)
+    return [_of_items(n, part) for n, part in parts], source.report
+
+
+def _of_tar(number: int, root: Path, tar: PurePosixPath) -> Unit:
+    digest = _digest([str(tar), *_stamp(root / tar)])
+    return Unit(f"{number:05d}", str(tar), digest, partial(read_shard, root, tar))
+
+
+def _of_items(number: int, items: Sequence[Item]) -> Unit:
+    def words() -> Iterable[str]:
+        for item in items:
+            yield from (item.key, repr(item.captions), repr(item.fields), repr(item.split))
+            if item.picture is not None:
+                yield from _stamp(item.picture.path)
+
+    return Unit(f"{number:05d}", items[0].key, _digest(words()), lambda report: list(items))
+
+
+def _stamp(path: Path) -> tuple[str, str]:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: expected a readable file, found: {error}.") from None
+    return str(found.st_size), str(found.st_mtime_ns)
+
+
+def _digest(words: Iterable[str]) -> str:
+    return hashlib.sha256("\0".join(words).encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -1,0 +1,157 @@
+"""`wuerstchen prepare`: a source becomes shards with an index; over all cores and processes.
+
+units ─▶ parts, one a unit, in any order and by any process ─▶ finish: copies, splits, shards, index
+
+A part that is whole is not made again, so the same command goes on where it stopped.
+"""
+
+import logging
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from PIL import Image
+from pydantic import BaseModel, ValidationError
+
+from wuerstchen.aside import explained, write_file
+from wuerstchen.config import PrepareConfig
+from wuerstchen.data.images import parse_colour
+from wuerstchen.data.index import read_info
+from wuerstchen.data.sources import PREPARED, is_prepared
+from wuerstchen.errors import DataError
+from wuerstchen.prepare.finish import finish
+from wuerstchen.prepare.shards import part_of, write_part
+from wuerstchen.prepare.units import Unit, units_of
+
+PARTS = "parts"
+WAIT = 1.0
+"""Seconds between two looks at what the other processes have done."""
+
+log = logging.getLogger(__name__)
+
+Tell = Callable[[int, int], None]
+"""(pictures more, units in all), as the work goes on; 0 more: a unit is done."""
+
+
+class Begun(BaseModel):
+    """The file parts/begun.json: what an unfinished folder is being made of."""
+
+    source: str
+    settings: dict[str, object]
+
+
+def prepare(
+    source: str,
+    out: Path,
+    config: PrepareConfig,
+    *,
+    rank: int = 0,
+    world: int = 1,
+    workers: int | None = None,
+    tell: Tell = lambda more, of: None,
+) -> Path:
+    """Make a prepared set of `source` in the folder `out`; returns that folder.
+
+    rank, world  of this process among those that share the work; the first one finishes it
+    workers      threads; as many as there are cores when None
+
+    Raises DataError for a source that cannot be used or changed under way, for a folder that holds
+    something else or is of other settings; SaveError where nothing can be written.
+    """
+    parse_colour(config.background)
+    settings = config.model_dump(mode="json")
+    if is_prepared(out):
+        _check_same(out / PREPARED, read_info(out).settings, settings)
+        log.info("%s is prepared already; delete the folder to prepare it anew.", out)
+        return out
+    units, skipped = units_of(source, config.shard)
+    with ExitStack() as held:
+        if rank == 0:
+            _begin(out, source, settings, held)
+        _make_parts(units[rank::world], config, out / PARTS, len(units), workers, tell)
+        if rank == 0:
+            _wait_for_others(units, out / PARTS)
+            finish(source, out, config, units, skipped)
+            shutil.rmtree(out / PARTS)
+    return out
+
+
+def _begin(out: Path, source: str, settings: dict[str, object], held: ExitStack) -> None:
+    """Take the folder, or take it up again where it was begun with the same settings."""
+    parts = out / PARTS
+    if out.exists() and not parts.is_dir() and any(out.iterdir()):
+        raise DataError(
+            f"{out}: expected a new folder, or one that `wuerstchen prepare` began, found other "
+            "files; name another one."
+        )
+    with explained(out):
+        parts.mkdir(parents=True, exist_ok=True)
+    try:
+        held.enter_context(FileLock(parts / "lock", blocking=False))
+    except Timeout:
+        raise DataError(
+            f"{out}: another process is preparing it; wait for it, or name another folder."
+        ) from None
+    begun = parts / "begun.json"
+    if begun.is_file():
+        _check_same(begun, _read_begun(begun).settings, settings)
+    write_file(begun, Begun(source=source, settings=settings).model_dump_json().encode())
+
+
+def _read_begun(path: Path) -> Begun:
+    try:
+        return Begun.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        raise DataError(
+            f"{path}: expected what an earlier run wrote, found something else; delete "
+            f"{path.parent.parent} to begin anew."
+        ) from None
+
+
+def _check_same(path: Path, before: dict[str, object], now: dict[str, object]) -> None:
+    """Raise DataError that names the first key which is another one than before."""
+    flat_before, flat_now = _flat(before), _flat(now)
+    for key in flat_before | flat_now:
+        if flat_before.get(key) != flat_now.get(key):
+            raise DataError(
+                f"{path}: expected {key}={flat_before.get(key)} as it was begun with, found "
+                f"{key}={flat_now.get(key)}; set it back, or name another folder."
+            )
+
+
+def _flat(values: dict[str, object], head: str = "") -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, value in values.items():
+        inner = _flat(value, f"{head}{key}.") if isinstance(value, dict) else {head + key: value}
+        found |= inner
+    return found
+
+
+def _make_parts(
+    units: Sequence[Unit],
+    config: PrepareConfig,
+    parts: Path,
+    count: int,
+    workers: int | None,
+    tell: Tell,
+) -> None:
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool, warnings.catch_warnings():
+        # Pillow only warns between its limit and twice its limit; both are over the limit here.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        for unit in units:
+            if part_of(parts, unit) is None:
+                write_part(unit, config, parts, pool, lambda more: tell(more, count))
+            tell(0, count)
+
+
+def _wait_for_others(units: Sequence[Unit], parts: Path) -> None:
+    """Until every part is whole. A process that is lost ends this one too, by its launcher."""
+    while missing := [unit for unit in units if part_of(parts, unit) is None]:
+        log.info("Waiting for %d of %d shards of other processes.", len(missing), len(units))
+        time.sleep(WAIT)

@@ -1,0 +1,170 @@
+"""`wuerstchen encode`: what finished stages make of the training pictures, once for all runs."""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from wuerstchen import weights
+from wuerstchen.aside import write_file
+from wuerstchen.config import Config
+from wuerstchen.data import Pairs, open_pairs
+from wuerstchen.errors import SaveError, TrainingError
+from wuerstchen.geometry import SEMANTICS_SCALE, SEMANTICS_SHIFT
+from wuerstchen.models.compressor import shrink
+from wuerstchen.models.text import encode_frozen
+from wuerstchen.training.encodings import (
+    CHUNK,
+    DTYPES,
+    ENCODING,
+    EncodingInfo,
+    What,
+    all_captions,
+    file_name,
+    folder_name,
+    made_of,
+)
+
+AT_ONCE = 16
+"""Pictures that pass a network together."""
+WAIT = 1.0
+"""Seconds between two looks at what the other processes have done."""
+
+log = logging.getLogger(__name__)
+
+Encode = Callable[[Sequence[int]], Tensor]
+"""Numbers of rows of one shape to (B, ...)."""
+
+Tell = Callable[[str, int, int], None]
+"""(what, rows done, rows in all)."""
+
+
+def encode(
+    config: Config,
+    kinds: Sequence[What],
+    dtype: str,
+    *,
+    rank: int = 0,
+    world: int = 1,
+    tell: Tell = lambda what, done, of: None,
+) -> list[Path]:
+    """Encode the training pictures of a config into `config.data.encoded`; returns the folders.
+
+    What is there already is not made again. rank, world: of this process among those that share
+    the work.
+
+    Raises TrainingError where the config names no folder or a stage is not trained yet, SaveError
+    where nothing can be written or a value is too large for `dtype`.
+    """
+    if not config.data.encoded:
+        raise TrainingError("data.encoded is empty; set data.encoded=FOLDER, where to write.")
+    if dtype not in DTYPES:
+        raise TrainingError(f"Expected a dtype of {', '.join(DTYPES)}, found {dtype!r}.")
+    train, _, _ = open_pairs(config.data)
+    root = Path(config.data.encoded)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    folders = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for what in kinds:
+            network, of_rows, keys = _encoder(what, config, train, device, pool)
+            parts = made_of(what, network, train, dtype)
+            folder = root / folder_name(what, parts)
+            folders.append(folder)
+            if not (folder / ENCODING).is_file():
+                info = EncodingInfo(what=what, rows=len(keys), dtype=dtype, made_of=parts)
+                _make(folder, info, keys, of_rows, rank, world, tell)
+    return folders
+
+
+def _make(
+    folder: Path,
+    info: EncodingInfo,
+    keys: Sequence[object],
+    of_rows: Encode,
+    rank: int,
+    world: int,
+    tell: Tell,
+) -> None:
+    starts = range(0, info.rows, CHUNK)
+    for start in starts[rank::world]:
+        path = folder / file_name(start // CHUNK)
+        end = min(start + CHUNK, info.rows)
+        if not path.is_file():
+            write_file(path, _encoded(range(start, end), keys, of_rows, info, tell))
+        tell(info.what, end, info.rows)
+    if rank == 0:
+        while any(not (folder / file_name(start // CHUNK)).is_file() for start in starts):
+            time.sleep(WAIT)  # for the files of the other processes
+        write_file(folder / ENCODING, (info.model_dump_json(indent=2) + "\n").encode())
+
+
+def _encoded(
+    numbers: range, keys: Sequence[object], of_rows: Encode, info: EncodingInfo, tell: Tell
+) -> bytes:
+    """The content of one file: a tensor for each row."""
+    tensors: dict[str, Tensor] = {}
+    for part in _of_one_key(numbers, keys):
+        rows = of_rows(part).to("cpu", DTYPES[info.dtype])
+        if not rows.isfinite().all():
+            raise SaveError(
+                f"{info.what} of row {part[0]} or near it are not finite as {info.dtype}; encode "
+                "with --dtype fp32."
+            )
+        tensors |= {
+            str(n): row.clone(memory_format=torch.contiguous_format)
+            for n, row in zip(part, rows, strict=True)
+        }
+        tell(info.what, numbers.start + len(tensors), info.rows)
+    return bytes(save(tensors, metadata={"what": info.what}))
+
+
+def _of_one_key(numbers: range, keys: Sequence[object]) -> Iterator[list[int]]:
+    """Rows that go through a network together: of one shape, a few at a time."""
+    ordered = sorted(numbers, key=lambda n: (str(keys[n]), n))
+    for _, group in groupby(ordered, key=lambda n: keys[n]):
+        same = list(group)
+        for start in range(0, len(same), AT_ONCE):
+            yield same[start : start + AT_ONCE]
+
+
+def _encoder(
+    what: What, config: Config, train: Pairs, device: torch.device, pool: ThreadPoolExecutor
+) -> tuple[nn.Module, Encode, Sequence[object]]:
+    """The network that encodes, what it does to rows, and what rows must share to go together."""
+    if what == "text":
+        if not config.text.pretrained:
+            raise TrainingError(
+                "Text can be encoded ahead where it comes from a published encoder, which stays as "
+                "it is: set text.pretrained, or encode without text."
+            )
+        path = Path(config.text.pretrained)
+        encoder = weights.open_text_encoder(path, path).eval().requires_grad_(False).to(device)
+        captions = list(all_captions(train))
+        return (
+            encoder,
+            lambda rows: encode_frozen(encoder, [captions[n] for n in rows]),
+            [0] * len(captions),
+        )
+
+    def images(rows: Sequence[int]) -> Tensor:
+        return torch.stack(list(pool.map(train.image, rows))).to(device).float() / 255
+
+    shapes: list[object] = train.buckets.tolist()
+    if what == "latents":
+        stage_a = weights.load_stage_a(config.folder).eval().requires_grad_(False).to(device)
+        return stage_a, torch.no_grad()(lambda rows: stage_a.encode(images(rows))), shapes
+    compressor = weights.load_compressor(config.folder).eval().requires_grad_(False).to(device)
+
+    @torch.no_grad()
+    def semantics(rows: Sequence[int]) -> Tensor:
+        found: Tensor = compressor(shrink(images(rows)))
+        return (found + SEMANTICS_SHIFT) / SEMANTICS_SCALE
+
+    return compressor, semantics, shapes

@@ -1,0 +1,177 @@
+"""What `wuerstchen encode` made: latents, semantics and text states of the training pictures.
+
+FOLDER/semantics-0123456789abcdef/
+  encoding.json         what it is; written last, so that it says that all is there
+  00000.safetensors     rows 0 to 4095, each a tensor of its own, since shapes may differ
+
+The name holds a digest of everything that a row depends on: the weights that encoded, the data and
+how pictures are cut. With other weights another folder is looked for, so a stale one is never read.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, final
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ValidationError
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from wuerstchen.data import Batch, Pairs
+from wuerstchen.errors import TrainingError
+
+What = Literal["latents", "semantics", "text"]
+
+CHUNK = 4096
+"""Rows in a file."""
+
+OPEN_FILES = 64
+
+ENCODING = "encoding.json"
+
+DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
+
+log = logging.getLogger(__name__)
+
+
+class EncodingInfo(BaseModel):
+    """The file encoding.json."""
+
+    version: Literal[1] = 1
+    what: What
+    rows: int
+    dtype: str
+    made_of: dict[str, str]
+    """What went into the digest, for people."""
+
+
+@final
+class Encoding:
+    """Rows of one encoding, read from the disk as they are asked for."""
+
+    def __init__(self, folder: Path, info: EncodingInfo) -> None:
+        self.folder, self.info = folder, info
+        self._file = lru_cache(maxsize=OPEN_FILES)(self._open)
+
+    def __len__(self) -> int:
+        return self.info.rows
+
+    def rows(self, numbers: Sequence[int]) -> Tensor:
+        """(B, ...) of rows that have one shape, in fp32.
+
+        Raises TrainingError where a file is gone or damaged.
+        """
+        try:
+            found: list[Tensor] = [
+                self._file(n // CHUNK).get_tensor(str(n))  # type: ignore[no-untyped-call]
+                for n in numbers
+            ]
+        except (OSError, SafetensorError) as error:
+            raise TrainingError(
+                f"{self.folder}: expected the encodings that were written, found: {error}; delete "
+                "the folder and run `wuerstchen encode` again."
+            ) from None
+        return torch.stack(found).float()
+
+    def _open(self, chunk: int) -> safe_open:
+        return safe_open(self.folder / file_name(chunk), framework="pt")
+
+
+def file_name(chunk: int) -> str:
+    return f"{chunk:05d}.safetensors"
+
+
+def folder_name(what: What, made_of: dict[str, str]) -> str:
+    """What an encoding is called: its kind and the digest of all that it depends on."""
+    words = "\0".join(f"{key}={made_of[key]}" for key in sorted(made_of))
+    return f"{what}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
+
+
+def made_of(what: What, network: nn.Module, pairs: Pairs, dtype: str) -> dict[str, str]:
+    """Everything that a row depends on."""
+    config = pairs.config
+    parts = {"weights": weights_digest(network), "data": pairs.digest(), "dtype": dtype}
+    if what != "text":
+        parts |= {"size": str(config.size), "buckets": str(config.buckets)}
+        parts["background"] = config.background
+    return parts
+
+
+def find_encoding(root: str, what: What, network: nn.Module, pairs: Pairs) -> Encoding | None:
+    """What `network` made of `pairs`, if it is in the folder `root`; said in the log either way."""
+    if not root:
+        return None
+    for dtype in DTYPES:
+        parts = made_of(what, network, pairs, dtype)
+        folder = Path(root) / folder_name(what, parts)
+        try:
+            found = Encoding(folder, read_encoding(folder))
+        except (OSError, ValidationError):
+            continue
+        log.info("%s are read from %s.", what.capitalize(), folder)
+        return found
+    log.info(
+        "%s holds no %s made by these weights of this data (%s), so they are made on the way; "
+        "`wuerstchen encode` makes them once for all runs.",
+        root,
+        what,
+        _others(Path(root), what, parts),
+    )
+    return None
+
+
+def read_encoding(folder: Path) -> EncodingInfo:
+    return EncodingInfo.model_validate_json((folder / ENCODING).read_bytes())
+
+
+def weights_digest(network: nn.Module) -> str:
+    """SHA-256 of all names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _others(root: Path, what: What, parts: dict[str, str]) -> str:
+    """What is there instead, and in what it differs."""
+    for folder in sorted(root.glob(f"{what}-*")):
+        try:
+            other = read_encoding(folder).made_of
+        except (OSError, ValidationError):
+            return f"{folder.name} is not finished"
+        differs = [key for key in parts if key != "dtype" and other.get(key) != parts[key]]
+        return f"{folder.name} is of other {', '.join(differs)}"
+    return "there are none"
+
+
+def all_captions(pairs: Pairs) -> Iterator[str]:
+    """Every caption of every picture in order, and the empty one that stands for none: the rows of
+    text states."""
+    for pair in pairs:
+        yield from pair.captions
+    yield ""
+
+
+@final
+class TextStates:
+    """Text states of the captions of training pictures, and of the empty caption."""
+
+    def __init__(self, encoding: Encoding, pairs: Pairs) -> None:
+        self._encoding, self._pairs = encoding, pairs
+        counts = np.array([len(pair.captions) for pair in pairs])
+        self._first = np.concatenate([[0], np.cumsum(counts)])  # the last one is the empty caption
+
+    def of(self, batch: Batch, dropped: Sequence[bool]) -> Tensor:
+        """(B, L, D); of the empty caption where it is dropped."""
+        rows = [
+            int(self._first[-1])
+            if drop
+            else int(self._first[index]) + self._pairs[index].captions.index(caption)
+            for index, caption, drop in zip(batch.indices, batch.captions, dropped, strict=True)
+        ]
+        return self._encoding.rows(rows)

@@ -1,0 +1,123 @@
+"""Laws of copies: what is the same picture goes, what only resembles it stays."""
+
+import io
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_data import write
+from made_sources import as_bytes, drawing, dropped, report, rows
+from PIL import Image, ImageEnhance
+
+from wuerstchen.config import PrepareConfig
+from wuerstchen.prepare.copies import TINT, clusters
+from wuerstchen.prepare.work import prepare
+
+CONFIG = PrepareConfig(size=128, test_share=0)
+
+
+def jpeg(image: Image.Image, quality: int = 80) -> bytes:
+    return as_bytes(image, "JPEG", quality=quality)
+
+
+def prepared(tmp_path: Path, pictures: dict[str, bytes], config: PrepareConfig = CONFIG) -> Path:
+    captions = {f"{name.rpartition('.')[0]}.txt": name for name in pictures}
+    source = write(tmp_path / "source", {**pictures, **captions})
+    return prepare(str(source), tmp_path / "out", config)
+
+
+def keys(folder: Path) -> set[str]:
+    return {str(row["key"]) for row in rows(folder)}
+
+
+def test_copies_in_other_sizes_files_and_light_go_and_the_largest_stays(tmp_path: Path) -> None:
+    first = drawing(5, 600, 600)
+    out = prepared(
+        tmp_path,
+        {
+            "a small.jpg": jpeg(first.resize((200, 200))),
+            "b large.png": as_bytes(first),
+            "c again.png": as_bytes(first, compress_level=1),
+            "d poor.jpg": jpeg(first, 40),
+            "e brighter.png": as_bytes(ImageEnhance.Brightness(first).enhance(1.03)),
+            "other.png": as_bytes(drawing(6, 600, 600)),
+        },
+    )
+    assert keys(out) == {"b large.png", "other.png"}
+    assert dropped(out) == {"copy that looks the same": 3, "copy with equal pixels": 1}
+    examples = report(out)["dropped"]["copy with equal pixels"]["examples"]
+    assert examples == ["c again.png (of b large.png)"]
+
+
+def test_the_same_drawing_in_another_colour_is_another_picture(tmp_path: Path) -> None:
+    first = drawing(5)
+    turned = np.asarray(first.convert("YCbCr")).copy()
+    turned[:, :, 1:] = 255 - turned[:, :, 1:]  # the same light, other colours
+    other = Image.fromarray(turned, "YCbCr").convert("RGB")
+    out = prepared(tmp_path, {"a.png": as_bytes(first), "b.png": as_bytes(other)})
+    assert keys(out) == {"a.png", "b.png"}
+
+
+def test_different_pictures_stay(tmp_path: Path) -> None:
+    out = prepared(tmp_path, {f"{k}.png": as_bytes(drawing(k)) for k in range(60)})
+    assert len(keys(out)) == 60
+
+
+def test_only_equal_looks_and_nothing_at_all_can_be_asked_for(tmp_path: Path) -> None:
+    first = drawing(5, 600, 600)
+    pictures = {"a.png": as_bytes(first), "b.png": as_bytes(first), "c.jpg": jpeg(first, 20)}
+    nothing = CONFIG.model_copy(update={"copies": None})
+    assert len(keys(prepared(tmp_path / "1", pictures, nothing))) == 3
+    assert "b.png" not in keys(
+        prepared(tmp_path / "2", pictures, CONFIG.model_copy(update={"copies": 0}))
+    )
+
+
+def test_held_out_pictures_keep_their_copies_out_of_training(tmp_path: Path) -> None:
+    small, large = drawing(5, 200, 200), drawing(5, 200, 200).resize((400, 400))
+    pictures = {"train/a.png": as_bytes(large), "test/b.png": as_bytes(small)}
+    pictures |= {f"train/{k}.png": as_bytes(drawing(k)) for k in range(20, 24)}
+    out = prepared(tmp_path, pictures)
+    assert "test/b.png" in keys(out) and "train/a.png" not in keys(out)
+    assert report(out)["copies_across_splits"] == 1
+    assert {row["key"] for row in rows(out) if row["split"] == "test"} == {"test/b.png"}
+
+
+def test_shards_hold_no_dead_weight(tmp_path: Path) -> None:
+    pictures = {f"{k}.png": as_bytes(drawing(k % 5, 128, 128)) for k in range(10)}
+    out = prepared(tmp_path, pictures)
+    import tarfile
+
+    (shard,) = (out / "shards").iterdir()
+    with tarfile.open(shard) as archive:
+        names = [member.name for member in archive]
+    assert len(names) == 3 * len(rows(out)) == 15
+
+
+@pytest.mark.parametrize("most", [0, 3, 4, 7, 9])
+def test_clusters_are_those_of_comparing_all_with_all(most: int) -> None:
+    rng = np.random.default_rng(most)
+    seeds = rng.integers(0, 2**63, 40, dtype=np.uint64)
+    looks = np.repeat(seeds, 5)
+    for row in range(len(looks)):  # each differs from its seed in up to 8 bits
+        for bit in rng.choice(64, rng.integers(0, 9), replace=False):
+            looks[row] ^= np.uint64(1) << np.uint64(bit)
+    levels = rng.integers(0, TINT + 4, (len(looks), 8), dtype=np.uint8)
+    tints = levels.view(">u8")[:, 0].astype(np.uint64)
+    expected = np.arange(len(looks))
+    for i, j in combinations(range(len(looks)), 2):
+        near = int(looks[i] ^ looks[j]).bit_count() <= most
+        if near and np.abs(levels[i].astype(int) - levels[j]).max() <= TINT:
+            expected[expected == expected[j]] = expected[i]
+    found = clusters(looks, tints, most)
+    for i, j in combinations(range(len(looks)), 2):
+        assert (found[i] == found[j]) == (expected[i] == expected[j])
+
+
+def test_a_set_of_one_flat_picture_many_times_ends_quickly(tmp_path: Path) -> None:
+    flat = np.zeros(200_000, np.uint64)
+    assert len(np.unique(clusters(flat, flat, 4))) == 1
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(buffer, "PNG")
+    assert len(keys(prepared(tmp_path, {f"{k}.png": buffer.getvalue() for k in range(50)}))) == 1

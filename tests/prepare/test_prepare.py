@@ -1,0 +1,254 @@
+"""Laws of preparing: nothing is lost or made up, whatever the source and whoever does the work."""
+
+import gc
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import webdataset
+from made_data import write, write_tar
+from made_sources import Files, as_bytes, drawing, dropped, report, rows, some
+from PIL import Image
+
+from wuerstchen.config import DataConfig, PrepareConfig
+from wuerstchen.data import open_pairs
+from wuerstchen.errors import DataError
+from wuerstchen.prepare.work import prepare
+
+LOSSLESS = PrepareConfig(size=256, format="png", test_share=0.25, shard=5)
+
+
+def tars(root: Path, files: Files) -> Path:
+    """The same files in two tars."""
+    names = sorted(files)
+    half = len(names) // 6 * 3
+    for number, part in enumerate((names[:half], names[half:])):
+        write_tar(root / f"{number:05d}.tar", {name: files[name] for name in part})
+    return root
+
+
+def table(root: Path, files: Files) -> Path:
+    lines = [
+        {"file_name": name, "text": str(files[f"{name[:-4]}.txt"]).splitlines()}
+        | json.loads(str(files[f"{name[:-4]}.json"]))
+        for name in sorted(files)
+        if name.endswith(".png")
+    ]
+    pictures = {name: data for name, data in files.items() if name.endswith(".png")}
+    return write(root, {**pictures, "metadata.jsonl": "\n".join(map(json.dumps, lines))})
+
+
+@pytest.mark.parametrize("make", [write, tars, table])
+def test_a_prepared_set_shows_what_its_source_shows(tmp_path: Path, make) -> None:
+    source = make(tmp_path / "source", some(12, width=256, height=256))
+    out = prepare(str(source), tmp_path / "out", LOSSLESS)
+    config = DataConfig(path=str(source), size=256, test_share=0.25)
+    plain = open_pairs(config)
+    ready = open_pairs(config.model_copy(update={"path": str(out)}))
+    for before, after in zip(plain[:2], ready[:2], strict=True):
+        assert len(before) == len(after) > 0
+        for i in range(len(before)):
+            assert (before[i].key, before[i].captions) == (after[i].key, after[i].captions)
+            assert torch.equal(before.image(i), after.image(i))
+    assert ready[2].train == len(ready[0]) and ready[2].test == len(ready[1])
+
+
+def test_every_picture_is_kept_or_counted_with_its_reason(tmp_path: Path) -> None:
+    files = some(6)
+    files |= {"no caption.png": as_bytes(drawing(90)), "lonely.txt": "words"}
+    files |= {"broken.png": b"not a picture", "broken.txt": "broken"}
+    files |= {"huge.png": files["000.png"][:16] + b"\0\1\0\0" * 2, "huge.txt": "huge"}
+    source = write(tmp_path / "source", files)
+    out = prepare(str(source), tmp_path / "out", LOSSLESS)
+    found = report(out)
+    assert dropped(out) == {
+        "picture does not decode": 2,
+        "picture without a caption": 1,
+        "caption without a picture": 1,
+    }
+    assert found["found"] == found["kept"] + sum(dropped(out).values()) == 10
+    assert found["kept"] == len(rows(out)) == 6
+    assert found["dropped"]["caption without a picture"]["examples"] == ["lonely.txt"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it closes no file
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_other_readers_of_webdataset_read_the_shards(tmp_path: Path) -> None:
+    source = write(tmp_path / "source", some(11))
+    out = prepare(str(source), tmp_path / "out", LOSSLESS)
+    urls = [str(path) for path in sorted((out / "shards").iterdir())]
+    assert len(urls) == 3
+    seen = {}
+    for sample in webdataset.WebDataset(urls, shardshuffle=False):
+        side = json.loads(sample["json"])
+        with Image.open(io.BytesIO(sample["png"])) as picture:
+            seen[side["key"]] = (sample["txt"].decode().splitlines(), picture.size)
+    gc.collect()  # here, where its warnings are left out
+    assert seen == {
+        row["key"]: (row["captions"], (row["width"], row["height"])) for row in rows(out)
+    }
+
+
+def test_pictures_are_made_as_small_as_training_takes_them_and_never_larger(tmp_path: Path) -> None:
+    files: Files = {}
+    for name, size in {"wide": (900, 450), "tall": (300, 800), "small": (100, 120)}.items():
+        files |= {f"{name}.png": as_bytes(drawing(len(files), *size)), f"{name}.txt": name}
+    source = write(tmp_path / "source", files)
+    config = PrepareConfig(size=256, test_share=0)
+    by_area = {
+        r["key"]: (r["width"], r["height"])
+        for r in rows(prepare(str(source), tmp_path / "area", config))
+    }
+    assert by_area["small.png"] == (100, 120)
+    for name, ratio in (("wide", 2.0), ("tall", 3 / 8)):
+        width, height = by_area[f"{name}.png"]
+        assert width * height == pytest.approx(256**2, rel=0.01)
+        assert width / height == pytest.approx(ratio, rel=0.01)
+    square = config.model_copy(update={"shape": "square"})
+    found = rows(prepare(str(source), tmp_path / "square", square))
+    assert {(r["width"], r["height"]) for r in found} == {(256, 256), (100, 100)}
+
+
+def test_orientation_is_mended_and_the_size_is_that_of_the_upright_picture(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    upright = drawing(3, 200, 320)
+    data = as_bytes(upright.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=98, exif=exif)
+    source = write(tmp_path / "source", {"a.jpg": data, "a.txt": "a"})
+    out = prepare(
+        str(source), tmp_path / "out", PrepareConfig(size=256, format="png", test_share=0)
+    )
+    (row,) = rows(out)
+    assert (
+        (row["source_width"], row["source_height"]) == (200, 320) == (row["width"], row["height"])
+    )
+    (image,) = [open_pairs(DataConfig(path=str(out), size=128, test_share=0))[0].image(0)]
+    expected = np.asarray(
+        upright.crop((0, 60, 200, 260)).resize((128, 128), Image.Resampling.LANCZOS)
+    )
+    assert np.abs(image.permute(1, 2, 0).numpy().astype(int) - expected).mean() < 4
+
+
+def test_the_same_key_in_two_tars_names_two_pictures(tmp_path: Path) -> None:
+    for number in range(2):
+        files = {"x.png": as_bytes(drawing(number)), "x.txt": str(number)}
+        write_tar(tmp_path / "source" / f"{number}.tar", files)
+    out = prepare(str(tmp_path / "source"), tmp_path / "out", LOSSLESS)
+    assert sorted(row["key"] for row in rows(out)) == ["0/x", "1/x"]
+
+
+def test_a_killed_run_goes_on_and_ends_as_one_that_never_stopped(tmp_path: Path) -> None:
+    source = write(tmp_path / "source", some(60))
+    words = ["size=128", "shard=4", "format=png"]
+    whole = _command(str(source), str(tmp_path / "whole"), *words)
+    assert whole.wait(120) == 0
+    for _ in range(3):
+        child = _command(str(source), str(tmp_path / "out"), *words)
+        parts = tmp_path / "out" / "parts"
+        before = len(list(parts.glob("*.json")))
+        while child.poll() is None and len(list(parts.glob("*.json"))) < before + 3:
+            time.sleep(0.005)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    assert _command(str(source), str(tmp_path / "out"), *words).wait(120) == 0
+    assert _content(tmp_path / "out") == _content(tmp_path / "whole")
+
+
+def test_processes_share_the_work_and_end_as_one(tmp_path: Path) -> None:
+    source = write(tmp_path / "source", some(20))
+    words = ["size=128", "shard=3", "format=png"]
+    assert _command(str(source), str(tmp_path / "one"), *words).wait(120) == 0
+    both = [
+        _command(str(source), str(tmp_path / "two"), *words, RANK=str(rank), WORLD_SIZE="2")
+        for rank in range(2)
+    ]
+    assert [child.wait(120) for child in both] == [0, 0]
+    assert _content(tmp_path / "two") == _content(tmp_path / "one")
+
+
+def test_a_finished_folder_is_left_alone_and_other_settings_are_refused(tmp_path: Path) -> None:
+    source = write(tmp_path / "source", some(4))
+    out = prepare(str(source), tmp_path / "out", LOSSLESS)
+    before = _content(out)
+    prepare(str(source), out, LOSSLESS)
+    assert _content(out) == before
+    with pytest.raises(DataError, match=r"expected size=256 .* found size=128"):
+        prepare(str(source), out, LOSSLESS.model_copy(update={"size": 128}))
+    assert _content(out) == before
+
+
+def test_a_run_that_was_begun_with_other_settings_names_the_key(tmp_path: Path) -> None:
+    source = write(tmp_path / "source", some(4))
+    nothing = LOSSLESS.model_copy(
+        update={"filters": LOSSLESS.filters.model_copy(update={"least_side": 5000})}
+    )
+    with pytest.raises(DataError, match="found none of 4; 4 × shorter side under 5000 pixels"):
+        prepare(str(source), tmp_path / "out", nothing)
+    with pytest.raises(
+        DataError, match=r"filters.least_side=5000 .* found filters.least_side=None"
+    ):
+        prepare(str(source), tmp_path / "out", LOSSLESS)
+
+
+def test_a_folder_of_other_things_is_not_touched(tmp_path: Path) -> None:
+    source = write(tmp_path / "source", some(2))
+    write(tmp_path / "out", {"precious.txt": "mine"})
+    with pytest.raises(DataError, match="found other files"):
+        prepare(str(source), tmp_path / "out", LOSSLESS)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["precious.txt"]
+
+
+def test_pictures_that_changed_under_way_are_made_again(tmp_path: Path) -> None:
+    source = write(tmp_path / "source", some(8))
+    child = _command(str(source), str(tmp_path / "out"), "size=128", "shard=2", "test_share=0")
+    parts = tmp_path / "out" / "parts"
+    while child.poll() is None and not list(parts.glob("00000.json")):
+        time.sleep(0.005)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    write(source, {"000.png": as_bytes(drawing(77)), "000.txt": "another picture"})
+    assert (
+        _command(str(source), str(tmp_path / "out"), "size=128", "shard=2", "test_share=0").wait(
+            120
+        )
+        == 0
+    )
+    assert next(r for r in rows(tmp_path / "out") if r["key"] == "000.png")["captions"] == [
+        "another picture"
+    ]
+
+
+def test_the_page_shows_counts_reasons_and_pictures(tmp_path: Path) -> None:
+    files = some(6) | {"copy.png": as_bytes(drawing(0, 300, 300)), "copy.txt": "<b>a copy</b>"}
+    source = write(tmp_path / "source", files | {"bad.png": b"x", "bad.txt": "bad"})
+    out = prepare(str(source), tmp_path / "out", LOSSLESS)
+    page = (out / "report.html").read_text()
+    assert "6 of 8 are" in " ".join(page.split()) and "picture does not decode" in page
+    assert "copy with equal pixels" in page and "<b>" not in page
+    assert page.count("data:image/jpeg;base64,") >= 8 and "data:image/png;base64," in page
+
+
+def _command(*words: str, **environment: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "wuerstchen", "prepare", *words],
+        env={**os.environ, **environment},
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    """All files of a prepared set but the page, whose plots may name the time."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "report.html"
+    }

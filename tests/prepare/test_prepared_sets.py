@@ -1,0 +1,88 @@
+"""Faults of prepared sets: whatever was damaged or swapped is said by name before it does harm."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from made_data import write
+from made_sources import rows, some
+
+from wuerstchen.config import DataConfig, PrepareConfig
+from wuerstchen.data import open_pairs
+from wuerstchen.errors import DataError
+from wuerstchen.prepare.work import prepare
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("set")
+    source = write(root / "source", some(12))
+    config = PrepareConfig(size=128, shard=4, test_share=0.25, sample_by="name")
+    return prepare(str(source), root / "out", config)
+
+
+@pytest.fixture
+def ready(original: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(original, tmp_path / "set"))
+
+
+def opened(folder: Path, **settings: object):
+    return open_pairs(DataConfig(path=str(folder), **settings))
+
+
+def test_groups_of_the_preparation_are_those_of_training(ready: Path) -> None:
+    train, test, _ = opened(ready, sample_by="name")
+    assert {pair.group for pair in train}.isdisjoint({pair.group for pair in test})
+    assert len(set(train.groups.tolist())) == len({pair.group for pair in train}) > 1
+
+
+def test_a_prepared_set_is_not_decoded_to_be_opened(ready: Path) -> None:
+    first = rows(ready)[0]
+    shard = ready / "shards" / str(first["shard"])
+    data = bytearray(shard.read_bytes())
+    start = int(str(first["offset"]))
+    data[start : start + 40] = bytes(40)
+    shard.write_bytes(data)
+    train, test, _ = opened(ready)
+    where = next((s, i) for s in (train, test) for i in range(len(s)) if s[i].key == first["key"])
+    with pytest.raises(DataError, match=rf"{first['shard']}: picture {first['key']} was fine"):
+        where[0].image(where[1])
+
+
+@pytest.mark.parametrize(
+    ("harm", "sentence"),
+    [
+        (
+            lambda f: (f / "shards/00001.tar").unlink(),
+            r"00001.tar: expected a shard of \d+ bytes, found nothing",
+        ),
+        (lambda f: _cut(f / "shards/00001.tar"), r"00001.tar: .* found \d+ bytes; copy it again"),
+        (lambda f: _cut(f / "index.parquet"), "index.parquet: .* found another one"),
+        (lambda f: (f / "index.parquet").unlink(), "index.parquet: expected the index"),
+        (lambda f: (f / "prepared.json").write_text("{}"), "prepared.json: expected what"),
+    ],
+)
+def test_damage_is_said_when_the_set_is_opened(ready: Path, harm, sentence: str) -> None:
+    harm(ready)
+    with pytest.raises(DataError, match=sentence):
+        opened(ready)
+
+
+def test_a_set_for_smaller_pictures_or_other_groups_is_refused(ready: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"data\.size=256, found a set that was prepared at size=128"
+    ):
+        opened(ready, size=256)
+    with pytest.raises(DataError, match=r"expected data\.sample_by=name, .* found number"):
+        opened(ready, sample_by="number")
+
+
+def test_a_set_can_be_moved(ready: Path, tmp_path: Path) -> None:
+    moved = ready.rename(tmp_path / "elsewhere")
+    assert len(opened(moved)[0]) > 0
+    assert str(tmp_path.parent) not in json.dumps(rows(moved))
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-600])

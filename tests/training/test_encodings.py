@@ -1,0 +1,206 @@
+"""Laws of encodings: training from them is training from pictures; stale ones are not read."""
+
+import logging
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from models_small import small_pipeline
+from small_runs import config, run, start, weights_of, write_config
+
+from wuerstchen import weights
+from wuerstchen.config import Config
+from wuerstchen.data import Batches, Pairs, open_pairs
+from wuerstchen.errors import TrainingError
+from wuerstchen.models.compressor import shrink
+from wuerstchen.models.text import encode_frozen
+from wuerstchen.training import encodings, road
+from wuerstchen.training.encode import encode
+from wuerstchen.training.encodings import TextStates, find_encoding
+
+
+def settings(pictures: Path, model: Path, encoded: Path, **data: object) -> Config:
+    base = config(pictures, model)
+    values = base.data.model_copy(update={"encoded": str(encoded), **data})
+    return base.model_copy(update={"data": values})
+
+
+@pytest.fixture
+def model(trained: Path, tmp_path: Path) -> Path:
+    """A model whose Stages A and B are done."""
+    folder = Path(shutil.copytree(trained, tmp_path / "model"))
+    shutil.rmtree(folder / "runs" / "c")
+    return folder
+
+
+def train_of(settings: Config) -> Pairs:
+    return open_pairs(settings.data)[0]
+
+
+def test_rows_are_what_the_compressor_says_of_each_picture(
+    pictures: Path, model: Path, tmp_path: Path
+) -> None:
+    how = settings(pictures, model, tmp_path / "encoded")
+    (folder,) = encode(how, ["semantics"], "fp32")
+    compressor = weights.load_compressor(model).eval()
+    train = train_of(how)
+    found = find_encoding(how.data.encoded, "semantics", compressor, train)
+    assert found is not None and found.folder == folder and len(found) == len(train)
+    for i in range(len(train)):
+        with torch.no_grad():
+            own = compressor(shrink(train.image(i)[None].float() / 255))
+        torch.testing.assert_close(found.rows([i]), (own + 1) / 42, atol=1e-5, rtol=0)
+    halves = encode(how, ["semantics"], "fp16")[0]
+    assert halves != folder
+
+
+def test_stage_c_from_encodings_is_stage_c_from_pictures(
+    pictures: Path, trained: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how = settings(pictures, model, tmp_path / "encoded")
+    encode(how, ["semantics"], "fp32")
+    plain = Pairs.image
+
+    def of_the_test_split_alone(pairs: Pairs, i: int) -> torch.Tensor:
+        assert pairs.split == "test", "a training picture was read"
+        return plain(pairs, i)
+
+    monkeypatch.setattr(Pairs, "image", of_the_test_split_alone)
+    before, after = weights_of(trained), weights_of(road.train(how, "c"))
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        np.testing.assert_allclose(after[name], tensor, atol=2e-4, err_msg=name)
+
+
+def test_stage_b_reads_latents_and_learns_the_same(
+    pictures: Path, trained: Path, model: Path, tmp_path: Path
+) -> None:
+    shutil.rmtree(model / "runs" / "b")
+    how = settings(pictures, model, tmp_path / "encoded")
+    encode(how, ["latents"], "fp32")
+    before, after = weights_of(trained), weights_of(road.train(how, "b"))
+    for name in (name for name in before if name.startswith("decoder")):
+        np.testing.assert_allclose(after[name], before[name], atol=2e-4, err_msg=name)
+
+
+def test_encodings_of_other_weights_other_cuts_or_other_data_are_not_read(
+    pictures: Path, model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "wuerstchen")
+    how = settings(pictures, model, tmp_path / "encoded")
+    encode(how, ["semantics"], "fp16")
+    compressor = weights.load_compressor(model).eval()
+    train = train_of(how)
+    assert find_encoding(how.data.encoded, "semantics", compressor, train) is not None
+    other_cut = train_of(settings(pictures, model, tmp_path, background="black"))
+    assert find_encoding(how.data.encoded, "semantics", compressor, other_cut) is None
+    assert "is of other background)" in caplog.text
+    copied = Path(shutil.copytree(pictures, tmp_path / "pictures"))
+    (copied / train[0].key).with_suffix(".txt").write_text("another caption")
+    other_data = train_of(settings(copied, model, tmp_path))
+    assert find_encoding(how.data.encoded, "semantics", compressor, other_data) is None
+    assert "is of other data)" in caplog.text
+    with torch.no_grad():
+        next(compressor.parameters()).add_(1e-3)
+    assert find_encoding(how.data.encoded, "semantics", compressor, train) is None
+    assert "is of other weights)" in caplog.text
+
+
+def test_a_killed_encoding_goes_on_and_processes_share_it(
+    pictures: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how = settings(pictures, model, tmp_path / "whole")
+    monkeypatch.setattr(encodings, "CHUNK", 2)
+    monkeypatch.setattr("wuerstchen.training.encode.CHUNK", 2)
+    whole = encode(how, ["semantics"], "fp16")[0]
+    shared = settings(pictures, model, tmp_path / "shared")
+    second = Path(shutil.copytree(tmp_path / "whole", tmp_path / "half")) / whole.name
+    (second / "encoding.json").unlink()
+    (second / "00001.safetensors").unlink()
+    (second / ".00001.safetensors.77").write_bytes(b"half")  # of a process that was killed
+    encode(settings(pictures, model, tmp_path / "half"), ["semantics"], "fp16")
+    from threading import Thread
+
+    first = Thread(
+        target=encode, args=(shared, ["semantics"], "fp16"), kwargs={"rank": 0, "world": 2}
+    )
+    first.start()
+    encode(shared, ["semantics"], "fp16", rank=1, world=2)
+    first.join(60)
+    for name in sorted(path.name for path in whole.iterdir()):
+        content = (whole / name).read_bytes()
+        assert (second / name).read_bytes() == content
+        assert (tmp_path / "shared" / whole.name / name).read_bytes() == content
+
+
+def test_a_damaged_file_is_said_by_name(pictures: Path, model: Path, tmp_path: Path) -> None:
+    how = settings(pictures, model, tmp_path / "encoded")
+    (folder,) = encode(how, ["semantics"], "fp16")
+    path = folder / "00000.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    compressor = weights.load_compressor(model).eval()
+    found = find_encoding(how.data.encoded, "semantics", compressor, train_of(how))
+    assert found is not None
+    with pytest.raises(TrainingError, match=rf"{folder}: expected the encodings .* delete"):
+        found.rows([0])
+
+
+def test_text_states_are_those_of_the_caption_that_was_drawn(
+    pictures: Path, model: Path, tmp_path: Path
+) -> None:
+    small_pipeline().save_pretrained(tmp_path / "published")
+    text = tmp_path / "published" / "prior_text_encoder"
+    for path in (tmp_path / "published" / "prior_tokenizer").iterdir():
+        shutil.copy(path, text / path.name)
+    base = settings(pictures, model, tmp_path / "encoded")
+    how = base.model_copy(update={"text": base.text.model_copy(update={"pretrained": str(text)})})
+    encode(how, ["text"], "fp32")
+    encoder = weights.open_text_encoder(text, text).eval()
+    train = train_of(how)
+    found = find_encoding(how.data.encoded, "text", encoder, train)
+    assert found is not None
+    states = TextStates(found, train)
+    batch = next(iter(Batches(train, 4, 0, pictures=False)))
+    assert batch.images.numel() == 0
+    dropped = [False, True, False, True]
+    captions = ["" if drop else text for drop, text in zip(dropped, batch.captions, strict=True)]
+    torch.testing.assert_close(
+        states.of(batch, dropped), encode_frozen(encoder, captions), atol=1e-5, rtol=1e-5
+    )
+
+
+def test_the_command_says_where_it_wrote_and_what_is_missing(
+    pictures: Path, model: Path, tmp_path: Path
+) -> None:
+    path = write_config(pictures, model)
+    done = run("encode", path, f"data.encoded={tmp_path / 'encoded'}")
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "encoded").iterdir()
+    assert done.stdout.split() == [str(folder)] and folder.name.startswith("semantics-")
+    for words, sentence in (
+        ((), "data.encoded is empty"),
+        ((f"data.encoded={tmp_path}", "--kind", "text"), "set text.pretrained"),
+        ((f"data.encoded={tmp_path}", "--dtype", "fp8"), "dtype of fp16, fp32, found 'fp8'"),
+    ):
+        refused = run("encode", path, *words)
+        assert refused.returncode == 2 and sentence in refused.stderr
+
+
+def test_a_killed_process_leaves_nothing_that_counts(
+    pictures: Path, model: Path, tmp_path: Path
+) -> None:
+    path = write_config(pictures, model)
+    child = start("encode", path, f"data.encoded={tmp_path / 'encoded'}")
+    time.sleep(3)
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    assert run("encode", path, f"data.encoded={tmp_path / 'encoded'}").returncode == 0
+    (folder,) = (tmp_path / "encoded").iterdir()
+    assert {p.name for p in folder.iterdir() if p.name[0] != "."} == {
+        "encoding.json",
+        "00000.safetensors",
+    }
