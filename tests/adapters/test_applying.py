@@ -103,6 +103,17 @@ def test_unfusing_brings_back_bits_and_live_loras(nets: Networks) -> None:
     assert {name: weights[name] for name in before} == before
 
 
+@pytest.mark.parametrize("leave", [Adapters.unfuse, Adapters.remove])
+def test_networks_that_got_another_type_while_fused_keep_it(nets: Networks, leave) -> None:
+    adapters = Adapters(nets.asked())
+    adapters.add("a", made_lora(nets, 1), 0.9)
+    adapters.fuse()
+    nets.stage_c.to(torch.bfloat16)
+    leave(adapters)
+    kinds = {p.dtype for name, p in nets.stage_c.named_parameters() if "lora_" not in name}
+    assert kinds == {torch.bfloat16}
+
+
 @pytest.mark.parametrize("fused", [False, True])
 def test_removing_leaves_networks_that_never_saw_a_lora(nets: Networks, fused: bool) -> None:
     for parameter in nets.stage_b.parameters():

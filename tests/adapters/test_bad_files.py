@@ -11,6 +11,7 @@ from wuerstchen.adapters import Adapters, Lora, read_lora
 from wuerstchen.errors import ModelFolderError
 
 LAYER = "blocks.2.attention.to_q"
+ALPHA = f"{LAYER}.alpha"
 
 
 def read(path: Path, nets: Networks, allow_unmatched: bool = False) -> Lora:
@@ -136,6 +137,12 @@ def test_halves_that_do_not_belong_together_are_refused(nets: Networks, tmp_path
         ({up_key: good(nets)[up_key]}, "lacks its lora_down half"),
         ({**good(nets), up_key: torch.ones(16, 3)}, "do not share a rank"),
         ({**good(nets), down_key: torch.ones(16)}, "do not share a rank"),
+        ({**good(nets), up_key: torch.ones(0, 2)}, "do not share a rank"),
+        ({**good(nets), up_key: torch.ones(0, 0)}, "do not share a rank"),
+        (
+            {**good(nets), up_key: torch.ones(16, 2).to(torch.int8)},
+            "expected floating-point .*int8",
+        ),
         ({**good(nets), down_key: torch.full((2, 16), torch.nan)}, "not finite"),
         ({**good(nets), f"{LAYER}.alpha": torch.tensor(torch.inf)}, "not finite"),
         ({**good(nets), f"{LAYER}.alpha": torch.ones(3)}, "expected one number"),
@@ -150,6 +157,25 @@ def test_halves_that_do_not_belong_together_are_refused(nets: Networks, tmp_path
     for tensors, message in cases:
         with pytest.raises(ModelFolderError, match=message):
             read(write(tmp_path / "x.safetensors", tensors), nets)
+
+
+def test_eight_bit_floats_and_whole_numbers_as_alpha_are_read(
+    nets: Networks, tmp_path: Path
+) -> None:
+    plain = read(
+        write(tmp_path / "plain.safetensors", {**good(nets), ALPHA: torch.tensor(4.0)}), nets
+    )
+    small = {key: value.to(torch.float8_e4m3fn) for key, value in good(nets).items()}
+    found = read(write(tmp_path / "x.safetensors", {**small, ALPHA: torch.tensor(4)}), nets)
+    (layer,), (expected,) = (list(each.layers["stage_c"].values()) for each in (found, plain))
+    assert layer.alpha == expected.alpha == 4
+    torch.testing.assert_close(layer.down, expected.down.to(torch.float8_e4m3fn).float())
+
+
+def test_depthwise_convolutions_are_named(nets: Networks, tmp_path: Path) -> None:
+    tensors = {**good(nets), **pair("blocks.0.depthwise", 9, 16)}
+    with pytest.raises(ModelFolderError, match="depthwise convolutions take no LoRA here"):
+        read(write(tmp_path / "x.safetensors", tensors), nets)
 
 
 def test_paths_that_hold_no_lora_are_explained(nets: Networks, tmp_path: Path) -> None:

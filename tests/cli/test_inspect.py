@@ -78,15 +78,52 @@ def test_parameters_are_those_that_torch_counts(said, tmp_path: Path) -> None:
     ("style", "keys"),
     [
         (
-            "PEFT",
+            "diffusers",
             ("blocks.2.attention.to_q.lora_A.weight", "blocks.2.attention.to_q.lora_B.weight"),
         ),
+        ("PEFT", ("base_model.model.blocks.2.attention.to_q.lora_A.weight",)),
+        ("diffusers", ("prior.blocks.2.attention.to_q.lora_linear_layer.down.weight",)),
+        ("StableCascade", ("blocks.2.attention.attn.in_proj_weight.lora_A",)),
         ("kohya", ("lora_prior_blocks_2_to_q.lora_down.weight", "lora_prior_blocks_2_to_q.alpha")),
-        ("OneTrainer", ("lora_prior.blocks.2.to_q.lora_down.weight", "lora_prior.a.b.alpha")),
+        (
+            "OneTrainer",
+            ("lora_prior_unet.blocks.2.attention.to_q.lora_down.weight", "bundle_emb.x"),
+        ),
     ],
 )
 def test_a_lora_is_known_by_its_style(said, tmp_path: Path, style: str, keys) -> None:
-    assert f"a LoRA ({style} style)" in said(lora(tmp_path / "x.safetensors", *keys))
+    found = said(lora(tmp_path / "x.safetensors", *keys))
+    assert f"a LoRA ({style} style)" in found and "Stage C" in found
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("lora_unet_down_blocks_1_attentions_0_to_q.lora_down.weight", "Stable Diffusion or SDXL"),
+        ("prior.down_blocks.0.1.channelwise.0.lora_A.weight", "Stable Cascade (version 3"),
+        ("blocks.2.attention.to_q.hada_w1_a", "a LoHa"),
+        ("blocks.2.attention.to_q.dora_scale", "a DoRA"),
+    ],
+)
+def test_adapters_that_do_not_open_are_named(said, tmp_path: Path, key: str, words: str) -> None:
+    assert words in said(lora(tmp_path / "x.safetensors", key))
+
+
+def test_a_folder_of_peft_is_a_lora(said, tmp_path: Path) -> None:
+    (tmp_path / "style").mkdir()
+    (tmp_path / "style/adapter_config.json").write_text('{"peft_type": "LORA", "r": 2}')
+    lora(
+        tmp_path / "style/adapter_model.safetensors",
+        "base_model.model.blocks.2.attention.to_q.lora_A.weight",
+    )
+    assert "a LoRA (PEFT style)" in said(tmp_path / "style")
+
+
+def test_a_folder_of_one_variant_is_described_by_its_word(said, tmp_path: Path) -> None:
+    save_stage_c(tmp_path, StageC(StageCModel(width=64, depth=1, heads=1)))
+    path = tmp_path / "prior_prior/diffusion_pytorch_model.safetensors"
+    path.rename(path.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    assert "Stage C" in said(tmp_path / "prior_prior", "--variant", "fp16")
 
 
 @pytest.mark.parametrize(

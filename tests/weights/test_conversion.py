@@ -7,7 +7,7 @@ import pytest
 import torch
 from published_files import COMPRESSOR, B, C, authors_state, two_repositories
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from small_networks import contents, randomised
 
 from wuerstchen import weights
@@ -115,7 +115,7 @@ def test_numbers_too_large_for_fp16_are_refused_and_nothing_stays(tmp_path: Path
         network.projection.weight[0] = 1e6
     weights.save_stage_c(tmp_path, network)
     out = tmp_path / "half.safetensors"
-    with pytest.raises(SaveError, match=r"prior_prior\.projection\.weight .*not finite"):
+    with pytest.raises(SaveError, match=r"projection\.weight of Stage C .*not finite"):
         converted(tmp_path / "prior_prior", out, "single-file", dtype=torch.float16)
     assert [path.name for path in tmp_path.iterdir()] == ["prior_prior"]
 
@@ -167,3 +167,101 @@ def test_damaged_parts_are_not_converted(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelFolderError, match="missing"):
         converted(folder, tmp_path / "out", "diffusers")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("to", ["diffusers", "original"])
+def test_what_lies_in_the_place_of_a_card_or_a_tokenizer_stays(
+    whole: Path, tmp_path: Path, to: weights.Target
+) -> None:
+    (whole_copy := tmp_path / "source").mkdir()
+    for name, content in contents(whole).items():
+        (whole_copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (whole_copy / name).write_bytes(content)
+    (whole_copy / "README.md").write_text("its card")
+    for mine in ("README.md", "tokenizer/mine.txt"):
+        out = tmp_path / mine.replace("/", "-")
+        (out / mine).parent.mkdir(parents=True)
+        (out / mine).write_text("mine")
+        if to == "original" and mine != "README.md":
+            continue  # an original folder has its tokenizers as well, in the same places
+        with pytest.raises(SaveError, match=r"is there already.*--overwrite"):
+            converted(whole_copy, out, to)
+        assert contents(out) == {mine: b"mine"}
+
+
+def test_thirds_in_several_kinds_of_numbers_are_refused_and_widened_when_asked(
+    tmp_path: Path,
+) -> None:
+    """The authors keep q, k and v in one tensor, which has one kind of numbers."""
+    weights.save_stage_c(tmp_path, randomised(StageC(C)))
+    path = tmp_path / "prior_prior/diffusion_pytorch_model.safetensors"
+    state = load_file(path)
+    for name in state:
+        if ".to_q." in name:
+            state[name] = state[name].half()
+        if ".to_k." in name:
+            state[name] = state[name].bfloat16()
+    save_file(state, path, metadata={"format": "pt"})
+    before = contents(tmp_path)
+    with pytest.raises(SaveError, match=r"one kind of numbers, found bfloat16, float16.*--dtype"):
+        converted(tmp_path / "prior_prior", tmp_path / "c.safetensors", "original")
+    assert contents(tmp_path) == before
+    out = tmp_path / "wide.safetensors"
+    converted(tmp_path / "prior_prior", out, "original", dtype=torch.float32)
+    back = weights.tensors(weights.locate_part(out, "stage_c"))
+    for name, tensor in weights.tensors(
+        weights.locate_part(tmp_path / "prior_prior", "stage_c")
+    ).items():
+        assert torch.equal(back[name], tensor.float())
+
+
+def test_numbers_too_large_are_found_before_the_first_part_is_written(
+    whole: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    for name, content in contents(whole).items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(content)
+    network = weights.load_stage_c(source)
+    with torch.no_grad():
+        next(network.parameters()).view(-1)[0] = 1e6
+    weights.save_stage_c(source, network)
+    with pytest.raises(SaveError, match="nothing was written"):
+        converted(source, tmp_path / "out", "diffusers", dtype=torch.float16)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_is_not_written_into_itself(whole: Path) -> None:
+    before = contents(whole)
+    for out, to in (("all.safetensors", "single-file"), ("decoder/inner", "diffusers")):
+        with pytest.raises(ConfigError, match="outside of"):
+            converted(whole, whole / out, to)
+    assert contents(whole) == before
+
+
+def test_a_card_that_is_no_text_is_said(whole: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for name, content in {**contents(whole), "README.md": b"\xff\xfe\x00"}.items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(content)
+    with pytest.raises(ModelFolderError, match=r"README.md: expected UTF-8 text"):
+        converted(source, tmp_path / "out", "diffusers")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_part_that_is_a_link_is_replaced_as_often_as_one_likes(
+    folder: Path, tmp_path: Path
+) -> None:
+    elsewhere = (folder / "prior_prior").rename(tmp_path / "elsewhere")
+    (folder / "prior_prior").symlink_to(elsewhere)
+    weights.save_stage_c(tmp_path, randomised(StageC(C), seed=9))
+    for _ in range(3):
+        converted(tmp_path / "prior_prior", folder, "diffusers", overwrite=True)
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+    assert elsewhere.is_dir(), "what the link pointed to is somebody else's"
+
+
+def test_a_single_file_is_the_same_each_time(whole: Path, tmp_path: Path) -> None:
+    converted(whole, tmp_path / "1.safetensors", "single-file")
+    converted(tmp_path / "1.safetensors", tmp_path / "2.safetensors", "single-file")
+    assert (tmp_path / "1.safetensors").read_bytes() == (tmp_path / "2.safetensors").read_bytes()

@@ -116,7 +116,7 @@ DAMAGES: list[tuple[str, Callable[[Path], object]]] = [
     (r"safetensors \(", lambda f: cut(f / A_WEIGHTS, 0.5)),
     (r"safetensors \(", lambda f: cut(f / A_WEIGHTS, 0)),
     (r"safetensors \(", lambda f: cut(f / "compressor/model.safetensors", 0.99)),
-    (r"safetensors \(", lambda f: (f / A_WEIGHTS).write_bytes(b"\x80\x04K\x01." * 99)),
+    ("is a pickle", lambda f: (f / A_WEIGHTS).write_bytes(b"\x80\x04K\x01." * 99)),
     ("cannot be read as JSON", lambda f: (f / PRIOR).write_text('{"c": 16')),
     ("cannot be read as JSON", lambda f: (f / PRIOR).write_bytes(b"\xff\xfe\x00")),
     ("expected a table, found list", lambda f: (f / PRIOR).write_text("[]")),

@@ -157,6 +157,9 @@ class Adapters:
     def _restore(self) -> None:
         modules = self._layers() if self._originals else {}
         for place, original in self._originals.items():
+            now = modules[place].weight
+            if (original.device, original.dtype) != (now.device, now.dtype):  # the network moved
+                original = nn.Parameter(original.to(now), requires_grad=original.requires_grad)
             modules[place].weight = original
         self._originals.clear()
 

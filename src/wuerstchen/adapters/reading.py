@@ -170,11 +170,21 @@ def _cut(
 ) -> list[LoraLayer]:
     """One layer for each target: a joint weight of q, k and v shares its down-projection."""
     (down_key, down), (up_key, up) = halves["down"], halves["up"]
-    for key, tensor in halves.values():
-        if not tensor.is_floating_point() or not tensor.isfinite().all():
+    for half, (key, tensor) in halves.items():
+        if half != "alpha" and not tensor.is_floating_point():
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise ModelFolderError(
+                f"{file}: expected floating-point numbers as {key}, found {kind}; save the LoRA in "
+                "fp32, fp16 or bf16."
+            )
+        if not tensor.float().isfinite().all():
             raise ModelFolderError(f"{file}: {key} holds values that are not finite numbers.")
     expected = f"{targets[0].inputs} inputs and {sum(t.outputs for t in targets)} outputs"
-    if down.dim() < 2 or up.dim() < 2 or len(down) != up[0].numel() or not len(down):
+    if (
+        min(down.dim(), up.dim()) < 2
+        or not (down.numel() and up.numel())
+        or len(down) != up[0].numel()
+    ):
         raise ModelFolderError(
             f"{file}: {down_key} of shape {list(down.shape)} and {up_key} of shape "
             f"{list(up.shape)} do not share a rank; expected a LoRA of {expected}."
@@ -218,11 +228,15 @@ def _check_unmatched(
     listed = ", ".join(unmatched[:5]) + (", ..." if len(unmatched) > 5 else "")
     count = f"{len(unmatched)} keys" if len(unmatched) > 1 else "1 key"
     if not allowed or not layers:
-        hint = (
-            "it is for another model, or for a network that is not loaded"
-            if not layers
-            else "allow unmatched keys to use the rest"
-        )
+        if not layers:
+            hint = "it is for another model, or for a network that is not loaded"
+        elif all("depthwise" in key for key in unmatched):
+            hint = (
+                "depthwise convolutions take no LoRA here; train it without them, or use the rest"
+            )
+        else:
+            hint = "use the rest"
+        hint += " by load_lora_weights(..., allow_unmatched=True)" if layers else ""
         raise ModelFolderError(f"{file}: {count} of the LoRA fit no layer ({listed}); {hint}.")
     warnings.warn(
         f"{file}: {count} of the LoRA fit no layer and are left out: {listed}", stacklevel=3

@@ -29,6 +29,10 @@ def inspect(
             "cache already.",
         ),
     ],
+    variant: Annotated[
+        str | None,
+        typer.Option(metavar="WORD", help="Look at NAME.WORD.safetensors, such as fp16."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="For programs: one JSON object in place of lines.")
     ] = False,
@@ -37,10 +41,12 @@ def inspect(
 
     No weight is read and nothing is downloaded. Files are known by their keys, not their names.
     """
+    from wuerstchen.adapters.describing import describe_lora
     from wuerstchen.weights import describe  # torch loads here, not for --help
     from wuerstchen.weights.hub import find
 
-    report = describe(find(path, local_files_only=True))
+    found = find(path, local_files_only=True)
+    report = describe_lora(found) or describe(found, variant)
     typer.echo(json.dumps(asdict(report), indent=2, default=str) if as_json else _text(report))
 
 

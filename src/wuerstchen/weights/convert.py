@@ -16,11 +16,11 @@ from typing import Literal
 import torch
 from torch import nn
 
-from wuerstchen.aside import explained, write_file
-from wuerstchen.errors import ConfigError, SaveError
+from wuerstchen.aside import write_file
+from wuerstchen.errors import ConfigError, ModelFolderError, SaveError
 from wuerstchen.weights import opening
 from wuerstchen.weights.files import replacing
-from wuerstchen.weights.folder import PARTS, finish_folder
+from wuerstchen.weights.folder import INDEX, PARTS, finish_folder
 from wuerstchen.weights.headers import read_header
 from wuerstchen.weights.layout import CONFIG, PLACES, Part, has_part
 from wuerstchen.weights.names import NETWORKS, published_config
@@ -71,16 +71,16 @@ def convert(
     Raises SaveError, and ModelFolderError for parts that are damaged, before anything is written.
     """
     targets = _targets(parts, out, to)
+    beside = {} if source is None else _beside(source)
+    if source is not None and source.is_dir():
+        _check_apart(source, out)
     if not overwrite:
-        for target in targets.values():
-            if target.exists():
-                raise SaveError(
-                    f"{target} is there already and was left as it is; choose another place, or "
-                    "pass --overwrite."
-                )
+        _check_free(parts, targets, out, to, beside)
     for part, files in parts.items():
         OUTLINES[part](files)  # compares keys and shapes, and reads no weight
-    beside = {} if source is None else _beside(source)
+        _tokenizer_texts(files)
+        if dtype is not None:
+            _check_fits(files, dtype)
     if to == "single-file":
         _write_single(parts, out, beside, dtype)
     else:
@@ -92,9 +92,50 @@ def convert(
         if len(parts) > 1:
             for name, text in beside.items():
                 write_file(out / name, text.encode())
-        if to == "diffusers" and all(has_part(out, part) for part in PARTS):
+        whole = to == "diffusers" and all(has_part(out, part) for part in PARTS)
+        if whole and (overwrite or not (out / INDEX).exists()):
             finish_folder(out)
     return list(dict.fromkeys(targets.values()))
+
+
+def _check_apart(source: Path, out: Path) -> None:
+    """Raise ConfigError where what is written would become a part of what is read."""
+    inner, outer = out.resolve(), source.resolve()
+    if inner != outer and inner.is_relative_to(outer):
+        raise ConfigError(
+            f"{out}: expected a place outside of {source}, which would hold its weights twice "
+            "then; choose another one."
+        )
+
+
+def _check_free(
+    parts: Mapping[Part, PartFiles],
+    targets: Mapping[Part, Path],
+    out: Path,
+    to: Target,
+    beside: Mapping[str, str],
+) -> None:
+    """Raise SaveError where something is in the place of what would be written."""
+    places = list(targets.values())
+    if to != "single-file":
+        places += [out / PLACES[part].tokenizer for part in parts if PLACES[part].tokenizer]
+        places += [out / name for name in beside if len(parts) > 1]
+    for place in places:
+        if place.exists():
+            raise SaveError(
+                f"{place} is there already and was left as it is; choose another place, or "
+                "pass --overwrite."
+            )
+
+
+def _check_fits(files: PartFiles, dtype: torch.dtype) -> None:
+    """Raise SaveError for a number that `dtype` cannot hold, before any part is written."""
+    for name, tensor in published_tensors(files).items():
+        if tensor.is_floating_point() and not tensor.to(dtype).isfinite().all():
+            raise SaveError(
+                f"{name} of {PLACES[files.part].title} holds values that are not finite as "
+                f"{dtype}, so nothing was written; choose --dtype bf16, with the range of fp32."
+            )
 
 
 def _targets(parts: Mapping[Part, PartFiles], out: Path, to: Target) -> dict[Part, Path]:
@@ -111,9 +152,8 @@ def _targets(parts: Mapping[Part, PartFiles], out: Path, to: Target) -> dict[Par
     if to == "original":
         texts = any(PLACES[part].tokenizer for part in parts)
         if is_file and (len(parts) > 1 or texts):
-            raise ConfigError(
-                f"{out}: expected a folder, since {len(parts)} parts become a file or folder each."
-            )
+            why = "a text encoder stays one" if texts else "each part becomes a file"
+            raise ConfigError(f"{out}: expected a folder, since {why}.")
         return {
             part: out / PLACES[part].folder
             if PLACES[part].tokenizer
@@ -176,7 +216,7 @@ def _tokenizer_texts(files: PartFiles) -> dict[str, str]:
         return texts_below(read_header(files.weights).metadata, tokenizer)
     # A text encoder in one folder with its tokenizer: the model's config is not the tokenizer's.
     return {
-        path.name: path.read_bytes().decode("utf-8")
+        path.name: _read_text(path)
         for pattern in TOKENIZER_FILES
         for path in sorted(files.tokenizer.glob(pattern))
         if path.name != CONFIG
@@ -187,9 +227,14 @@ def _beside(source: Path) -> dict[str, str]:
     if source.is_file():
         metadata = read_header(source).metadata
         return {name: metadata[name] for name in BESIDE if name in metadata}
-    with explained(source):
-        return {
-            name: (source / name).read_text(encoding="utf-8")
-            for name in BESIDE
-            if (source / name).is_file()
-        }
+    return {name: _read_text(source / name) for name in BESIDE if (source / name).is_file()}
+
+
+def _read_text(path: Path) -> str:
+    """Raises ModelFolderError for what is no text or cannot be read."""
+    try:
+        return path.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelFolderError(
+            f"{path}: expected UTF-8 text, found: {error}; save it as UTF-8, or move it away."
+        ) from None

@@ -8,7 +8,7 @@ from wuerstchen.errors import ModelFolderError
 from wuerstchen.weights.headers import Header, Stored, read_header
 from wuerstchen.weights.layout import PLACES, Part
 from wuerstchen.weights.locate import DRAWING
-from wuerstchen.weights.model_card import NOT_SAID, licence
+from wuerstchen.weights.model_card import licence
 from wuerstchen.weights.opening import (
     compressor_config,
     stage_a_config,
@@ -22,8 +22,6 @@ from wuerstchen.weights.recognise import (
     ForeignModelError,
     Found,
     Generation,
-    is_lora,
-    lora_style,
     networks,
 )
 from wuerstchen.weights.survey import survey
@@ -65,20 +63,18 @@ class Report:
     note: str = ""
 
 
-def describe(path: Path) -> Report:
+def describe(path: Path, variant: str | None = None) -> Report:
     """Look at a file or folder; no weight is read. Raises ModelFolderError where nothing is known.
 
     Models of versions 1 and 3 are described too, as far as keys and configs go.
     """
     if path.is_file():
         header = read_header(path)
-        if is_lora(header):
-            return _lora(header)
         found = networks(header)
         if found and any(network.generation != "v2" for network in found.values()):
             return _foreign_file(header, found)
     try:
-        seen = survey(path)
+        seen = survey(path, variant)
     except ForeignModelError as error:
         return Report(
             path=str(path),
@@ -141,30 +137,6 @@ def _foreign_file(header: Header, found: dict[Part, Found]) -> Report:
     )
 
 
-def _lora(header: Header) -> Report:
-    ranks = sorted({min(s.shape[:2]) for s in header.tensors.values() if len(s.shape) > 1})
-    return Report(
-        path=str(header.path),
-        what=f"a LoRA ({lora_style(header)} style)",
-        generation=NOT_SAID,
-        licence=licence(header.path),
-        size=_size(header.path),
-        parts=(
-            PartReport(
-                title="LoRA",
-                path=str(header.path),
-                generation=NOT_SAID,
-                naming=lora_style(header),
-                parameters=sum(stored.count for stored in header.tensors.values()),
-                size=_bytes(header.tensors),
-                dtypes=_dtypes(header.tensors),
-                sizes={"ranks": ranks, "tensors": len(header.tensors)},
-                fits="the network whose modules its keys name",
-            ),
-        ),
-    )
-
-
 def _report(
     path: Path,
     part: Part,
@@ -182,8 +154,8 @@ def _report(
         generation=CALLED[generation],
         naming=naming,
         parameters=sum(s.count for key, s in stored.items() if not key.endswith(STATISTICS)),
-        size=_bytes(stored),
-        dtypes=_dtypes(stored),
+        size=size_of(stored),
+        dtypes=dtypes_of(stored),
         sizes=sizes,
         fits=fits,
     )
@@ -215,12 +187,14 @@ def _sizes(part: PartFiles) -> tuple[dict[str, object], str]:
     return text, f"a stage that reads text of width {text['width']}"
 
 
-def _dtypes(stored: Mapping[str, Stored]) -> tuple[str, ...]:
+def dtypes_of(stored: Mapping[str, Stored]) -> tuple[str, ...]:
+    """Kinds of the floating-point numbers among tensors."""
     kinds = {s.dtype for s in stored.values() if s.dtype.is_floating_point}
     return tuple(sorted(str(kind).removeprefix("torch.") for kind in kinds))
 
 
-def _bytes(stored: Mapping[str, Stored]) -> int:
+def size_of(stored: Mapping[str, Stored]) -> int:
+    """Bytes of tensors."""
     return sum(s.count * s.dtype.itemsize for s in stored.values())
 
 

@@ -86,7 +86,7 @@ def _undo(target: Path) -> None:
     """Bring back what was moved away, or drop it where its successor stands."""
     old = _old(target)
     if target.exists():
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
     elif old.exists():
         os.replace(old, target)
 
@@ -102,11 +102,19 @@ def _swap(targets: tuple[Path, ...], asides: tuple[Path, ...]) -> None:
             os.replace(aside, target)
     except OSError:
         for target in moved:
-            shutil.rmtree(target, ignore_errors=True)
+            _remove(target)
             _undo(target)
         raise
     for target in targets:
-        shutil.rmtree(_old(target), ignore_errors=True)
+        _remove(_old(target))
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, or the link that stands in its place, as far as that can be."""
+    if path.is_symlink():
+        path.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _share(folder: Path) -> None:

@@ -34,6 +34,7 @@ DTYPES = {
 """Kinds of numbers by their names in safetensors."""
 
 ZIP = b"PK\x03\x04"
+PICKLE = b"\x80"
 POINTER = b"version https://git-lfs"
 OPTIMIZER = "optimizer_state_dict"
 """Left out: a checkpoint's optimizer is twice as large as its network, and nobody draws with it."""
@@ -125,6 +126,11 @@ def file_kind(path: Path) -> Literal["safetensors", "pt"]:
         raise ModelFolderError(
             f"{path} holds a pointer of Git LFS and no weights; fetch them with `git lfs pull`."
         )
+    if start[:1] == PICKLE and start[8:9] != b"{":
+        raise ModelFolderError(
+            f"{path} is a pickle, or a file of torch before version 1.6, which is never opened, "
+            "since it can run code; use a safetensors file of these weights."
+        )
     return "pt" if start.startswith(ZIP) else "safetensors"
 
 
@@ -144,8 +150,8 @@ def _unpickled(path: Path, device: Literal["meta", "cpu"]) -> object:
             f"{path} holds Python objects beside its weights, which are never opened, since they "
             "can run code; use a safetensors file of these weights."
         ) from None
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError) as error:
-        reason = str(error).strip().split("\n")[0]
+    except Exception as error:  # a damaged archive raises whatever its bytes lead to
+        reason = str(error).strip().split("\n")[0].split(". ")[0]
         raise ModelFolderError(
             f"{path} is damaged or cut off and cannot be read as a file of torch ({reason}); "
             "copy it again."

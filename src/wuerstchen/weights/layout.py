@@ -39,7 +39,14 @@ PLACES: dict[Part, Place] = {
     ),
 }
 
-WRAPPERS = ("ema_state_dict", "effnet_state_dict", "state_dict", "module")
+WRAPPERS = (
+    "ema_state_dict",
+    "effnet_state_dict",
+    "state_dict",
+    "module",
+    "model",
+    "diffusion_model",
+)
 """Words that checkpoints put before the keys of a network."""
 FOLDERS: dict[str, Part] = {place.folder: part for part, place in PLACES.items()}
 """The same in a model that is one file."""

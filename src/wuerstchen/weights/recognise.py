@@ -4,7 +4,6 @@ Three generations carry the name: version 1 with a Stage B that draws tokens, ve
 paper, which is ours, and version 3, Stable Cascade.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,9 +37,6 @@ CASCADE_CLASSES = (
     "StableCascadeDecoderPipeline",
 )
 
-LORA = re.compile(
-    r".*(lora_[AB](\.\w+)?\.weight|lora[._](down|up)\.weight|\.alpha|parametrizations\.weight\.\d.*)"
-)
 LARGE_STEM = 32
 """Channels of the first convolution of EfficientNetV2-L, the compressor of version 1; S has 24."""
 PUBLISHED_PRIOR = (1536, 32)
@@ -61,23 +57,6 @@ class Found:
 
     def files(self, path: Path) -> PartFiles:
         return PartFiles(part=self.part, weights=path, naming=self.naming, prefix=self.prefix)
-
-
-def is_lora(header: Header) -> bool:
-    """Whether all that stands there is added to another network."""
-    return bool(header.tensors) and all(LORA.fullmatch(key) for key in header.tensors)
-
-
-def lora_style(header: Header) -> str:
-    """Who writes LoRAs with such keys."""
-    keys = list(header.tensors)
-    if any("lora_A" in key or "lora_B" in key for key in keys):
-        return "PEFT"
-    if any("parametrizations.weight" in key for key in keys):
-        return "StableCascade"
-    # Both write lora_down and lora_up; kohya's keys have underscores where modules have dots.
-    inner = [re.sub(r"\.(lora_down\.weight|lora_up\.weight|alpha)$", "", key) for key in keys]
-    return "kohya" if not any("." in key for key in inner) else "OneTrainer"
 
 
 def networks(header: Header) -> dict[Part, Found]:

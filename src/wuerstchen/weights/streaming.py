@@ -48,7 +48,7 @@ def write_stream(
 def _header(
     keys: Sequence[str], chunks: CHUNKS, metadata: Mapping[str, str], dtype: torch.dtype | None
 ) -> bytes:
-    values: dict[str, object] = {"__metadata__": {"format": "pt", **metadata}}
+    values: dict[str, object] = {"__metadata__": {"format": "pt", **dict(sorted(metadata.items()))}}
     start = 0
     for key in keys:
         tensors, kind = chunks[key], _kind(chunks[key], dtype)
@@ -78,4 +78,10 @@ def _contents(
 
 def _kind(tensors: Sequence[Tensor], dtype: torch.dtype | None) -> torch.dtype:
     own = tensors[0].dtype
+    kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors}
+    if dtype is None and len(kinds) > 1:
+        raise SaveError(
+            "Expected the parts of one tensor in one kind of numbers, found "
+            f"{', '.join(sorted(kinds))}; pass --dtype fp32, which holds them all."
+        )
     return dtype if dtype is not None and own.is_floating_point else own
