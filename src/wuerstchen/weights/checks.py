@@ -17,7 +17,7 @@ def check_part(part: PartFiles) -> None:
     if absent is not None:
         folder = absent.parent
         raise ModelFolderError(
-            f"{folder} lacks {part.title} (expected {absent}); {advice(folder)}."
+            f"{folder} lacks {absent.name} of {part.title} (expected {absent}); {advice(folder)}."
         )
     found = networks(read_header(part.weights)).get(part.part)
     if found is not None:

@@ -58,7 +58,9 @@ def read_json(path: Path) -> dict[str, object]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelFolderError(f"{path} cannot be read as JSON: {error}.") from None
+        raise ModelFolderError(
+            f"{path} cannot be read as JSON: {error}; copy or download it again."
+        ) from None
     if not isinstance(values, dict):
         raise ModelFolderError(f"{path}: expected a table, found {type(values).__name__}.")
     return values

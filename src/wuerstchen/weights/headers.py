@@ -121,7 +121,9 @@ def file_kind(path: Path) -> Literal["safetensors", "pt"]:
         with path.open("rb") as file:
             start = file.read(len(POINTER))
     except OSError as error:
-        raise ModelFolderError(f"{path} cannot be read ({error.strerror or error}).") from None
+        raise ModelFolderError(
+            f"{path} cannot be read ({error.strerror or error}); copy or download it again."
+        ) from None
     if start.startswith(POINTER):
         raise ModelFolderError(
             f"{path} holds a pointer of Git LFS and no weights; fetch them with `git lfs pull`."

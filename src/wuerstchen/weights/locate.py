@@ -163,7 +163,7 @@ def _given_prior(
     if "stage_c" not in given.parts and "stage_b" in given.parts:
         raise ModelFolderError(
             f"prior={str(prior)!r} is a decoder (it holds {given.titles}); pass it as the model "
-            "and a prior, which holds Stage C, as prior=."
+            "and a prior, which holds Stage C, as prior= (--prior)."
         )
     parts = _prior_parts(given, str(prior))
     if "text_c" not in parts and "text_c" not in base.parts:
@@ -199,7 +199,7 @@ def _named_prior(called: str, base: Survey) -> str:
         return named
     raise ModelFolderError(
         f"{called} is a decoder (it holds {base.titles}) without Stage C or its text encoder, and "
-        f"no README.md there names its prior; pass prior=, a folder or a hub id such as "
+        f"no README.md there names its prior; pass prior= (--prior), a folder or a hub id such as "
         f"{PUBLISHED_PRIOR}."
     )
 

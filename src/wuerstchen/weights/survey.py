@@ -194,7 +194,7 @@ def _weights(folder: Path, part: Part, variant: str | None) -> Path:
     if variants:
         raise ModelFolderError(
             f"{folder}: expected {usual}, found only the variants {', '.join(variants)}; "
-            f"pass variant={variants[0]!r}."
+            f"pass variant={variants[0]!r} (--variant {variants[0]})."
         )
     if variant:  # the compressor comes from elsewhere, in one kind of numbers
         return _weights(folder, part, None)
