@@ -100,24 +100,35 @@ class Batches:
         self._first = self._order.start(seen) + rank * self._share
 
     def __iter__(self) -> Iterator[Batch]:
-        pool = ThreadPoolExecutor(os.cpu_count())
+        workers = os.cpu_count() or 1
+        pool = ThreadPoolExecutor(workers)
         position = self._first
         ahead: deque[tuple[list[Draw], list[Future[Tensor]]]] = deque()
         try:
             while True:
                 while len(ahead) <= _AHEAD:
                     draws = [self._order.at(position + i) for i in range(self._share)]
-                    ahead.append((draws, [pool.submit(self._image, d.index) for d in draws]))
+                    # A task for each picture would cost more than a small one takes to decode.
+                    parts = [draws[start::workers] for start in range(min(workers, len(draws)))]
+                    ahead.append((draws, [pool.submit(self._decode, part) for part in parts]))
                     position += self._batch
                 yield self._collect(*ahead.popleft())
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
+    def _decode(self, draws: Sequence[Draw]) -> Tensor:
+        """(N, 3, H, W) in [0, 1]."""
+        return torch.stack([self._image(draw.index) for draw in draws]).float().div_(255)
+
     def _collect(self, draws: Sequence[Draw], images: Sequence[Future[Tensor]]) -> Batch:
+        parts = [image.result() for image in images]
+        joined = parts[0].new_empty(len(draws), *parts[0].shape[1:])  # (B, 3, H, W)
+        for start, part in enumerate(parts):
+            joined[start :: len(parts)] = part
         return Batch(
-            torch.stack([image.result() for image in images]).float().div_(255),  # (B, 3, H, W)
+            joined,
             [draw.caption for draw in draws],
-            [self._pairs[draw.index].key for draw in draws],
+            [draw.key for draw in draws],
             [draw.index for draw in draws],
         )
 

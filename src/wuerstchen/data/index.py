@@ -7,6 +7,7 @@ OUT/shards/00000.tar   KEY.jpg and KEY.json side by side, which other readers of
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, final, overload
 
@@ -21,6 +22,9 @@ from wuerstchen.data.sources import PREPARED
 from wuerstchen.errors import DataError
 
 INDEX, SHARDS = "index.parquet", "shards"
+
+KEPT = 8192
+"""Rows that are kept as pairs: of the batches that are on their way."""
 
 SCORES = ("aesthetic", "pwatermark", "punsafe", "similarity")
 
@@ -66,6 +70,7 @@ class Index(Sequence[Pair]):
     def __init__(self, folder: Path, table: pa.Table) -> None:
         self.folder, self.table = folder, table
         self._columns = {name: table.column(name) for name in table.column_names}
+        self._pair = lru_cache(maxsize=KEPT)(self._read)
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -79,7 +84,9 @@ class Index(Sequence[Pair]):
             return [self[at] for at in range(*row.indices(len(self)))]
         if not -len(self) <= row < len(self):
             raise IndexError(row)
+        return self._pair(row % len(self))
 
+    def _read(self, row: int) -> Pair:
         def value(name: str) -> object:
             return self._columns[name][row].as_py()
 

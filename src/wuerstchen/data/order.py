@@ -20,6 +20,7 @@ class Draw:
     """What one position of the stream shows."""
 
     index: int
+    key: str
     caption: str
 
 
@@ -102,8 +103,8 @@ class _Lane:
         order, members, captions = self._epoch(epoch)
         group = order[slot]
         index = int(self._members[self._first[group] + int(members[slot] * self._sizes[group])])
-        choices = self._pairs[index].captions
-        return Draw(index, choices[int(captions[slot] * len(choices))])
+        pair = self._pairs[index]
+        return Draw(index, pair.key, pair.captions[int(captions[slot] * len(pair.captions))])
 
     def _draw_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Order of the groups, and for every slot two numbers in [0, 1): member and caption."""

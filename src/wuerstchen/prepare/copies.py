@@ -15,7 +15,7 @@ BITS = 16
 """A look is four bands of 16 bits: two looks with at most m different bits have a band in which at
 most m // 4 differ, so that only pictures with such a band are compared."""
 
-TINT = 8
+TINT = 4
 """Most difference of a mean colour, of 255 levels, between copies."""
 
 AT_ONCE = 4_000_000
@@ -26,12 +26,12 @@ def clusters(looks: np.ndarray, tints: np.ndarray, most: int) -> np.ndarray:
     """(N,) numbers, equal for pictures that are copies, perhaps by way of others.
 
     looks  (N,) uint64 perceptual hashes
-    tints  (N,) uint64, eight bytes of colour each
+    tints  (N, F) uint8, mean colours of fields
     most   bits in which the looks of copies may differ
     """
-    both = np.stack([looks, tints], axis=1)
+    both = np.concatenate([looks[:, None].view(np.uint8), tints], axis=1)
     distinct, place = np.unique(both, axis=0, return_inverse=True)
-    pairs = list(_close_pairs(distinct[:, 0], distinct[:, 1], most))
+    pairs = list(_close_pairs(distinct[:, :8].copy().view(np.uint64)[:, 0], distinct[:, 8:], most))
     first, second = (np.concatenate([pair[side] for pair in pairs]) for side in (0, 1))
     count = len(distinct)
     links = coo_array((np.ones(len(first), bool), (first, second)), shape=(count, count))
@@ -44,7 +44,7 @@ def _close_pairs(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Indices of pictures that are copies; some pairs come more than once."""
     yield np.zeros(0, np.int64), np.zeros(0, np.int64)
-    colours = tints[:, None].view(np.uint8).astype(np.int16)  # (N, 8)
+    colours = tints.astype(np.int16)  # (N, F)
     for band in range(BANDS):
         values = (looks >> np.uint64(BITS * band)).astype(np.uint16)
         order = np.argsort(values, kind="stable")

@@ -92,7 +92,7 @@ def _copies(rows: pa.Table, most: int | None) -> list[Copy]:
         return []
     labels = clusters(
         rows.column("look").to_numpy().astype(np.uint64),
-        rows.column("tint").to_numpy().astype(np.uint64),
+        np.frombuffer(b"".join(rows.column("tint").to_pylist()), np.uint8).reshape(len(rows), -1),
         most,
     )
     sides = [

@@ -29,8 +29,8 @@ class Stored(NamedTuple):
     """SHA-256 of the bytes."""
     look: int
     """64 bits that hardly change when a picture is scaled, stored again or made brighter."""
-    tint: int
-    """Eight bytes: the mean Cb and Cr of each quarter. The hash of the look knows no colours."""
+    tint: bytes
+    """32 bytes: the mean Cb and Cr of 4 x 4 fields. The hash of the look knows no colours."""
 
 
 def store_picture(place: Place, config: PrepareConfig) -> Stored | str:
@@ -77,10 +77,10 @@ def look_of(image: Image.Image) -> int:
     return int(np.packbits(bits).view(">u8")[0])
 
 
-def tint_of(image: Image.Image) -> int:
-    """Mean Cb and Cr of the four quarters, a byte each."""
-    quarters = image.convert("YCbCr").resize((2, 2), Image.Resampling.BOX)
-    return int(np.asarray(quarters)[:, :, 1:].copy().reshape(8).view(">u8")[0])
+def tint_of(image: Image.Image) -> bytes:
+    """Mean Cb and Cr of 4 x 4 fields, a byte each."""
+    fields = image.convert("YCbCr").resize((4, 4), Image.Resampling.BOX)
+    return np.asarray(fields)[:, :, 1:].tobytes()
 
 
 def _encode(image: Image.Image, config: PrepareConfig) -> bytes:

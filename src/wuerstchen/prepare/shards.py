@@ -35,7 +35,7 @@ from wuerstchen.prepare.filters import (
 from wuerstchen.prepare.pictures import SUFFIXES, Stored, store_picture
 from wuerstchen.prepare.units import Unit
 
-PART_SCHEMA = pa.schema([*SCHEMA, ("tint", pa.uint64())])
+PART_SCHEMA = pa.schema([*SCHEMA, ("tint", pa.binary(32))])
 
 _CHUNK = 256
 """Pictures that are worked on together: bounds what is decoded but not yet written."""
