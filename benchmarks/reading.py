@@ -204,7 +204,7 @@ def write_page(out: Path) -> Path:
     rates: dict[str, list[float]] = content["pictures_per_second"]
     ours = median(rates["ours"])
     rows = [
-        [name, spread(each), "" if name == "ours" else f"{ours / median(each):.2f} x"]
+        [name, spread(each), "" if name == "ours" else f"{ours / median(each):.2f}"]
         for name, each in rates.items()
     ]
     lines = [
@@ -213,7 +213,7 @@ def write_page(out: Path) -> Path:
         f"{run.date}, commit {run.commit}, {run.cpu}, {run.threads} threads, torch {run.torch}; "
         f"{content['pictures']} pictures in JPEG for {content['size']} pixels. `wuerstchen "
         f"prepare` made them at {digits(content['prepared_per_second'])} pictures per second.\n",
-        *table(("reader", "pictures per second (range of the turns)", "ours is faster by"), rows),
+        *table(("reader", "pictures per second (range of the turns)", "our rate over its rate"), rows),
     ]
     if content["waiting"]:
         waits = [
