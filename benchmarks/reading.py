@@ -213,7 +213,9 @@ def write_page(out: Path) -> Path:
         f"{run.date}, commit {run.commit}, {run.cpu}, {run.threads} threads, torch {run.torch}; "
         f"{content['pictures']} pictures in JPEG for {content['size']} pixels. `wuerstchen "
         f"prepare` made them at {digits(content['prepared_per_second'])} pictures per second.\n",
-        *table(("reader", "pictures per second (range of the turns)", "our rate over its rate"), rows),
+        *table(
+            ("reader", "pictures per second (range of the turns)", "our rate over its rate"), rows
+        ),
     ]
     if content["waiting"]:
         waits = [

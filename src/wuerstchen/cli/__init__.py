@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from wuerstchen import __version__
-from wuerstchen.cli import convert, encode, evaluate, generate, inspect, prepare, train
+from wuerstchen.cli import convert, encode, evaluate, generate, inspect, merge, prepare, train
 from wuerstchen.errors import WuerstchenError
 
 BAD_INPUT = 2
@@ -31,6 +31,7 @@ app.command(no_args_is_help=True, epilog=encode.EPILOG)(encode.encode)
 app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command(no_args_is_help=True, epilog=inspect.EPILOG)(inspect.inspect)
 app.command(no_args_is_help=True, epilog=convert.EPILOG)(convert.convert)
+app.command(no_args_is_help=True, epilog=merge.EPILOG)(merge.merge)
 
 
 def _show_version(wanted: bool) -> None:

@@ -21,6 +21,7 @@ from wuerstchen.weights.features import load_backbone, load_features
 from wuerstchen.weights.folder import finish_folder
 from wuerstchen.weights.layout import Part, has_part
 from wuerstchen.weights.locate import from_files, locate, locate_part, locate_parts
+from wuerstchen.weights.merge import merge
 from wuerstchen.weights.networks import (
     load_compressor,
     load_stage_a,
@@ -82,6 +83,7 @@ __all__ = [
     "locate",
     "locate_part",
     "locate_parts",
+    "merge",
     "open_compressor",
     "open_stage_a",
     "open_stage_b",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from wuerstchen.aside import write_file
 from wuerstchen.errors import ConfigError, ModelFolderError, SaveError
@@ -71,14 +71,14 @@ def convert(
     Raises SaveError, and ModelFolderError for parts that are damaged, before anything is written.
     """
     targets = _targets(parts, out, to)
-    beside = {} if source is None else _beside(source)
+    beside = {} if source is None else beside_of(source)
     if source is not None and source.is_dir():
         _check_apart(source, out)
     if not overwrite:
-        _check_free(parts, targets, out, to, beside)
+        check_free(parts, targets, out, to, beside)
     for part, files in parts.items():
         OUTLINES[part](files)  # compares keys and shapes, and reads no weight
-        _tokenizer_texts(files)
+        texts_of_tokenizer(files)
         if dtype is not None:
             _check_fits(files, dtype)
     if to == "single-file":
@@ -86,7 +86,7 @@ def convert(
     else:
         for part, files in parts.items():
             if to == "diffusers" or PLACES[part].tokenizer:
-                _write_folder(files, out, dtype)
+                write_folder(files, out, dtype)
             else:
                 _write_original(files, targets[part], dtype)
         if len(parts) > 1:
@@ -108,7 +108,7 @@ def _check_apart(source: Path, out: Path) -> None:
         )
 
 
-def _check_free(
+def check_free(
     parts: Mapping[Part, PartFiles],
     targets: Mapping[Part, Path],
     out: Path,
@@ -163,14 +163,24 @@ def _targets(parts: Mapping[Part, PartFiles], out: Path, to: Target) -> dict[Par
     return {part: out / PLACES[part].folder for part in parts}
 
 
-def _write_folder(files: PartFiles, out: Path, dtype: torch.dtype | None) -> None:
+def write_folder(
+    files: PartFiles,
+    out: Path,
+    dtype: torch.dtype | None,
+    tensors: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write a part into its folder of a model folder; other tensors in place of its own, if given.
+
+    Raises SaveError where it cannot be written.
+    """
     place = PLACES[files.part]
     targets = [out / folder for folder in (place.folder, place.tokenizer) if folder]
-    chunks = {name: [tensor] for name, tensor in published_tensors(files).items()}
+    own = published_tensors(files) if tensors is None else tensors
+    chunks = {name: [tensor] for name, tensor in own.items()}
     with replacing(*targets) as asides:
         (asides[0] / CONFIG).write_text(_config_text(files), encoding="utf-8")
         write_stream(asides[0] / place.weights, chunks, {}, dtype)
-        for name, text in _tokenizer_texts(files).items():
+        for name, text in texts_of_tokenizer(files).items():
             (asides[1] / name).write_text(text, encoding="utf-8", newline="")
 
 
@@ -191,7 +201,7 @@ def _write_single(
         for name, tensor in published_tensors(files).items():
             chunks[f"{place.folder}.{name}"] = [tensor]
         metadata[f"{place.folder}/{CONFIG}"] = _config_text(files)
-        for name, text in _tokenizer_texts(files).items():
+        for name, text in texts_of_tokenizer(files).items():
             metadata[f"{place.tokenizer}/{name}"] = text
     write_stream(out, chunks, metadata, dtype)
 
@@ -208,7 +218,8 @@ def _config_text(files: PartFiles) -> str:
     return read_header(files.weights).metadata[f"{PLACES[files.part].folder}/{CONFIG}"]
 
 
-def _tokenizer_texts(files: PartFiles) -> dict[str, str]:
+def texts_of_tokenizer(files: PartFiles) -> dict[str, str]:
+    """The files of a text encoder's tokenizer by name; none for other parts."""
     tokenizer = PLACES[files.part].tokenizer
     if not tokenizer:
         return {}
@@ -223,7 +234,8 @@ def _tokenizer_texts(files: PartFiles) -> dict[str, str]:
     }
 
 
-def _beside(source: Path) -> dict[str, str]:
+def beside_of(source: Path) -> dict[str, str]:
+    """What goes with a model, of `BESIDE`, by name."""
     if source.is_file():
         metadata = read_header(source).metadata
         return {name: metadata[name] for name in BESIDE if name in metadata}

@@ -1,0 +1,89 @@
+"""Laws of merging: the ends are the models, the middle is their mean, others are refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from small_networks import contents, randomised
+
+from wuerstchen import weights
+from wuerstchen.errors import ConfigError, ModelFolderError, SaveError
+from wuerstchen.models.stage_c import StageC
+
+
+def merged(first: Path, second: Path, out: Path, share: float, **options: bool) -> list[Path]:
+    path, parts = weights.locate_parts(first)
+    return weights.merge(parts, weights.locate_parts(second)[1], out, share, source=path, **options)
+
+
+@pytest.fixture
+def other(whole: Path, tmp_path: Path) -> Path:
+    """The same model with another Stage C."""
+    folder = Path(shutil.copytree(whole, tmp_path / "other"))
+    own = weights.load_stage_c(folder).config
+    weights.save_stage_c(folder, randomised(StageC(own), seed=9))
+    return folder
+
+
+def test_the_ends_are_the_models(whole: Path, other: Path, tmp_path: Path) -> None:
+    merged(whole, other, tmp_path / "0", 0.0)
+    assert contents(tmp_path / "0") == contents(whole)
+    merged(whole, other, tmp_path / "1", 1.0)
+    torch.testing.assert_close(
+        weights.load_stage_c(tmp_path / "1").state_dict(),
+        weights.load_stage_c(other).state_dict(),
+        rtol=1e-6,
+        atol=1e-6,
+    )
+
+
+def test_between_them_every_number_lies_on_the_line(
+    whole: Path, other: Path, tmp_path: Path
+) -> None:
+    merged(whole, other, tmp_path / "out", 0.3)
+    found = weights.load_stage_c(tmp_path / "out").state_dict()
+    first, second = (weights.load_stage_c(each).state_dict() for each in (whole, other))
+    for name, tensor in found.items():
+        expected = (0.7 * first[name].double() + 0.3 * second[name].double()).float()
+        torch.testing.assert_close(tensor, expected, rtol=1e-5, atol=1e-6)
+    assert contents(tmp_path / "out").keys() == contents(whole).keys()
+
+
+def test_a_part_alone_is_mixed_into_a_model_and_the_rest_stays(
+    whole: Path, other: Path, tmp_path: Path
+) -> None:
+    merged(whole, other / "prior_prior", tmp_path / "out", 1.0)
+    before, after = contents(whole), contents(tmp_path / "out")
+    changed = {name.partition("/")[0] for name in before if before[name] != after[name]}
+    assert changed == {"prior_prior"}
+
+
+def test_other_sizes_other_words_and_odd_shares_are_refused(
+    whole: Path, other: Path, tmp_path: Path
+) -> None:
+    own = weights.load_stage_c(whole).config
+    weights.save_stage_c(tmp_path, StageC(own.model_copy(update={"depth": own.depth + 1})))
+    with pytest.raises(ModelFolderError, match=r"Stage C of the same sizes .* in place of none"):
+        merged(whole, tmp_path / "prior_prior", tmp_path / "out", 0.5)
+    for share in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ConfigError, match="between 0 and 1"):
+            merged(whole, other, tmp_path / "out", share)
+    path = other / "prior_tokenizer/tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text()), indent=3))
+    with pytest.raises(ModelFolderError, match="with the tokenizer of"):
+        merged(whole, other, tmp_path / "out", 0.5)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_there_stays_unless_it_may_be_replaced(
+    whole: Path, other: Path, tmp_path: Path
+) -> None:
+    merged(whole, other, tmp_path / "out", 0.5)
+    before = contents(tmp_path / "out")
+    with pytest.raises(SaveError, match=r"is there already.*--overwrite"):
+        merged(whole, other, tmp_path / "out", 0.2)
+    assert contents(tmp_path / "out") == before
+    merged(whole, other, tmp_path / "out", 0.2, overwrite=True)
+    assert contents(tmp_path / "out") != before
