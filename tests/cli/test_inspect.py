@@ -1,6 +1,7 @@
 """`wuerstchen inspect`: what is said of files of every kind."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -175,3 +176,11 @@ def test_a_hub_id_is_looked_up_in_the_cache_alone(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     assert "in the local cache of the hub failed" in said("nobody/nothing")
+
+
+def test_a_model_without_its_words_is_not_called_complete(said, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(locate().source, tmp_path / "model"))
+    assert "Not complete" not in said(folder)
+    (folder / "prior_tokenizer/tokenizer.json").unlink()
+    found = said(folder)
+    assert "Not complete" in found and "prior_tokenizer/tokenizer.json is missing" in found

@@ -32,6 +32,12 @@ def train(
     stage: Annotated[
         StageChoice | None, typer.Option(help="Train this stage alone instead of all in order.")
     ] = None,
+    allow_changes: Annotated[
+        bool,
+        typer.Option(
+            "--allow-changes", help="Go on with a run also where its config is another one now."
+        ),
+    ] = False,
 ) -> None:
     """Train Stage A, the compressor with Stage B, and Stage C into one model folder.
 
@@ -47,7 +53,7 @@ def train(
     try:
         from wuerstchen.training import processes, road
 
-        folder = road.train(settings, stage.value if stage else None)
+        folder = road.train(settings, stage.value if stage else None, allow_changes=allow_changes)
     except ModuleNotFoundError as error:
         raise TrainingError(
             f"Training needs {error.name}, which is not installed; "

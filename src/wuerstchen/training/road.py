@@ -24,6 +24,7 @@ from wuerstchen.config import Config, TrainingConfig, dump
 from wuerstchen.data import Pairs, Report, open_pairs
 from wuerstchen.errors import TrainingError
 from wuerstchen.models.text import TextEncoder, small_text_encoder
+from wuerstchen.training.changes import check_unchanged
 from wuerstchen.training.encodings import TextStates, find_encoding
 from wuerstchen.training.frozen import FrozenStages
 from wuerstchen.training.loop import Loop
@@ -46,8 +47,10 @@ _REHEARSALS: tuple[Step, ...] = ("b-rehearsal", "c-rehearsal")
 log = logging.getLogger(__name__)
 
 
-def train(config: Config, only: StageName | None = None) -> Path:
+def train(config: Config, only: StageName | None = None, *, allow_changes: bool = False) -> Path:
     """Train every stage that is not finished yet, or `only` one; returns the model folder.
+
+    allow_changes  go on also where the config is not the one that a run was begun with
 
     Raises DataError for unusable data, TrainingError where an earlier stage is missing or a later
     one would be left behind, where another process trains in the same folder, where a loss runs
@@ -62,6 +65,8 @@ def train(config: Config, only: StageName | None = None) -> Path:
         _check_order(config, waiting[0])
         _check_later(config, waiting)
         _check_paths(config, waiting)
+        for name in () if allow_changes else waiting:
+            check_unchanged(_run(config, name), config, name[0])
         with _alone(config.folder):
             train_pairs, test_pairs, report = open_pairs(config.data)
             for name in waiting:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wuerstchen.errors import ModelFolderError
+from wuerstchen.weights.checks import absent_file
 from wuerstchen.weights.headers import Header, Stored, read_header
 from wuerstchen.weights.layout import PLACES, Part
 from wuerstchen.weights.locate import DRAWING
@@ -96,6 +97,7 @@ def describe(path: Path, variant: str | None = None) -> Report:
         licence=licence(path),
         size=_size(path),
         parts=tuple(_part(seen.parts[part]) for part in PLACES if part in seen.parts),
+        note=_lacking(seen.parts),
     )
 
 
@@ -106,6 +108,12 @@ def _what(layout: str, parts: list[Part]) -> str:
     if layout in ("decoder", "prior"):
         return f"a {layout} ({titles})"
     return "a text encoder" if layout == "part" and parts[0] in ("text_b", "text_c") else titles
+
+
+def _lacking(parts: Mapping[Part, PartFiles]) -> str:
+    """A sentence on files that are missing, which the title does not tell."""
+    absent = [str(path) for path in map(absent_file, parts.values()) if path is not None]
+    return f"Not complete: {', '.join(absent)} is missing; copy it again." if absent else ""
 
 
 def _part(part: PartFiles) -> PartReport:

@@ -83,9 +83,11 @@ def need_part(folder: Path, part: Part) -> Path:
     if not folder.is_dir():
         raise ModelFolderError(f"Expected a model folder at {folder}, found none.")
     if absent:
+        begun = any((folder / place.folder).glob("*"))
         raise ModelFolderError(
             f"{folder} lacks {place.title} (expected {absent[0]}); "
-            f"train it with `wuerstchen train CONFIG --stage {place.trained_by}`."
+            + ("what is there is half of it, copy it again, or " if begun else "")
+            + f"train it with `wuerstchen train CONFIG --stage {place.trained_by}`."
         )
     return standing(folder / place.folder)
 

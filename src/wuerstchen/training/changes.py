@@ -1,0 +1,66 @@
+"""Whether a run is gone on with as it was begun: which keys of its config are others now."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from wuerstchen.config import Config
+from wuerstchen.errors import TrainingError
+
+FREE = frozenset(
+    {
+        *("images", "learning_rate", "accumulate", "gradient_checkpointing"),
+        *("save_every", "look_every", "look_at"),
+        *("path", "memory", "encoded"),
+    }
+)
+"""Keys that may change under way: how long, how fast, how often it is looked at; where data lies
+and how it is kept. They change no network, and not what a picture is trained with."""
+
+
+def check_unchanged(run: Path, config: Config, stage: str) -> None:
+    """Raise TrainingError that names the keys of this stage which the run was not begun with.
+
+    run    the folder of a run; where it holds no checkpoint, nothing was begun
+    stage  a, b or c
+    """
+    path = run / "config.yaml"
+    if not path.is_file() or not any((run / "checkpoints").glob("*")):
+        return
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        values = None
+    if not isinstance(values, dict):
+        raise TrainingError(
+            f"{path}: expected the config that the run was begun with, found something else; "
+            f"delete {run} to begin anew."
+        )
+    before = dict(_leaves(values))
+    changed = [
+        f"{key} was {before[key]!r} and is {value!r}"
+        for key, value in _leaves(config.model_dump(mode="json"))
+        if _counts(key, stage) and key in before and before[key] != value
+    ]
+    if changed:
+        raise TrainingError(
+            f"{run} was begun with another config: {'; '.join(changed)}. Set it back, delete the "
+            "folder to begin anew, or pass --allow-changes to go on all the same."
+        )
+
+
+def _counts(key: str, stage: str) -> bool:
+    section, _, rest = key.partition(".")
+    if rest.rpartition(".")[2] in FREE:
+        return False
+    return section in ("seed", "data", "text", "compressor", f"stage_{stage}")
+
+
+def _leaves(values: dict[str, object], head: str = "") -> Iterator[tuple[str, object]]:
+    """Dotted keys and what they hold."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{head}{name}.")
+        else:
+            yield head + name, value
