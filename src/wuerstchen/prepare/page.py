@@ -36,7 +36,8 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
 .row { display: flex; flex-wrap: wrap; gap: .6rem }
 figure { margin: 0; width: 112px } figcaption { font-size: 11px; line-height: 1.25; color: #555;
          overflow-wrap: anywhere; max-height: 3.8em; overflow: hidden }
-img { max-width: 100%; border-radius: 3px } .pair { display: flex; gap: .2rem; width: auto }
+img { max-width: 100%; border-radius: 3px }
+.pair { width: 228px } .pair div { display: flex; gap: 4px } .pair img { max-width: 112px }
 """
 
 
@@ -158,7 +159,10 @@ def _pairs(rows: pa.Table, copies: Sequence[Copy], out: Path) -> Iterator[str]:
     for copy in copies[:COPIES_SHOWN]:
         sides = [_thumb(_place(rows, row, out / "parts")) for row in (copy.of, copy.row)]
         key = html.escape(str(rows.column("key")[copy.row].as_py()))
-        yield f'<figure class="pair">{"".join(sides)}</figure><figcaption>{key}</figcaption>'
+        yield (
+            f'<figure class="pair"><div>{"".join(sides)}</div>'
+            f"<figcaption>{key}</figcaption></figure>"
+        )
 
 
 def _place(table: pa.Table, row: int, folder: Path) -> Place:
