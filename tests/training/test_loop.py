@@ -1,5 +1,6 @@
 """Laws of the loop, shown by a stage that fits a line: steps, averages, checkpoints, failures."""
 
+import itertools
 import json
 import math
 import os
@@ -8,6 +9,7 @@ import resource
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 
 from wuerstchen import diffusion
 from wuerstchen.config import DataConfig, TrainingConfig
-from wuerstchen.data import Batch, Pairs, open_pairs
+from wuerstchen.data import Batch, Batches, Pairs, open_pairs
 from wuerstchen.errors import SaveError, TrainingError
 from wuerstchen.training.learner import schedule
 from wuerstchen.training.loop import Loop
@@ -36,6 +38,7 @@ class Line(Stage):
         self.line = nn.Sequential(nn.Linear(3, width), nn.Dropout(0.2), nn.Linear(width, 1))
         self.disturb: Callable[[int, Tensor], Tensor] = lambda step, value: value
         self.seen: list[str] = []
+        self.losses_held_out: Iterator[float] = itertools.repeat(1.0)
         self.history: list[Tensor] = []
 
     def networks(self) -> dict[str, nn.Module]:
@@ -54,7 +57,7 @@ class Line(Stage):
         return {}
 
     def held_out(self, network: nn.Module, test: Pairs, count: int) -> dict[str, float]:
-        return {"held_out": float(len(test))}
+        return {"held_out": next(self.losses_held_out)}
 
     def grid(self, network: nn.Module, test: Pairs) -> Tensor:
         return torch.zeros(3, 4, 4)
@@ -81,7 +84,8 @@ def loop_of(stage: Stage, splits: tuple[Pairs, Pairs], folder: Path) -> Loop:
 
 
 def state_of(loop: Loop) -> dict[str, Tensor]:
-    return loop.trained.state_dict()
+    with loop.trained() as network:
+        return {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
 
 def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
@@ -145,7 +149,7 @@ def test_the_average_follows_its_law(splits: tuple[Pairs, Pairs], tmp_path: Path
     for count, weight in enumerate(stage.history[1:], start=1):
         kept = min(0.5, (1 + count) / (10 + count))
         expected = kept * expected + (1 - kept) * weight
-    found = loop.trained.get_submodule("0").get_parameter("weight")
+    found = state_of(loop)["0.weight"]
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
     assert len(stage.history) == 20
 
@@ -189,12 +193,95 @@ def test_a_loss_that_runs_away_stops_before_it_spoils_anything(
     assert all(value.isfinite().all() for value in state_of(again).values())
 
 
-def test_two_checkpoints_are_kept(splits: tuple[Pairs, Pairs], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("keep", "last"), [(1, [80]), (2, [72, 80]), (3, [64, 72, 80])])
+def test_the_last_few_checkpoints_and_the_best_are_kept(
+    splits: tuple[Pairs, Pairs], tmp_path: Path, keep: int, last: list[int]
+) -> None:
     left_by_a_kill = tmp_path / "checkpoints" / ".000000000004.new"
     left_by_a_kill.mkdir(parents=True)
-    loop_of(Line(recipe()), splits, tmp_path).run()
+    stage = Line(recipe(keep=keep))
+    stage.losses_held_out = iter([3.0, 1.0, 2.0, 1.5])  # after 20, 40, 60 and 80 pictures
+    loop_of(stage, splits, tmp_path).run()
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-    assert names == ["000000000072", "000000000080"]
+    assert names == [*(f"{images:012d}" for images in (40, *last)), "best.json"]
+
+
+@pytest.mark.parametrize("export", ["last", "best"])
+def test_a_stage_ends_with_its_last_or_its_best_weights(
+    splits: tuple[Pairs, Pairs], tmp_path: Path, export: str
+) -> None:
+    stage = Line(recipe(export=export, ema=0.0))
+    stage.losses_held_out = iter([3.0, 1.0, 2.0, 1.5])
+    loop = loop_of(stage, splits, tmp_path)
+    loop.run()
+    expected = stage.history[-1 if export == "last" else 9]  # ten steps are 40 pictures
+    torch.testing.assert_close(state_of(loop)["0.weight"], expected, atol=1e-6, rtol=1e-5)
+
+
+def test_of_several_averages_the_one_with_the_lowest_loss_is_taken(
+    splits: tuple[Pairs, Pairs], tmp_path: Path
+) -> None:
+    stage = Line(recipe(ema=[0.0, 0.5], look_every=40))
+    stage.losses_held_out = iter([1.0, 2.0, 0.9, 0.8])  # at each look: the first, the second
+    loop = loop_of(stage, splits, tmp_path)
+    loop.run()
+    alone = Line(recipe(ema=0.5))
+    other = loop_of(alone, splits, tmp_path / "alone")
+    other.run()
+    assert_equal(state_of(loop), state_of(other))
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [entry["held_out@0.5"] for entry in log if "held_out@0.5" in entry] == [2.0, 0.8]
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("full"), MemoryError()], ids=["gpu", "cpu"]
+)
+def test_out_of_memory_halves_the_parts_and_keeps_the_batch(
+    splits: tuple[Pairs, Pairs],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+) -> None:
+    class Large(Line):
+        """Needs a device that holds two pictures; this one holds one."""
+
+        parts: ClassVar[list[int]] = []
+
+        def losses(self, networks: Networks, batch: Batch, draws: Draws) -> Iterator[Loss]:
+            if len(batch) > 1 and self.step > 3:
+                raise error
+            self.parts.append(len(batch))
+            return super().losses(networks, batch, draws)
+
+    whole, large = Line(recipe()), Large(recipe())
+    for stage in (whole, large):
+        stage.line[1].p = 0.0
+    expected = loop_of(whole, splits, tmp_path / "whole")
+    found = loop_of(large, splits, tmp_path / "large")
+    expected.run()
+    found.run()
+    assert large.parts[:3] == [4, 4, 4] and set(large.parts[3:]) == {1}
+    for key, value in state_of(found).items():
+        torch.testing.assert_close(value, state_of(expected)[key], atol=1e-6, rtol=1e-5)
+    assert "ran out of memory at step 4; from now on a batch is 4 parts of 1" in caplog.text
+    large.step, large.parts = 4, []
+    again = loop_of(large, splits, tmp_path / "large")
+    again.images = 16
+    again._step(next(iter(Batches(splits[0], 4, 0))))
+    assert large.parts == [1, 1, 1, 1], "a restart remembers"
+
+
+def test_a_picture_that_does_not_fit_alone_is_told(
+    splits: tuple[Pairs, Pairs], tmp_path: Path
+) -> None:
+    stage = Line(recipe())
+
+    def fill(step: int, value: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("full")
+
+    stage.disturb = fill
+    with pytest.raises(TrainingError, match=r"out of memory with parts of 1, .*sharded"):
+        loop_of(stage, splits, tmp_path).run()
 
 
 def test_a_full_disk_keeps_the_checkpoint_before(
@@ -222,16 +309,16 @@ def test_other_networks_than_in_the_checkpoint_are_named(
     splits: tuple[Pairs, Pairs], tmp_path: Path
 ) -> None:
     loop_of(Line(recipe()), splits, tmp_path).run()
-    with pytest.raises(TrainingError, match=r"other networks .*size mismatch.* restore the config"):
+    with pytest.raises(TrainingError, match=r"other networks .*has the shape.* restore the config"):
         loop_of(Line(recipe(), width=2), splits, tmp_path)
 
 
 def test_a_damaged_checkpoint_is_named(splits: tuple[Pairs, Pairs], tmp_path: Path) -> None:
     loop_of(Line(recipe()), splits, tmp_path).run()
-    path = tmp_path / "checkpoints" / "000000000080" / "state.pt"
+    (path,) = (tmp_path / "checkpoints" / "000000000080").glob("*.safetensors")
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(
-        TrainingError, match=r"state.pt: expected a checkpoint, .*delete the folder"
+        TrainingError, match=r"080: expected a whole checkpoint, .* has 100 bytes .*delete this"
     ):
         loop_of(Line(recipe()), splits, tmp_path)
 

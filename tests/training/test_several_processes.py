@@ -1,55 +1,179 @@
-"""Two processes train the model that one trains."""
+"""Several processes train the model that one trains, and none of them goes on alone."""
 
+import json
+import os
 import shutil
+import signal
+import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from small_runs import config, run, weights_of
+from small_runs import COMMAND, ENVIRONMENT, config, run, weights_of
 
 import wuerstchen.config
 from wuerstchen.training import road
+from wuerstchen.training.road import StageName
 
-LAUNCH = (
-    sys.executable,
-    "-m",
-    "accelerate.commands.launch",
-    *("--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"),
-    *("--dynamo_backend", "no", "--main_process_port", "0", "-m", "wuerstchen"),
+ACCELERATE = (
+    *("-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"),
+    *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
 )
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone")
+
+
+def launch(count: int, launcher: str = "accelerate") -> tuple[str, ...]:
+    """The command in `count` processes."""
+    if count == 1:
+        return COMMAND
+    if launcher == "torchrun":
+        return (sys.executable, *TORCHRUN, f"--nproc_per_node={count}", "-m", "wuerstchen")
+    return (sys.executable, *ACCELERATE, "--num_processes", str(count), "-m", "wuerstchen")
+
+
+def prepared(trained: Path, folder: Path, stage: str) -> Path:
+    """The trained model without this stage and those after it."""
+    shutil.copytree(trained, folder)
+    for later in "abc"["abc".index(stage) :]:
+        shutil.rmtree(folder / "runs" / later)
+    return folder
+
+
+def changes(stage: str, images: int) -> list[str]:
+    """Of the small config: a log entry at each step that is compared, and no dropout."""
+    head = f"stage_{stage}"
+    found = [f"{head}.training.{w}" for w in (f"images={images}", "warmup=20", "log_every=1")]
+    return found if stage == "a" else [*found, f"{head}.model.dropout=0.0"]
+
+
+def errors(folder: Path, stage: str) -> list[float]:
+    """The loss curve of a run, at the steps that it logged, and what was held out."""
+    log = (folder / "runs" / stage / "log.jsonl").read_text().splitlines()
+    entries = [json.loads(line) for line in log]
+    return [entry[key] for entry in entries for key in ("error", "held_out") if key in entry]
+
+
+def train_here(source: Path, stage: StageName, *words: str) -> Path:
+    return road.train(wuerstchen.config.load(str(source), list(words)), stage)
+
+
+def written(pictures: Path, folder: Path) -> Path:
+    source = folder.with_suffix(".yaml")
+    source.write_text(wuerstchen.config.dump(config(pictures, folder)))
+    return source
 
 
 @pytest.mark.parametrize(
-    ("stage", "images", "tolerance"),
+    ("stage", "images", "processes", "words", "tolerance"),
     [
-        pytest.param("a", 88, 1e-4, marks=pytest.mark.slow),  # 20 steps, codes placed, 2 steps
-        pytest.param("b", 16, 1e-4, marks=pytest.mark.slow),
-        ("c", 24, 1e-5),
+        pytest.param("a", 88, 2, [], 1e-4, marks=pytest.mark.slow),  # 20 steps, then codes, 2 steps
+        pytest.param("b", 16, 2, [], 1e-4, marks=pytest.mark.slow),
+        pytest.param("b", 16, 2, ["sharded=true"], 1e-4, marks=pytest.mark.slow),
+        pytest.param("b", 16, 4, ["sharded=true"], 1e-4, marks=pytest.mark.slow),
+        pytest.param("c", 24, 2, [], 1e-5, marks=pytest.mark.slow),
+        ("c", 24, 2, ["sharded=true"], 1e-5),
+        pytest.param("c", 24, 4, ["sharded=true"], 1e-5, marks=pytest.mark.slow),
+        pytest.param(
+            *("c", 24, 2, ["sharded=true", "gradient_checkpointing=true", "accumulate=2"], 1e-5),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
-def test_two_processes_train_the_same_model(
-    trained: Path, pictures: Path, tmp_path: Path, stage: str, images: int, tolerance: float
+def test_several_processes_train_the_same_model(
+    trained: Path,
+    pictures: Path,
+    tmp_path: Path,
+    stage: StageName,
+    images: int,
+    processes: int,
+    words: list[str],
+    tolerance: float,
 ) -> None:
-    folders = []
-    for name in ("one", "two"):
-        folder = Path(shutil.copytree(trained, tmp_path / name))
-        for later in "abc"["abc".index(stage) :]:
-            shutil.rmtree(folder / "runs" / later)
-        folders.append(folder)
-    changes = [f"stage_{stage}.training.images={images}", f"stage_{stage}.training.warmup=20"]
-    if stage != "a":  # the processes' dropout is not that of one
-        changes.append(f"stage_{stage}.model.dropout=0.0")
-    source = tmp_path / "config.yaml"
-    source.write_text(wuerstchen.config.dump(config(pictures, folders[1])))
-    road.train(
-        wuerstchen.config.load(str(source), [*changes, f"output={folders[0]}"]),
-        stage,  # type: ignore[arg-type]
-    )
-    done = run("train", source, "--stage", stage, *changes, command=LAUNCH)
+    """Each with its part of the batch, by DDP and by FSDP2: the loss curve of one process."""
+    one, several = (prepared(trained, tmp_path / name, stage) for name in ("one", "several"))
+    source = written(pictures, several)
+    settings = changes(stage, images)
+    train_here(source, stage, *settings, f"output={one}")
+    settings += [f"stage_{stage}.training.{word}" for word in words]
+    done = run("train", source, "--stage", stage, *settings, command=launch(processes))
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{folders[1]}\n", "the first process alone talks"
-    one, two, start = weights_of(folders[0]), weights_of(folders[1]), weights_of(trained)
-    assert any((one[key] != start[key]).any() for key in one)
-    for key in one:
-        np.testing.assert_allclose(two[key], one[key], atol=tolerance, rtol=tolerance, err_msg=key)
+    assert done.stdout == f"{several}\n", "the first process alone talks"
+    assert len(errors(one, stage)) > images // 4
+    np.testing.assert_allclose(errors(several, stage), errors(one, stage), rtol=tolerance)
+    found, expected, start = weights_of(several), weights_of(one), weights_of(trained)
+    assert any((expected[key] != start[key]).any() for key in expected)
+    for key, tensor in expected.items():
+        np.testing.assert_allclose(found[key], tensor, atol=tolerance, rtol=tolerance, err_msg=key)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("before", "after", "sharded"), [(2, 1, True), (1, 4, True), (4, 2, True), (2, 1, False)]
+)
+def test_another_number_of_processes_goes_on_with_a_run(
+    trained: Path, pictures: Path, tmp_path: Path, before: int, after: int, sharded: bool
+) -> None:
+    """Same pictures, same losses: checkpoints are laid out anew for who reads them."""
+    one, several = (prepared(trained, tmp_path / name, "c") for name in ("one", "several"))
+    source = written(pictures, several)
+    train_here(source, "c", *changes("c", 96), f"output={one}")
+    words = ["train", source, "--stage", "c", f"stage_c.training.sharded={sharded}"]
+    words += [*changes("c", 96), "stage_c.training.save_every=8"]
+    killed_at(24, several, [*launch(before), *words])
+    done = run(*words, command=launch(after))
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(errors(several, "c"), errors(one, "c"), rtol=1e-5)
+    found, expected = weights_of(several), weights_of(one)
+    for key, tensor in expected.items():
+        np.testing.assert_allclose(found[key], tensor, atol=1e-5, rtol=1e-5, err_msg=key)
+
+
+def killed_at(images: int, folder: Path, command: Sequence[object]) -> None:
+    """Start a training of Stage C and kill all its processes after its checkpoint at `images`."""
+    with subprocess.Popen(
+        [*map(str, command)], env=ENVIRONMENT, stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
+        checkpoint = folder / "runs" / "c" / "checkpoints" / f"{images:012d}"
+        while not checkpoint.exists() and process.poll() is None:
+            time.sleep(0.01)
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        os.killpg(process.pid, signal.SIGKILL)
+    assert not (folder / "runs" / "c" / "finished.json").exists()
+
+
+def children(parent: int) -> list[int]:
+    """Processes that a launcher has started."""
+    listed = subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True)
+    return [int(line) for line in listed.stdout.split()]
+
+
+@pytest.mark.slow
+def test_a_lost_process_ends_the_others_and_the_restart_goes_on(
+    trained: Path, pictures: Path, tmp_path: Path
+) -> None:
+    one, several = (prepared(trained, tmp_path / name, "c") for name in ("one", "several"))
+    source = written(pictures, several)
+    settings = [*changes("c", 160), "stage_c.training.save_every=8"]
+    train_here(source, "c", *settings, f"output={one}")
+    (interpreter, *words) = launch(2, "torchrun")
+    command = [interpreter, *words[:3], "--max-restarts=1", *words[3:]]
+    with subprocess.Popen(
+        [*command, "train", source, "--stage", "c", *settings],
+        env={**ENVIRONMENT, "GLOO_SOCKET_IFNAME": "lo"},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        checkpoints = several / "runs" / "c" / "checkpoints"
+        while not list(checkpoints.glob("0*24")) and process.poll() is None:
+            time.sleep(0.01)
+        os.kill(children(process.pid)[-1], signal.SIGKILL)
+        assert process.stderr is not None
+        told = process.stderr.read()
+        assert process.wait() == 0, told
+    assert "exitcode: -9" in told or "Signal 9" in told or "SIGKILL" in told, told
+    found, expected = weights_of(several), weights_of(one)
+    for key, tensor in expected.items():
+        np.testing.assert_allclose(found[key], tensor, atol=1e-5, rtol=1e-5, err_msg=key)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from wuerstchen.config.section import Section
 
@@ -30,20 +30,44 @@ class TrainingConfig(Section):
     weight_decay: float = Field(default=0.01, ge=0)
     warmup: int = Field(default=10_000, ge=0)
     """Optimizer steps in which the learning rate grows from zero."""
-    decay: Literal["constant", "cosine"] = "constant"
-    """What the learning rate does after the warm-up; cosine ends at a hundredth."""
+    decay: Literal["constant", "cosine", "linear", "late"] = "constant"
+    """What the learning rate does after the warm-up: nothing, or fall to a hundredth along a cosine
+    or a line; late: constant, then along a line in the last fifth of the run."""
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of a gradient."""
-    ema: float = Field(default=0.999, ge=0, lt=1)
-    """Decay per step of the averaged weights, which are the ones that are exported."""
+    ema: Decay | tuple[Decay, ...] = 0.999
+    """Decay per step of the averaged weights, which are the ones that are exported. Of several the
+    one with the lowest held-out loss is."""
+    export: Literal["last", "best"] = "last"
+    """Which weights the stage ends with: the last, or those of the look with the lowest held-out
+    loss."""
     precision: Precision = "auto"
     """auto: bf16 on accelerators that have it, fp32 elsewhere."""
+    sharded: bool = False
+    """Spread weights, gradients, optimizer and averages over the processes (FSDP2), instead of a
+    copy of everything in each (DDP)."""
     save_every: int = Field(default=100_000, gt=0)
     """Pictures between two checkpoints."""
+    keep: int = Field(default=2, gt=0)
+    """Newest checkpoints that stay; the best by held-out loss stays beside them."""
+    log_every: int = Field(default=20, gt=0)
+    """Optimizer steps between two entries of the log."""
     look_every: int = Field(default=100_000, gt=0)
     """Pictures between two looks: held-out loss and a grid of pictures."""
     look_at: int = Field(default=64, gt=0)
     """Held-out pictures per look."""
+
+    @property
+    def ema_lengths(self) -> tuple[float, ...]:
+        """The decays of all averages."""
+        return self.ema if isinstance(self.ema, tuple) else (self.ema,)
+
+    @field_validator("ema")
+    @classmethod
+    def _averages(cls, ema: Decay | tuple[Decay, ...]) -> Decay | tuple[Decay, ...]:
+        if ema == ():
+            raise ValueError("expected at least one decay, found none")
+        return ema
 
     @model_validator(mode="after")
     def _has_weights(self) -> "TrainingConfig":

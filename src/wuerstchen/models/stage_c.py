@@ -33,6 +33,7 @@ class StageC(nn.Module):
         super().__init__()
         self.config = config
         self.gradient_checkpointing = False
+        self._divisor_held = False
         width, dropout = config.width, config.dropout
         self.text_mapper = nn.Sequential(
             nn.Linear(config.text_width, width), nn.LeakyReLU(0.2), nn.Linear(width, width)
@@ -71,6 +72,8 @@ class StageC(nn.Module):
             else:
                 y = attend(at_time(conv(y), time), text)
         a, b = self.head(y).to(x.dtype).chunk(2, dim=1)  # (B, S, H, W) each
+        if self._divisor_held:
+            b = b.detach()  # zeros, and without a gradient they stay zeros
         noise: Tensor = (x - a) / ((1 - b).abs() + 1e-5)
         return noise
 
@@ -81,13 +84,10 @@ class StageC(nn.Module):
         """
         output = self.head[1]
         assert isinstance(output, nn.Conv2d) and output.bias is not None
-        kept = torch.ones(output.out_channels)
-        kept[self.config.semantic_channels :] = 0
-        for parameter in (output.weight, output.bias):
-            mask = kept.view(-1, *(1 for _ in parameter.shape[1:]))
-            with torch.no_grad():
-                parameter.mul_(mask)
-            parameter.register_hook(lambda gradient, mask=mask: gradient * mask.to(gradient))
+        with torch.no_grad():
+            output.weight[self.config.semantic_channels :] = 0
+            output.bias[self.config.semantic_channels :] = 0
+        self._divisor_held = True
 
     def _initialise(self) -> None:
         """The published start: x is predicted to be all noise, and blocks begin near identity."""

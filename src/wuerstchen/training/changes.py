@@ -11,7 +11,7 @@ from wuerstchen.errors import TrainingError
 FREE = frozenset(
     {
         *("images", "learning_rate", "accumulate", "gradient_checkpointing"),
-        *("save_every", "look_every", "look_at"),
+        *("save_every", "look_every", "look_at", "log_every", "keep", "export", "sharded"),
         *("path", "memory", "encoded"),
     }
 )

@@ -1,22 +1,24 @@
-"""What of a stage learns: its networks, their optimizers, and the average of the trained one."""
+"""What of a stage learns: its networks, their optimizers, and the averages of the trained one.
+
+networks ─▶ (sharded over processes) ─▶ averages, optimizers ─▶ load ─▶ wrap
+"""
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import convert_to_fp32
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from wuerstchen.config import TrainingConfig
-from wuerstchen.training.processes import share_batch_norms
+from wuerstchen.training.averages import Averages
+from wuerstchen.training.checkpoints import Shape
+from wuerstchen.training.processes import several, share_batch_norms
+from wuerstchen.training.sharding import exchange, shard, whole
 from wuerstchen.training.stage import Stage
-
-Average = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]
-"""(kept, new, updates so far): moves the kept weights towards the new ones."""
-
-State = dict[str, object]
 
 
 class Learner:
@@ -25,29 +27,53 @@ class Learner:
     def __init__(self, stage: Stage, accelerator: Accelerator) -> None:
         self.recipe = stage.training
         self._accelerator, self._trained = accelerator, stage.trained
+        self._stage = stage
         self.networks = stage.networks()
-        for network in self.networks.values():
-            network.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            if accelerator.num_processes > 1:
+        self.sharded = self.recipe.sharded and several()
+        self._whole: nn.Module | None = None
+        self._parallel = dict(self.networks)
+        for name, network in self.networks.items():
+            if several():
                 share_batch_norms(network)
             network.train()  # weights that training starts from come in eval mode
-        self._average = AveragedModel(
-            self.networks[stage.trained],
-            multi_avg_fn=_averager(self.recipe.ema),
-            use_buffers=True,  # the statistics of BatchNorms have to belong to the averaged weights
-        )
+            if self.sharded:
+                if name == self._trained and accelerator.is_main_process:
+                    self._whole = copy.deepcopy(network)
+                shard(network, accelerator.device)  # which knows no channels-last weights
+            else:
+                network.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.averages = Averages(self.networks[stage.trained], self.recipe.ema_lengths)
         self._optimizers = {name: self._optimizer(stage, name) for name in self.networks}
 
     def wrap(self) -> dict[str, nn.Module]:
-        """The networks as Accelerate wraps them for its devices; after `load`, if there is one."""
-        prepare = self._accelerator.prepare_model
-        return {name: prepare(network) for name, network in self.networks.items()}
+        """The networks as they are called in training; after loading, if there is anything."""
+        if not self.sharded:
+            for name, network in self.networks.items():
+                self._parallel[name] = self._accelerator.prepare_model(network)
+        if precision(self.recipe) is torch.float32:
+            return dict(self._parallel)
+        return {name: InHalf(network) for name, network in self._parallel.items()}
 
-    @property
-    def averaged(self) -> nn.Module:
-        """The averaged network, ready to be looked at and exported."""
-        network: nn.Module = self._average.module
-        return network.eval()
+    @contextmanager
+    def averaged(self, index: int = 0) -> Iterator[nn.Module]:
+        """The whole trained network with the weights of average `index`, to look at or to export.
+
+        Every process has to enter; of a sharded network the first one alone sees the average.
+        """
+        network = self.networks[self._trained]
+        if self.sharded:
+            average = {name: whole(tensor) for name, tensor in self.averages.weights(index)}
+            if self._whole is not None:
+                self._whole.load_state_dict(average, strict=False)  # the rest is frozen
+                network = self._whole.to(self._accelerator.device)
+            yield network.eval()
+            if self._whole is not None:
+                self._whole.cpu()
+            self.networks[self._trained].train()
+        else:
+            with self.averages.in_place(index):
+                yield network.eval()
+            network.train()
 
     @property
     def rate(self) -> float:
@@ -61,35 +87,58 @@ class Learner:
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["rate"]
 
+    @contextmanager
+    def exchanging(self, *, last: bool) -> Iterator[None]:
+        """Processes exchange gradients only after the last part of a step."""
+        if self.sharded:
+            for network in self.networks.values():
+                exchange(network, last=last)
+            yield
+        elif last:
+            yield
+        else:
+            with self._accelerator.no_sync(*self._parallel.values()):
+                yield
+
     def clip(self, name: str) -> float:
         """Shorten the gradient of network `name` to the recipe's norm; returns what it was."""
         parameters = [p for group in self._optimizers[name].param_groups for p in group["params"]]
-        return float(self._accelerator.clip_grad_norm_(parameters, self.recipe.clip))
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.recipe.clip)
+        return float(whole(norm))
 
     def update(self, name: str) -> None:
         self._optimizers[name].step()
+        self.forget_gradients(name)
+
+    def forget_gradients(self, name: str) -> None:
         self._optimizers[name].zero_grad(set_to_none=True)
 
-    def average(self) -> None:
-        """Let the averaged network follow the trained one."""
-        self._average.update_parameters(self.networks[self._trained])
-
-    def state(self) -> State:
-        return {
-            "networks": {name: net.state_dict() for name, net in self.networks.items()},
-            "average": self._average.state_dict(),
-            "optimizers": {name: o.state_dict() for name, o in self._optimizers.items()},
-        }
-
-    def load(self, state: State) -> None:
-        """Raises RuntimeError, KeyError or ValueError for the state of other networks."""
-        saved = copy.copy(state)
-        networks, optimizers = saved["networks"], saved["optimizers"]
-        assert isinstance(networks, dict) and isinstance(optimizers, dict)
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that a checkpoint holds of this, by name; the tensors themselves."""
+        found = {f"average.{name}": tensor for name, tensor in self.averages.tensors().items()}
+        found |= {f"stage.{name}": tensor for name, tensor in self._stage.memory().items()}
         for name, network in self.networks.items():
-            network.load_state_dict(networks[name])
-            self._optimizers[name].load_state_dict(optimizers[name])
-        self._average.load_state_dict(saved["average"])  # type: ignore[arg-type]
+            found |= {f"network.{name}.{key}": t for key, t in _trained_state(network).items()}
+            state = self._optimizers[name].state
+            for key, parameter in network.named_parameters():
+                for kind, value in state.get(parameter, {}).items():
+                    found[f"optimizer.{name}.{kind}.{key}"] = value
+        return found
+
+    def tensors_for(self, shapes: Mapping[str, Shape]) -> dict[str, Tensor]:
+        """`tensors`, with room for what optimizers had when a checkpoint was written."""
+        for name, network in self.networks.items():
+            state = self._optimizers[name].state
+            parameters = dict(network.named_parameters())
+            head = f"optimizer.{name}."
+            for saved, (shape, dtype) in shapes.items():
+                kind, _, key = saved.removeprefix(head).partition(".")
+                if saved.startswith(head) and key in parameters:
+                    parameter = parameters[key]
+                    like = parameter.shape == shape
+                    value = torch.zeros_like(parameter) if like else torch.zeros(shape, dtype=dtype)
+                    state[parameter][kind] = value.detach()
+        return self.tensors()
 
     def _optimizer(self, stage: Stage, name: str) -> torch.optim.Optimizer:
         groups = [
@@ -102,26 +151,51 @@ class Learner:
         )
 
 
-def schedule(recipe: TrainingConfig, step: int, images: int) -> float:
-    """What the learning rate is multiplied by: linear warm-up, then constant or cosine."""
-    warm = min(1.0, step / max(1, recipe.warmup))
-    if recipe.decay == "constant":
-        return warm
-    return warm * (0.505 + 0.495 * math.cos(math.pi * min(1.0, images / recipe.images)))
+class InHalf(nn.Module):
+    """A network under autocast to bf16, whose results are fp32 again.
 
-
-def _averager(decay: float) -> Average:
-    """Exponential average whose memory grows with the run, up to `decay`.
-
-    Without that growth a short run would still remember its random start.
+    Around the network and not inside of it: looks and exports see the network alone.
     """
 
-    @torch.no_grad()
-    def average(kept: Sequence[Tensor], new: Sequence[Tensor], count: Tensor | int) -> None:
-        if not kept[0].is_floating_point():  # counters
-            torch._foreach_copy_(list(kept), list(new))
-            return
-        forget = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
-        torch._foreach_lerp_(list(kept), list(new), forget)
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
 
-    return average
+    def forward(self, *inputs: object) -> object:
+        device = next(self.network.parameters()).device.type
+        with torch.autocast(device, torch.bfloat16):
+            result: object = self.network(*inputs)
+        return convert_to_fp32(result)
+
+
+def precision(recipe: TrainingConfig) -> torch.dtype:
+    """What the networks compute in: bf16 by itself only where an accelerator has it."""
+    if recipe.precision == "auto":
+        half = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    else:
+        half = recipe.precision == "bf16"
+    return torch.bfloat16 if half else torch.float32
+
+
+def schedule(recipe: TrainingConfig, step: int, images: int) -> float:
+    """What the learning rate is multiplied by: linear warm-up, then what `decay` says."""
+    warm, done = min(1.0, step / max(1, recipe.warmup)), min(1.0, images / recipe.images)
+    match recipe.decay:
+        case "constant":
+            return warm
+        case "cosine":
+            return warm * (0.505 + 0.495 * math.cos(math.pi * done))
+        case "linear":
+            return warm * (1 - 0.99 * done)
+        case "late":
+            return warm * min(1.0, 0.01 + 0.99 * (1 - done) / LATE)
+
+
+LATE = 0.2
+"""Share of a run, at its end, in which the schedule `late` falls."""
+
+
+def _trained_state(network: nn.Module) -> dict[str, Tensor]:
+    """Weights and statistics without the weights that are frozen: these come with the config."""
+    frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    return {name: t for name, t in network.state_dict().items() if name not in frozen}

@@ -1,12 +1,38 @@
 """The few things that processes tell each other besides gradients. One process: no-ops."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
 import torch.distributed.nn.functional as differentiable
 from torch import Tensor, nn
+
+from wuerstchen.errors import TrainingError
+
+
+def join() -> None:
+    """Meet the other processes again after a restart by torchrun, which `accelerate launch` uses.
+
+    It hands the same store to every start, in which processes that are gone have left their
+    addresses: who looks there waits for them for ever. So every start gets a shelf of its own.
+    """
+    start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    shared = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if start == "0" or not shared or dist.is_initialized() or os.environ["WORLD_SIZE"] == "1":
+        return
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    shared_store = dist.TCPStore(address, port, is_master=False)  # type: ignore[attr-defined]
+    store = dist.PrefixStore(f"start {start}", shared_store)  # type: ignore[attr-defined]
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group(
+        "nccl" if torch.cuda.is_available() else "gloo",
+        store=store,
+        rank=int(os.environ["RANK"]),
+        world_size=int(os.environ["WORLD_SIZE"]),
+    )
 
 
 def several() -> bool:
@@ -24,6 +50,57 @@ def largest_of_all(values: Tensor) -> Tensor:
     if several():
         dist.all_reduce(values, dist.ReduceOp.MAX)
     return values
+
+
+def somewhere(here: bool) -> bool:
+    """Whether it is so in any process; all of them have to ask."""
+    if not several():
+        return here
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    return bool(largest_of_all(torch.tensor([float(here)], device=device)))
+
+
+def from_first(value: float) -> float:
+    """What the first process has; all of them have to ask."""
+    if not several():
+        return value
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    told = torch.tensor([value], dtype=torch.float64, device=device)
+    dist.broadcast(told, src=0)
+    return float(told)
+
+
+@contextmanager
+def peers_explained(who: str) -> Iterator[None]:
+    """A process that waits for one that is gone says so, instead of how the wire broke."""
+    try:
+        yield
+    except RuntimeError as error:
+        words = str(error).lower()
+        if not several() or not any(sign in words for sign in _LOST):
+            raise
+        raise TrainingError(
+            f"{who}: another process of this training is gone ({str(error).splitlines()[0]}); the "
+            "launcher's restart, or the same command, goes on from the newest checkpoint."
+        ) from None
+
+
+_LOST = (
+    "connection closed",
+    "connection reset",
+    "broken pipe",
+    "timed out",
+    "timeout",
+    "gloo",
+    "nccl",
+)
+"""What gloo and NCCL say when a peer does not answer any more."""
+
+
+def meet() -> None:
+    """Wait until every process is here."""
+    if several():
+        dist.barrier()
 
 
 def from_all(values: Tensor) -> Tensor:

@@ -14,8 +14,7 @@ from typing import Literal
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedType, set_seed
 from filelock import FileLock, Timeout
 
 from wuerstchen import weights
@@ -28,7 +27,7 @@ from wuerstchen.training.changes import check_unchanged
 from wuerstchen.training.encodings import TextStates, find_encoding
 from wuerstchen.training.frozen import FrozenStages
 from wuerstchen.training.loop import Loop
-from wuerstchen.training.processes import is_first
+from wuerstchen.training.processes import is_first, join
 from wuerstchen.training.record import Record
 from wuerstchen.training.rehearsal_b import CompressorRehearsal
 from wuerstchen.training.rehearsal_c import TextRehearsal
@@ -43,6 +42,11 @@ Step = Literal["a", "b-rehearsal", "b", "c-rehearsal", "c"]
 """What has a run folder of its own: the stages, and what B and C do first if so configured."""
 
 _REHEARSALS: tuple[Step, ...] = ("b-rehearsal", "c-rehearsal")
+
+_LAUNCHES = tuple(
+    DistributedType(kind) for kind in ("NO", "MULTI_CPU", "MULTI_GPU", "MULTI_XPU", "MULTI_NPU")
+)
+"""What Accelerate may have started; how networks are spread is a matter of the config."""
 
 log = logging.getLogger(__name__)
 
@@ -97,10 +101,10 @@ def _train_stage(
     name: Step, config: Config, train_pairs: Pairs, test_pairs: Pairs, report: Report
 ) -> None:
     recipe = _recipe(config, name)
-    AcceleratorState._reset_state()  # it allows one precision per program; stages may differ
     # Several processes without an accelerator find each other only when told that this is meant.
     only_cpu = not torch.accelerator.is_available()
-    accelerator = Accelerator(mixed_precision=_precision(recipe), cpu=only_cpu)
+    join()
+    accelerator = Accelerator(mixed_precision="no", cpu=only_cpu)
     _check_share(name, recipe, accelerator)
     record = Record(_run(config, name), writes=accelerator.is_main_process)
     record.write("config.yaml", dump(config))
@@ -109,12 +113,15 @@ def _train_stage(
     stage = _stage(name, config, train_pairs)
     loop = Loop(stage, train_pairs, test_pairs, record, accelerator, config.seed)
     loop.run()
-    if accelerator.is_main_process:
-        # A rehearsal stays beside its log: the model folder will hold what its stage made of it.
-        stage.export(loop.trained, record.folder if name in _REHEARSALS else config.folder)
-        record.write("finished.json", json.dumps({"images": loop.images, "steps": stage.step}))
-        record.clear_checkpoints()
+    finished = {"images": loop.images, "steps": stage.step}
+    with loop.trained() as network:
+        if accelerator.is_main_process:
+            # A rehearsal stays beside its log: the model folder will hold what its stage makes of
+            # it.
+            stage.export(network, record.folder if name in _REHEARSALS else config.folder)
+            record.write("finished.json", json.dumps(finished))
     accelerator.wait_for_everyone()
+    loop.checkpoints.clear()
     accelerator.free_memory()
 
 
@@ -206,13 +213,6 @@ def _run(config: Config, name: Step) -> Path:
     return config.folder / "runs" / name
 
 
-def _precision(recipe: TrainingConfig) -> str:
-    """Accelerate's word for the precision: bf16 by itself only where an accelerator has it."""
-    if recipe.precision == "auto":
-        return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
-    return "no" if recipe.precision == "fp32" else "bf16"
-
-
 def _check_order(config: Config, first: Step) -> None:
     """The stages before `first` must have left their parts in the model folder."""
     needed: dict[Step, tuple[weights.Part, ...]] = {
@@ -298,6 +298,11 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _check_share(name: Step, recipe: TrainingConfig, accelerator: Accelerator) -> None:
+    if accelerator.distributed_type not in _LAUNCHES:
+        raise TrainingError(
+            f"Expected plain processes, found a launch with {accelerator.distributed_type.value}; "
+            f"leave --use_fsdp and the like out, and set stage_{name[0]}.training.sharded=true."
+        )
     parts = recipe.accumulate * accelerator.num_processes
     if recipe.batch % parts:
         raise TrainingError(

@@ -89,6 +89,10 @@ class Stage(ABC):
     def losses(self, networks: Networks, batch: Batch, draws: Draws) -> Iterator[Loss]:
         """The losses of one batch; the loop goes backward on each before it asks for the next."""
 
+    def memory(self) -> dict[str, Tensor]:
+        """What it remembers beside its networks: saved with them, and loaded into these tensors."""
+        return {}
+
     def after_step(self) -> dict[str, float]:
         """What has to be mended after an optimizer step; returns scalars for the log."""
         return {}

@@ -1,0 +1,204 @@
+"""Checkpoints by torch's distributed checkpoint (DCP), as safetensors; every process takes part.
+
+    checkpoints/000000016384/progress.json          how far the run was, and how long each file is
+    checkpoints/000000016384/*.safetensors          the tensors, each process's shards in own files
+    checkpoints/best.json                           which one had the lowest held-out loss
+
+What was written by one number of processes is read by any other. Nothing in it is a pickle.
+"""
+
+import json
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import (
+    HuggingFaceStorageReader,
+    HuggingFaceStorageWriter,
+)
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load as load_distributed
+from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
+
+from wuerstchen.aside import write_file
+from wuerstchen.errors import SaveError, TrainingError
+from wuerstchen.training.processes import is_first, meet, several, somewhere
+from wuerstchen.weights.files import replacing
+
+FILE_SIZE = 2**29
+"""Bytes of tensors in a file, about: a file is put together in memory before it is written."""
+
+Facts = dict[str, int | float | None]
+"""How far a run was; JSON keeps every bit of these numbers."""
+
+
+class Shape(NamedTuple):
+    shape: torch.Size
+    dtype: torch.dtype
+
+
+class Checkpoint(NamedTuple):
+    """One that was found whole."""
+
+    folder: Path
+    facts: Facts
+    shapes: dict[str, Shape]
+
+
+class Checkpoints:
+    """The newest few of a run, and the best. All processes make the same calls."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self._folder, self._keep = folder, keep
+
+    def save(self, tensors: Mapping[str, Tensor], facts: Facts) -> None:
+        """Write a checkpoint aside, rename it, and let the oldest go. Raises SaveError."""
+        target = self._folder / f"{facts['images']:012d}"
+        with self._replaced(target) as aside:
+            _write(aside, dict(tensors))
+            meet()
+            if is_first():
+                sizes = {path.name: path.stat().st_size for path in aside.glob("*.safetensors")}
+                progress = {**facts, "files": dict(sorted(sizes.items()))}
+                (aside / "progress.json").write_text(json.dumps(progress, indent=1))
+        if is_first():
+            self._let_go()
+        meet()
+
+    def mark_best(self, images: int, held_out: float) -> None:
+        """Have the checkpoint at `images` kept until a better one is marked."""
+        if is_first():
+            values = json.dumps({"images": images, "held_out": held_out})
+            write_file(self._folder / "best.json", values.encode())
+
+    def newest(self) -> Checkpoint | None:
+        """The newest one, or None for a new run. Raises TrainingError where it is damaged."""
+        found = self._all()
+        return _open(found[-1]) if found else None
+
+    def best(self) -> Checkpoint | None:
+        """The one with the lowest held-out loss, or None where none was marked."""
+        folder = self._best()
+        return _open(folder) if folder is not None and folder.is_dir() else None
+
+    def clear(self) -> None:
+        """Free the disk once the stage is exported."""
+        if is_first():
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _all(self) -> list[Path]:
+        return sorted(p for p in self._folder.glob("*") if p.is_dir() and p.name.isdecimal())
+
+    def _best(self) -> Path | None:
+        try:
+            images = json.loads((self._folder / "best.json").read_text(encoding="utf-8"))["images"]
+            return self._folder / f"{images:012d}"
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _let_go(self) -> None:
+        old = [path for path in self._all()[: -self._keep] if path != self._best()]
+        for path in (*old, *self._folder.glob(".*.new")):  # left by a process that was killed
+            shutil.rmtree(path, ignore_errors=True)
+
+    @contextmanager
+    def _replaced(self, target: Path) -> Iterator[Path]:
+        """A folder that all processes may write into; it takes the target's place at the end."""
+        aside = target.with_name(f".{target.name}.new")
+        with ExitStack() as held:
+            failure: SaveError | None = None
+            if is_first():
+                try:
+                    (aside,) = held.enter_context(replacing(target))
+                except SaveError as error:
+                    failure = error
+            if somewhere(failure is not None):
+                raise failure or SaveError(f"{target} could not be made by the first process.")
+            yield aside
+
+
+def load(checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> None:
+    """Fill `tensors` with what was saved, however it was sharded.
+
+    Raises TrainingError where names or shapes are others than those of the checkpoint.
+    """
+    for name in sorted(tensors.keys() ^ checkpoint.shapes.keys()):
+        where = "is not there" if name in tensors else "is not part of these networks"
+        raise TrainingError(_other_networks(checkpoint, f"{name} {where}"))
+    for name, tensor in tensors.items():
+        saved = checkpoint.shapes[name].shape
+        if tensor.shape != saved:
+            reason = f"{name} has the shape {list(saved)} and not {list(tensor.shape)}"
+            raise TrainingError(_other_networks(checkpoint, reason))
+    reader = HuggingFaceStorageReader(str(checkpoint.folder))
+    with _quiet():
+        load_distributed(dict(tensors), storage_reader=reader, no_dist=not several())
+
+
+def _other_networks(checkpoint: Checkpoint, reason: str) -> str:
+    return (
+        f"{checkpoint.folder}: the checkpoint there is of other networks than this config makes "
+        f"({reason}); restore the config, or choose another output folder."
+    )
+
+
+def _write(folder: Path, tensors: dict[str, Tensor]) -> None:
+    """Raises OSError with the reason for which a process could not write."""
+    writer = HuggingFaceStorageWriter(str(folder), _files(tensors), save_distributed=True)
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}  # channels-last ones
+    try:
+        with _quiet():
+            save_distributed(tensors, storage_writer=writer, no_dist=not several())
+    except CheckpointException as error:
+        for cause, _ in error.failures.values():
+            if isinstance(cause, OSError):
+                raise OSError(cause.errno, cause.strerror) from error
+        raise OSError(str(next(iter(error.failures.values()))[0])) from error
+
+
+def _files(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """Which file each tensor goes to, counted from 1."""
+    files, written, at = {}, 0, 1
+    for name, tensor in tensors.items():
+        if written > FILE_SIZE:
+            written, at = 0, at + 1
+        files[name] = at
+        written += tensor.numel() * tensor.element_size()
+    return files
+
+
+def _open(folder: Path) -> Checkpoint:
+    try:
+        facts = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
+        for name, size in facts.pop("files").items():
+            found = (folder / name).stat().st_size
+            if found != size:
+                raise ValueError(f"{name} has {found} bytes instead of {size}")
+        metadata = HuggingFaceStorageReader(str(folder)).read_metadata()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        reason = str(error) or type(error).__name__
+        raise TrainingError(
+            f"{folder}: expected a whole checkpoint, found a damaged one ({reason}); delete this "
+            "folder to resume from the one before."
+        ) from None
+    shapes = {
+        name: Shape(entry.size, entry.properties.dtype)
+        for name, entry in metadata.state_dict_metadata.items()
+        if isinstance(entry, TensorStorageMetadata)
+    }
+    return Checkpoint(folder, facts, shapes)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """DCP warns of a single process, which is meant."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")
+        yield

@@ -1,0 +1,149 @@
+"""One optimizer step: parts of a batch, their losses, the update, and what happens out of memory.
+
+It knows nothing of pictures or noise; a `Stage` knows nothing of optimizers or devices.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Iterable
+from typing import NoReturn
+
+import torch
+from accelerate import Accelerator
+
+from wuerstchen.data import Batch
+from wuerstchen.errors import TrainingError
+from wuerstchen.training.learner import Learner
+from wuerstchen.training.processes import is_first, means_of_all, several
+from wuerstchen.training.record import Record
+from wuerstchen.training.stage import Draws, Loss, Stage
+
+PARTS_FILE = "memory.json"
+"""In the run's folder: into how many parts a batch was cut because memory ran out."""
+
+log = logging.getLogger(__name__)
+
+
+class Steps:
+    """Takes optimizer steps. Out of memory the parts of a batch halve, and the batch stays."""
+
+    def __init__(
+        self, stage: Stage, learner: Learner, record: Record, accelerator: Accelerator, seed: int
+    ) -> None:
+        self._stage, self._learner, self._record = stage, learner, record
+        self._accelerator, self._seed = accelerator, seed
+        self._networks = learner.wrap()
+        self.parts = max(stage.training.accumulate, _remembered(record))
+
+    def take(self, batch: Batch, images: int) -> dict[str, float]:
+        """One step on this process's share of a batch; returns scalars for the log.
+
+        images  pictures that the run has seen before
+
+        Raises TrainingError where a loss or a gradient is not finite, or where memory runs out
+        and no smaller part is left.
+        """
+        rank, share = self._accelerator.process_index, len(batch)
+        first = images + rank * share
+        self._learner.set_rate(self._stage.step, images)
+        while True:
+            torch.manual_seed((self._seed * 1_000_003 + first) % 2**63)  # for dropout
+            try:
+                scalars, used = self._backward(batch, first)
+                break
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+            self._halve(share)
+        scalars = means_of_all(scalars, self._accelerator.device)
+        scalars |= self._update(used, batch) | self._stage.after_step()
+        self._learner.averages.update()
+        return scalars
+
+    def stop(self, what: str, batch: Batch) -> NoReturn:
+        """End the training over this batch."""
+        keys = ", ".join(batch.keys[:8]) + (" …" if len(batch) > 8 else "")
+        raise TrainingError(
+            f"Stage {self._stage.name} stopped at step {self._stage.step}: the loss {what}; the "
+            f"batch held {keys}. The last good checkpoint is kept; lower the stage's learning_rate "
+            "or look at these pictures, then run the same command."
+        )
+
+    def _backward(self, batch: Batch, first: int) -> tuple[dict[str, float], list[str]]:
+        """Gradients of all parts of the batch; scalars, and the networks that have gradients."""
+        scalars: dict[str, float] = {}
+        used: dict[str, None] = {}  # a set whose order is that of the losses
+        parts = batch.split(self.parts)
+        for index, (start, part) in enumerate(parts):
+            positions = range(first + start, first + start + len(part))
+            draws = Draws(self._seed, positions, self._accelerator.device)
+            weight = len(part) / len(batch)
+            with self._learner.exchanging(last=index == len(parts) - 1):
+                for loss in self._stage.losses(self._networks, part, draws):
+                    self._check_finite(loss, batch)
+                    self._accelerator.backward(loss.value * weight)
+                    used[loss.network] = None
+                    for name, value in loss.scalars.items():
+                        scalars[name] = scalars.get(name, 0.0) + float(value.detach()) * weight
+        return scalars, list(used)
+
+    def _update(self, names: Iterable[str], batch: Batch) -> dict[str, float]:
+        """Step the optimizers of these networks, unless a gradient is broken; their norms."""
+        norms = {name: self._learner.clip(name) for name in names}
+        if not all(map(math.isfinite, norms.values())):
+            self.stop("has a gradient that is not finite", batch)
+        for name in names:
+            self._learner.update(name)
+        return {f"gradient_{name}": norm for name, norm in norms.items()}
+
+    def _check_finite(self, loss: Loss, batch: Batch) -> None:
+        value = self._accelerator.reduce(loss.value.detach(), "mean")
+        if not torch.isfinite(value).all():
+            self.stop("is not finite", batch)
+
+    def _halve(self, share: int) -> None:
+        """Cut the batch into twice as many parts, and remember it for the next start.
+
+        Several processes cannot do it in the middle of a step, in which they wait for each other:
+        this one ends, the launcher ends the others, and its restart goes on in smaller parts.
+        """
+        name, before = self._stage.name, self.parts
+        smaller = [parts for parts in range(2 * before, share + 1) if share % parts == 0]
+        if not smaller:
+            raise TrainingError(
+                f"Stage {name} ran out of memory with parts of {share // before}, and there are no "
+                f"smaller ones of its batch; set stage_{name[0]}.training."
+                "gradient_checkpointing or sharded, use smaller networks or other devices."
+            )
+        self.parts = smaller[0]
+        for network in self._learner.networks:
+            self._learner.forget_gradients(network)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self._record.write(PARTS_FILE, json.dumps({"parts": self.parts}), everywhere=True)
+        sentence = (
+            f"Stage {name} ran out of memory at step {self._stage.step}; from now on a batch is "
+            f"{self.parts} parts of {share // self.parts} instead of {before}, and as large as "
+            "before."
+        )
+        if several():
+            raise TrainingError(f"{sentence} A restart, or the same command, goes on with them.")
+        if is_first():
+            log.warning(sentence)
+
+
+def _remembered(record: Record) -> int:
+    """The parts that an earlier start of this run has come to."""
+    try:
+        values = json.loads((record.folder / PARTS_FILE).read_text(encoding="utf-8"))
+        return max(1, int(values["parts"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return 1
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """CPU allocators have no exception of their own."""
+    return isinstance(
+        error, torch.OutOfMemoryError | MemoryError
+    ) or "can't allocate memory" in str(error)
