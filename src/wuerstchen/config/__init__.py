@@ -25,7 +25,7 @@ from wuerstchen.config.stage_c import (
     TextRehearsalTraining,
 )
 from wuerstchen.config.text import TextConfig
-from wuerstchen.config.training import LossWeight, Precision, TrainingConfig
+from wuerstchen.config.training import LossWeight, Precision, Prediction, TrainingConfig
 from wuerstchen.config.whole import Config
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "FilterConfig",
     "LossWeight",
     "Precision",
+    "Prediction",
     "PrepareConfig",
     "Section",
     "StageAConfig",

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from wuerstchen.config.section import Section
-from wuerstchen.config.training import LossWeight, TrainingConfig
+from wuerstchen.config.training import LossWeight, Prediction, TrainingConfig
 
 
 class StageCModel(Section):
@@ -19,6 +19,9 @@ class StageCModel(Section):
     text_width: int = Field(default=1280, gt=0)
     time_width: int = Field(default=64, gt=3, multiple_of=2)
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    predicts: Prediction = "noise"
+    """What the output layer says: the noise, as published; v or flow, the velocity along the circle
+    or the straight line between data and noise. diffusers opens models that predict the noise."""
 
     @model_validator(mode="after")
     def _heads_divide(self) -> "StageCModel":

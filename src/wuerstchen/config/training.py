@@ -7,8 +7,12 @@ from pydantic import Field, field_validator, model_validator
 from wuerstchen.config.section import Section
 
 Precision = Literal["auto", "fp32", "bf16"]
-LossWeight = Literal["p2", "data"]
-"""p2: what trained the released weights; data: error of the data itself (see diffusion/)."""
+LossWeight = Literal["p2", "data", "v", "flow", "adaptive"]
+"""p2: what trained the released weights; data, v, flow: the error of these instead of the noise's;
+adaptive: every noise level weighs the same, whatever its error is (see diffusion/)."""
+
+Prediction = Literal["noise", "v", "flow"]
+"""What a network's output stands for."""
 
 
 Decay = Annotated[float, Field(ge=0, lt=1)]

@@ -1,11 +1,11 @@
 """All the mathematics of diffusion, as functions.
 
-    schedule ─▶ times
+    schedule ─▶ times, targets
              └▶ samplers ◀─ a denoiser, with or without guidance
 
 Time t is a float in [0, 1]: 0 is data, 1 is noise. signal(t), the paper's alpha-bar, is the share
-of the variance that the data still has at time t. Networks predict the noise. B pictures, C
-channels, H x W cells.
+of the variance that the data still has at time t. Networks predict the noise, or what
+implies it. B pictures, C channels, H x W cells.
 """
 
 from wuerstchen.diffusion.guidance import Denoiser, Guidance, Network, guided, unguided
@@ -24,7 +24,6 @@ from wuerstchen.diffusion.samplers import (
 from wuerstchen.diffusion.schedule import (
     LATE,
     LEAST,
-    LOSS_WEIGHTS,
     MOST,
     OFFSET,
     STEEPEST,
@@ -36,6 +35,13 @@ from wuerstchen.diffusion.schedule import (
     signal_at,
     time_of,
     training_times,
+)
+from wuerstchen.diffusion.targets import (
+    LOSS_WEIGHTS,
+    Prediction,
+    flow_weight,
+    noise_of,
+    v_weight,
 )
 from wuerstchen.diffusion.times import (
     TIMES,
@@ -58,6 +64,7 @@ __all__ = [
     "Draw",
     "Guidance",
     "Network",
+    "Prediction",
     "Sampler",
     "add_noise",
     "data_weight",
@@ -67,10 +74,12 @@ __all__ = [
     "dpm_solver_sde",
     "euler_ancestral",
     "evaluations",
+    "flow_weight",
     "guided",
     "heun",
     "log_snr_at",
     "log_snr_times",
+    "noise_of",
     "p2_weight",
     "published_times",
     "signal",
@@ -80,4 +89,5 @@ __all__ = [
     "tuned_times",
     "unguided",
     "uniform_times",
+    "v_weight",
 ]

@@ -1,6 +1,5 @@
 """How much of a picture is left at each time, and what training makes of it."""
 
-from collections.abc import Callable
 from math import acos, cos, exp, log, pi
 
 import torch
@@ -89,6 +88,3 @@ def training_times(uniform: Tensor, late: float | None = None) -> Tensor:
         below = published + (uniform - late) * ((1 - published) / (1 - late))
         uniform = torch.where(uniform < late, above, below)
     return (1.08 * (1 - uniform) + 0.001).clamp(0.001, 1)
-
-
-LOSS_WEIGHTS: dict[str, Callable[[Tensor], Tensor]] = {"p2": p2_weight, "data": data_weight}

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from wuerstchen.config import StageCModel
+from wuerstchen.diffusion import noise_of
 from wuerstchen.models.blocks import (
     AttentionBlock,
     ConvBlock,
@@ -56,7 +57,8 @@ class StageC(nn.Module):
         return tuple(block.condition(mapped) for block in blocks)
 
     def forward(self, x: Tensor, t: Tensor, condition: StageCCondition) -> Tensor:
-        """(B, S, H, W) noisy semantics at (B,) times to the noise, by the published head.
+        """(B, S, H, W) noisy semantics at (B,) times to the noise, by the published head unless the
+        config says that the network predicts something else.
 
         The state may be in fp32 where the weights are not: the noise is of the state's type.
         """
@@ -72,6 +74,8 @@ class StageC(nn.Module):
             else:
                 y = attend(at_time(conv(y), time), text)
         a, b = self.head(y).to(x.dtype).chunk(2, dim=1)  # (B, S, H, W) each
+        if self.config.predicts != "noise":
+            return noise_of(self.config.predicts, a, x, t)
         if self._divisor_held:
             b = b.detach()  # zeros, and without a gradient they stay zeros
         noise: Tensor = (x - a) / ((1 - b).abs() + 1e-5)

@@ -52,20 +52,23 @@ def largest_of_all(values: Tensor) -> Tensor:
     return values
 
 
+def wire() -> torch.device:
+    """Where tensors have to be that processes exchange."""
+    return torch.device("cuda" if several() and dist.get_backend() == "nccl" else "cpu")
+
+
 def somewhere(here: bool) -> bool:
     """Whether it is so in any process; all of them have to ask."""
     if not several():
         return here
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    return bool(largest_of_all(torch.tensor([float(here)], device=device)))
+    return bool(largest_of_all(torch.tensor([float(here)], device=wire())))
 
 
 def from_first(value: float) -> float:
     """What the first process has; all of them have to ask."""
     if not several():
         return value
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    told = torch.tensor([value], dtype=torch.float64, device=device)
+    told = torch.tensor([value], dtype=torch.float64, device=wire())
     dist.broadcast(told, src=0)
     return float(told)
 

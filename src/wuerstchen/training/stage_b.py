@@ -33,6 +33,7 @@ from wuerstchen.training.stage import (
     even_times,
     held_out_batch,
 )
+from wuerstchen.training.weighting import held_out_errors, moved, remembered, weighting
 
 NOISED_UNTIL = 0.5
 """Latest diffusion time at which training noises the semantics (version 1's code)."""
@@ -49,7 +50,8 @@ class CompressorAndStageB(nn.Module):
 
     def __init__(self, compressor: Compressor, stage_b: StageB, *, frozen: bool) -> None:
         super().__init__()
-        self.compressor = compressor.requires_grad_(not frozen)
+        # Not requires_grad_(not frozen): some weights of a compressor are never trained.
+        self.compressor = compressor.requires_grad_(False) if frozen else compressor
         self.stage_b = stage_b
         self.frozen = frozen
 
@@ -104,7 +106,7 @@ class StageBTrainer(Stage):
         encoded    latents of the training pictures on the disk
         """
         self.training = self.recipe = config.stage_b.training
-        self._weight = diffusion.LOSS_WEIGHTS[self.recipe.weight]
+        self._weight = weighting(self.recipe.weight)
         self._stage_a = stage_a.eval().requires_grad_(False)
         self._text = None if text is None else text.eval().requires_grad_(False)
         self._text_length = config.text.length
@@ -154,8 +156,14 @@ class StageBTrainer(Stage):
         semantic_t = draws.uniform() * NOISED_UNTIL * noised
         dropped = draws.chosen(self.recipe.semantics_drop)
         error = self._error(networks["stage_b"], batch, t, semantic_t, dropped, draws)
-        value = (self._weight(t) * error).mean()
+        value = (self._weight(t, error) * error).mean()
         yield Loss("stage_b", value, {"error": value})
+
+    def memory(self) -> dict[str, Tensor]:
+        return remembered(self._weight)
+
+    def after_step(self) -> dict[str, float]:
+        return moved(self._weight)
 
     @torch.no_grad()
     def held_out(self, network: nn.Module, test: Pairs, count: int) -> dict[str, float]:
@@ -168,11 +176,11 @@ class StageBTrainer(Stage):
             t = times[start : start + len(batch)]
             clear = torch.zeros_like(t)
             error = self._error(network, batch, t, clear, clear.bool().view(-1, 1, 1, 1), draws)
-            errors.append(self._weight(t) * error)
+            errors.append(error)
             image = self._sample(network, batch)
             squares.append((image - batch.images).square().mean(dim=(1, 2, 3)))
         return {
-            "held_out": float(torch.cat(errors).mean()),
+            **held_out_errors(self._weight, torch.cat(errors), times),
             "psnr": float((-10 * torch.cat(squares).log10()).mean()),
         }
 

@@ -28,6 +28,7 @@ from wuerstchen.training.stage import (
     even_times,
     held_out_batch,
 )
+from wuerstchen.training.weighting import held_out_errors, moved, remembered, weighting
 
 GUIDANCE = 4.0
 """Guidance of the pictures in a grid, the pipeline's default."""
@@ -75,7 +76,7 @@ class StageCTrainer(Stage):
         states  what a frozen encoder made of the training captions, on the disk
         """
         self.training = self.recipe = config.stage_c.training
-        self._weight = diffusion.LOSS_WEIGHTS[self.recipe.weight]
+        self._weight = weighting(self.recipe.weight)
         self._prompts = config.prompts
         self._info = ModelInfo(name=config.name, size=config.data.size)
         self._below, self._states = below, states
@@ -117,8 +118,14 @@ class StageCTrainer(Stage):
                 "" if drop else text for drop, text in zip(dropped, batch.captions, strict=True)
             ]
         error = self._error(networks["stage_c"], captions, scaled, t, draws)
-        value = (self._weight(t) * error).mean()
+        value = (self._weight(t, error) * error).mean()
         yield Loss("stage_c", value, {"error": value})
+
+    def memory(self) -> dict[str, Tensor]:
+        return remembered(self._weight)
+
+    def after_step(self) -> dict[str, float]:
+        return moved(self._weight)
 
     @torch.no_grad()
     def held_out(self, network: nn.Module, test: Pairs, count: int) -> dict[str, float]:
@@ -127,7 +134,7 @@ class StageCTrainer(Stage):
         t = even_times(len(batch), device)
         scaled = self._below.compress(batch.images.to(device))
         error = self._error(network, batch.captions, scaled, t, Draws(0, batch.indices, device))
-        return {"held_out": float((self._weight(t) * error).mean())}
+        return held_out_errors(self._weight, error, t)
 
     @torch.no_grad()
     def grid(self, network: nn.Module, test: Pairs) -> Tensor:

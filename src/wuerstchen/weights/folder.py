@@ -4,9 +4,16 @@ import os
 from pathlib import Path
 
 from wuerstchen.errors import SaveError
-from wuerstchen.weights.files import replacing, write_json
-from wuerstchen.weights.layout import PLACES, Part, need_part
-from wuerstchen.weights.names import DIFFUSERS_VERSION, STAGE_A, STAGE_B, STAGE_C, Names
+from wuerstchen.weights.files import read_json, replacing, write_json
+from wuerstchen.weights.layout import CONFIG, PLACES, Part, need_part
+from wuerstchen.weights.names import (
+    DIFFUSERS_VERSION,
+    OWN_STAGE_C,
+    STAGE_A,
+    STAGE_B,
+    STAGE_C,
+    Names,
+)
 
 SCHEDULER = "DDPMWuerstchenScheduler"
 INDEX = "model_index.json"
@@ -16,6 +23,7 @@ MODULES = {
     STAGE_A.class_name: "diffusers.pipelines.deprecated.wuerstchen.modeling_paella_vq_model",
     STAGE_B.class_name: "diffusers.pipelines.deprecated.wuerstchen.modeling_wuerstchen_diffnext",
     STAGE_C.class_name: "diffusers.pipelines.deprecated.wuerstchen.modeling_wuerstchen_prior",
+    OWN_STAGE_C: "wuerstchen.models.stage_c",  # diffusers says that it does not know it
 }
 PARTS: tuple[Part, ...] = ("stage_a", "stage_b", "stage_c", "text_b", "text_c")
 """What generating needs; the compressor only serves training and pictures as input."""
@@ -57,7 +65,9 @@ def _write_index(folder: Path) -> None:
         ("stage_c", STAGE_C),
     )
     for part, names in networks:
-        classes[PLACES[part].folder] = (MODULES[names.class_name], names.class_name)
+        name = str(read_json(folder / PLACES[part].folder / CONFIG).get("_class_name"))
+        name = name if name in MODULES else names.class_name
+        classes[PLACES[part].folder] = (MODULES[name], name)
     aside = folder / f".{INDEX}.new"
     try:
         write_json(

@@ -70,6 +70,9 @@ STAGE_C = Names(
     },
     {},
 )
+OWN_STAGE_C = "WuerstchenStageC"
+"""A prior that predicts v or flow, which no class of diffusers does."""
+
 COMPRESSOR = Names(
     "Compressor",
     {},
@@ -100,6 +103,11 @@ def our_key(name: str, names: Names) -> str:
     return name
 
 
+def class_name(config: Section, names: Names) -> str:
+    """The class that a config.json names: none of diffusers' where diffusers would draw noise."""
+    return OWN_STAGE_C if getattr(config, "predicts", "noise") != "noise" else names.class_name
+
+
 def published_config(config: Section, names: Names) -> dict[str, object]:
     """Our section as a config.json that the published class reads."""
     ours = config.model_dump(mode="json")
@@ -108,10 +116,11 @@ def published_config(config: Section, names: Names) -> dict[str, object]:
         values["level_config"] = ["CTA" if heads else "CT" for heads in ours["heads"]]
         values["nhead"] = [heads or -1 for heads in ours["heads"]]
     return {
-        "_class_name": names.class_name,
+        "_class_name": class_name(config, names),
         "_diffusers_version": DIFFUSERS_VERSION,
         **values,
         **names.fixed,
+        **({"predicts": ours["predicts"]} if ours.get("predicts", "noise") != "noise" else {}),
     }
 
 
@@ -128,12 +137,15 @@ def read_config(values: Mapping[str, object], path: Path, names: Names, section:
             f"{path}: expected a {names.class_name}, found a {found}, which is of {CALLED['v3']}; "
             f"{NEEDS['v3']}."
         )
-    if found != names.class_name:
+    own = names is STAGE_C and found == OWN_STAGE_C
+    if found != names.class_name and not own:
         raise ModelFolderError(f"{path}: expected a {names.class_name}, found a {found}.")
     values = {key: value for key, value in values.items() if not key.startswith("_")}
     expected = {*names.keys.values(), *names.fixed}
     if names is STAGE_B:
         expected.add("level_config")
+    if own:
+        expected.add("predicts")
     if expected != set(values):
         parts = [
             f"{word} {', '.join(sorted(keys))}"
@@ -154,7 +166,8 @@ def read_config(values: Mapping[str, object], path: Path, names: Names, section:
     if names is STAGE_B:
         values["nhead"] = _heads(path, values["level_config"], values["nhead"])
     try:
-        return section.model_validate({ours: values[theirs] for ours, theirs in names.keys.items()})
+        known = {ours: values[theirs] for ours, theirs in names.keys.items()}
+        return section.model_validate(known | ({"predicts": values["predicts"]} if own else {}))
     except ValidationError as error:
         raise ModelFolderError(f"{path}: {_explain(error, names)}") from None
 

@@ -30,6 +30,7 @@ CLASSES: dict[str, Part] = {
     "PaellaVQModel": "stage_a",
     "WuerstchenDiffNeXt": "stage_b",
     "WuerstchenPrior": "stage_c",
+    "WuerstchenStageC": "stage_c",
     "Compressor": "compressor",
     "EfficientNetEncoder": "compressor",
 }

@@ -1,0 +1,56 @@
+"""A prior that predicts v or flow is kept as what it is, and never taken for one that does not."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from wuerstchen import Pipeline, weights
+from wuerstchen.config import StageCModel
+from wuerstchen.models.stage_c import StageC
+
+SIZES = {"semantic_channels": 6, "width": 16, "depth": 1, "heads": 2, "text_width": 16}
+
+
+@pytest.fixture
+def flowing(folder: Path, tmp_path: Path) -> Path:
+    """The small model with a prior that predicts flow."""
+    model = Path(shutil.copytree(folder, tmp_path / "flowing"))
+    before = weights.load_stage_c(model)
+    network = StageC(before.config.model_copy(update={"predicts": "flow"}))
+    network.load_state_dict(before.state_dict())
+    weights.save_stage_c(model, network)
+    weights.finish_folder(model)
+    return model
+
+
+@pytest.mark.parametrize("predicts", ["v", "flow"])
+def test_what_it_predicts_is_saved_and_loaded(tmp_path: Path, predicts: str) -> None:
+    network = StageC(StageCModel.model_validate({**SIZES, "time_width": 8, "predicts": predicts}))
+    torch.nn.init.normal_(network.head[1].weight, std=0.1)  # type: ignore[arg-type]
+    weights.save_stage_c(tmp_path, network)
+    loaded = weights.load_stage_c(tmp_path)
+    x, t = torch.randn(2, 6, 3, 3), torch.tensor([0.2, 0.9])
+    text = torch.randn(2, 4, 16)
+    with torch.no_grad():
+        expected = network.eval()(x, t, network.condition(text))
+        assert torch.equal(loaded.eval()(x, t, loaded.condition(text)), expected)
+
+
+def test_diffusers_refuses_what_it_would_draw_wrongly(flowing: Path) -> None:
+    from diffusers import DiffusionPipeline
+
+    index = json.loads((flowing / "model_index.json").read_text())
+    assert index["prior_prior"] == ["wuerstchen.models.stage_c", "WuerstchenStageC"]
+    with pytest.raises((AttributeError, ImportError, ValueError, EnvironmentError)):
+        DiffusionPipeline.from_pretrained(flowing)
+
+
+def test_the_pipeline_draws_with_it(flowing: Path, folder: Path) -> None:
+    pictures = [
+        Pipeline.from_pretrained(path)("a red apple", seed=1, output_type="pt").images
+        for path in (flowing, folder)
+    ]
+    assert not torch.equal(*map(torch.as_tensor, pictures))
