@@ -246,9 +246,11 @@ def _command(*words: str, **environment: str) -> subprocess.Popen[bytes]:
 
 
 def _content(folder: Path) -> dict[str, bytes]:
-    """All files of a prepared set but the page, whose plots may name the time."""
+    """All files of a prepared set but pages and receipts, which name the time."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "report.html"
+        if path.is_file()
+        and path.name not in ("report.html", "receipt.html", "receipt.json")
+        and path.parent.name not in ("runs", "open")
     }

@@ -173,3 +173,18 @@ def _with(
     values = settings.model_dump(mode="json")
     values[f"stage_{stage}"]["training"].update(changes)
     return wuerstchen.config.parse(values, "changed")
+
+
+def test_a_model_folder_carries_what_it_cost(trained: Path) -> None:
+    receipt = json.loads((trained / "receipt.json").read_text(encoding="utf-8"))
+    phases = {phase["stage"]: phase for phase in receipt["phases"]}
+    assert set(phases) == {"a", "b", "c"}
+    for stage, phase in phases.items():
+        assert (phase["end"], phase["at"], phase["devices"]) == ("done", 0, 1)
+        work, look = phase["work"]["training"], phase["work"]["look"]
+        assert work["images"] == 96, stage
+        assert work["flops"] > 96 * 1e6 and work["kwh"] > 0 and work["seconds"] > 0
+        assert look["seconds"] > 0 and look["images"] == 0
+        assert (trained / "runs" / stage / "receipt.json").is_file()
+    assert len({phase["config"] for phase in phases.values()}) == 1
+    assert "<html" in (trained / "receipt.html").read_text(encoding="utf-8")

@@ -6,7 +6,8 @@ The layers are peft's; only the names of layers in the files of each tool are ou
 from wuerstchen.adapters.applying import Adapters
 from wuerstchen.adapters.lora import Format, Lora, LoraLayer, Network
 from wuerstchen.adapters.reading import read_lora
-from wuerstchen.adapters.saving import Style, save_lora
+from wuerstchen.adapters.saving import Style, save_everywhere, save_lora
+from wuerstchen.adapters.trained import add_lora, fused_copy, trained_lora
 from wuerstchen.adapters.words import parse_lora
 
 __all__ = [
@@ -16,7 +17,11 @@ __all__ = [
     "LoraLayer",
     "Network",
     "Style",
+    "add_lora",
+    "fused_copy",
     "parse_lora",
     "read_lora",
+    "save_everywhere",
     "save_lora",
+    "trained_lora",
 ]

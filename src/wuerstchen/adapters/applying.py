@@ -50,7 +50,7 @@ class Adapters:
 
     def add(self, name: str, lora: Lora, weight: float = 1.0) -> None:
         """Add a LoRA that was read for these networks, and use it beside those in use."""
-        _need_peft()
+        need_peft()
         self._need_live("add a LoRA")
         if name in self._loras:
             raise ConfigError(
@@ -151,7 +151,7 @@ class Adapters:
         """Put every plain layer back into its old place."""
         if self._live:
             for network in self._networks.values():
-                _unwrap(network)
+                unwrap(network)
         self._live = False
 
     def _restore(self) -> None:
@@ -192,7 +192,8 @@ class Adapters:
             raise ConfigError(f"LoRAs are fused into the weights; unfuse them to {what}.")
 
 
-def _need_peft() -> None:
+def need_peft() -> None:
+    """Raise ConfigError where it is not installed."""
     try:
         importlib.import_module("peft")
     except ImportError:
@@ -277,7 +278,8 @@ def _wrappers(networks: Iterable[nn.Module]):  # type: ignore[no-untyped-def]  #
         yield from [module for module in network.modules() if isinstance(module, Wrapper)]
 
 
-def _unwrap(network: nn.Module) -> None:
+def unwrap(network: nn.Module) -> None:
+    """Put plain layers back into the places of wrapped ones, as they are."""
     from peft.tuners.lora import LoraLayer as Wrapper
 
     for parent in list(network.modules()):

@@ -59,6 +59,19 @@ def save_lora(path: Path, lora: Lora, *, style: Style, dtype: torch.dtype = torc
         _save_kohya(path, lora, dtype)
 
 
+def save_everywhere(folder: Path, lora: Lora) -> None:
+    """Write `lora` into FOLDER/lora in the manner of every tool, named by what it changes.
+
+    Raises SaveError where nothing can be written.
+    """
+    name = "-".join(lora.networks)
+    save_lora(folder / "lora" / f"{name}.safetensors", lora, style="kohya")
+    save_lora(folder / "lora" / f"{name}-diffusers.safetensors", lora, style="diffusers")
+    for network, layers in lora.layers.items():
+        alone = Lora(source=lora.source, format=lora.format, layers={network: layers})
+        save_lora(folder / "lora" / f"{network}-peft", alone, style="peft")
+
+
 def peft_config(network: Network, layers: Mapping[str, LoraLayer]) -> dict[str, object]:
     """What peft's LoraConfig says of these layers."""
     by_name = {published_name(name, network): layer for name, layer in layers.items()}

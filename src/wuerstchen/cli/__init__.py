@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 from wuerstchen import __version__
-from wuerstchen.cli import convert, encode, evaluate, generate, inspect, merge, prepare, train
+from wuerstchen.cli import (
+    convert,
+    diagnose,
+    encode,
+    evaluate,
+    generate,
+    inspect,
+    merge,
+    plan,
+    prepare,
+    receipt,
+    train,
+)
 from wuerstchen.errors import WuerstchenError
 
 BAD_INPUT = 2
@@ -26,12 +38,15 @@ app = typer.Typer(
 )
 app.command(no_args_is_help=True, epilog=generate.EPILOG)(generate.generate)
 app.command(no_args_is_help=True, epilog=train.EPILOG)(train.train)
+app.command(no_args_is_help=True, epilog=plan.EPILOG)(plan.plan)
 app.command(no_args_is_help=True, epilog=prepare.EPILOG)(prepare.prepare)
 app.command(no_args_is_help=True, epilog=encode.EPILOG)(encode.encode)
 app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
+app.command(no_args_is_help=True, epilog=diagnose.EPILOG)(diagnose.diagnose)
 app.command(no_args_is_help=True, epilog=inspect.EPILOG)(inspect.inspect)
 app.command(no_args_is_help=True, epilog=convert.EPILOG)(convert.convert)
 app.command(no_args_is_help=True, epilog=merge.EPILOG)(merge.merge)
+app.command(no_args_is_help=True, epilog=receipt.EPILOG)(receipt.receipt)
 
 
 def _show_version(wanted: bool) -> None:

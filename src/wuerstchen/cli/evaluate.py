@@ -90,9 +90,10 @@ def evaluate(
     folder = model_folder.find(model)
     with _progress() as progress:
         if data.path:
-            found = evaluation.evaluate(
-                folder, data, prompts=prompts, pictures=pictures, seed=seed, progress=progress
-            )
+            with _metered(folder):
+                found = evaluation.evaluate(
+                    folder, data, prompts=prompts, pictures=pictures, seed=seed, progress=progress
+                )
             paths = found.save(out)
             for line in found.lines():
                 print(line, flush=True)
@@ -140,6 +141,19 @@ def _prepare(out: Path) -> None:
         ) from None
     if not os.access(out, os.W_OK | os.X_OK):
         raise SaveError(f"--out: the folder {out} is write-protected; choose another.")
+
+
+@contextmanager
+def _metered(folder: Path) -> Iterator[None]:
+    """Evaluations count in the receipt of a model that was trained here; others have none."""
+    if not (folder / "runs").is_dir():
+        yield
+        return
+    from wuerstchen.receipts import Meter, keep_receipts
+
+    with Meter(folder, stage="model", kind="evaluation"):
+        yield
+    keep_receipts(folder)
 
 
 @contextmanager

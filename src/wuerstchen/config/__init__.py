@@ -8,6 +8,7 @@ section ─▶ training ─▶ data, stage_a, compressor, stage_b, stage_c, text
 
 from wuerstchen.config.compressor import CompressorModel
 from wuerstchen.config.data import DataConfig
+from wuerstchen.config.lora import LoraTraining, PreserveTraining
 from wuerstchen.config.prepare import PRESETS, FilterConfig, PrepareConfig
 from wuerstchen.config.reading import dump, load, load_data, load_prepare, parse, shipped
 from wuerstchen.config.section import Section
@@ -35,10 +36,12 @@ __all__ = [
     "Config",
     "DataConfig",
     "FilterConfig",
+    "LoraTraining",
     "LossWeight",
     "Precision",
     "Prediction",
     "PrepareConfig",
+    "PreserveTraining",
     "Section",
     "StageAConfig",
     "StageAModel",

@@ -16,6 +16,9 @@ class DataConfig(Section):
     buckets: bool = False
     """Keep the aspect ratio: pictures of about size x size pixels in shapes on the grid of 128,
     every batch of one shape. Below 384 the grid has the square alone."""
+    caption: str = ""
+    """In place of the captions of all pictures, which then need none: such as `a photo of sks dog`
+    for the few pictures of a subject."""
     background: str = "white"
     """What shows through transparent pictures: a colour name or #rrggbb."""
     sample_by: str | None = None

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from wuerstchen.config.lora import LoraTraining
 from wuerstchen.config.section import Section
 from wuerstchen.config.training import LossWeight, TrainingConfig
 
@@ -56,6 +57,8 @@ class StageBTraining(TrainingConfig):
     freeze_compressor: bool = False
     """Train Stage B alone, on a compressor that stays as it is: the semantics keep their meaning,
     and a Stage C that draws them goes on to fit."""
+    lora: LoraTraining | None = None
+    """Train low-rank layers of Stage B alone, on a `start` whose compressor is frozen."""
     compressor_weights: str = ""
     """A safetensors file of EfficientNetV2-S features (ImageNet) with torchvision key names."""
 
@@ -87,5 +90,13 @@ class StageBConfig(Section):
             raise ValueError(
                 "stage_b.training.freeze_compressor is true, but nothing brings a trained "
                 "compressor; set stage_b.training.start to a model folder, or add a rehearsal"
+            )
+        if self.training.lora is not None and not (
+            self.training.start and self.training.freeze_compressor
+        ):
+            raise ValueError(
+                "stage_b.training.lora needs a model that it changes and semantics that keep their "
+                "meaning; set stage_b.training.start to a model folder and freeze_compressor to "
+                "true"
             )
         return self

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from wuerstchen.config.lora import LoraTraining, PreserveTraining
 from wuerstchen.config.section import Section
 from wuerstchen.config.training import LossWeight, Prediction, TrainingConfig
 
@@ -43,6 +44,12 @@ class StageCTraining(TrainingConfig):
     late_times: float | None = Field(default=None, gt=0, lt=1)
     """Share of the training times above 0.6, where the caption decides; null: as published,
     45 %."""
+    lora: LoraTraining | None = None
+    """Train low-rank layers alone, on a `start`."""
+    preserve: PreserveTraining | None = None
+    """Learn a subject without forgetting its class, on a `start`."""
+    train_text: bool = True
+    """Whether a text encoder that is not `text.pretrained` learns with Stage C."""
     head: Literal["difference", "published"] = "difference"
     """difference holds the B half of the output layer at zero, which makes the published head
     (x - A) / (|1 - B| + 1e-5) plain x - A; published lets it learn."""
@@ -69,4 +76,10 @@ class StageCConfig(Section):
                 f"stage_c.training.start is {self.training.start!r}, but stage_c.rehearsal would "
                 "train another text encoder; set one of them to null or empty"
             )
+        for key in ("lora", "preserve"):
+            if getattr(self.training, key) is not None and not self.training.start:
+                raise ValueError(
+                    f"stage_c.training.{key} needs a model that it starts from; set "
+                    "stage_c.training.start, or base, to a model folder"
+                )
         return self

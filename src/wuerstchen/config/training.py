@@ -76,5 +76,8 @@ class TrainingConfig(Section):
     @model_validator(mode="after")
     def _has_weights(self) -> "TrainingConfig":
         if self.images == 0 and not self.start:
-            raise ValueError("training.images is 0 and training.start names no model folder")
+            raise ValueError(
+                "training.images is 0, which takes over the weights of another model, and neither "
+                "training.start nor base names one"
+            )
         return self

@@ -21,6 +21,8 @@ class Config(Section):
     seed: int = Field(default=0, ge=0, lt=2**32)
     output: str = ""
     """The model folder; `models/NAME` when empty. Runs keep their state in its `runs/` folder."""
+    base: str = ""
+    """A model folder that every stage starts from which names no other `start`."""
     data: DataConfig = DataConfig()
     text: TextConfig = TextConfig()
     compressor: CompressorModel = CompressorModel()
@@ -33,6 +35,21 @@ class Config(Section):
     @property
     def folder(self) -> Path:
         return Path(self.output or f"models/{self.name}")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _start_from_base(cls, values: object) -> object:
+        """Before the stages are looked at, some of whose keys need a start."""
+        base = values.get("base") if isinstance(values, dict) else None
+        if not isinstance(values, dict) or not isinstance(base, str) or not base:
+            return values
+        filled = dict(values)
+        for stage in ("stage_a", "stage_b", "stage_c"):
+            section = filled.get(stage, {})
+            training = section.get("training", {}) if isinstance(section, dict) else None
+            if isinstance(training, dict) and not training.get("start"):
+                filled[stage] = {**section, "training": {**training, "start": base}}
+        return filled
 
     @model_validator(mode="after")
     def _crops_fit(self) -> "Config":
@@ -75,7 +92,8 @@ class Config(Section):
                     f"{stage}.model.semantic_channels is {found}, but compressor.channels is "
                     f"{self.compressor.channels}; they must be equal"
                 )
-        if not self.text.pretrained and self.stage_c.model.text_width != self.text.width:
+        new_text = not self.text.pretrained and not self.stage_c.training.start
+        if new_text and self.stage_c.model.text_width != self.text.width:
             raise ValueError(
                 f"stage_c.model.text_width is {self.stage_c.model.text_width}, but text.width is "
                 f"{self.text.width}; they must be equal where the text encoder is trained"
@@ -86,12 +104,18 @@ class Config(Section):
                 "stage_c.rehearsal would train a small text encoder; set one of them to null or "
                 "empty"
             )
-        if self.stage_b.training.text and not (self.text.pretrained_b or self.text.pretrained):
+        published = self.text.pretrained_b or self.text.pretrained
+        if self.stage_b.training.text and not (published or self.stage_b.training.start):
             raise ValueError(
                 "stage_b.training.text is true, but no text encoder exists before Stage C is "
-                "trained; set it to false, or text.pretrained_b to a folder"
+                "trained; set it to false, text.pretrained_b to a folder, or start from a model"
             )
-        if not self.stage_b.training.text and not self.text.pretrained_b:
+        if self.data.buckets and self.stage_c.training.preserve is not None:
+            raise ValueError(
+                "data.buckets is true, but stage_c.training.preserve draws semantics of one shape; "
+                "set one of them to false or null"
+            )
+        if new_text and not self.stage_b.training.text and not self.text.pretrained_b:
             if self.stage_b.model.text_width != self.stage_c.model.text_width:
                 raise ValueError(
                     f"stage_b.model.text_width is {self.stage_b.model.text_width}, but "

@@ -51,6 +51,13 @@ class Item:
     trouble: Reason | None = None
     """Why it cannot be used, where that is known before the picture is decoded."""
 
+    def say(self, caption: str) -> None:
+        """Take this caption and no other, whatever was found of captions; if there is a picture."""
+        if self.picture is not None:
+            self.captions = [caption]
+            if self.trouble == "caption is not UTF-8 text":
+                self.trouble = None
+
     def add_caption_file(self, data: bytes) -> None:
         """Take every line of a .txt file as a caption."""
         try:

@@ -59,7 +59,11 @@ def open_pairs(config: DataConfig) -> tuple[Pairs, Pairs, Report]:
         return _open_prepared(folder, config)
     source = find_source(config.path)
     report = source.report
-    usable = _check_pictures(_check_captions(source.items(), report), config, report)
+    items = source.items()
+    if config.caption:
+        for item in items:
+            item.say(config.caption)
+    usable = _check_pictures(_check_captions(items, report), config, report)
     if not usable:
         raise DataError(
             f"{config.path}: expected pictures with captions ({report.kind}), found no usable "
@@ -85,6 +89,11 @@ def _open_prepared(folder: Path, config: DataConfig) -> tuple[Pairs, Pairs, Repo
             "`pip install 'wuerstchen[data]'`."
         ) from None
     index, info = open_index(folder)
+    if config.caption:
+        raise DataError(
+            f"{folder}: data.caption is {config.caption!r}, but captions of a prepared set stand "
+            "in its index; name the folder that it was made of, or leave data.caption out."
+        )
     size = info.settings.get("size")
     if isinstance(size, int) and config.size > size:
         raise DataError(

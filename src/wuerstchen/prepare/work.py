@@ -5,6 +5,7 @@ units ─▶ parts, one a unit, in any order and by any process ─▶ finish: c
 A part that is whole is not made again, so the same command goes on where it stopped.
 """
 
+import json
 import logging
 import os
 import shutil
@@ -28,6 +29,7 @@ from wuerstchen.errors import DataError
 from wuerstchen.prepare.finish import finish
 from wuerstchen.prepare.shards import part_of, write_part
 from wuerstchen.prepare.units import Unit, units_of
+from wuerstchen.receipts import Meter, keep_receipts
 
 PARTS = "parts"
 WAIT = 1.0
@@ -74,12 +76,35 @@ def prepare(
     with ExitStack() as held:
         if rank == 0:
             _begin(out, source, settings, held)
-        _make_parts(units[rank::world], config, out / PARTS, len(units), workers, tell)
+        text = json.dumps(settings, sort_keys=True)
+        with Meter(
+            out,
+            stage="data",
+            kind="preparation",
+            devices=world,
+            writes=rank == 0,
+            config=text,
+            data=source,
+        ) as meter:
+            told = _metered(tell, meter)
+            _make_parts(units[rank::world], config, out / PARTS, len(units), workers, told)
+            if rank == 0:
+                _wait_for_others(units, out / PARTS)
+                finish(source, out, config, units, skipped)
+                shutil.rmtree(out / PARTS)
         if rank == 0:
-            _wait_for_others(units, out / PARTS)
-            finish(source, out, config, units, skipped)
-            shutil.rmtree(out / PARTS)
+            keep_receipts(out)
     return out
+
+
+def _metered(tell: Tell, meter: Meter) -> Tell:
+    """`tell`, also to the receipt; of several processes it counts its own pictures alone."""
+
+    def both(more: int, of: int) -> None:
+        meter.tick(more)
+        tell(more, of)
+
+    return both
 
 
 def _begin(out: Path, source: str, settings: dict[str, object], held: ExitStack) -> None:

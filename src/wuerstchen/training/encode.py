@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
 
@@ -14,12 +15,13 @@ from torch import Tensor, nn
 
 from wuerstchen import weights
 from wuerstchen.aside import write_file
-from wuerstchen.config import Config
+from wuerstchen.config import Config, dump
 from wuerstchen.data import Pairs, open_pairs
 from wuerstchen.errors import SaveError, TrainingError
 from wuerstchen.geometry import SEMANTICS_SCALE, SEMANTICS_SHIFT
 from wuerstchen.models.compressor import shrink
 from wuerstchen.models.text import encode_frozen
+from wuerstchen.receipts import Meter, keep_receipts
 from wuerstchen.training.encodings import (
     CHUNK,
     DTYPES,
@@ -71,7 +73,19 @@ def encode(
     root = Path(config.data.encoded)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     folders = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ExitStack() as held:
+        pool = held.enter_context(ThreadPoolExecutor(os.cpu_count()))
+        meter = held.enter_context(
+            Meter(
+                config.folder,
+                stage="b" if list(kinds) == ["latents"] else "c",
+                kind="encoding",
+                devices=world,
+                writes=rank == 0,
+                config=dump(config),
+                data=train.digest(),
+            )
+        )
         for what in kinds:
             network, of_rows, keys = _encoder(what, config, train, device, pool)
             parts = made_of(what, network, train, dtype)
@@ -80,6 +94,9 @@ def encode(
             if not (folder / ENCODING).is_file():
                 info = EncodingInfo(what=what, rows=len(keys), dtype=dtype, made_of=parts)
                 _make(folder, info, keys, of_rows, rank, world, tell)
+                meter.tick(info.rows)
+    if rank == 0:
+        keep_receipts(config.folder)
     return folders
 
 

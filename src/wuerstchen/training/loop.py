@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import NoReturn
 
 from accelerate import Accelerator
@@ -14,6 +14,7 @@ from wuerstchen.errors import TrainingError
 from wuerstchen.training.checkpoints import Checkpoint, Checkpoints, Facts, load
 from wuerstchen.training.interrupts import interrupts
 from wuerstchen.training.learner import Learner
+from wuerstchen.training.metering import Metered
 from wuerstchen.training.processes import from_first, meet, peers_explained, somewhere
 from wuerstchen.training.progress import Pace, progress
 from wuerstchen.training.record import Record
@@ -57,10 +58,15 @@ class Loop:
             self._load(newest)
         record.resume_at(self.images)
         self._pace = Pace(self.images)
+        self._metered: Metered | None = None
         self._steps = Steps(stage, self._learner, record, accelerator, seed)
 
-    def run(self) -> None:
-        """Train; raises TrainingError on divergence or Ctrl-C, with everything saved."""
+    def run(self, metered: Metered | None = None) -> None:
+        """Train; raises TrainingError on divergence or Ctrl-C, with everything saved.
+
+        metered  who writes down what the work costs
+        """
+        self._metered = metered
         batches = Batches(
             self._train,
             self.recipe.batch,
@@ -108,13 +114,16 @@ class Loop:
         if self.stage.step % self.recipe.log_every == 0 or self.images >= self.recipe.images:
             pace = self._pace.since_last(self.images)
             self._record.log(self.images, {**scalars, "learning_rate": self._learner.rate, **pace})
+        if self._metered is not None:
+            self._metered.tick(self.recipe.batch, self._steps.flops)
         self._look_and_save(before)
 
     def _look_and_save(self, before: int) -> None:
         done = self.images >= self.recipe.images
         improved = False
         if _crossed(before, self.images, self.recipe.look_every) or done:
-            improved = self._look()
+            with self._metered.look() if self._metered is not None else nullcontext():
+                improved = self._look()
         if _crossed(before, self.images, self.recipe.save_every) or done or improved:
             self._save()
         if improved:

@@ -8,7 +8,6 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -22,24 +21,14 @@ from wuerstchen.aside import explained
 from wuerstchen.config import Config, TrainingConfig, dump
 from wuerstchen.data import Pairs, Report, open_pairs
 from wuerstchen.errors import TrainingError
-from wuerstchen.models.text import TextEncoder, small_text_encoder
+from wuerstchen.training.build import Step, build_stage, run_folder
 from wuerstchen.training.changes import check_unchanged
-from wuerstchen.training.encodings import TextStates, find_encoding
-from wuerstchen.training.frozen import FrozenStages
 from wuerstchen.training.loop import Loop
+from wuerstchen.training.metering import metered
 from wuerstchen.training.processes import is_first, join
 from wuerstchen.training.record import Record
-from wuerstchen.training.rehearsal_b import CompressorRehearsal
-from wuerstchen.training.rehearsal_c import TextRehearsal
-from wuerstchen.training.stage import Stage
-from wuerstchen.training.stage_a import StageATrainer
-from wuerstchen.training.stage_b import StageBTrainer
-from wuerstchen.training.stage_c import StageCTrainer
 
 StageName = Literal["a", "b", "c"]
-
-Step = Literal["a", "b-rehearsal", "b", "c-rehearsal", "c"]
-"""What has a run folder of its own: the stages, and what B and C do first if so configured."""
 
 _REHEARSALS: tuple[Step, ...] = ("b-rehearsal", "c-rehearsal")
 
@@ -70,7 +59,7 @@ def train(config: Config, only: StageName | None = None, *, allow_changes: bool 
         _check_later(config, waiting)
         _check_paths(config, waiting)
         for name in () if allow_changes else waiting:
-            check_unchanged(_run(config, name), config, name[0])
+            check_unchanged(run_folder(config, name), config, name[0])
         with _alone(config.folder):
             train_pairs, test_pairs, report = open_pairs(config.data)
             for name in waiting:
@@ -106,94 +95,24 @@ def _train_stage(
     join()
     accelerator = Accelerator(mixed_precision="no", cpu=only_cpu)
     _check_share(name, recipe, accelerator)
-    record = Record(_run(config, name), writes=accelerator.is_main_process)
+    record = Record(run_folder(config, name), writes=accelerator.is_main_process)
     record.write("config.yaml", dump(config))
     record.write("data.json", json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
     set_seed(config.seed)
-    stage = _stage(name, config, train_pairs)
+    stage = build_stage(name, config, train_pairs)
     loop = Loop(stage, train_pairs, test_pairs, record, accelerator, config.seed)
-    loop.run()
-    finished = {"images": loop.images, "steps": stage.step}
-    with loop.trained() as network:
-        if accelerator.is_main_process:
-            # A rehearsal stays beside its log: the model folder will hold what its stage makes of
-            # it.
-            stage.export(network, record.folder if name in _REHEARSALS else config.folder)
-            record.write("finished.json", json.dumps(finished))
-    accelerator.wait_for_everyone()
-    loop.checkpoints.clear()
+    with metered(name, config, train_pairs, loop.images, accelerator) as meter:
+        loop.run(meter)
+        finished = {"images": loop.images, "steps": stage.step}
+        with loop.trained() as network:
+            if accelerator.is_main_process:
+                # A rehearsal stays beside its log: the model folder will hold what its stage makes
+                # of it.
+                stage.export(network, record.folder if name in _REHEARSALS else config.folder)
+                record.write("finished.json", json.dumps(finished))
+        accelerator.wait_for_everyone()
+        loop.checkpoints.clear()
     accelerator.free_memory()
-
-
-def _stage(name: Step, config: Config, train_pairs: Pairs) -> Stage:
-    """A step, with everything that the steps before it left for it."""
-    match name:
-        case "a":
-            return StageATrainer(config.stage_a, train_pairs)
-        case "b-rehearsal":
-            return CompressorRehearsal(config, weights.load_stage_a(config.folder))
-        case "b":
-            rehearsed = None
-            if config.stage_b.rehearsal is not None:
-                rehearsed = weights.load_compressor(_run(config, "b-rehearsal"))
-            stage_a = weights.load_stage_a(config.folder)
-            latents = find_encoding(config.data.encoded, "latents", stage_a, train_pairs)
-            return StageBTrainer(config, stage_a, _text_of_stage_b(config), rehearsed, latents)
-        case "c-rehearsal":
-            below = _below(config, train_pairs)
-            return TextRehearsal(config, below, _new_text(config, train_pairs))
-        case "c":
-            below = _below(config, train_pairs)
-            text = _text_of_stage_c(config, train_pairs)
-            return StageCTrainer(config, below, text, _text_states(config, text, train_pairs))
-
-
-def _new_text(config: Config, train_pairs: Pairs) -> TextEncoder:
-    captions = chain.from_iterable(pair.captions for pair in train_pairs)
-    return small_text_encoder(config.text, captions)
-
-
-def _text_of_stage_c(config: Config, train_pairs: Pairs) -> TextEncoder:
-    if config.text.pretrained:
-        return _open_text(config.text.pretrained).requires_grad_(False)
-    if config.stage_c.training.start:
-        return weights.load_text_encoder(Path(config.stage_c.training.start), "c")
-    if config.stage_c.rehearsal is not None:
-        return weights.load_text_encoder(_run(config, "c-rehearsal"), "c")
-    return _new_text(config, train_pairs)
-
-
-def _text_states(config: Config, text: TextEncoder, train_pairs: Pairs) -> TextStates | None:
-    """What a published encoder made of the captions ahead, if it did."""
-    if not config.text.pretrained:
-        return None
-    found = find_encoding(config.data.encoded, "text", text, train_pairs)
-    return None if found is None else TextStates(found, train_pairs)
-
-
-def _below(config: Config, train_pairs: Pairs) -> FrozenStages:
-    folder = config.folder
-    compressor = weights.load_compressor(folder)
-    return FrozenStages(
-        weights.load_stage_a(folder),
-        weights.load_stage_b(folder),
-        compressor,
-        _text_of_stage_b(config),
-        config.text.length,
-        config.data.memory,
-        find_encoding(config.data.encoded, "semantics", compressor, train_pairs),
-    )
-
-
-def _text_of_stage_b(config: Config) -> TextEncoder | None:
-    """The published encoder that Stage B reads, or None where it reads no text."""
-    path = config.text.pretrained_b or config.text.pretrained
-    return _open_text(path) if config.stage_b.training.text else None
-
-
-def _open_text(folder: str) -> TextEncoder:
-    """A published encoder: model and tokenizer in one folder."""
-    return weights.open_text_encoder(Path(folder), Path(folder))
 
 
 def _recipe(config: Config, name: Step) -> TrainingConfig:
@@ -207,10 +126,6 @@ def _recipe(config: Config, name: Step) -> TrainingConfig:
     recipe = recipes[name]
     assert recipe is not None, name
     return recipe
-
-
-def _run(config: Config, name: Step) -> Path:
-    return config.folder / "runs" / name
 
 
 def _check_order(config: Config, first: Step) -> None:
@@ -234,7 +149,7 @@ def _check_later(config: Config, waiting: Sequence[Step]) -> None:
     """A stage that is trained again must not leave finished ones behind that knew the old one."""
     stale = [name for name in _after(config, waiting[0]) if is_finished(config.folder, name)]
     if stale and not (waiting[0] == "b" and config.stage_b.training.freeze_compressor):
-        folders = " and ".join(str(_run(config, name)) for name in stale)
+        folders = " and ".join(str(run_folder(config, name)) for name in stale)
         raise TrainingError(
             f"Stage {waiting[0]} would be trained anew, but {', '.join(stale)} in {config.folder} "
             f"learned with the old one; delete {folders} too, or choose another output folder."
@@ -256,7 +171,7 @@ def _rehearses(config: Config, name: Step) -> bool:
 def _advice(config: Config, name: Step) -> str:
     """How a finished step is trained again."""
     done = [step for step in (name, *_after(config, name)) if is_finished(config.folder, step)]
-    folders = " and ".join(str(_run(config, step)) for step in done)
+    folders = " and ".join(str(run_folder(config, step)) for step in done)
     return f"delete {folders} to train it again."
 
 

@@ -143,7 +143,8 @@ class StageATrainer(Stage):
     def export(self, network: nn.Module, folder: Path) -> None:
         assert isinstance(network, Autoencoder)
         exported = network.network
-        exported.config = exported.config.model_copy(update={"scale": self._spread(exported)})
+        if not self.recipe.start:  # a Stage B that knows the start's latents knows their scale
+            exported.config = exported.config.model_copy(update={"scale": self._spread(exported)})
         weights.save_stage_a(folder, exported)
 
     @torch.no_grad()

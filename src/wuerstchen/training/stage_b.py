@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from wuerstchen import diffusion, weights
+from wuerstchen.adapters import add_lora, fused_copy, save_everywhere, trained_lora
 from wuerstchen.config import Config
 from wuerstchen.data import Batch, Pairs
 from wuerstchen.geometry import SEMANTICS_SCALE, SEMANTICS_SHIFT, semantics_size
@@ -126,6 +127,8 @@ class StageBTrainer(Stage):
         if text is None:
             stage_b.hold_text()
         stage_b.gradient_checkpointing = self.recipe.gradient_checkpointing
+        if self.recipe.lora is not None:
+            add_lora(stage_b, self.recipe.lora)
         frozen = self.recipe.freeze_compressor
         self._both = CompressorAndStageB(compressor, stage_b, frozen=frozen)
 
@@ -139,7 +142,7 @@ class StageBTrainer(Stage):
         nothing yet spoils it.
         """
         del name
-        mappers = list(self._both.stage_b.semantics_mappers.parameters())
+        mappers = [p for p in self._both.stage_b.semantics_mappers.parameters() if p.requires_grad]
         known = {id(parameter) for parameter in mappers}
         others = [p for p in self._both.stage_b.parameters() if p.requires_grad]
         compressor = [p for p in self._both.compressor.parameters() if p.requires_grad]
@@ -195,7 +198,11 @@ class StageBTrainer(Stage):
     def export(self, network: nn.Module, folder: Path) -> None:
         assert isinstance(network, CompressorAndStageB)
         weights.save_compressor(folder, network.compressor)
-        weights.save_stage_b(folder, network.stage_b)
+        stage_b = network.stage_b
+        if self.recipe.lora is not None:
+            save_everywhere(folder, trained_lora({"stage_b": stage_b}, str(folder)))
+            stage_b = fused_copy(stage_b)
+        weights.save_stage_b(folder, stage_b)
 
     def _error(
         self,

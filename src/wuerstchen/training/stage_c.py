@@ -10,14 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from wuerstchen import diffusion, weights
+from wuerstchen.adapters import add_lora, fused_copy, save_everywhere, trained_lora
 from wuerstchen.config import Config
 from wuerstchen.data import Batch, Pairs
-from wuerstchen.model_folder import ModelInfo, write_info
+from wuerstchen.model_folder import ModelInfo, read_info, write_info
 from wuerstchen.models.stage_c import StageC
 from wuerstchen.models.text import TextEncoder, encode_frozen
 from wuerstchen.training.encodings import TextStates
 from wuerstchen.training.frozen import FrozenStages
 from wuerstchen.training.pictures import picture_grid
+from wuerstchen.training.preserving import Preserved, draw_preserved
 from wuerstchen.training.stage import (
     PEEK,
     Draws,
@@ -78,7 +80,7 @@ class StageCTrainer(Stage):
         self.training = self.recipe = config.stage_c.training
         self._weight = weighting(self.recipe.weight)
         self._prompts = config.prompts
-        self._info = ModelInfo(name=config.name, size=config.data.size)
+        self._info = info_for(config, self.recipe.start)
         self._below, self._states = below, states
         self.needs_pictures = below.encoded is None
         self._rehearsed = config.stage_c.rehearsal is not None
@@ -89,6 +91,15 @@ class StageCTrainer(Stage):
         if self.recipe.head == "difference":
             stage_c.hold_divisor()
         stage_c.gradient_checkpointing = self.recipe.gradient_checkpointing
+        self._preserved: Preserved | None = None
+        if self.recipe.preserve is not None:
+            self._preserved = draw_preserved(
+                self.recipe.preserve, stage_c, text, config.data.size, config.seed
+            )
+        if self.recipe.lora is not None:
+            add_lora(stage_c, self.recipe.lora)
+            if self.recipe.lora.text:
+                add_lora(text, self.recipe.lora)
         self._both = TextAndStageC(text, stage_c)
 
     def networks(self) -> dict[str, nn.Module]:
@@ -117,9 +128,39 @@ class StageCTrainer(Stage):
             captions = [
                 "" if drop else text for drop, text in zip(dropped, batch.captions, strict=True)
             ]
-        error = self._error(networks["stage_c"], captions, scaled, t, draws)
-        value = (self._weight(t, error) * error).mean()
-        yield Loss("stage_c", value, {"error": value})
+        if self._preserved is None:
+            error = self._error(networks["stage_c"], captions, scaled, t, draws)
+            value = (self._weight(t, error) * error).mean()
+            yield Loss("stage_c", value, {"error": value})
+        else:
+            yield self._beside_class(self._preserved, networks, captions, scaled, t, draws)
+
+    def _beside_class(
+        self,
+        preserved: Preserved,
+        networks: Networks,
+        captions: Sequence[str] | Tensor,
+        scaled: Tensor,
+        t: Tensor,
+        draws: Draws,
+    ) -> Loss:
+        """The subject's loss and that of its class, in one forward pass."""
+        count = len(scaled)
+        together: Sequence[str] | Tensor
+        if isinstance(captions, Tensor):
+            states = encode_frozen(self._both.text.to(draws.device), [preserved.caption])
+            together = torch.cat([captions, states.expand(count, -1, -1)])
+        else:
+            together = [*captions, *[preserved.caption] * count]
+        kept = preserved.chosen(draws)
+        times = torch.cat([t, diffusion.training_times(draws.uniform(), self.recipe.late_times)])
+        noise = torch.cat([draws.normal(scaled), draws.normal(kept)])
+        noisy = diffusion.add_noise(torch.cat([scaled, kept]), noise, times)
+        predicted = networks["stage_c"](together, noisy, times)
+        error = (predicted.float() - noise).square().mean(dim=(1, 2, 3))
+        subject, before = (self._weight(times, error) * error).split(count)
+        value = subject.mean() + preserved.weight * before.mean()
+        return Loss("stage_c", value, {"error": subject.mean(), "class": before.mean()})
 
     def memory(self) -> dict[str, Tensor]:
         return remembered(self._weight)
@@ -159,9 +200,14 @@ class StageCTrainer(Stage):
 
     def export(self, network: nn.Module, folder: Path) -> None:
         assert isinstance(network, TextAndStageC)
-        weights.save_stage_c(folder, network.stage_c)
-        weights.save_text_encoder(folder, network.text, "c")
-        weights.save_text_encoder(folder, self._below.text or network.text, "b")
+        stage_c, text = network.stage_c, network.text
+        if self.recipe.lora is not None:
+            lora = trained_lora({"stage_c": stage_c, "text_c": text}, str(folder))
+            save_everywhere(folder, lora)
+            stage_c, text = fused_copy(stage_c), fused_copy(text)
+        weights.save_stage_c(folder, stage_c)
+        weights.save_text_encoder(folder, text, "c")
+        weights.save_text_encoder(folder, self._below.text or text, "b")
         weights.finish_folder(folder)
         write_info(folder, self._info)
 
@@ -178,3 +224,9 @@ class StageCTrainer(Stage):
         predicted = network(captions, diffusion.add_noise(scaled, noise, t), t)
         error: Tensor = (predicted.float() - noise).square().mean(dim=(1, 2, 3))
         return error
+
+
+def info_for(config: Config, start: str) -> ModelInfo:
+    """What the model says of itself; settings that suited the model it starts from still do."""
+    info = read_info(Path(start), config.name) if start else ModelInfo()
+    return info.model_copy(update={"name": config.name, "size": config.data.size})

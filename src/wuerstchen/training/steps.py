@@ -6,7 +6,8 @@ It knows nothing of pictures or noise; a `Stage` knows nothing of optimizers or 
 import json
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 import torch
@@ -14,6 +15,7 @@ from accelerate import Accelerator
 
 from wuerstchen.data import Batch
 from wuerstchen.errors import TrainingError
+from wuerstchen.training.counting import Counting
 from wuerstchen.training.learner import Learner
 from wuerstchen.training.processes import is_first, means_of_all, several
 from wuerstchen.training.record import Record
@@ -34,6 +36,8 @@ class Steps:
         self._stage, self._learner, self._record = stage, learner, record
         self._accelerator, self._seed = accelerator, seed
         self._networks = learner.wrap()
+        self.flops = 0.0
+        """Operations of a step of all processes, as last counted."""
         self.parts = max(stage.training.accumulate, _remembered(record))
 
     def take(self, batch: Batch, images: int) -> dict[str, float]:
@@ -50,7 +54,8 @@ class Steps:
         while True:
             torch.manual_seed((self._seed * 1_000_003 + first) % 2**63)  # for dropout
             try:
-                scalars, used = self._backward(batch, first)
+                with self._counted():
+                    scalars, used = self._backward(batch, first)
                 break
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error):
@@ -69,6 +74,18 @@ class Steps:
             f"batch held {keys}. The last good checkpoint is kept; lower the stage's learning_rate "
             "or look at these pictures, then run the same command."
         )
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count operations in steps 1, 2, 4, 8 …: they change when encodings are kept, or a critic
+        joins, and counting takes longer than it costs in every step."""
+        step = self._stage.step
+        if (self.flops and step & (step - 1)) or not self._accelerator.is_main_process:
+            yield
+            return
+        with Counting() as counting:
+            yield
+        self.flops = float(counting.flops * self._accelerator.num_processes)
 
     def _backward(self, batch: Batch, first: int) -> tuple[dict[str, float], list[str]]:
         """Gradients of all parts of the batch; scalars, and the networks that have gradients."""

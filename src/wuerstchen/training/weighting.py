@@ -22,8 +22,9 @@ MEMORY = 0.99
 class AdaptiveWeight:
     """One over the mean error at a noise level: then no level outweighs another.
 
-    A level's first pictures make a plain mean, and one without any weighs 1. The means are moved once a step, by all
-    pictures of all processes in the order of the batch, so that they depend on neither.
+    A level's first pictures make a plain mean, and one without any weighs 1. The means are moved
+    once a step, by all pictures of all processes in the order of the batch, so that they depend on
+    neither.
     """
 
     def __init__(self) -> None:

@@ -1,0 +1,207 @@
+"""The peak of a training step as planned and as measured, side by side.
+
+`python -m benchmarks.memory_plan` measures every case below on the CPU, each in a process of its
+own, and prints a table. `--case NAME` is such a process; it prints the measured bytes.
+
+Measured is what torch's allocator handed out at once, told by the profiler, from before the
+networks are made to the end of the second step, when the optimizer's moments are there.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from accelerate import Accelerator
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.records import ROOT
+from wuerstchen.config import Config, parse
+from wuerstchen.data import Batch, Pairs
+from wuerstchen.models.compressor import Compressor
+from wuerstchen.models.stage_a import StageA
+from wuerstchen.models.stage_b import StageB
+from wuerstchen.models.text import small_text_encoder
+from wuerstchen.planning.kernels import Setting
+from wuerstchen.planning.memory import Memory, Spread, step_memory
+from wuerstchen.planning.steps import outlines
+from wuerstchen.training.frozen import FrozenStages
+from wuerstchen.training.learner import Learner
+from wuerstchen.training.record import Record
+from wuerstchen.training.stage import Stage
+from wuerstchen.training.stage_a import StageATrainer
+from wuerstchen.training.stage_b import StageBTrainer
+from wuerstchen.training.stage_c import StageCTrainer
+from wuerstchen.training.steps import Steps
+
+MIB = 2**20
+
+CAPTIONS = ("a red fox", "two blue birds", "a cat")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A training step."""
+
+    stage: str
+    batch: int
+    size: int
+    bf16: bool = False
+    checkpointing: bool = False
+    accumulate: int = 1
+    width: int = 1
+    """Multiplies the widths of the networks."""
+
+
+CASES = {
+    "a, small": Case("a", batch=8, size=128),
+    "a, bf16": Case("a", batch=16, size=128, bf16=True, width=2),
+    "b, small": Case("b", batch=8, size=128),
+    "b, middle": Case("b", batch=4, size=256, width=3),
+    "b, bf16": Case("b", batch=8, size=128, bf16=True, width=3),
+    "b, checkpoints": Case("b", batch=8, size=256, checkpointing=True, width=3),
+    "c, small": Case("c", batch=32, size=256),
+    "c, middle": Case("c", batch=16, size=512, width=3),
+    "c, bf16": Case("c", batch=16, size=512, bf16=True, width=3),
+    "c, checkpoints": Case("c", batch=32, size=512, checkpointing=True, width=2),
+    "c, accumulated": Case("c", batch=64, size=256, accumulate=4, width=3),
+}
+
+
+def config_of(case: Case) -> Config:
+    """The config of a case; the other stages are small."""
+    training = {
+        "images": 1000,
+        "batch": case.batch,
+        "accumulate": case.accumulate,
+        "precision": "bf16" if case.bf16 else "fp32",
+    }
+    blocks = {"gradient_checkpointing": case.checkpointing}
+    wide = {stage: case.width if stage == case.stage else 1 for stage in "abc"}
+    widths = (32 * wide["b"], 64 * wide["b"])
+    return parse(
+        {
+            "data": {"size": case.size},
+            "text": {"vocabulary": 520, "length": 16, "width": 64, "depth": 2, "heads": 2},
+            "compressor": {"channels": 16, "width": 0.5, "depth": 0.34},
+            "stage_a": {
+                "model": {"width": 64 * wide["a"], "depth": 4, "codebook": 512},
+                "training": {
+                    **training,
+                    "crop": 64,
+                    "adversarial_from": 0,
+                    "critic_width": 16,
+                    "critic_depth": 4,
+                },
+            },
+            "stage_b": {
+                "model": {
+                    "widths": widths,
+                    "blocks": (2, 4),
+                    "heads": (0, 2),
+                    "semantics": (False, True),
+                    "condition_width": 64,
+                    "text_width": 64,
+                },
+                "training": {**training, **blocks, "text": False},
+            },
+            "stage_c": {
+                "model": {"width": 128 * wide["c"], "depth": 6, "heads": 4, "text_width": 64},
+                "training": {**training, **blocks},
+            },
+        },
+        "memory_plan",
+    )
+
+
+def planned(case: Case) -> Memory:
+    """The peak as the plan has it, for a CPU and pictures that were encoded before."""
+    config = config_of(case)
+    encoded = config.data.model_copy(update={"encoded": "before"})
+    steps = outlines(config.model_copy(update={"data": encoded}))
+    (outline,) = (outline for outline in steps if outline.name == case.stage)
+    micro = case.batch // case.accumulate
+    setting = Setting("cpu", case.bf16)
+    return step_memory(outline, setting, Spread(1, sharded=False), micro, case.accumulate)
+
+
+def measured(name: str) -> int:
+    """The peak in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "benchmarks.memory_plan", "--case", name],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{name} failed: {done.stderr[-2000:]}")
+    return int(done.stdout.splitlines()[-1])
+
+
+def measure_here(case: Case) -> int:
+    """Two real training steps on random pictures; the most bytes that were handed out at once."""
+    config = config_of(case)
+    accelerator = Accelerator(mixed_precision="bf16" if case.bf16 else "no", cpu=True)
+    images = torch.rand(case.batch, 3, case.size, case.size)
+    captions = [CAPTIONS[index % len(CAPTIONS)] for index in range(case.batch)]
+    batch = Batch(images, captions, captions, list(range(case.batch)))
+    # Its first use starts threads and libraries, which is no part of a step.
+    torch.nn.Conv2d(3, 8, 3)(images[:1]).mean().backward()
+    with tempfile.TemporaryDirectory() as folder:
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            stage = _stage(case.stage, config)
+            learner = Learner(stage, accelerator)
+            record = Record(Path(folder) / "run", writes=True)
+            steps = Steps(stage, learner, record, accelerator, seed=0)
+            for step in range(2):
+                stage.step = step + 100
+                steps.take(batch, step * case.batch)
+        record.close()
+        trace = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
+    totals = [e["args"]["Total Allocated"] for e in events if e["name"] == "[memory]"]
+    return int(max(totals))
+
+
+def _stage(name: str, config: Config) -> Stage:
+    pairs = cast(Pairs, None)  # only looks and exports ask for them
+    stage_a = StageA(config.stage_a.model)
+    if name == "a":
+        del stage_a
+        return StageATrainer(config.stage_a, pairs)
+    if name == "b":
+        return StageBTrainer(config, stage_a, None, None)
+    below = FrozenStages(
+        stage_a,
+        StageB(config.stage_b.model),
+        Compressor(config.compressor),
+        None,
+        config.text.length,
+        config.data.memory,
+    )
+    return StageCTrainer(config, below, small_text_encoder(config.text, CAPTIONS))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.memory_plan")
+    parser.add_argument("--case", choices=CASES)
+    words = parser.parse_args()
+    if words.case is not None:
+        print(measure_here(CASES[words.case]))
+        return
+    print("| step | planned MiB | measured MiB | planned / measured |")
+    print("|---|---:|---:|---:|")
+    for name, case in CASES.items():
+        plan, found = planned(case).total / MIB, measured(name) / MIB
+        print(f"| {name} | {plan:.0f} | {found:.0f} | {plan / found:.3f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""`wuerstchen plan`: what a training will need and cost, before it starts."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from wuerstchen.errors import ConfigError, TrainingError
+
+EPILOG = "wuerstchen plan small --device RTX-4090 --price 0.4"
+
+
+def plan(
+    config: Annotated[
+        str,
+        typer.Argument(
+            help="A YAML file, or a shipped config: tiny, emoji, small, paper-512, paper-1024."
+        ),
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Config values, such as data.size=256."),
+    ] = None,
+    devices: Annotated[int, typer.Option(help="Accelerators that train together.")] = 1,
+    device: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="A100-40GB, A100-80GB, H100, H200, L4, L40S, RTX-3090 or RTX-4090.",
+        ),
+    ] = "A100-40GB",
+    device_memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Of one device, such as 24GiB; else as it has it."),
+    ] = None,
+    price: Annotated[
+        float | None, typer.Option(help="Of an hour of one device, in any currency.")
+    ] = None,
+    sharded: Annotated[
+        bool, typer.Option("--sharded", help="Stages B and C are spread by FSDP2.")
+    ] = False,
+    mfu: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the device's peak that is reached; else that of the published run."
+        ),
+    ] = None,
+    grid: Annotated[float | None, typer.Option(help="g CO2 per kWh; else 370.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what a training will need: memory, the batch that fits, hours, energy and money.
+
+    Nothing is computed, read or downloaded: the networks are built without content. No device has
+    to be there. The plan goes to stdout; the exit code is 2 where a stage does not fit.
+    """
+    from wuerstchen.config import load
+
+    settings = load(config, overrides or [])
+    try:
+        from wuerstchen import planning
+        from wuerstchen.planning.costs import GRID, UTILISATION
+        from wuerstchen.planning.lines import lines
+    except ModuleNotFoundError as error:
+        raise TrainingError(
+            f"Planning needs {error.name}, which is not installed; "
+            "install it with `pip install 'wuerstchen[train]'`."
+        ) from None
+    found = planning.plan(
+        settings,
+        planning.Assumptions(
+            device=planning.find_device(device),
+            devices=devices,
+            memory=None if device_memory is None else planning.parse_bytes(device_memory),
+            sharded=sharded,
+            utilisation=UTILISATION if mfu is None else mfu,
+            grid=GRID if grid is None else grid,
+            price=price,
+        ),
+    )
+    typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else "\n".join(lines(found)))
+    if troubles := [step.trouble for step in found.steps if step.trouble is not None]:
+        raise ConfigError("\n".join(troubles))

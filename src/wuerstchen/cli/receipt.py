@@ -1,0 +1,81 @@
+"""`wuerstchen receipt`: what models cost, beside each other and beside published ones."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wuerstchen.errors import ConfigError
+
+EPILOG = "wuerstchen receipt models/tiny --price 1.79 --against sd-2.1"
+
+
+def receipt(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="MODEL_OR_RUN...",
+            help="Model folders, runs in them (models/tiny/runs/c), or prepared sets.",
+        ),
+    ],
+    price: Annotated[
+        float | None, typer.Option(min=0, help="Money for an hour of one device.")
+    ] = None,
+    per_kwh: Annotated[
+        float | None, typer.Option("--price-kwh", min=0, help="Money for a kWh, beside that.")
+    ] = None,
+    currency: Annotated[
+        str | None, typer.Option(metavar="WORD", help="Of both prices; else USD.")
+    ] = None,
+    country: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CODE",
+            help="Where the electricity is taken from: three letters of ISO 3166, such as DEU, or "
+            "world; else what each phase said.",
+        ),
+    ] = None,
+    against: Annotated[
+        str, typer.Option(metavar="NAMES", help="Published receipts, with commas; all; none.")
+    ] = "wuerstchen-v2,wuerstchen-v2-b,sd-1.4,sd-2.1",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="For programs: a JSON list of the receipts.")
+    ] = False,
+) -> None:
+    """Add up what was measured, write receipt.json and receipt.html into the folders, and compare.
+
+    Everything counts: data preparation, encoding, evaluation, and failed tries. Prices and country
+    stay in a receipt until others are given. The table goes to stdout.
+    """
+    from wuerstchen.receipts.carbon import grams_per_kwh
+    from wuerstchen.receipts.folder import kept_terms, open_receipt, write_receipts
+    from wuerstchen.receipts.published import choose
+    from wuerstchen.receipts.receipt import Terms, add_receipts
+    from wuerstchen.receipts.telling import tell
+
+    published = choose(against)
+    if country:
+        grams_per_kwh(country)
+    given = {
+        "per_device_hour": price,
+        "per_kwh": per_kwh,
+        "currency": currency,
+        "country": country,
+    }
+    changes = {key: value for key, value in given.items() if value is not None}
+    found = []
+    for folder in folders:
+        terms = Terms.model_validate({**kept_terms(folder).model_dump(), **changes})
+        found.append(write_receipts(folder, terms) or open_receipt(folder, terms))
+    used = {(each.terms.currency if each.terms.stated else "") for each in found} - {""}
+    if len(used) > 1:
+        raise ConfigError(
+            f"The receipts are in {' and '.join(sorted(used))}; give one --price and --currency "
+            "for all of them."
+        )
+    if as_json:
+        typer.echo("[" + ",\n".join(each.model_dump_json(indent=1) for each in found) + "]")
+        return
+    if len(found) > 1:
+        found.append(add_receipts("together", found, found[0].terms))
+    typer.echo(tell(found, published))

@@ -1,0 +1,213 @@
+"""Makes operations on the meta device what they would be on the device that is planned for.
+
+On the meta device torch takes the plain path of everything: no fused attention, float masks for
+dropout, and no autocast. These modes put in what changes how much memory is held.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from wuerstchen.models.blocks import AttentionBlock, ConvBlock, TimeBlock
+
+Target = Literal["accelerator", "cpu"]
+
+LOWERED = frozenset(
+    {
+        F.linear,
+        F.conv2d,
+        F.conv_transpose2d,
+        torch.matmul,
+        torch.bmm,
+        torch.addmm,
+        torch.baddbmm,
+        Tensor.matmul,
+        Tensor.__matmul__,
+        F.scaled_dot_product_attention,
+    }
+)
+"""What autocast computes in bf16 (docs.pytorch.org/docs/stable/amp.html, ops by their names)."""
+
+RAISED: dict[Target, frozenset[object]] = {
+    "accelerator": frozenset(
+        {F.layer_norm, F.softmax, torch.softmax, Tensor.softmax, Tensor.square, Tensor.sum}
+        | {F.mse_loss, F.l1_loss}
+    ),
+    "cpu": frozenset({F.mse_loss}),
+}
+"""What it computes in fp32, of what is called here."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and in which numbers a step runs."""
+
+    target: Target
+    bf16: bool
+
+    @contextmanager
+    def kernels(self) -> Iterator[None]:
+        """Around a whole step."""
+        with _Kernels(self.target):
+            yield
+
+    @contextmanager
+    def forward(self) -> Iterator[None]:
+        """Around the forward pass of a network that learns."""
+        with self._autocast(keeps=True):
+            yield
+
+    @contextmanager
+    def backward(self, networks: Iterable[nn.Module]) -> Iterator[None]:
+        """Around a backward pass: what checkpoints repeat runs as it ran before.
+
+        torch leaves such modes behind when it goes backward; so each block that a checkpoint may
+        repeat brings them in again.
+        """
+        with ExitStack() as hooks:
+            for block in (block for network in networks for block in network.modules()):
+                if isinstance(block, ConvBlock | TimeBlock | AttentionBlock):
+                    again = _Again(self)
+                    first = block.register_forward_pre_hook(again.enter)
+                    last = block.register_forward_hook(again.leave, always_call=True)
+                    hooks.callback(first.remove)
+                    hooks.callback(last.remove)
+            yield
+
+    @contextmanager
+    def repeated(self) -> Iterator[None]:
+        """Around one block in a backward pass."""
+        with _Kernels(self.target), self._autocast(keeps=False):
+            yield
+
+    @contextmanager
+    def _autocast(self, *, keeps: bool) -> Iterator[None]:
+        if not self.bf16:
+            yield
+            return
+        with _Autocast(RAISED[self.target], keeps=keeps):
+            yield
+
+
+class _Again:
+    """Hooks that put a block back into its setting."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting, self._modes = setting, ExitStack()
+
+    def enter(self, block: nn.Module, args: tuple[object, ...]) -> None:
+        del block, args
+        self._modes.enter_context(self._setting.repeated())
+
+    def leave(self, block: nn.Module, args: tuple[object, ...], out: object) -> None:
+        """Also where a checkpoint stops a block halfway, because it has what it needs."""
+        del block, args, out
+        self._modes.close()
+
+
+class _Kernels(TorchFunctionMode):
+    """Attention and dropout as the target computes them."""
+
+    def __init__(self, target: Target) -> None:
+        super().__init__()
+        self._target = target
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: Iterable[type],
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            return _attention(self._target, *args, **kwargs)  # type: ignore[arg-type]
+        if func is F.dropout and self._target == "accelerator":
+            return _dropout(*args, **kwargs)  # type: ignore[arg-type]
+        return func(*args, **kwargs)
+
+
+class _Autocast(TorchFunctionMode):
+    """Casts arguments as autocast does.
+
+    keeps  whether the casts of parameters are kept for the next use, as within one forward pass
+    """
+
+    def __init__(self, raised: frozenset[object], *, keeps: bool) -> None:
+        super().__init__()
+        self._raised, self._keeps = raised, keeps
+        self._kept: dict[int, Tensor] = {}
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: Iterable[type],
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
+        kwargs = kwargs or {}
+        if func in LOWERED:
+            args = tuple(self._lower(value) for value in args)
+            kwargs = {key: self._lower(value) for key, value in kwargs.items()}
+        elif func in self._raised:
+            args = tuple(_raise(value) for value in args)
+        return func(*args, **kwargs)
+
+    def _lower(self, value: object) -> object:
+        if not isinstance(value, Tensor) or value.dtype != torch.float32:
+            return value
+        if not (self._keeps and value.requires_grad and value.is_leaf):
+            return value.to(torch.bfloat16)
+        if id(value) not in self._kept:
+            self._kept[id(value)] = value.to(torch.bfloat16)
+        return self._kept[id(value)]
+
+
+def _raise(value: object) -> object:
+    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def _attention(
+    target: Target,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """softmax(q k) v of (B, heads, N, D), by the kernel that the target would take.
+
+    On a CPU that is the plain formula where something is learned, as in `blocks.attend`; the text
+    encoder, which does not call that, has short sequences, whose matrices of scores are small.
+    """
+    del attn_mask, enable_gqa
+    if target == "cpu" and q.requires_grad and not is_causal:
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (B, heads, N, M)
+        plain: Tensor = scores.softmax(dim=-1).to(v) @ v
+        return plain
+    if target == "accelerator" and q.dtype == torch.bfloat16:
+        flash = torch.ops.aten._scaled_dot_product_flash_attention
+        mixed: Tensor = flash(q, k, v, dropout_p, is_causal, scale=scale)[0]
+        return mixed
+    efficient = torch.ops.aten._scaled_dot_product_efficient_attention
+    learns = q.requires_grad
+    mixed = efficient(q, k, v, None, learns, dropout_p, is_causal, scale=scale)[0]
+    return mixed
+
+
+def _dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """One fused kernel, which keeps a mask of bytes."""
+    del inplace
+    if not training or p == 0:
+        return x
+    dropped: Tensor = torch.native_dropout(x, p, True)[0]
+    return dropped

@@ -1,0 +1,116 @@
+"""The trainings of the text encoder and of Stage C as outlines."""
+
+from collections.abc import Iterator
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wuerstchen import diffusion
+from wuerstchen.config import Config, StageCTraining, TextRehearsalTraining
+from wuerstchen.geometry import semantics_size
+from wuerstchen.models.compressor import Compressor
+from wuerstchen.models.sketch import SemanticsSketch
+from wuerstchen.models.stage_b import StageB
+from wuerstchen.models.stage_c import StageC
+from wuerstchen.models.text import TextEncoder, encode_frozen
+from wuerstchen.planning.networks import (
+    META,
+    small_text,
+    text_encoder,
+    text_of_stage_b,
+    text_of_stage_c,
+)
+from wuerstchen.planning.outline import Outline, Work, empty
+from wuerstchen.planning.pictures import Pictures
+from wuerstchen.training.rehearsal_c import TextAndSketch
+from wuerstchen.training.stage_c import TextAndStageC
+
+
+class _Below:
+    """The finished stages below Stage C. Looks draw with all of them, and leave them there."""
+
+    def __init__(self, config: Config) -> None:
+        self.pictures = Pictures(config)
+        text = text_of_stage_b(config)
+        with META:
+            self.compressor = Compressor(config.compressor).eval().requires_grad_(False)
+            stage_b = StageB(config.stage_b.model).requires_grad_(False)
+        self.helpers: dict[str, nn.Module] = {
+            "compressor": self.compressor,
+            "stage_b": stage_b,
+            "stage_a": self.pictures.stage_a,
+            **({} if text is None else {"text of Stage B": text}),
+        }
+
+    def semantics(self, work: Work, micro: int) -> Tensor:
+        return self.pictures.semantics(work, micro, self.compressor)
+
+
+@final
+class TextRehearsalOutline(Outline):
+    name, averaged = "c-rehearsal", "text"
+
+    def __init__(self, config: Config, recipe: TextRehearsalTraining) -> None:
+        self.recipe = recipe
+        self._below = _Below(config)
+        text = text_encoder(small_text(config.text))
+        cells = semantics_size(config.data.size, config.data.size)
+        with META:
+            shape = (config.stage_c.model.semantic_channels, *cells)
+            self._both = TextAndSketch(text, SemanticsSketch(text.width, recipe.width, shape))
+
+    def networks(self) -> dict[str, nn.Module]:
+        return {"text": self._both}
+
+    def helpers(self) -> dict[str, nn.Module]:
+        return self._below.helpers
+
+    def losses(self, work: Work, micro: int, *, late: bool = True) -> Iterator[Tensor]:
+        del late
+        with work.learning():
+            guess = self._both([""] * micro)
+        yield F.mse_loss(guess.float(), self._below.semantics(work, micro))
+
+
+@final
+class StageCOutline(Outline):
+    name, averaged = "c", "stage_c"
+
+    def __init__(self, config: Config) -> None:
+        self.recipe: StageCTraining = config.stage_c.training
+        self._below = _Below(config)
+        self._text = text_of_stage_c(config)
+        self._tokens = (self._text.length, self._text.width)
+        with META:
+            stage_c = StageC(config.stage_c.model)
+            if self.recipe.head == "difference":
+                stage_c.hold_divisor()
+        stage_c.gradient_checkpointing = self.recipe.gradient_checkpointing
+        self._both = TextAndStageC(self._text, stage_c)
+
+    def networks(self) -> dict[str, nn.Module]:
+        return {"stage_c": self._both}
+
+    def helpers(self) -> dict[str, nn.Module]:
+        return self._below.helpers
+
+    def losses(self, work: Work, micro: int, *, late: bool = True) -> Iterator[Tensor]:
+        del late
+        scaled, t = self._below.semantics(work, micro), empty(micro)
+        noise = torch.empty_like(scaled)
+        captions: list[str] | Tensor = [""] * micro
+        if self._both.frozen:
+            captions = self._encode_text(work, self._text, micro)
+        noisy = diffusion.add_noise(scaled, noise, t)
+        with work.learning():
+            predicted = self._both(captions, noisy, t)
+        yield (predicted.float() - noise).square().mean(dim=(1, 2, 3)).mean()
+
+    def _encode_text(self, work: Work, text: TextEncoder, micro: int) -> Tensor:
+        """Within the network, so in its numbers; but counted as what it is, a frozen part."""
+        if self._below.pictures.encoded:
+            return empty(micro, *self._tokens)
+        with work.frozen(autocast=True):
+            return encode_frozen(text, [""] * micro)

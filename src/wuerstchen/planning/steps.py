@@ -1,0 +1,23 @@
+"""The trainings of a road as outlines, in their order.
+
+Each does what the trainer of the same name in `training/` does with a batch, without what needs
+content (how many codes are in use, who is dropped).
+"""
+
+from wuerstchen.config import Config
+from wuerstchen.planning.outline import Outline
+from wuerstchen.planning.stage_a import StageAOutline
+from wuerstchen.planning.stage_b import CompressorRehearsalOutline, StageBOutline
+from wuerstchen.planning.stage_c import StageCOutline, TextRehearsalOutline
+
+
+def outlines(config: Config) -> list[Outline]:
+    """The trainings of a config in their order; without content, so in milliseconds."""
+    made: list[Outline] = [StageAOutline(config)]
+    if config.stage_b.rehearsal is not None:
+        made.append(CompressorRehearsalOutline(config, config.stage_b.rehearsal))
+    made.append(StageBOutline(config))
+    if config.stage_c.rehearsal is not None:
+        made.append(TextRehearsalOutline(config, config.stage_c.rehearsal))
+    made.append(StageCOutline(config))
+    return made

@@ -1,0 +1,130 @@
+"""Walks through operations on tensors without content: bytes that live, operations that run."""
+
+import weakref
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import conv_flop_count, flop_registry
+
+Phase = Literal["frozen", "forward", "backward"]
+"""What only encodes; what learns; its gradients, with what checkpoints repeat."""
+
+Kind = Literal["bf16", "tf32", "fp32"]
+"""Numbers in which it is computed. Convolutions of fp32 run as TF32, as torch does by default."""
+
+Flops = dict[Phase, dict[Kind, int]]
+
+CONVOLUTIONS = frozenset(
+    {torch.ops.aten.convolution, torch.ops.aten._convolution, torch.ops.aten.convolution_backward}
+)
+
+
+class Trace(TorchDispatchMode):
+    """Counts while it is entered.
+
+    peak   most bytes that new tensors held at once; those of `known` are not counted
+    flops  of matrix products, convolutions and attention, two for a multiplication and addition
+    """
+
+    def __init__(self, known: Iterable[Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live = self.peak = 0
+        self.flops: Flops = {"frozen": {}, "forward": {}, "backward": {}}
+        self._phase: Phase = "forward"
+        self._known = {tensor.untyped_storage()._cdata for tensor in known}
+        self._held: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+
+    @contextmanager
+    def phase(self, phase: Phase) -> Iterator[None]:
+        """What is counted within belongs to `phase`."""
+        before, self._phase = self._phase, phase
+        try:
+            yield
+        finally:
+            self._phase = before
+
+    def __torch_dispatch__(
+        self,
+        func: torch._ops.OpOverload[..., object],
+        types: Sequence[type],
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        kwargs = dict(kwargs or {})
+        out = func(*args, **kwargs)
+        self._count(func, args, kwargs, out)
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor):
+                self._hold(leaf.untyped_storage())
+        return out
+
+    def _count(
+        self,
+        func: torch._ops.OpOverload[..., object],
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+        out: object,
+    ) -> None:
+        packet = func._overloadpacket
+        formula: Callable[..., int] | None = flop_registry.get(packet)
+        if packet is torch.ops.aten.convolution_backward:
+            formula = convolution_backward
+        if formula is None:
+            return
+        first = next(leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor))
+        kind: Kind = "fp32"
+        if first.dtype in (torch.bfloat16, torch.float16):
+            kind = "bf16"
+        elif packet in CONVOLUTIONS:
+            kind = "tf32"
+        counts = self.flops[self._phase]
+        counts[kind] = counts.get(kind, 0) + int(formula(*args, **kwargs, out_val=out))
+
+    def _hold(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key in self._known or key in self._held:
+            return
+        size = storage.nbytes()
+
+        def free(_: weakref.ref[torch.UntypedStorage]) -> None:
+            self._held.pop(key, None)
+            self.live -= size
+
+        self._held[key] = weakref.ref(storage, free)
+        self.live += size
+        self.peak = max(self.peak, self.live)
+
+
+def convolution_backward(
+    gradient: Tensor, x: Tensor, weight: Tensor, *rest: object, out_val: object
+) -> int:
+    """As many operations for each gradient as for the convolution.
+
+    torch's own formula forgets the groups, and would count a depthwise one as a full one.
+    """
+    del out_val
+    transposed, mask = rest[4], rest[7]
+    assert isinstance(transposed, bool) and isinstance(mask, list | tuple)
+    shapes = list(x.shape), list(weight.shape), list(gradient.shape)
+    once = int(conv_flop_count(*shapes, transposed=transposed))
+    return once * (bool(mask[0]) + bool(mask[1]))
+
+
+def total(flops: Mapping[Kind, int]) -> int:
+    """Operations of all kinds of numbers together."""
+    return sum(flops.values())
+
+
+def added(parts: Iterable[Mapping[Kind, float]]) -> dict[Kind, float]:
+    """Sums, kind by kind."""
+    sums: dict[Kind, float] = defaultdict(float)
+    for part in parts:
+        for kind, count in part.items():
+            sums[kind] += count
+    return dict(sums)

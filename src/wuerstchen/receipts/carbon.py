@@ -1,0 +1,53 @@
+"""How much CO2 a kilowatt hour stands for: the yearly mean of a country, as codecarbon has it."""
+
+import json
+from difflib import get_close_matches
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from wuerstchen.errors import ConfigError
+
+WORLD = "world"
+"""Where no country is named."""
+
+WORLD_GRAMS = 475.0
+"""IEA, Global Energy and CO2 Status Report 2019, emissions: g/kWh, mean of all electricity."""
+
+TABLE = Path("data", "private_infra", "global_energy_mix.json")
+
+
+def grams_per_kwh(country: str) -> float:
+    """Grams of CO2 equivalents for a kWh in `country`: three letters (ISO 3166), or `world`.
+
+    Raises ConfigError for a country that is not in the table, and where there is no table.
+    """
+    if country == WORLD:
+        return WORLD_GRAMS
+    table = _table()
+    if not table:
+        raise ConfigError(
+            f"The mean CO2 of electricity in {country!r} is in a table of codecarbon, which is not "
+            "installed; install it with `pip install 'wuerstchen[receipt]'`, or name no country "
+            "for the mean of the world."
+        )
+    if country not in table:
+        near = get_close_matches(country.upper(), table, n=3)
+        raise ConfigError(
+            "Expected a country as its three letters of ISO 3166, such as DEU, found "
+            f"{country!r}; " + (f"did you mean {' or '.join(near)}?" if near else "correct it.")
+        )
+    return table[country]
+
+
+@lru_cache(maxsize=1)
+def _table() -> dict[str, float]:
+    """Country and g/kWh, read without importing codecarbon; empty where it is not installed."""
+    spec = find_spec("codecarbon")
+    if spec is None or spec.origin is None:
+        return {}
+    try:
+        found = json.loads((Path(spec.origin).parent / TABLE).read_text(encoding="utf-8"))
+        return {name: float(entry["carbon_intensity"]) for name, entry in found.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}  # another release keeps it elsewhere: the same as none

@@ -1,0 +1,101 @@
+"""The receipts that lie in folders.
+
+FOLDER/receipt.json          all of it, also without the ledger: a model that is passed on keeps it
+FOLDER/receipt.html          the same for people
+FOLDER/runs/STEP/receipt.*   those of the runs, in a model folder
+"""
+
+import logging
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from wuerstchen.aside import write_file
+from wuerstchen.errors import ModelFolderError, WuerstchenError
+from wuerstchen.receipts.page import write_page
+from wuerstchen.receipts.phases import LEDGER, OPEN, Phase, read_phases
+from wuerstchen.receipts.receipt import Receipt, Terms, make_receipt
+
+RECEIPT = "receipt.json"
+
+log = logging.getLogger(__name__)
+
+
+def open_receipt(folder: Path, terms: Terms) -> Receipt:
+    """The receipt of a model folder, a prepared set, or one run (`MODEL/runs/b`), as of now.
+
+    Raises ModelFolderError where nothing was ever measured.
+    """
+    phases = _phases_of(folder)
+    if not phases and (old := _read_receipt(folder)):
+        phases = old.phases
+    if not phases:
+        raise ModelFolderError(
+            f"{folder}: expected a model folder, a run or a prepared set with {LEDGER} or "
+            f"{RECEIPT}, found neither; only what `wuerstchen` has measured has a receipt."
+        )
+    return make_receipt(_name(folder), phases, terms)
+
+
+def kept_terms(folder: Path) -> Terms:
+    """The terms of the receipt that lies there, or those without a tariff."""
+    old = _read_receipt(folder)
+    return old.terms if old else Terms()
+
+
+def write_receipts(folder: Path, terms: Terms) -> Receipt | None:
+    """Write both files of a folder and of its runs; returns the receipt of the folder.
+
+    None where nothing was measured. Raises SaveError where it cannot be written.
+    """
+    if not _phases_of(folder):
+        return None
+    whole = open_receipt(folder, terms)
+    runs = [folder / "runs" / stage for stage in sorted({phase.stage for phase in whole.phases})]
+    for place in (folder, *(run for run in runs if run.is_dir())):
+        receipt = whole if place == folder else open_receipt(place, whole.terms)
+        write_file(place / RECEIPT, (receipt.model_dump_json(indent=1) + "\n").encode())
+        write_page(place / "receipt.html", receipt)
+    return whole
+
+
+def keep_receipts(folder: Path) -> None:
+    """`write_receipts` by the terms that lie there; no work fails for its receipt."""
+    try:
+        write_receipts(folder, kept_terms(folder))
+    except (WuerstchenError, OSError) as error:
+        log.warning("The receipt of %s could not be written: %s", folder, error)
+
+
+def _phases_of(folder: Path) -> list[Phase]:
+    """Of a folder with a ledger, or of one run of such a folder."""
+    if _has_ledger(folder):
+        return read_phases(folder)
+    model = folder.resolve().parent.parent
+    if folder.resolve().parent.name == "runs" and _has_ledger(model):
+        return [phase for phase in read_phases(model) if phase.stage == folder.resolve().name]
+    return []
+
+
+def _has_ledger(folder: Path) -> bool:
+    return (folder / LEDGER).is_file() or any((folder / OPEN).glob("*.json"))
+
+
+def _name(folder: Path) -> str:
+    path = folder.resolve()
+    of_run = path.parent.name == "runs"
+    return f"{path.parent.parent.name}/{path.name}" if of_run else path.name
+
+
+def _read_receipt(folder: Path) -> Receipt | None:
+    path = folder / RECEIPT
+    if not path.is_file():
+        return None
+    try:
+        return Receipt.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"])) or "the file"
+        raise ModelFolderError(
+            f"{path}: expected a receipt, found something else at {where}; delete it, it is made "
+            "again from the ledger."
+        ) from None

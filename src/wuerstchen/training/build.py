@@ -1,0 +1,106 @@
+"""What each step of the road is built from: the parts that the steps before it left.
+
+config, model folder, pairs ─▶ build_stage ─▶ a Stage, ready for the loop
+"""
+
+from itertools import chain
+from pathlib import Path
+from typing import Literal
+
+from wuerstchen import weights
+from wuerstchen.config import Config
+from wuerstchen.data import Pairs
+from wuerstchen.models.text import TextEncoder, small_text_encoder
+from wuerstchen.training.encodings import TextStates, find_encoding
+from wuerstchen.training.frozen import FrozenStages
+from wuerstchen.training.rehearsal_b import CompressorRehearsal
+from wuerstchen.training.rehearsal_c import TextRehearsal
+from wuerstchen.training.stage import Stage
+from wuerstchen.training.stage_a import StageATrainer
+from wuerstchen.training.stage_b import StageBTrainer
+from wuerstchen.training.stage_c import StageCTrainer
+
+Step = Literal["a", "b-rehearsal", "b", "c-rehearsal", "c"]
+"""What has a run folder of its own: the stages, and what B and C do first if so configured."""
+
+
+def run_folder(config: Config, name: Step) -> Path:
+    """Where a step keeps its state and its log."""
+    return config.folder / "runs" / name
+
+
+def build_stage(name: Step, config: Config, train_pairs: Pairs) -> Stage:
+    """A step, with everything that the steps before it left for it."""
+    match name:
+        case "a":
+            return StageATrainer(config.stage_a, train_pairs)
+        case "b-rehearsal":
+            return CompressorRehearsal(config, weights.load_stage_a(config.folder))
+        case "b":
+            rehearsed = None
+            if config.stage_b.rehearsal is not None:
+                rehearsed = weights.load_compressor(run_folder(config, "b-rehearsal"))
+            stage_a = weights.load_stage_a(config.folder)
+            latents = find_encoding(config.data.encoded, "latents", stage_a, train_pairs)
+            return StageBTrainer(config, stage_a, _text_of_stage_b(config), rehearsed, latents)
+        case "c-rehearsal":
+            below = _below(config, train_pairs)
+            return TextRehearsal(config, below, _new_text(config, train_pairs))
+        case "c":
+            below = _below(config, train_pairs)
+            text = _text_of_stage_c(config, train_pairs)
+            return StageCTrainer(config, below, text, _text_states(config, text, train_pairs))
+
+
+def _new_text(config: Config, train_pairs: Pairs) -> TextEncoder:
+    captions = chain.from_iterable(pair.captions for pair in train_pairs)
+    return small_text_encoder(config.text, captions)
+
+
+def _text_of_stage_c(config: Config, train_pairs: Pairs) -> TextEncoder:
+    if config.text.pretrained:
+        return _open_text(config.text.pretrained).requires_grad_(False)
+    if config.stage_c.training.start:
+        text = weights.load_text_encoder(Path(config.stage_c.training.start), "c")
+        frozen = config.stage_c.training.lora is not None or not config.stage_c.training.train_text
+        return text.requires_grad_(not frozen)
+    if config.stage_c.rehearsal is not None:
+        return weights.load_text_encoder(run_folder(config, "c-rehearsal"), "c")
+    return _new_text(config, train_pairs)
+
+
+def _text_states(config: Config, text: TextEncoder, train_pairs: Pairs) -> TextStates | None:
+    """What a published encoder made of the captions ahead, if it did."""
+    if not config.text.pretrained:
+        return None
+    found = find_encoding(config.data.encoded, "text", text, train_pairs)
+    return None if found is None else TextStates(found, train_pairs)
+
+
+def _below(config: Config, train_pairs: Pairs) -> FrozenStages:
+    folder = config.folder
+    compressor = weights.load_compressor(folder)
+    return FrozenStages(
+        weights.load_stage_a(folder),
+        weights.load_stage_b(folder),
+        compressor,
+        _text_of_stage_b(config),
+        config.text.length,
+        config.data.memory,
+        find_encoding(config.data.encoded, "semantics", compressor, train_pairs),
+    )
+
+
+def _text_of_stage_b(config: Config) -> TextEncoder | None:
+    """The encoder that Stage B reads, published or of its start; None where it reads no text."""
+    if not config.stage_b.training.text:
+        return None
+    path = config.text.pretrained_b or config.text.pretrained
+    if path:
+        return _open_text(path)
+    return weights.load_text_encoder(Path(config.stage_b.training.start), "b")
+
+
+def _open_text(folder: str) -> TextEncoder:
+    """A published encoder: model and tokenizer in one folder."""
+    return weights.open_text_encoder(Path(folder), Path(folder))

@@ -1,0 +1,60 @@
+"""The receipt of a training: time, operations, energy and money, written down while it works."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from wuerstchen.config import Config, dump
+from wuerstchen.data import Pairs
+from wuerstchen.data.sources import is_prepared
+from wuerstchen.errors import SaveError
+from wuerstchen.planning.outline import StepName
+from wuerstchen.receipts import Meter, adopt, keep_receipts
+
+
+@dataclass(frozen=True, slots=True)
+class Metered:
+    """What the loop tells of its work."""
+
+    meter: Meter
+
+    def tick(self, images: int, flops: float) -> None:
+        """A step over so many pictures of all processes is done, with so many operations."""
+        self.meter.tick(images, flops)
+
+    def look(self) -> AbstractContextManager[None]:
+        """Work that is a look and no training."""
+        return self.meter.part("look")
+
+
+@contextmanager
+def metered(
+    name: StepName, config: Config, pairs: Pairs, at: int, accelerator: Accelerator
+) -> Iterator[Metered]:
+    """Measure a step of the road; its receipt is written also where the step fails.
+
+    at  pictures that an earlier process has seen, from where this one goes on
+    """
+    source = Path(config.data.path)
+    first = accelerator.is_main_process
+    try:
+        with Meter(
+            config.folder,
+            stage=name,
+            kind="training",
+            devices=accelerator.num_processes,
+            writes=first,
+            at=at,
+            config=dump(config),
+            data=pairs.digest(),
+        ) as meter:
+            yield Metered(meter)
+    finally:
+        if first:
+            if is_prepared(source):
+                with suppress(SaveError):  # said once already, by the meter
+                    adopt(source, config.folder)
+            keep_receipts(config.folder)

@@ -1,0 +1,329 @@
+"""Laws of a plan: what it counts is what the networks are, and its sums hold together."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from small_runs import run, values
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from wuerstchen import cli
+from wuerstchen.config import Config, dump, load, parse
+from wuerstchen.errors import ConfigError
+from wuerstchen.models.compressor import Compressor, shrink
+from wuerstchen.models.stage_a import StageA
+from wuerstchen.models.stage_b import StageB
+from wuerstchen.planning import Assumptions, Plan, find_device, parse_bytes, plan
+from wuerstchen.planning.costs import costs
+from wuerstchen.planning.fitting import largest_micro
+from wuerstchen.planning.kernels import Setting
+from wuerstchen.planning.lines import lines
+from wuerstchen.planning.memory import (
+    Parameters,
+    Spread,
+    count_flops,
+    count_parameters,
+    step_memory,
+    traced,
+)
+from wuerstchen.planning.networks import PUBLISHED, published_text, text_encoder
+from wuerstchen.planning.outline import Outline
+from wuerstchen.planning.steps import outlines
+from wuerstchen.planning.trace import Trace, added, total
+from wuerstchen.training.stage_a import Autoencoder
+from wuerstchen.training.stage_b import CompressorAndStageB
+
+ACCELERATOR = Setting("accelerator", bf16=True)
+CPU = Setting("cpu", bf16=False)
+A100 = find_device("A100-40GB")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return parse(values(tmp_path, tmp_path / "model"), "made")
+
+
+def outline(config: Config, step: str) -> Outline:
+    (found,) = (each for each in outlines(config) if each.name == step)
+    return found
+
+
+def made(config: Config, **assumed: object) -> Plan:
+    return plan(config, Assumptions(**{"device": A100, **assumed}))  # type: ignore[arg-type]
+
+
+def counted(network: nn.Module, *inputs: Tensor) -> int:
+    """Operations of a real forward pass, by torch's own counter."""
+    with FlopCounterMode(display=False) as counter:
+        network(*inputs)
+    return int(counter.get_total_flops())
+
+
+def numbers(*networks: nn.Module) -> int:
+    return sum(p.numel() for network in networks for p in network.parameters())
+
+
+def test_parameters_are_those_of_the_real_networks(config: Config) -> None:
+    compressor, stage_b = Compressor(config.compressor), StageB(config.stage_b.model)
+    stage_b.hold_text()
+    both = CompressorAndStageB(compressor, stage_b, frozen=False)
+    learn = sum(p.numel() for p in both.parameters() if p.requires_grad)
+    still = numbers(both) - learn + numbers(StageA(config.stage_a.model))
+    assert count_parameters(outline(config, "b")) == Parameters(learn, still)
+
+
+def test_published_sizes_come_out() -> None:
+    steps = {each.name: count_parameters(each) for each in outlines(load("paper-512"))}
+    assert steps["c"].trained == 993_636_896
+    stage_a, stage_b, compressor = 18_406_894, 1_055_365_280, 20_197_968 + 2 * 16
+    assert sum(steps["b"]) == stage_b + compressor + stage_a + 352_984_064
+    assert steps["c"].frozen == 693_021_440 + 352_984_064 + stage_a + stage_b + compressor
+
+
+@pytest.mark.parametrize(("width", "parameters"), [(1024, 352_984_064), (1280, 693_021_440)])
+def test_text_encoders_that_are_not_there_have_their_published_sizes(
+    width: int, parameters: int
+) -> None:
+    assert numbers(text_encoder(PUBLISHED[width])) == parameters
+
+
+def test_operations_of_a_forward_pass_are_those_of_real_tensors(config: Config) -> None:
+    size, channels = config.data.size, config.compressor.channels
+    latent = torch.randn(1, 4, size // 4, size // 4)
+    pictures = torch.rand(1, 3, size, size)
+    time, text = torch.rand(1), torch.randn(1, 8, 16)
+    autoencoder = Autoencoder(StageA(config.stage_a.model)).train()
+    crop = pictures[:, :, :32, :32]
+    found = traced(outline(config, "a"), CPU, 1, late=False).flops["forward"]
+    assert total(found) == counted(autoencoder, crop, torch.ones(1, 1, 1, 1).bool())
+
+    stage_b = StageB(config.stage_b.model)
+    stage_b.hold_text()
+    both = CompressorAndStageB(Compressor(config.compressor), stage_b, frozen=False).train()
+    both.compressor.mapper[1].train()
+    cells = torch.randn(1, channels, 3, 3)
+    never = torch.zeros(1, 1, 1, 1).bool()
+    small = shrink(pictures)
+    real = counted(both, small, latent, time, text, cells, torch.zeros(1), never)
+    found = traced(outline(config, "b"), CPU, 1).flops["forward"]
+    assert total(found) == real
+
+
+def test_checkpoints_are_counted_as_a_second_pass(config: Config) -> None:
+    plain, again = outline(config, "c"), config.stage_c.training
+    training = again.model_copy(update={"gradient_checkpointing": True})
+    stage_c = config.stage_c.model_copy(update={"training": training})
+    checkpointed = outline(config.model_copy(update={"stage_c": stage_c}), "c")
+    before, after = count_flops(plain, CPU), count_flops(checkpointed, CPU)
+    assert before["forward"] == after["forward"]
+    more = total(after["backward"]) - total(before["backward"])
+    assert 0.3 * total(before["forward"]) < more < total(before["forward"])
+
+
+def test_checkpoints_keep_less() -> None:
+    words = ["data.size=512", "data.encoded=encoded"]
+    plain = outline(load("tiny", words), "c")
+    words.append("stage_c.training.gradient_checkpointing=true")
+    checkpointed = outline(load("tiny", words), "c")
+    peaks = [traced(each, ACCELERATOR, 8).peak for each in (plain, checkpointed)]
+    assert peaks[1] < 0.7 * peaks[0]
+
+
+def test_a_depthwise_convolution_has_as_many_operations_in_each_gradient() -> None:
+    x = torch.empty(2, 8, 16, 16, device="meta", requires_grad=True)
+    layer = nn.Conv2d(8, 8, 3, padding=1, groups=8, device="meta")
+    trace = Trace([x, *layer.parameters()])
+    with trace:
+        y = layer(x)
+        with trace.phase("backward"):
+            torch.autograd.backward(y.sum())
+    once = 2 * 2 * 16 * 16 * 8 * 9
+    assert trace.flops == {"frozen": {}, "forward": {"tf32": once}, "backward": {"tf32": 2 * once}}
+
+
+def test_a_trace_knows_the_most_bytes_that_live_at_once() -> None:
+    x = torch.empty(1000, device="meta")
+    trace = Trace([x])
+    with trace:
+        y = x + 1
+        z = y.view(10, 100) * 2  # two live
+        del y
+        z = z + 1  # two again
+        assert (trace.live, trace.peak) == (4000, 8000)
+        del z
+    assert trace.live == 0
+
+
+def test_twice_the_devices_take_half_the_hours_and_as_much_energy(config: Config) -> None:
+    one, two = made(config).costs, made(config, devices=2).costs
+    assert two.hours == pytest.approx(one.hours / 2)
+    assert (two.device_hours, two.kwh, two.co2) == (one.device_hours, one.kwh, one.co2)
+
+
+def test_money_carbon_and_energy_follow_from_the_hours() -> None:
+    found = costs({"bf16": 312e12 * 3600}, A100, 4, utilisation=0.5, grid=370, price=1.5)
+    assert found.device_hours == pytest.approx(2)
+    assert found.hours == pytest.approx(0.5)
+    assert found.kwh == pytest.approx(0.5)
+    assert found.co2 == pytest.approx(0.185)
+    assert found.money == pytest.approx(3)
+
+
+@pytest.mark.parametrize("step", ["b", "c"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_sharding_never_raises_memory(config: Config, step: str, accumulate: int) -> None:
+    each = outline(config, step)
+    for devices in (2, 4):
+        whole = step_memory(each, ACCELERATOR, Spread(devices, False), 4, accumulate)
+        sharded = step_memory(each, ACCELERATOR, Spread(devices, True), 4, accumulate)
+        assert sharded.total < whole.total
+        assert sharded.optimizer == whole.optimizer // devices
+
+
+def test_several_averages_take_room_each(config: Config) -> None:
+    each = outline(config, "c")
+    one = step_memory(each, CPU, Spread(1, False), 2, 1)
+    each.recipe = each.recipe.model_copy(update={"ema": (0.9, 0.99, 0.999)})
+    three = step_memory(each, CPU, Spread(1, False), 2, 1)
+    assert three.averages == 3 * one.averages
+    assert three.total - one.total == 2 * one.averages
+
+
+def test_the_micro_batch_is_the_largest_that_fits(config: Config) -> None:
+    step = outline(config, "c")
+    step.recipe = step.recipe.model_copy(update={"batch": 24})
+    sizes = {
+        micro: step_memory(step, ACCELERATOR, Spread(1, False), micro, 24 // micro).total
+        for micro in (1, 2, 3, 4, 6, 8, 12, 24)
+    }
+    for room in sorted({*sizes.values(), *(size + 1 for size in sizes.values())}):
+        found = largest_micro(step, ACCELERATOR, Spread(1, False), 24, room)
+        assert found.micro == max(m for m, size in sizes.items() if size <= room)
+        assert found.micro * found.accumulate == 24
+
+
+@pytest.mark.slow
+def test_a_plan_of_the_published_sizes_needs_no_files() -> None:
+    found = made(load("paper-1024", ["data.path=/nowhere"]), devices=64)
+    assert found.taken_over == {"a": "models/paper-512"}
+    assert [step.step for step in found.steps] == ["b", "c"]
+    assert all(step.fits for step in found.steps)
+
+
+def test_text_sizes_are_read_where_the_folder_is(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 3}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"text_config": {**sizes, "intermediate_size": 384}}))
+    found = published_text(str(tmp_path), 96, "stage_c.model.text_width")
+    assert (found.width, found.depth, found.inner) == (96, 2, 384)
+    path.write_text("[]")
+    with pytest.raises(ConfigError, match="expected the config of a CLIP text model"):
+        published_text(str(tmp_path), 96, "stage_c.model.text_width")
+    with pytest.raises(ConfigError, match="768, 1024, 1280"):
+        published_text(str(tmp_path / "none"), 96, "stage_c.model.text_width")
+
+
+def test_the_table_has_at_most_100_columns(config: Config) -> None:
+    found = made(config, devices=2, price=1.79, sharded=True)
+    large = dataclasses.replace(found.steps[0], images=559_104_000, micro=128, accumulate=16)
+    shown = lines(dataclasses.replace(found, steps=(large, large, *found.steps)))
+    assert max(map(len, shown)) <= 100
+    table = shown[2 : shown.index("", 2)]
+    assert len({len(line) for line in table}) == 1, "aligned"
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("24GiB", 24 * 2**30), ("80GB", 80 * 10**9), ("1.5 MiB", 3 * 2**19)]
+)
+def test_sizes_have_a_unit(text: str, size: int) -> None:
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["24", "GiB", "-3GiB", "0GB", "24gib", "1e3GB"])
+def test_other_sizes_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="such as 24GiB"):
+        parse_bytes(text)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--device", "A100-80"], "did you mean A100-80GB?"),
+        (["--device-memory", "lots"], "found 'lots'."),
+        (["--devices", "3"], "which 3 devices cannot share equally"),
+        (["--devices", "0"], "--devices must be at least 1, found 0."),
+        (["--mfu", "2"], "--mfu must be above 0 and at most 1, found 2.0."),
+        (["--price", "-1"], "--price must not be negative, found -1.0."),
+        (["data.sise=1"], "did you mean 'size'?"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    words: list[str],
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["wuerstchen", "plan", "tiny", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    out, error = capsys.readouterr()
+    assert (ended.value.code, out) == (2, "")
+    assert sentence in error and error.count("\n") == 1
+
+
+def test_a_device_that_is_too_small_is_said_in_one_sentence_each(
+    config: Config, tmp_path: Path
+) -> None:
+    source = tmp_path / "made.yaml"
+    source.write_text(dump(config))
+    done = run("plan", source, "--device-memory", "1025MiB")
+    assert done.returncode == 2
+    troubles = done.stderr.splitlines()
+    ends = " does not fit: one picture at a time needs "
+    assert [each.partition(ends)[0] for each in troubles] == ["Stage b", "Stage c"]
+    assert "This rests on:" in done.stdout, "the plan is shown all the same"
+
+
+def test_json_says_what_the_table_says(config: Config, tmp_path: Path) -> None:
+    source = tmp_path / "made.yaml"
+    source.write_text(dump(config))
+    done = run("plan", source, "--json", "--price", "2", "--devices", "2")
+    assert done.returncode == 0 and done.stderr == ""
+    found = json.loads(done.stdout)
+    again = made(config, price=2.0, devices=2)
+    assert found == json.loads(json.dumps(again.to_dict()))
+    for step in found["steps"]:
+        memory = step["memory"]
+        assert memory.pop("total") == sum(memory.values())
+        assert step["micro"] * step["accumulate"] * 2 == step["batch"]
+    assert found["costs"]["money"] == pytest.approx(2 * found["costs"]["device_hours"])
+
+
+def test_the_published_hours_of_stage_c_are_near() -> None:
+    """24,602 A100 hours over four runs (paper, table 2; appendix E.3)."""
+    plain = ["stage_c.training.gradient_checkpointing=false"]
+    runs = {
+        ("paper-512", 500_000 * 1536),
+        ("paper-1024", 364_000 * 1536 + 4_000 * 768 + 50_000 * 384),
+    }
+    flops = [
+        {
+            kind: n * images
+            for kind, n in added(
+                count_flops(outline(load(name, plain), "c"), ACCELERATOR).values()
+            ).items()
+        }
+        for name, images in runs
+    ]
+    found = costs(added(flops), A100, 1, utilisation=0.1, grid=370, price=None)
+    assert found.device_hours == pytest.approx(24_602, rel=0.1)
+    exact = costs(added(flops), A100, 1, utilisation=0.105, grid=370, price=None)
+    assert exact.device_hours == pytest.approx(24_602, rel=0.02)
+    published = costs(
+        {"bf16": 24_602 * 3600 * 31.2e12}, A100, 1, utilisation=0.1, grid=370, price=None
+    )
+    assert published.co2 == pytest.approx(2_275.68, rel=1e-4)

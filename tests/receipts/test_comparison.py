@@ -1,0 +1,113 @@
+"""The table and the page: ours and published ones beside each other, in a file of its own."""
+
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from made_phases import amounts, made
+from typer.testing import CliRunner
+
+from wuerstchen.cli import app
+from wuerstchen.errors import ConfigError
+from wuerstchen.receipts import Terms, write_receipts
+from wuerstchen.receipts.phases import append_phases
+from wuerstchen.receipts.published import PUBLISHED, choose
+
+VOID = {"meta", "rect", "link", "img", "br"}
+
+
+class Page(HTMLParser):
+    """Follows open tags, and collects the text and every address."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+        assert tag != "script"
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in VOID
+
+    def handle_data(self, data: str) -> None:
+        self.text += data + "\n"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "<b>mine"
+    lost = made("02", end="stopped", training=amounts(36, 4))
+    append_phases(folder, [made("01", training=amounts(3600, 1234)), lost])
+    return folder
+
+
+def run(*words: str) -> str:
+    done = CliRunner().invoke(app, ["receipt", *words], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def line_of(text: str, title: str) -> list[str]:
+    (line,) = [line for line in text.split("\n\n")[0].splitlines() if line.startswith(title)]
+    return line.removeprefix(title).split()
+
+
+def test_the_page_is_whole_and_needs_nothing_else(model: Path) -> None:
+    write_receipts(model, Terms(per_device_hour=1.0))
+    text = (model / "receipt.html").read_text(encoding="utf-8")
+    page = Page()
+    page.feed(text)
+    page.close()
+    assert page.open == [] and page.addresses == []
+    assert "http" not in text and "url(" not in text and "@import" not in text
+    for words in ("<b>mine", "failed tries", "Stable Diffusion 2.1", "200,000", "Abacus"):
+        assert words in page.text
+
+
+def test_the_table_has_ours_beside_published_ones(model: Path) -> None:
+    text = run(str(model), "--price", "2", "--against", "wuerstchen-v2,sd-2.1")
+    hours, failed, flops, pictures, kwh, kg, money, *device = line_of(text, "<b>mine")
+    assert (hours, failed, pictures, device) == ("2.02", "0.02", "1,238", ["Abacus"])
+    assert (flops, kwh, kg, money) == ("6.19e+03", "364", "145", "4.04")
+    published = line_of(text, "Würstchen v2, Stage C")
+    assert published[:7] == ["24,602", "–", "–", "1,420,000,000", "–", "2,276", "49,204"]
+    assert line_of(text, "Stable Diffusion 2.1")[0] == "200,000"
+    assert "Stable Diffusion 1.4" not in text
+    assert "2 USD per device hour" in text and "50% measured, the rest estimated" in text
+
+
+def test_several_receipts_stand_beside_their_sum(model: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    append_phases(other, [made("03", training=amounts(1800, 6))])
+    text = run(str(model), str(other), "--against", "none")
+    assert line_of(text, "other")[0] == "1"
+    assert line_of(text, "together")[0] == "3.02"
+
+
+def test_a_tariff_stays_until_another_is_given(model: Path) -> None:
+    run(str(model), "--price", "2", "--currency", "EUR")
+    assert "2 EUR per device hour" in run(str(model))
+    assert "3 EUR per device hour" in run(str(model), "--price", "3")
+
+
+def test_an_unknown_published_receipt_is_refused_with_a_suggestion() -> None:
+    with pytest.raises(ConfigError, match=r"'sd-2\.0'; did you mean sd-2\.1\?"):
+        choose("wuerstchen-v1,sd-2.0")
+    assert choose("none") == [] and len(choose("all")) == len(PUBLISHED)
+
+
+def test_every_published_receipt_has_a_source_and_no_made_up_number() -> None:
+    for entry in PUBLISHED.values():
+        assert entry.source and entry.counts
+        assert entry.kg is None or entry.device_hours
+    # 250 W at 0.37 kg/kWh is how the authors came to it, which checks hours against kilograms.
+    paper = PUBLISHED["wuerstchen-v2"]
+    assert paper.kg == pytest.approx((paper.device_hours or 0) * 0.25 * 0.37, rel=1e-4)

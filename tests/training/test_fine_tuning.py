@@ -1,0 +1,167 @@
+"""Fine-tuning: what a LoRA learns is all that changes, and every tool's file of it is the same."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_runs import run, values, weights_of, write_pictures
+
+from wuerstchen import Pipeline
+from wuerstchen.adapters import read_lora
+from wuerstchen.config import Config, load, parse
+from wuerstchen.errors import ConfigError
+from wuerstchen.training import road
+
+
+def tuning(trained: Path, pictures: Path, output: Path, **training: object) -> Config:
+    """Stage C of the small model, changed by a LoRA."""
+    plain = values(pictures, output)
+    for stage in ("stage_a", "stage_b"):
+        section = plain[stage]
+        assert isinstance(section, dict)
+        section["training"] = {"images": 0, "batch": 4, "freeze_compressor": True, "crop": 32}
+        section["training"].pop("crop" if stage == "stage_b" else "freeze_compressor")
+    section = plain["stage_c"]
+    assert isinstance(section, dict)
+    section["training"] |= {"lora": {"rank": 3}, "images": 48, "learning_rate": 0.05, **training}
+    return parse({**plain, "base": str(trained)}, "fine-tuning")
+
+
+@pytest.fixture(scope="module")
+def tuned(trained: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("tuned") / "model"
+    return road.train(tuning(trained, pictures, output, lora={"rank": 3, "text": True}))
+
+
+@torch.no_grad()
+def said(pipeline: Pipeline) -> torch.Tensor:
+    """The noise that Stages C and B see: nearer to what was learned than pictures of so few steps
+    are."""
+    stream = torch.Generator().manual_seed(3)
+    x, t = torch.randn(2, 6, 3, 3, generator=stream), torch.tensor([0.3, 0.9])
+    text = pipeline.encode(pipeline.text_c, ["a red disc", "a blue square"])
+    c = pipeline.stage_c(x, t, pipeline.stage_c.condition(text))
+    latent = torch.randn(2, 4, 32, 32, generator=stream)
+    condition = pipeline.stage_b.condition(x, torch.zeros(2, 8, 16), (32, 32))
+    b = pipeline.stage_b(latent, t, condition)
+    return torch.cat([c.flatten(), b.flatten()])
+
+
+def test_only_the_chosen_layers_change(trained: Path, tuned: Path) -> None:
+    before, after = weights_of(trained), weights_of(tuned)
+    lora = {name: array for name, array in after.items() if name.startswith("lora/")}
+    changed = {
+        name
+        for name, array in after.items()
+        if name not in lora and not np.array_equal(array, before[name])
+    }
+    assert changed and all(
+        ("attention.to_" in name or "self_attn." in name) and name.endswith(".weight")
+        for name in changed
+    )
+    assert not any(
+        name.startswith(("vqgan", "decoder", "compressor", "text_e")) for name in changed
+    )
+
+
+@pytest.mark.parametrize(
+    "file", ["stage_c-text_c.safetensors", "stage_c-text_c-diffusers.safetensors"]
+)
+def test_the_files_for_other_tools_are_the_fine_tuned_model(
+    trained: Path, tuned: Path, file: str
+) -> None:
+    """Kohya's names, which ComfyUI reads, and diffusers' names."""
+    base = Pipeline.from_pretrained(trained)
+    expected, plain = said(Pipeline.from_pretrained(tuned)), said(base)
+    base.load_lora_weights(tuned / "lora" / file)
+    torch.testing.assert_close(said(base), expected, atol=1e-4, rtol=0)
+    assert (expected - plain).abs().max() > 1e-3, "it learned something"
+
+
+def test_peft_finds_its_folder_for_each_network(trained: Path, tuned: Path) -> None:
+    pipeline = Pipeline.from_pretrained(trained)
+    whole = load_file(tuned / "lora" / "stage_c-text_c.safetensors")
+    halves = 0
+    for network in ("stage_c", "text_c"):
+        lora = read_lora(
+            tuned / "lora" / f"{network}-peft",
+            stage_c=pipeline.stage_c,
+            stage_b=pipeline.stage_b,
+            text_c=pipeline.text_c,
+        )
+        assert lora.networks == (network,) and lora.ranks == (3,)
+        halves += 2 * len(lora.layers[lora.networks[0]])
+    assert halves == sum(".lora_" in name for name in whole)
+
+
+def test_stage_b_learns_by_lora_while_semantics_keep_their_meaning(
+    trained: Path, pictures: Path, tmp_path: Path
+) -> None:
+    plain = values(pictures, tmp_path / "model")
+    for stage in ("stage_a", "stage_c"):
+        section = plain[stage]
+        assert isinstance(section, dict)
+        section["training"] = {"images": 0, "batch": 4}
+    section = plain["stage_b"]
+    assert isinstance(section, dict)
+    section["training"] |= {
+        **{"lora": {"rank": 2, "layers": "all"}, "freeze_compressor": True, "images": 16}
+    }
+    assert isinstance(plain["stage_a"], dict)
+    plain["stage_a"]["training"]["crop"] = 32
+    folder = road.train(parse({**plain, "base": str(trained)}, "stage b"))
+    before, after = weights_of(trained), weights_of(folder)
+    changed = {key.split("/")[0] for key in before if not np.array_equal(before[key], after[key])}
+    assert changed == {"decoder"}
+    base = Pipeline.from_pretrained(trained)
+    base.load_lora_weights(folder / "lora" / "stage_b.safetensors")
+    expected = said(Pipeline.from_pretrained(folder))
+    torch.testing.assert_close(said(base), expected, atol=1e-4, rtol=0)
+
+
+def test_a_class_is_learned_beside_its_subject(
+    trained: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """Two trainings with the same pictures and noise; the one that preserves knows its class."""
+    losses = []
+    for name, weight in (("preserved", 20.0), ("forgotten", 1e-6)):
+        preserve = {"caption": "a green square", "drawn": 6, "weight": weight}
+        changes = {"preserve": preserve, "images": 192, "log_every": 1, "text_drop": 0.0}
+        folder = road.train(tuning(trained, pictures, tmp_path / name, **changes))
+        log = (folder / "runs" / "c" / "log.jsonl").read_text().splitlines()
+        entries = [json.loads(line) for line in log]
+        losses.append([entry["class"] for entry in entries if "class" in entry])
+    preserved, forgotten = losses
+    assert preserved[0] == pytest.approx(forgotten[0], rel=1e-5), "they begin alike"
+    assert sum(preserved[-16:]) < sum(forgotten[-16:])
+
+
+@pytest.mark.slow
+def test_the_shipped_configs_fine_tune_a_folder_of_photos(trained: Path, tmp_path: Path) -> None:
+    """As the manual has it: pictures without captions for a subject, with captions for a style."""
+    photos = write_pictures(tmp_path / "photos")
+    for config, more in (
+        ("lora", ["stage_c.training.images=16"]),
+        ("subject", ["stage_c.training.images=8", "stage_c.training.preserve.drawn=2"]),
+    ):
+        if config == "subject":
+            for text in photos.glob("*.txt"):
+                text.unlink()
+        output = tmp_path / config
+        done = run(
+            "train", config, f"base={trained}", f"data.path={photos}", f"output={output}", *more
+        )
+        assert done.returncode == 0, done.stderr
+        assert (output / "lora" / "stage_c.safetensors").is_file() == (config == "lora")
+    shutil.rmtree(photos)
+
+
+def test_a_lora_without_a_model_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"neither training.start nor base names one"):
+        load("lora", ["data.path=x"])
+    with pytest.raises(ConfigError, match=r"stage_c.training.lora needs a model that it starts"):
+        load("tiny", ["stage_c.training.lora.rank=4"])
