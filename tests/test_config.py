@@ -83,9 +83,13 @@ def test_the_resolved_file_reads_back_equal(small: str, tmp_path: Path) -> None:
     assert config.dump(config.load(str(path))) == config.dump(first)
 
 
+NEEDS_BASE = {name: ["base=some/model"] for name in ("lora", "subject")}
+"""Configs that change a model, which the caller names."""
+
+
 @pytest.mark.parametrize("name", config.shipped())
 def test_the_resolved_file_of_a_shipped_config_reads_back_equal(name: str, tmp_path: Path) -> None:
-    first = config.load(name)
+    first = config.load(name, NEEDS_BASE.get(name, []))
     path = tmp_path / "resolved.yaml"
     path.write_text(config.dump(first), encoding="utf-8")
     assert config.load(str(path)) == first
@@ -114,7 +118,7 @@ def test_an_unknown_key_names_the_nearest_known_one(
 
 
 def test_an_unknown_key_like_no_other_gets_the_list_of_known_ones(small: str) -> None:
-    with pytest.raises(ConfigError, match=r"known keys here: path, size, buckets, background"):
+    with pytest.raises(ConfigError, match=r"known keys here: path, size, buckets, caption, background"):
         config.load(small, ["data.qqqqqq=1"])
 
 
@@ -187,7 +191,7 @@ def test_a_file_that_is_not_there_names_itself_and_the_shipped_configs() -> None
 
 @pytest.mark.parametrize("name", config.shipped())
 def test_every_shipped_config_loads_and_builds_its_networks(name: str) -> None:
-    loaded = config.load(name)
+    loaded = config.load(name, NEEDS_BASE.get(name, []))
     critic = loaded.stage_a.training
     with torch.device("meta"):
         networks = [

@@ -1,0 +1,301 @@
+"""A training step of Stage C at the published size, ours beside diffusers': pictures per second.
+
+    python -m benchmarks.throughput [--kinds lora,whole] [--sides 512,1024] [--rounds 2]
+
+Ours learns from encodings on the disk: semantics and text states are read. The other side does what
+diffusers' published fine-tuning scripts for this prior do each time: decode and crop the picture,
+run the compressor and the text encoder without gradients, then the same step. Both have random
+weights of the published sizes, the same batch, AdamW, clipping, no average of the weights, and the
+numbers of the machine (fp32 on a CPU). lora: rank 4 on queries, keys, values and outputs, as in
+diffusers' script; whole: all weights, 16 GB for them, their gradients and their moments alone.
+
+Every turn is a process of its own, ours and theirs in turns: its first step is not counted.
+"""
+
+import argparse
+import io
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple, cast
+
+import numpy as np
+import torch
+from diffusers.pipelines.deprecated.wuerstchen.modeling_wuerstchen_prior import WuerstchenPrior
+from peft import LoraConfig, inject_adapter_in_model
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from benchmarks.records import ROOT, Run, this_run
+from benchmarks.tables import digits, table
+from wuerstchen import diffusion
+from wuerstchen.adapters import add_lora
+from wuerstchen.aside import write_file
+from wuerstchen.config import CompressorModel, LoraTraining, StageCModel
+from wuerstchen.geometry import compressor_size, semantics_size
+from wuerstchen.models.compressor import Compressor
+from wuerstchen.models.stage_c import StageC
+from wuerstchen.training.encodings import ENCODING, Encoding, EncodingInfo, file_name, read_encoding
+
+BATCH = {512: 2, 1024: 1}
+"""Pictures of a step by LoRA; of the whole network always 1: that fits into 24 GB."""
+STEPS = 2
+"""Steps of a turn that are counted."""
+PICTURES = 8
+TOKENS, WIDTH = 77, 1280
+RANK = 4
+BIG_G = CLIPTextConfig(
+    hidden_size=WIDTH,
+    intermediate_size=5120,
+    num_hidden_layers=32,
+    num_attention_heads=20,
+    hidden_act="gelu",
+)
+"""The published text encoder of Stage C."""
+
+Step = Callable[[int], Tensor]
+"""The number of a step to its loss; gradients are there afterwards."""
+
+
+class Turn(NamedTuple):
+    """What one process measured."""
+
+    seconds: float
+    """Of a step, the median."""
+    peak: int
+    """Bytes of the whole process."""
+    parts: dict[str, float]
+    """Seconds of the parts of a step."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.throughput", description=__doc__)
+    parser.add_argument("--kinds", default="lora,whole")
+    parser.add_argument("--sides", default="512,1024")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--turn", metavar="WHO", help="a single turn, which prints its figures")
+    parser.add_argument("--profile", action="store_true", help="where our step spends its time")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs/benchmarks")
+    words = parser.parse_args()
+    kinds, sides = words.kinds.split(","), [int(side) for side in words.sides.split(",")]
+    if words.turn:
+        print(json.dumps(take_turn(words.turn, kinds[0], sides[0], profiled=words.profile)))
+        return
+    path = words.out / "throughput.json"
+    content = json.loads(path.read_text()) if path.is_file() else {"turns": {}}
+    for kind in kinds:
+        for side in sides:
+            turns: dict[str, list[Turn]] = {"ours": [], "diffusers": []}
+            for _ in range(words.rounds):
+                for who, found in turns.items():
+                    found.append(_in_a_process(who, kind, side))
+                    print(kind, side, who, found[-1], flush=True)
+            content["turns"][f"{kind} {side}"] = turns
+            content["run"] = this_run("random").model_dump()
+            write_file(path, json.dumps(content, indent=1).encode())
+            write_page(words.out)
+
+
+def take_turn(who: str, kind: str, side: int, *, profiled: bool = False) -> Turn:
+    """Steps of one side, in this process."""
+    torch.manual_seed(0)
+    network, step, parts = (_ours if who == "ours" else _theirs)(kind, side)
+    trained = [p for p in network.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-4)
+    seconds: list[float] = []
+    for number in range(STEPS + 1):
+        began = time.perf_counter()
+        step(number).backward()
+        gone = time.perf_counter()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        seconds.append(time.perf_counter() - began)
+        parts.setdefault("clip and optimizer", []).append(time.perf_counter() - gone)
+    if profiled:
+        with profile(activities=[ProfilerActivity.CPU]) as found:
+            step(0).backward()
+        print(found.key_averages().table("self_cpu_time_total", row_limit=12), file=sys.stderr)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    middle = {name: median(values[1:]) for name, values in parts.items()}
+    return Turn(median(seconds[1:]), peak, middle)
+
+
+Made = tuple[nn.Module, Step, dict[str, list[float]]]
+
+
+def _ours(kind: str, side: int) -> Made:
+    """Stage C on encodings."""
+    batch, (rows, columns) = _batch(kind, side), semantics_size(side, side)
+    folder = Path(tempfile.mkdtemp())
+    semantics = _encoding(folder / "semantics", (16, rows, columns))
+    text = _encoding(folder / "text", (TOKENS, WIDTH))
+    network = StageC(StageCModel()).train()
+    if kind == "lora":
+        add_lora(network, LoraTraining(rank=RANK))
+    parts: dict[str, list[float]] = {"read": []}
+
+    def step(number: int) -> Tensor:
+        began = time.perf_counter()
+        chosen = [(number * batch + at) % PICTURES for at in range(batch)]
+        scaled, states = semantics.rows(chosen), text.rows(chosen)
+        parts["read"].append(time.perf_counter() - began)
+        return _loss(lambda x, t: network(x, t, network.condition(states)), scaled)
+
+    return network, step, parts
+
+
+def _theirs(kind: str, side: int) -> Made:
+    """diffusers' prior, with what its scripts do before it in every step."""
+    batch, inner = _batch(kind, side), compressor_size(side, side)[0]
+    pictures = [_jpeg(side, seed) for seed in range(PICTURES)]
+    compressor = Compressor(CompressorModel()).eval().requires_grad_(False)
+    encoder = CLIPTextModel(BIG_G).eval().requires_grad_(False)
+    network = WuerstchenPrior(
+        c_in=16, c=1536, c_cond=WIDTH, c_r=64, depth=32, nhead=24, dropout=0.1
+    ).train()
+    if kind == "lora":
+        targets = ["to_k", "to_q", "to_v", "to_out.0"]
+        settings = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=targets)
+        holder = nn.Module()
+        holder.network = network.requires_grad_(False)
+        inject_adapter_in_model(settings, holder)
+    parts: dict[str, list[float]] = {"decode": [], "text encoder": [], "compressor": []}
+
+    def timed(name: str, work: Callable[[], Tensor]) -> Tensor:
+        began = time.perf_counter()
+        with torch.no_grad():
+            found = work()
+        parts[name].append(time.perf_counter() - began)
+        return found
+
+    def step(number: int) -> Tensor:
+        chosen = [(number * batch + at) % PICTURES for at in range(batch)]
+        images = timed(
+            "decode", lambda: torch.stack([_decoded(pictures[at], inner) for at in chosen])
+        )
+        tokens = torch.randint(0, 49408, (batch, TOKENS))
+        mask = torch.ones_like(tokens)
+        states = timed(
+            "text encoder", lambda: encoder(tokens, attention_mask=mask).last_hidden_state
+        )
+        scaled = timed("compressor", lambda: (compressor(images) + 1) / 42)
+        return _loss(lambda x, t: network(x, t, states), scaled)
+
+    return network, step, parts
+
+
+def _batch(kind: str, side: int) -> int:
+    return BATCH[side] if kind == "lora" else 1
+
+
+def _loss(network: Callable[[Tensor, Tensor], Tensor], scaled: Tensor) -> Tensor:
+    """Squared error of the noise at uniform times."""
+    noise, t = torch.randn_like(scaled), torch.rand(len(scaled))
+    return (network(diffusion.add_noise(scaled, noise, t), t) - noise).square().mean()
+
+
+def _encoding(folder: Path, shape: tuple[int, ...]) -> Encoding:
+    """Random rows in the files that `wuerstchen encode` writes."""
+    folder.mkdir()
+    rows = {str(row): torch.randn(shape, dtype=torch.float16) for row in range(PICTURES)}
+    save_file(rows, folder / file_name(0))
+    info = EncodingInfo(what="semantics", rows=PICTURES, dtype="fp16", made_of={})
+    (folder / ENCODING).write_text(info.model_dump_json())
+    return Encoding(folder, read_encoding(folder))
+
+
+def _jpeg(side: int, seed: int) -> bytes:
+    """A photo-like picture, a third wider than it is used, as files are."""
+    small = np.random.default_rng(seed).integers(0, 255, (side // 16, side // 12, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(small).resize((side * 4 // 3, side), Image.Resampling.BICUBIC).save(
+        file, format="JPEG", quality=92
+    )
+    return file.getvalue()
+
+
+def _decoded(data: bytes, side: int) -> Tensor:
+    """(3, side, side): the middle, at the compressor's size, by ImageNet's mean and spread."""
+    image = Image.open(io.BytesIO(data)).convert("RGB")
+    scale = side / min(image.size)
+    image = image.resize(
+        (round(image.width * scale), round(image.height * scale)), Image.Resampling.BILINEAR
+    )
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    pixels = torch.from_numpy(np.array(image.crop((left, top, left + side, top + side))))
+    mean, spread = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    return ((pixels.float() / 255 - mean) / spread).permute(2, 0, 1)
+
+
+def _in_a_process(who: str, kind: str, side: int) -> Turn:
+    words = ["--turn", who, "--kinds", kind, "--sides", str(side)]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "benchmarks.throughput", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{words} ended with {done.returncode}: {done.stderr[-2000:]}")
+    return Turn(*cast(list[float], json.loads(done.stdout.splitlines()[-1])))  # type: ignore[arg-type]
+
+
+def write_page(out: Path) -> Path:
+    """throughput.md from throughput.json."""
+    content = json.loads((out / "throughput.json").read_text())
+    run = Run.model_validate(content["run"])
+    rows, details = [], []
+    for name, turns in content["turns"].items():
+        kind, side = name.split()
+        found = {who: [Turn(*turn) for turn in each] for who, each in turns.items()}
+        seconds = {who: median(turn.seconds for turn in each) for who, each in found.items()}
+        peaks = {who: max(turn.peak for turn in each) / 2**30 for who, each in found.items()}
+        batch = _batch(kind, int(side))
+        ratios = sorted(
+            theirs.seconds / ours.seconds
+            for ours, theirs in zip(found["ours"], found["diffusers"], strict=True)
+        )
+        ratio = f"{seconds['diffusers'] / seconds['ours']:.2f}"
+        rows.append(
+            [
+                f"{kind}, {side} px, batch {batch}",
+                *(digits(batch / seconds[who]) for who in ("ours", "diffusers")),
+                f"{ratio} ({ratios[0]:.2f} to {ratios[-1]:.2f})",
+                *(f"{peaks[who]:.1f}" for who in ("ours", "diffusers")),
+            ]
+        )
+        for who, each in found.items():
+            parts = {part: median(t.parts[part] for t in each) for part in each[0].parts}
+            rest = seconds[who] - sum(parts.values())
+            told = ", ".join(f"{part} {digits(value)}" for part, value in parts.items())
+            details.append([f"{kind}, {side} px", who, digits(seconds[who]), told, digits(rest)])
+    lines = [
+        "# A training step of Stage C, measured\n",
+        "Written by `python -m benchmarks.throughput`; its docstring says what is done.\n",
+        f"{run.date}, commit {run.commit}, {run.cpu}, {run.threads} threads, torch {run.torch}. "
+        "Pictures per second, and the peak of the process in GiB.\n",
+        *table(
+            ("step", "ours", "diffusers", "ours over diffusers", "GiB, ours", "GiB, diffusers"),
+            rows,
+        ),
+        "Where the seconds of a step go:\n",
+        *table(("step", "side", "seconds", "parts", "forward and backward"), details),
+    ]
+    path = out / "throughput.md"
+    write_file(path, "\n".join(lines).encode())
+    return path
+
+
+if __name__ == "__main__":
+    main()
