@@ -17,7 +17,7 @@ from wuerstchen.errors import ConfigError
 from wuerstchen.models.compressor import Compressor, shrink
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
-from wuerstchen.planning import Assumptions, Plan, find_device, parse_bytes, plan
+from wuerstchen.planning import DEVICES, Assumptions, Plan, find_device, parse_bytes, plan
 from wuerstchen.planning.costs import costs
 from wuerstchen.planning.fitting import largest_micro
 from wuerstchen.planning.kernels import Setting
@@ -34,6 +34,8 @@ from wuerstchen.planning.networks import PUBLISHED, published_text, text_encoder
 from wuerstchen.planning.outline import Outline
 from wuerstchen.planning.steps import outlines
 from wuerstchen.planning.trace import Trace, added, total
+from wuerstchen.power import watts_of
+from wuerstchen.receipts.carbon import grams_per_kwh
 from wuerstchen.training.stage_a import Autoencoder
 from wuerstchen.training.stage_b import CompressorAndStageB
 
@@ -259,6 +261,10 @@ def test_other_sizes_are_refused(text: str) -> None:
         (["--mfu", "2"], "--mfu must be above 0 and at most 1, found 2.0."),
         (["--price", "-1"], "--price must not be negative, found -1.0."),
         (["data.sise=1"], "did you mean 'size'?"),
+        (
+            ["base=models/x", "stage_b.rehearsal=null", "stage_c.training.lora.rank=4"],
+            "stage_c.training.lora is set, but a plan knows no sizes",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(
@@ -286,6 +292,15 @@ def test_a_device_that_is_too_small_is_said_in_one_sentence_each(
     ends = " does not fit: one picture at a time needs "
     assert [each.partition(ends)[0] for each in troubles] == ["Stage b", "Stage c"]
     assert "This rests on:" in done.stdout, "the plan is shown all the same"
+
+
+def test_a_plan_and_a_receipt_reckon_with_the_same_electricity() -> None:
+    """A kilowatt hour that is planned and one that was used weigh the same, and so does a board."""
+    assert Assumptions(device=A100).grid == grams_per_kwh("world")
+    boards = {"A100-40GB": "NVIDIA A100-PCIE-40GB", "A100-80GB": "NVIDIA A100-SXM4-80GB"}
+    for device in DEVICES:
+        drivers_name = boards.get(device.name, f"NVIDIA {device.name.replace('-', ' ')}")
+        assert device.watts == watts_of(drivers_name), device.name
 
 
 def test_json_says_what_the_table_says(config: Config, tmp_path: Path) -> None:

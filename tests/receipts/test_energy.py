@@ -10,10 +10,10 @@ from typing import NoReturn
 import pytest
 
 from wuerstchen.errors import ConfigError
+from wuerstchen.power import watts_of
 from wuerstchen.receipts import Meter
 from wuerstchen.receipts import energy as gauges
 from wuerstchen.receipts.carbon import grams_per_kwh
-from wuerstchen.receipts.devices import watts_of
 from wuerstchen.receipts.phases import read_phases
 
 WITHOUT = """
@@ -126,7 +126,8 @@ def test_a_wrong_country_stops_no_training(tmp_path: Path) -> None:
     [
         ("NVIDIA A100-SXM4-80GB", 400),
         ("NVIDIA A100-PCIE-40GB", 250),
-        ("NVIDIA L40S", 300),
+        ("NVIDIA L40", 300),
+        ("NVIDIA L40S", 350),
         ("NVIDIA L4", 72),
         ("Something new", 300),
     ],

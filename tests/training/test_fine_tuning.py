@@ -13,8 +13,9 @@ from small_runs import run, values, weights_of, write_pictures
 from wuerstchen import Pipeline
 from wuerstchen.adapters import read_lora
 from wuerstchen.config import Config, load, parse
-from wuerstchen.errors import ConfigError
+from wuerstchen.errors import ConfigError, TrainingError
 from wuerstchen.training import road
+from wuerstchen.weights.hub import find
 
 
 def tuning(trained: Path, pictures: Path, output: Path, **training: object) -> Config:
@@ -158,6 +159,31 @@ def test_the_shipped_configs_fine_tune_a_folder_of_photos(trained: Path, tmp_pat
         assert done.returncode == 0, done.stderr
         assert (output / "lora" / "stage_c.safetensors").is_file() == (config == "lora")
     shutil.rmtree(photos)
+
+
+def test_the_bundled_model_is_a_base_by_its_name(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `generate --model` calls it; no path into the package has to be known."""
+    monkeypatch.chdir(tmp_path)
+    words = [f"data.path={pictures}", "stage_c.training.images=8", "stage_c.training.look_at=1"]
+    folder = road.train(load("lora", ["base=emoji", "stage_c.training.lora.rank=2", *words]))
+    before, after = weights_of(find(None)), weights_of(folder)
+    changed = {key for key in before if not np.array_equal(before[key], after[key])}
+    assert changed and all(key.startswith("prior_prior/") for key in changed)
+    assert find("emoji") == find(None)
+    (tmp_path / "emoji").mkdir()
+    assert find("emoji") == Path("emoji"), "what a user has goes first"
+
+
+def test_a_base_that_is_nowhere_is_one_sentence_and_no_download(
+    pictures: Path, tmp_path: Path
+) -> None:
+    words = [f"data.path={pictures}", f"output={tmp_path / 'model'}"]
+    for wrong in ("emojy", "owner/name"):
+        with pytest.raises(TrainingError, match=rf"start is '{wrong}'.*the bundled model, emoji"):
+            road.train(load("lora", [f"base={wrong}", *words]))
+    assert not (tmp_path / "model").exists()
 
 
 def test_a_lora_without_a_model_is_refused() -> None:

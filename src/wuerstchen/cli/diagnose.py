@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from wuerstchen.cli.checks import at_least
-from wuerstchen.cli.evaluate import _prepare, _progress, split_words
+from wuerstchen.cli.measuring import make_folder, progress_bars, split_words
 from wuerstchen.errors import ConfigError
 
 EPILOG = """Examples:
@@ -62,7 +62,7 @@ def diagnose(
         raise ConfigError(
             "Expected data.path=FOLDER, found none; name the pictures that the model learned from."
         )
-    _prepare(out)
+    make_folder(out)
 
     from wuerstchen import model_folder
     from wuerstchen.evaluation.diagnose import diagnose
@@ -70,7 +70,7 @@ def diagnose(
     from wuerstchen.evaluation.diagnosis_tables import lines
 
     folder = model_folder.find(model)
-    with _progress() as progress:
+    with progress_bars() as progress:
         found = diagnose(folder, data, pictures=pictures, seed=seed, progress=progress)
         paths = save(found, out)
     for line in lines(found):

@@ -3,20 +3,17 @@
 Progress goes to stderr; the table of figures, and nothing else, goes to stdout.
 """
 
-import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from wuerstchen.cli.checks import at_least
-from wuerstchen.errors import ConfigError, SaveError
-
-if TYPE_CHECKING:
-    from wuerstchen.evaluation.evaluate import Progress
+from wuerstchen.cli.measuring import make_folder, progress_bars, split_words
+from wuerstchen.errors import ConfigError
 
 EPILOG = """Examples:
 
@@ -82,13 +79,13 @@ def evaluate(
             "Expected data.path=FOLDER, --prompt-file FILE or both, found neither; "
             "name the pictures to measure with."
         )
-    _prepare(out)
+    make_folder(out)
 
     from wuerstchen import evaluation, model_folder
     from wuerstchen.evaluation.report import save_picture
 
     folder = model_folder.find(model)
-    with _progress() as progress:
+    with progress_bars() as progress:
         if data.path:
             with _metered(folder):
                 found = evaluation.evaluate(
@@ -107,18 +104,6 @@ def evaluate(
     print("Wrote", *paths, file=sys.stderr)
 
 
-def split_words(words: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The model, if one is named, and the settings of the data."""
-    settings = [word for word in words if word.startswith("data.") and "=" in word]
-    models = [word for word in words if word not in settings]
-    if len(models) > 1:
-        raise ConfigError(
-            f"Expected at most one model and words such as data.path=pictures, found "
-            f"{', '.join(map(repr, models))}."
-        )
-    return (models[0] if models else None), settings
-
-
 def read_prompts(path: Path) -> list[str]:
     """The lines of a file that are not empty."""
     try:
@@ -129,18 +114,6 @@ def read_prompts(path: Path) -> list[str]:
     if not lines:
         raise ConfigError(f"--prompt-file: expected one prompt per line, found none in {path}.")
     return lines
-
-
-def _prepare(out: Path) -> None:
-    """Make the folder now: after minutes of work would be late to learn that it cannot be."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SaveError(
-            f"--out: the folder {out} could not be made ({error.strerror}); choose another."
-        ) from None
-    if not os.access(out, os.W_OK | os.X_OK):
-        raise SaveError(f"--out: the folder {out} is write-protected; choose another.")
 
 
 @contextmanager
@@ -154,34 +127,3 @@ def _metered(folder: Path) -> Iterator[None]:
     with Meter(folder, stage="model", kind="evaluation"):
         yield
     keep_receipts(folder)
-
-
-@contextmanager
-def _progress() -> "Iterator[Progress]":
-    """A bar on stderr for everything that is measured."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TaskID,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        "{task.description}",
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def report(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done)
-
-        yield report

@@ -45,7 +45,9 @@ def plan(
             help="Share of the device's peak that is reached; else that of the published run."
         ),
     ] = None,
-    grid: Annotated[float | None, typer.Option(help="g CO2 per kWh; else 370.")] = None,
+    grid: Annotated[
+        float | None, typer.Option(help="g CO2 per kWh; else 475, the mean of the world.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what a training will need: memory, the batch that fits, hours, energy and money.
@@ -58,8 +60,9 @@ def plan(
     settings = load(config, overrides or [])
     try:
         from wuerstchen import planning
-        from wuerstchen.planning.costs import GRID, UTILISATION
+        from wuerstchen.planning.costs import UTILISATION
         from wuerstchen.planning.lines import lines
+        from wuerstchen.power import WORLD_GRAMS
     except ModuleNotFoundError as error:
         raise TrainingError(
             f"Planning needs {error.name}, which is not installed; "
@@ -73,7 +76,7 @@ def plan(
             memory=None if device_memory is None else planning.parse_bytes(device_memory),
             sharded=sharded,
             utilisation=UTILISATION if mfu is None else mfu,
-            grid=GRID if grid is None else grid,
+            grid=WORLD_GRAMS if grid is None else grid,
             price=price,
         ),
     )

@@ -22,7 +22,8 @@ def train(
     config: Annotated[
         str,
         typer.Argument(
-            help="A YAML file, or a shipped config: tiny, emoji, small, paper-512, paper-1024."
+            help="A YAML file, or a shipped config: tiny, emoji, small, paper-512, paper-1024, "
+            "lora, subject."
         ),
     ],
     overrides: Annotated[

@@ -24,7 +24,8 @@ class TrainingConfig(Section):
     images: int = Field(ge=0)
     """Pictures to see in all, repeats included; 0 takes over the weights of `start` as they are."""
     start: str = ""
-    """A model folder whose weights of this stage training starts from; empty: from scratch."""
+    """A model folder whose weights of this stage training starts from; `emoji`: the bundled model;
+    empty: from scratch."""
     batch: int = Field(default=32, gt=0)
     """Pictures per optimizer step, over all devices and accumulation steps together."""
     accumulate: int = Field(default=1, gt=0)

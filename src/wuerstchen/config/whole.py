@@ -22,7 +22,7 @@ class Config(Section):
     output: str = ""
     """The model folder; `models/NAME` when empty. Runs keep their state in its `runs/` folder."""
     base: str = ""
-    """A model folder that every stage starts from which names no other `start`."""
+    """A model folder, or `emoji`, that every stage starts from which names no other `start`."""
     data: DataConfig = DataConfig()
     text: TextConfig = TextConfig()
     compressor: CompressorModel = CompressorModel()

@@ -16,7 +16,7 @@ from wuerstchen.evaluation.bands import BANDS
 from wuerstchen.evaluation.chain import WAYS, Chain, Passed, joined, variances
 from wuerstchen.evaluation.denoising import TIMES, guess_errors
 from wuerstchen.evaluation.diagnosis import Denoising, Detail, Diagnosis, Following
-from wuerstchen.evaluation.evaluate import BATCH, BATCH_SIDE, Progress, open_pipeline, silent
+from wuerstchen.evaluation.evaluate import open_pipeline
 from wuerstchen.evaluation.metrics import (
     LEAST_ERROR,
     mean_figure,
@@ -25,6 +25,7 @@ from wuerstchen.evaluation.metrics import (
     thumbnails,
 )
 from wuerstchen.evaluation.neighbours import choose_questions
+from wuerstchen.evaluation.portions import Progress, batches, evenly, silent
 from wuerstchen.evaluation.spreads import Gap, gap, moments
 from wuerstchen.geometry import SEMANTICS_SCALE
 
@@ -72,7 +73,7 @@ def diagnose(
             "data that the model was trained on."
         )
     chain = Chain(pipeline, compressor, plan(pipeline.info))
-    held_out = _pass(chain, test, spread(len(test), pictures), seed, "held-out pictures", progress)
+    held_out = _pass(chain, test, evenly(len(test), pictures), seed, "held-out pictures", progress)
     speakers = choose_speakers(train, pictures, seed)
     trained = _pass(chain, train, speakers, seed, "training captions", progress)
     detail, denoising = _detail(held_out), _denoising(held_out, trained)
@@ -112,7 +113,7 @@ def followed(small: Tensor, train: Pairs, speakers: Sequence[int]) -> list[list[
 
     small  (B, ways, 3, 32, 32) thumbnails of what the ways made
     """
-    among = sorted({*speakers, *spread(len(train), MOST_REFERENCES)})
+    among = sorted({*speakers, *evenly(len(train), MOST_REFERENCES)})
     references = torch.cat([thumbnails(train.image(i)[None] / 255) for i in among])
     wanted = [train[i].group for i in speakers]
     return [
@@ -124,23 +125,15 @@ def followed(small: Tensor, train: Pairs, speakers: Sequence[int]) -> list[list[
     ]
 
 
-def spread(total: int, wanted: int) -> list[int]:
-    """Up to `wanted` of `total` indices, evenly spaced."""
-    wanted = min(wanted, total)
-    return [i * total // wanted for i in range(wanted)]
-
-
 def _pass(
     chain: Chain, pairs: Pairs, chosen: Sequence[int], seed: int, what: str, progress: Progress
 ) -> Passed:
-    side = chain.pipeline.default_size
-    size = max(1, min(BATCH, BATCH * BATCH_SIDE**2 // side**2))
     parts: list[Passed] = []
     progress(what, 0, len(chosen))
-    for start in range(0, len(chosen), size):
-        part = chosen[start : start + size]
+    for start, stop in batches(len(chosen), chain.pipeline.default_size):
+        part = chosen[start:stop]
         parts.append(chain.send(pairs, part, seed + start, max(0, SHOWN - start)))
-        progress(what, start + len(part), len(chosen))
+        progress(what, stop, len(chosen))
     return joined(parts)
 
 

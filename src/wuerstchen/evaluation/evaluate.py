@@ -1,7 +1,7 @@
 """Measure a model folder on captioned pictures: reconstruction, and whether text is followed."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -16,22 +16,13 @@ from wuerstchen.errors import DataError
 from wuerstchen.evaluation.grid import labelled_grid, to_picture
 from wuerstchen.evaluation.metrics import Figure, mean_figure, psnr, share_figure
 from wuerstchen.evaluation.neighbours import FIRST, Answer, answer, choose_questions, small_pictures
+from wuerstchen.evaluation.portions import Progress, batches, evenly, silent
 from wuerstchen.evaluation.reconstruct import reconstruct
 from wuerstchen.evaluation.report import Evaluation, neighbour_grid, reconstruction_grid
 from wuerstchen.models.compressor import Compressor
 from wuerstchen.pipeline import Pipeline, PromptWarning
 
-Progress = Callable[[str, int, int], None]
-"""(what is measured, pictures done, pictures in all), told at the start and after each batch."""
-
-BATCH, BATCH_SIDE = 20, 256
-"""Pictures at a time up to this side; fewer of larger ones, so that memory stays the same."""
-
 SHOWN_RECONSTRUCTIONS, SHOWN_NEIGHBOURS = 16, 24
-
-
-def silent(what: str, done: int, total: int) -> None:
-    """Report progress to nobody."""
 
 
 def evaluate(
@@ -62,7 +53,7 @@ def evaluate(
     settings = plan(pipeline.info)
     figures: dict[str, Figure] = {}
     grids: dict[str, Image.Image] = {}
-    chosen = _spread(len(test), len(test) if pictures is None else pictures)
+    chosen = evenly(len(test), len(test) if pictures is None else pictures)
     if chosen:
         found, grids["reconstructions"] = _measure_pictures(
             pipeline, compressor, test, chosen, settings, seed, progress
@@ -104,7 +95,7 @@ def prompt_grid(
     """A picture for each prompt with the prompt below it; the k-th is drawn from seed + k."""
     pictures: list[Image.Image] = []
     progress("prompts", 0, len(prompts))
-    for start, stop in _batches(len(prompts), pipeline.default_size):
+    for start, stop in batches(len(prompts), pipeline.default_size):
         drawn = _draw(pipeline, prompts[start:stop], seed + start)
         pictures += [to_picture(picture) for picture in drawn]
         progress("prompts", stop, len(prompts))
@@ -128,7 +119,7 @@ def _measure_pictures(
     psnrs: list[Tensor] = []  # of (3, B): Stage A, its codes, semantics
     rows: list[tuple[Tensor, Tensor, float, Tensor, float]] = []
     progress("reconstructions", 0, len(chosen))
-    for start, stop in _batches(len(chosen), pipeline.default_size):
+    for start, stop in batches(len(chosen), pipeline.default_size):
         part = chosen[start:stop]
         image = torch.stack([test.image(i) for i in part]) / 255
         captions = [test[i].captions[0] for i in part]
@@ -150,7 +141,7 @@ def _ask(
     questions, references = choose_questions(train, count, seed), small_pictures(train)
     answers: list[Answer] = []
     progress("captions", 0, len(questions))
-    for start, stop in _batches(len(questions), pipeline.default_size):
+    for start, stop in batches(len(questions), pipeline.default_size):
         answers += answer(
             questions[start:stop],
             train,
@@ -177,16 +168,3 @@ def _draw(pipeline: Pipeline, captions: Sequence[str], seed: int) -> Tensor:
         images = pipeline(list(captions), output_type="pt", seed=seed).images
     assert isinstance(images, Tensor)
     return images.float().cpu()
-
-
-def _batches(count: int, side: int) -> Iterator[tuple[int, int]]:
-    """Starts and stops that cut `count` pictures into batches."""
-    size = max(1, min(BATCH, BATCH * BATCH_SIDE**2 // side**2))
-    for start in range(0, count, size):
-        yield start, min(start + size, count)
-
-
-def _spread(total: int, wanted: int) -> list[int]:
-    """Up to `wanted` of `total` indices, evenly spaced."""
-    wanted = min(wanted, total)
-    return [i * total // wanted for i in range(wanted)]

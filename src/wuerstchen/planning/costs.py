@@ -10,9 +10,6 @@ UTILISATION = 0.1
 """Share of the bf16 peak that training reaches, waiting and restarts included. The published run of
 Stage C came to 0.105 by this count of its operations (docs/planning.md)."""
 
-GRID = 370.0
-"""g CO2 per kWh, the figure behind the published 2,276 kg (24,602 h x 250 W)."""
-
 ARITHMETIC = 0.5
 """Most of its own peak that slower arithmetic reaches."""
 

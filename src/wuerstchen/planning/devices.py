@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 
 from wuerstchen.errors import ConfigError
+from wuerstchen.power import BOARD_WATTS
 
 GIB = 2**30
 TERA = 1e12
@@ -35,7 +36,7 @@ DEVICES = (
         tf32=156 * TERA,
         fp32=19.5 * TERA,
         memory=40 * GIB,
-        watts=250,
+        watts=BOARD_WATTS["A100-PCIE"],
         source="NVIDIA A100 datasheet, PCIe board of 40 GB",
     ),
     Device(
@@ -44,7 +45,7 @@ DEVICES = (
         tf32=156 * TERA,
         fp32=19.5 * TERA,
         memory=80 * GIB,
-        watts=400,
+        watts=BOARD_WATTS["A100"],
         source="NVIDIA A100 datasheet, SXM board of 80 GB",
     ),
     Device(
@@ -53,7 +54,7 @@ DEVICES = (
         tf32=494 * TERA,
         fp32=67 * TERA,
         memory=80 * GIB,
-        watts=700,
+        watts=BOARD_WATTS["H100"],
         source="NVIDIA H100 datasheet, SXM board",
     ),
     Device(
@@ -62,7 +63,7 @@ DEVICES = (
         tf32=494 * TERA,
         fp32=67 * TERA,
         memory=139 * GIB,
-        watts=700,
+        watts=BOARD_WATTS["H200"],
         source="NVIDIA H200 datasheet, SXM board; memory as torch sees it",
     ),
     Device(
@@ -71,7 +72,7 @@ DEVICES = (
         tf32=60 * TERA,
         fp32=30.3 * TERA,
         memory=24 * GIB,
-        watts=72,
+        watts=BOARD_WATTS["L4"],
         source="NVIDIA L4 datasheet, halved where it counts sparsity",
     ),
     Device(
@@ -80,7 +81,7 @@ DEVICES = (
         tf32=183 * TERA,
         fp32=91.6 * TERA,
         memory=48 * GIB,
-        watts=350,
+        watts=BOARD_WATTS["L40S"],
         source="NVIDIA L40S datasheet",
     ),
     Device(
@@ -89,7 +90,7 @@ DEVICES = (
         tf32=35.6 * TERA,
         fp32=35.6 * TERA,
         memory=24 * GIB,
-        watts=350,
+        watts=BOARD_WATTS["RTX 3090"],
         source="NVIDIA GA102 whitepaper",
     ),
     Device(
@@ -98,7 +99,7 @@ DEVICES = (
         tf32=82.6 * TERA,
         fp32=82.6 * TERA,
         memory=24 * GIB,
-        watts=450,
+        watts=BOARD_WATTS["RTX 4090"],
         source="NVIDIA Ada whitepaper",
     ),
 )

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 
 from wuerstchen.config import Config, TrainingConfig
 from wuerstchen.errors import ConfigError
-from wuerstchen.planning.costs import ARITHMETIC, GRID, UTILISATION, Costs, costs, together
+from wuerstchen.planning.costs import ARITHMETIC, UTILISATION, Costs, costs, together
 from wuerstchen.planning.devices import GIB, Device, shown_bytes
 from wuerstchen.planning.fitting import largest_micro
 from wuerstchen.planning.kernels import Setting
@@ -12,6 +12,7 @@ from wuerstchen.planning.memory import Memory, Spread, count_flops, count_parame
 from wuerstchen.planning.outline import Outline, StepName
 from wuerstchen.planning.steps import outlines
 from wuerstchen.planning.trace import added, total
+from wuerstchen.power import WORLD_GRAMS
 
 RESERVE = GIB
 """Of the device's memory, for its driver and for what convolutions work with."""
@@ -31,7 +32,7 @@ class Assumptions:
     sharded: bool = False
     """FSDP2 for Stages B and C, whatever the config says."""
     utilisation: float = UTILISATION
-    grid: float = GRID
+    grid: float = WORLD_GRAMS
     """g CO2 per kWh."""
     price: float | None = None
     """Of an hour of one device."""
@@ -148,9 +149,16 @@ class Plan:
 def plan(config: Config, assumptions: Assumptions) -> Plan:
     """What every training of `config` needs.
 
-    Raises ConfigError where devices cannot share a batch equally, or a text encoder's sizes are
-    not known.
+    Raises ConfigError where devices cannot share a batch equally, where a text encoder's sizes are
+    not known, and for fine-tuning by LoRA: its sizes are those of another model's files.
     """
+    for key, lora in (("b", config.stage_b.training.lora), ("c", config.stage_c.training.lora)):
+        if lora is not None:
+            raise ConfigError(
+                f"stage_{key}.training.lora is set, but a plan knows no sizes other than those of "
+                "the config, and a LoRA goes around the layers of another model; plan a config "
+                "that has its sizes and no LoRA, which needs more."
+            )
     made: list[StepPlan] = []
     taken_over: dict[str, str] = {}
     for outline in outlines(config):

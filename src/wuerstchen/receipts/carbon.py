@@ -7,12 +7,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from wuerstchen.errors import ConfigError
+from wuerstchen.power import WORLD_GRAMS
 
 WORLD = "world"
 """Where no country is named."""
-
-WORLD_GRAMS = 475.0
-"""IEA, Global Energy and CO2 Status Report 2019, emissions: g/kWh, mean of all electricity."""
 
 TABLE = Path("data", "private_infra", "global_energy_mix.json")
 

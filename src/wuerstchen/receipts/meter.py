@@ -21,8 +21,9 @@ from types import TracebackType
 from typing import Self
 
 from wuerstchen.errors import ConfigError, SaveError
+from wuerstchen.power import WORLD_GRAMS
 from wuerstchen.receipts.amounts import Amounts
-from wuerstchen.receipts.carbon import WORLD, WORLD_GRAMS, grams_per_kwh
+from wuerstchen.receipts.carbon import WORLD, grams_per_kwh
 from wuerstchen.receipts.devices import device_name
 from wuerstchen.receipts.energy import Gauge, Reading, open_gauge
 from wuerstchen.receipts.hashes import code_digest, text_digest

@@ -19,6 +19,7 @@ from wuerstchen.training.stage import Stage
 from wuerstchen.training.stage_a import StageATrainer
 from wuerstchen.training.stage_b import StageBTrainer
 from wuerstchen.training.stage_c import StageCTrainer
+from wuerstchen.weights.hub import find
 
 Step = Literal["a", "b-rehearsal", "b", "c-rehearsal", "c"]
 """What has a run folder of its own: the stages, and what B and C do first if so configured."""
@@ -61,7 +62,7 @@ def _text_of_stage_c(config: Config, train_pairs: Pairs) -> TextEncoder:
     if config.text.pretrained:
         return _open_text(config.text.pretrained).requires_grad_(False)
     if config.stage_c.training.start:
-        text = weights.load_text_encoder(Path(config.stage_c.training.start), "c")
+        text = weights.load_text_encoder(find(config.stage_c.training.start), "c")
         frozen = config.stage_c.training.lora is not None or not config.stage_c.training.train_text
         return text.requires_grad_(not frozen)
     if config.stage_c.rehearsal is not None:
@@ -98,7 +99,7 @@ def _text_of_stage_b(config: Config) -> TextEncoder | None:
     path = config.text.pretrained_b or config.text.pretrained
     if path:
         return _open_text(path)
-    return weights.load_text_encoder(Path(config.stage_b.training.start), "b")
+    return weights.load_text_encoder(find(config.stage_b.training.start), "b")
 
 
 def _open_text(folder: str) -> TextEncoder:

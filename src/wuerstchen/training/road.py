@@ -27,6 +27,7 @@ from wuerstchen.training.loop import Loop
 from wuerstchen.training.metering import metered
 from wuerstchen.training.processes import is_first, join
 from wuerstchen.training.record import Record
+from wuerstchen.weights.hub import BUNDLED, is_here
 
 StageName = Literal["a", "b", "c"]
 
@@ -187,10 +188,14 @@ def _check_paths(config: Config, waiting: Sequence[Step]) -> None:
         "text.pretrained_b": ("b", config.text.pretrained_b),
     }
     for key, (stages, path) in named.items():
-        if any(stage in waiting for stage in stages) and path and not Path(path).exists():
+        if not path or not any(stage in waiting for stage in stages):
+            continue
+        is_model = key.endswith(".start")
+        if not (is_here(path) if is_model else Path(path).exists()):
+            other = f", or name the bundled model, {BUNDLED}" if is_model else ""
             raise TrainingError(
                 f"{key} is {path!r}, but there is nothing; correct the path, relative ones begin "
-                f"at {Path.cwd()}."
+                f"at {Path.cwd()}{other}."
             )
 
 

@@ -20,6 +20,7 @@ from wuerstchen.training.perceptual import perceptual_loss
 from wuerstchen.training.pictures import picture_grid, random_crop
 from wuerstchen.training.processes import from_all, largest_of_all
 from wuerstchen.training.stage import AT_ONCE, PEEK, Draws, Loss, Networks, Stage, held_out_batch
+from wuerstchen.weights.hub import find
 
 SETTLING = 20
 """Optimizer steps without a codebook, after which its codes are placed on latents."""
@@ -60,7 +61,7 @@ class StageATrainer(Stage):
         self.training = self.recipe = config.training
         self._train = train
         if config.training.start:
-            network = weights.load_stage_a(Path(config.training.start))
+            network = weights.load_stage_a(find(config.training.start))
         else:
             network = StageA(config.model)
         self._autoencoder = Autoencoder(network)

@@ -35,6 +35,7 @@ from wuerstchen.training.stage import (
     held_out_batch,
 )
 from wuerstchen.training.weighting import held_out_errors, moved, remembered, weighting
+from wuerstchen.weights.hub import find
 
 NOISED_UNTIL = 0.5
 """Latest diffusion time at which training noises the semantics (version 1's code)."""
@@ -114,7 +115,7 @@ class StageBTrainer(Stage):
         self._latents = Cache(self._encode, config.data.memory)
         self._encoded = encoded
         if self.recipe.start:
-            start = Path(self.recipe.start)
+            start = find(self.recipe.start)
             compressor, stage_b = weights.load_compressor(start), weights.load_stage_b(start)
         else:
             compressor, stage_b = Compressor(config.compressor), StageB(config.stage_b.model)

@@ -31,6 +31,7 @@ from wuerstchen.training.stage import (
     held_out_batch,
 )
 from wuerstchen.training.weighting import held_out_errors, moved, remembered, weighting
+from wuerstchen.weights.hub import find
 
 GUIDANCE = 4.0
 """Guidance of the pictures in a grid, the pipeline's default."""
@@ -85,7 +86,7 @@ class StageCTrainer(Stage):
         self.needs_pictures = below.encoded is None
         self._rehearsed = config.stage_c.rehearsal is not None
         if self.recipe.start:
-            stage_c = weights.load_stage_c(Path(self.recipe.start))
+            stage_c = weights.load_stage_c(find(self.recipe.start))
         else:
             stage_c = StageC(config.stage_c.model)
         if self.recipe.head == "difference":
@@ -228,5 +229,5 @@ class StageCTrainer(Stage):
 
 def info_for(config: Config, start: str) -> ModelInfo:
     """What the model says of itself; settings that suited the model it starts from still do."""
-    info = read_info(Path(start), config.name) if start else ModelInfo()
+    info = read_info(find(start), config.name) if start else ModelInfo()
     return info.model_copy(update={"name": config.name, "size": config.data.size})

@@ -9,7 +9,7 @@ from pathlib import Path
 from wuerstchen.errors import ModelFolderError
 
 BUNDLED = "emoji"
-"""The model that comes with the package."""
+"""The model that comes with the package, by this name or none; a path of that name goes first."""
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 HUB_FILES = ("*.json", "*.safetensors", "*.txt", "README.md")
@@ -24,6 +24,11 @@ class Hub:
 
     cache_dir: str | Path | None = None
     local_files_only: bool = False
+
+
+def is_here(name: str) -> bool:
+    """Whether `find` has it without asking the hub: a path, or the bundled model."""
+    return Path(name).exists() or name == BUNDLED
 
 
 def is_hub_id(name: str | Path | None) -> bool:
@@ -41,12 +46,14 @@ def find(
 ) -> Path:
     """The folder or file of a model: of the bundled one, of a path, or of a hub id `owner/name`.
 
+    name  None or `emoji` is the bundled one
+
     Raises ModelFolderError where there is none.
     """
-    if name is None:
-        return Path(str(files("wuerstchen") / "bundled" / BUNDLED))
-    if Path(name).exists():
+    if name is not None and Path(name).exists():
         return Path(name)
+    if name is None or name == BUNDLED:
+        return Path(str(files("wuerstchen") / "bundled" / BUNDLED))
     if isinstance(name, str) and HUB_ID.fullmatch(name):
         if (owner := Path(name).parent).is_dir():  # a slip in a path is nobody's business outside
             raise ModelFolderError(
