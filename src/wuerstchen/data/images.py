@@ -13,6 +13,7 @@ from torch import Tensor
 
 from wuerstchen.data.buckets import nearest_bucket
 from wuerstchen.data.colours import to_srgb
+from wuerstchen.data.png import check_rows
 from wuerstchen.errors import ConfigError, DataError
 from wuerstchen.geometry import Shape
 
@@ -84,6 +85,8 @@ def open_picture(data: bytes, least: int, background: str) -> Opened:
             _scale_clear_colour(image)
             white = _white(image)
             upright = ImageOps.exif_transpose(image)
+            if isinstance(image, PngImageFile):
+                check_rows(image, data)
             if image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:  # lies on its side
                 width, height = height, width
             return Opened(_to_rgb(to_srgb(upright), colour, white), width, height)

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from wuerstchen.data.report import Reason
+from wuerstchen.data.report import Reason, readable
 from wuerstchen.errors import DataError
 
 Split = Literal["train", "test"]
@@ -16,6 +17,9 @@ _TEST_NAMES = frozenset({"test", "testing", "val", "valid", "validation", "dev",
 """All of these are held out: none of them may be trained on."""
 
 _CAPTION_FIELDS = ("captions", "caption", "text")
+
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+"""UTF-16 that was read as UTF-8, and halves of characters, which no UTF-8 file can hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,9 @@ class Item:
     trouble: Reason | None = None
     """Why it cannot be used, where that is known before the picture is decoded."""
 
+    def __post_init__(self) -> None:
+        self.key = readable(self.key)
+
     def say(self, caption: str) -> None:
         """Take this caption and no other, whatever was found of captions; if there is a picture."""
         if self.picture is not None:
@@ -84,6 +91,9 @@ class Item:
 
     def _add(self, captions: list[str]) -> None:
         """Strip, leave out what is empty or known, keep the order."""
+        if any(_NO_TEXT.search(caption) for caption in captions):
+            self.trouble = "caption is not UTF-8 text"
+            return
         known = self.captions or []
         self.captions = list(dict.fromkeys(known + [c.strip() for c in captions if c.strip()]))
 

@@ -48,7 +48,7 @@ class Report:
 
     def skip(self, reason: Reason, name: str) -> None:
         """Note that `name` is not used."""
-        self.skipped.setdefault(reason, []).append(name)
+        self.skipped.setdefault(reason, []).append(readable(name))
 
     def sentence(self) -> str:
         """One line: counts, and the first names of each reason."""
@@ -76,3 +76,8 @@ def _describe(reason: Reason, names: list[str]) -> str:
     shown = ", ".join(names[:_NAMES_IN_SENTENCE])
     more = ", …" if len(names) > _NAMES_IN_SENTENCE else ""
     return f"{len(names)} × {reason} ({shown}{more})"
+
+
+def readable(name: str) -> str:
+    """A name that can be written as UTF-8; Linux has file names of any bytes."""
+    return name.encode("utf-8", "backslashreplace").decode()

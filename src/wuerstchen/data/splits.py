@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 
 from wuerstchen.data.items import Item, Split
+from wuerstchen.data.report import readable
 
 
 def group_of(item: Item, field: str | None) -> str:
@@ -12,7 +13,7 @@ def group_of(item: Item, field: str | None) -> str:
     value = item.fields.get(field) if field is not None else None
     if value is None or value == "":
         return item.key
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return readable(value) if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
 def assign_splits(

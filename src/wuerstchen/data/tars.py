@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from wuerstchen.data.images import PICTURE_SUFFIXES, UNREAD_SUFFIXES
 from wuerstchen.data.items import Item, Place, Split, split_of, split_of_folder
-from wuerstchen.data.report import Report
+from wuerstchen.data.report import Report, readable
 from wuerstchen.errors import DataError
 
 Members = dict[str, Place]
@@ -32,7 +32,7 @@ def read_tars(root: Path, tars: Sequence[PurePosixPath], report: Report) -> list
     for tar, items in shards:
         for item in items:
             if counts[item.key] > 1:
-                item.key = f"{tar.with_suffix('')}/{item.key}"
+                item.key = readable(f"{tar.with_suffix('')}/{item.key}")
     return [item for _, items in shards for item in items]
 
 

@@ -24,7 +24,7 @@ from wuerstchen.config import PrepareConfig
 from wuerstchen.data.index import SCHEMA
 from wuerstchen.data.items import Item, Place
 from wuerstchen.data.opening import trouble_of
-from wuerstchen.data.report import Report
+from wuerstchen.data.report import Report, readable
 from wuerstchen.data.splits import group_of
 from wuerstchen.prepare.filters import (
     scores_of,
@@ -194,7 +194,11 @@ def _drop(item: Item, reason: str) -> Dropped:
     if place is None:
         return Dropped(key=item.key, reason=reason)
     return Dropped(
-        key=item.key, reason=reason, path=str(place.path), offset=place.offset, size=place.size
+        key=item.key,
+        reason=reason,
+        path=readable(str(place.path)),
+        offset=place.offset,
+        size=place.size,
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from wuerstchen.data.items import Item
-from wuerstchen.data.report import Report
+from wuerstchen.data.report import Report, readable
 from wuerstchen.data.sources import find_source
 from wuerstchen.data.tars import read_shard
 from wuerstchen.errors import DataError
@@ -43,7 +43,7 @@ def units_of(path: str, per_shard: int) -> tuple[list[Unit], Report]:
 
 def _of_tar(number: int, root: Path, tar: PurePosixPath) -> Unit:
     digest = _digest([str(tar), *_stamp(root / tar)])
-    return Unit(f"{number:05d}", str(tar), digest, partial(read_shard, root, tar))
+    return Unit(f"{number:05d}", readable(str(tar)), digest, partial(read_shard, root, tar))
 
 
 def _of_items(number: int, items: Sequence[Item]) -> Unit:

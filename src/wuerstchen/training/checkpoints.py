@@ -121,13 +121,23 @@ class Checkpoints:
                     failure = error
             if somewhere(failure is not None):
                 raise failure or SaveError(f"{target} could not be made by the first process.")
-            yield aside
+            try:
+                yield aside
+            except OSError as error:
+                if is_first():  # `replacing` puts everything back and says so
+                    raise
+                reason = error.strerror or str(error)
+                raise SaveError(
+                    f"{target} could not be written ({reason}); the checkpoint before is "
+                    "untouched. Make room, then run the same command again."
+                ) from error
 
 
 def load(checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> None:
     """Fill `tensors` with what was saved, however it was sharded.
 
-    Raises TrainingError where names or shapes are others than those of the checkpoint.
+    Raises TrainingError where names or shapes are others than those of the checkpoint, and where
+    it cannot be read any more.
     """
     for name in sorted(tensors.keys() ^ checkpoint.shapes.keys()):
         where = "is not there" if name in tensors else "is not part of these networks"
@@ -138,8 +148,12 @@ def load(checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> None:
             reason = f"{name} has the shape {list(saved)} and not {list(tensor.shape)}"
             raise TrainingError(_other_networks(checkpoint, reason))
     reader = HuggingFaceStorageReader(str(checkpoint.folder))
-    with _quiet():
-        load_distributed(dict(tensors), storage_reader=reader, no_dist=not several())
+    try:
+        with _quiet():
+            load_distributed(dict(tensors), storage_reader=reader, no_dist=not several())
+    except CheckpointException as error:
+        cause = next(iter(error.failures.values()))[0]
+        raise _damaged(checkpoint.folder, str(cause)) from error
 
 
 def _other_networks(checkpoint: Checkpoint, reason: str) -> str:
@@ -181,19 +195,24 @@ def _open(folder: Path) -> Checkpoint:
             found = (folder / name).stat().st_size
             if found != size:
                 raise ValueError(f"{name} has {found} bytes instead of {size}")
+        if facts["images"] != int(folder.name):
+            raise ValueError(f"progress.json is of {facts['images']} pictures")
         metadata = HuggingFaceStorageReader(str(folder)).read_metadata()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        reason = str(error) or type(error).__name__
-        raise TrainingError(
-            f"{folder}: expected a whole checkpoint, found a damaged one ({reason}); delete this "
-            "folder to resume from the one before."
-        ) from None
+        raise _damaged(folder, str(error) or type(error).__name__) from None
     shapes = {
         name: Shape(entry.size, entry.properties.dtype)
         for name, entry in metadata.state_dict_metadata.items()
         if isinstance(entry, TensorStorageMetadata)
     }
     return Checkpoint(folder, facts, shapes)
+
+
+def _damaged(folder: Path, reason: str) -> TrainingError:
+    return TrainingError(
+        f"{folder}: expected a whole checkpoint, found a damaged one ({reason}); delete this "
+        "folder to resume from the one before."
+    )
 
 
 @contextmanager

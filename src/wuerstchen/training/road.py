@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, set_seed
+from accelerate.utils import set_seed
 from filelock import FileLock, Timeout
 
 from wuerstchen import weights
@@ -23,20 +23,15 @@ from wuerstchen.data import Pairs, Report, open_pairs
 from wuerstchen.errors import TrainingError
 from wuerstchen.training.build import Step, build_stage, run_folder
 from wuerstchen.training.changes import check_unchanged
+from wuerstchen.training.checks import check_device, check_models, check_paths, check_share
 from wuerstchen.training.loop import Loop
 from wuerstchen.training.metering import metered
 from wuerstchen.training.processes import is_first, join
 from wuerstchen.training.record import Record
-from wuerstchen.weights.hub import BUNDLED, is_here
 
 StageName = Literal["a", "b", "c"]
 
 _REHEARSALS: tuple[Step, ...] = ("b-rehearsal", "c-rehearsal")
-
-_LAUNCHES = tuple(
-    DistributedType(kind) for kind in ("NO", "MULTI_CPU", "MULTI_GPU", "MULTI_XPU", "MULTI_NPU")
-)
-"""What Accelerate may have started; how networks are spread is a matter of the config."""
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +53,9 @@ def train(config: Config, only: StageName | None = None, *, allow_changes: bool 
     if waiting:
         _check_order(config, waiting[0])
         _check_later(config, waiting)
-        _check_paths(config, waiting)
+        check_paths(config, waiting)
+        check_device()
+        check_models(config, waiting)
         for name in () if allow_changes else waiting:
             check_unchanged(run_folder(config, name), config, name[0])
         with _alone(config.folder):
@@ -95,7 +92,9 @@ def _train_stage(
     only_cpu = not torch.accelerator.is_available()
     join()
     accelerator = Accelerator(mixed_precision="no", cpu=only_cpu)
-    _check_share(name, recipe, accelerator)
+    check_share(name, recipe, accelerator)
+    if accelerator.is_main_process:
+        log.info("Stage %s trains on %s.", name, accelerator.device)
     record = Record(run_folder(config, name), writes=accelerator.is_main_process)
     record.write("config.yaml", dump(config))
     record.write("data.json", json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
@@ -176,29 +175,6 @@ def _advice(config: Config, name: Step) -> str:
     return f"delete {folders} to train it again."
 
 
-def _check_paths(config: Config, waiting: Sequence[Step]) -> None:
-    """Whatever a later step will open is looked for now, not after days of training."""
-    named = {
-        "stage_a.training.start": ("a", config.stage_a.training.start),
-        "stage_a.training.vgg16_weights": ("a", config.stage_a.training.vgg16_weights),
-        "stage_b.training.start": ("b", config.stage_b.training.start),
-        "stage_b.training.compressor_weights": ("b", config.stage_b.training.compressor_weights),
-        "stage_c.training.start": ("c", config.stage_c.training.start),
-        "text.pretrained": ("bc" if config.stage_b.training.text else "c", config.text.pretrained),
-        "text.pretrained_b": ("b", config.text.pretrained_b),
-    }
-    for key, (stages, path) in named.items():
-        if not path or not any(stage in waiting for stage in stages):
-            continue
-        is_model = key.endswith(".start")
-        if not (is_here(path) if is_model else Path(path).exists()):
-            other = f", or name the bundled model, {BUNDLED}" if is_model else ""
-            raise TrainingError(
-                f"{key} is {path!r}, but there is nothing; correct the path, relative ones begin "
-                f"at {Path.cwd()}{other}."
-            )
-
-
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """One training per model folder: two would overwrite each other's files."""
@@ -215,18 +191,3 @@ def _alone(folder: Path) -> Iterator[None]:
                     "folder with output=FOLDER."
                 ) from None
         yield
-
-
-def _check_share(name: Step, recipe: TrainingConfig, accelerator: Accelerator) -> None:
-    if accelerator.distributed_type not in _LAUNCHES:
-        raise TrainingError(
-            f"Expected plain processes, found a launch with {accelerator.distributed_type.value}; "
-            f"leave --use_fsdp and the like out, and set stage_{name[0]}.training.sharded=true."
-        )
-    parts = recipe.accumulate * accelerator.num_processes
-    if recipe.batch % parts:
-        raise TrainingError(
-            f"The batch of stage {name} is {recipe.batch}, but processes ("
-            f"{accelerator.num_processes}) and accumulate ({recipe.accumulate}) share it equally; "
-            f"set it to a multiple of {parts}."
-        )
