@@ -36,6 +36,7 @@ def jpeg_that_says(width: int, height: int) -> bytes:
 
 
 PICTURES = {
+    "taller.png": (png_that_says(64, 4000), "picture does not decode"),
     "bomb.png": (png_that_says(100_000, 100_000), "picture over the pixel limit"),
     "half.jpg": (picture("JPEG", 256)[:4000], "picture does not decode"),
     "empty.png": (b"", "picture does not decode"),
