@@ -53,10 +53,11 @@ def check_paths(config: Config, waiting: Sequence[Step]) -> None:
 
 def check_device() -> None:
     """Refuse to train on a CPU where an accelerator was asked for; a log of days says it late."""
-    named = os.environ.get("ACCELERATE_TORCH_DEVICE", "").partition(":")[0]
+    named = os.environ.get("ACCELERATE_TORCH_DEVICE", "")
+    kind = named.partition(":")[0]
     found = torch.accelerator.current_accelerator(check_available=True)
     asked = ""
-    if named not in ("", "cpu") and (found is None or found.type != named):
+    if kind not in ("", "cpu") and (found is None or found.type != kind):
         asked = f"ACCELERATE_TORCH_DEVICE={named}"
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     if found is None and visible.strip() not in ("", "-1"):
