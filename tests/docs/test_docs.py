@@ -148,6 +148,7 @@ def test_the_code_of_a_document_runs(document: str, workplace: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:::torch", "ignore::DeprecationWarning")  # what compiling loads
 @pytest.mark.parametrize("document", documents_with("slow"))
 def test_the_slow_code_of_a_document_runs(document: str, workplace: Path) -> None:
     run_blocks([block for block in runnable(ROOT / document) if block.runs == "slow"], workplace)
