@@ -2,8 +2,9 @@
 
 codecarbon is asked for its offline tracker alone, which makes no network call and writes no file.
 It reads counters of graphics cards and, where the system lets it, of the processor. Memory, and
-processors without readable counters (mostly in containers), it estimates itself. Nothing that goes
-wrong here stops the work that is measured.
+processors without readable counters (mostly in containers), it estimates itself. It takes no sample
+within 0.05 s of its last one, so that a phase shorter than this may count as no energy. Nothing
+that goes wrong here stops the work that is measured.
 """
 
 import importlib
