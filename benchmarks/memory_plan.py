@@ -12,6 +12,8 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -21,11 +23,13 @@ from accelerate import Accelerator
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.records import ROOT
+from wuerstchen import weights
 from wuerstchen.config import Config, parse
 from wuerstchen.data import Batch, Pairs
 from wuerstchen.models.compressor import Compressor
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
+from wuerstchen.models.stage_c import StageC
 from wuerstchen.models.text import small_text_encoder
 from wuerstchen.planning.kernels import Setting
 from wuerstchen.planning.memory import Memory, Spread, step_memory
@@ -56,6 +60,8 @@ class Case:
     accumulate: int = 1
     width: int = 1
     """Multiplies the widths of the networks."""
+    lora: bool = False
+    """Of every layer, around a model that was saved before."""
 
 
 CASES = {
@@ -69,12 +75,17 @@ CASES = {
     "c, middle": Case("c", batch=16, size=512, width=3),
     "c, bf16": Case("c", batch=16, size=512, bf16=True, width=3),
     "c, checkpoints": Case("c", batch=32, size=512, checkpointing=True, width=2),
+    "b, lora": Case("b", batch=4, size=256, width=3, lora=True),
+    "c, lora": Case("c", batch=16, size=512, width=3, lora=True),
     "c, accumulated": Case("c", batch=64, size=256, accumulate=4, width=3),
 }
 
 
-def config_of(case: Case) -> Config:
-    """The config of a case; the other stages are small."""
+def config_of(case: Case, base: str = "") -> Config:
+    """The config of a case; the other stages are small.
+
+    base  a model folder of these sizes, around which the case's LoRA goes
+    """
     training = {
         "images": 1000,
         "batch": case.batch,
@@ -84,8 +95,13 @@ def config_of(case: Case) -> Config:
     blocks = {"gradient_checkpointing": case.checkpointing}
     wide = {stage: case.width if stage == case.stage else 1 for stage in "abc"}
     widths = (32 * wide["b"], 64 * wide["b"])
+    changes: dict[str, dict[str, object]] = {"a": {}, "b": {}, "c": {}}
+    if base:
+        changes[case.stage]["lora"] = {"rank": 8, "layers": "all"}
+        changes["b"]["freeze_compressor"] = True
     return parse(
         {
+            "base": base,
             "data": {"size": case.size},
             "text": {"vocabulary": 520, "length": 16, "width": 64, "depth": 2, "heads": 2},
             "compressor": {"channels": 16, "width": 0.5, "depth": 0.34},
@@ -108,22 +124,46 @@ def config_of(case: Case) -> Config:
                     "condition_width": 64,
                     "text_width": 64,
                 },
-                "training": {**training, **blocks, "text": False},
+                "training": {
+                    **training,
+                    **blocks,
+                    "text": False,
+                    **changes["b"],
+                },
             },
             "stage_c": {
                 "model": {"width": 128 * wide["c"], "depth": 6, "heads": 4, "text_width": 64},
-                "training": {**training, **blocks},
+                "training": {**training, **blocks, **changes["c"]},
             },
         },
         "memory_plan",
     )
 
 
+@contextmanager
+def started(case: Case) -> Iterator[Config]:
+    """The config of a case; with a LoRA there is a model of its sizes, while this is entered."""
+    config = config_of(case)
+    if not case.lora:
+        yield config
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        text = small_text_encoder(config.text, CAPTIONS)
+        weights.save_stage_a(folder, StageA(config.stage_a.model))
+        weights.save_compressor(folder, Compressor(config.compressor))
+        weights.save_stage_b(folder, StageB(config.stage_b.model))
+        weights.save_stage_c(folder, StageC(config.stage_c.model))
+        weights.save_text_encoder(folder, text, "b")
+        weights.save_text_encoder(folder, text, "c")
+        yield config_of(case, name)
+
+
 def planned(case: Case) -> Memory:
     """The peak as the plan has it, for a CPU and pictures that were encoded before."""
-    config = config_of(case)
-    encoded = config.data.model_copy(update={"encoded": "before"})
-    steps = outlines(config.model_copy(update={"data": encoded}))
+    with started(case) as config:
+        encoded = config.data.model_copy(update={"encoded": "before"})
+        steps = outlines(config.model_copy(update={"data": encoded}))
     (outline,) = (outline for outline in steps if outline.name == case.stage)
     micro = case.batch // case.accumulate
     setting = Setting("cpu", case.bf16)
@@ -146,7 +186,11 @@ def measured(name: str) -> int:
 
 def measure_here(case: Case) -> int:
     """Two real training steps on random pictures; the most bytes that were handed out at once."""
-    config = config_of(case)
+    with started(case) as config:
+        return _measure(case, config)
+
+
+def _measure(case: Case, config: Config) -> int:
     accelerator = Accelerator(mixed_precision="bf16" if case.bf16 else "no", cpu=True)
     images = torch.rand(case.batch, 3, case.size, case.size)
     captions = [CAPTIONS[index % len(CAPTIONS)] for index in range(case.batch)]
@@ -186,7 +230,9 @@ def _stage(name: str, config: Config) -> Stage:
         config.text.length,
         config.data.memory,
     )
-    return StageCTrainer(config, below, small_text_encoder(config.text, CAPTIONS))
+    text = small_text_encoder(config.text, CAPTIONS)
+    learns = config.stage_c.training.lora is None
+    return StageCTrainer(config, below, text.requires_grad_(learns))
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from wuerstchen import cli
-from wuerstchen.config import Config, dump, load, parse
-from wuerstchen.errors import ConfigError
+from wuerstchen.adapters import add_lora
+from wuerstchen.config import Config, LoraTraining, dump, load, parse
+from wuerstchen.errors import ConfigError, ModelFolderError
 from wuerstchen.models.compressor import Compressor, shrink
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
@@ -38,6 +40,8 @@ from wuerstchen.power import watts_of
 from wuerstchen.receipts.carbon import grams_per_kwh
 from wuerstchen.training.stage_a import Autoencoder
 from wuerstchen.training.stage_b import CompressorAndStageB
+from wuerstchen.weights import load_stage_c, load_text_encoder
+from wuerstchen.weights.hub import find
 
 ACCELERATOR = Setting("accelerator", bf16=True)
 CPU = Setting("cpu", bf16=False)
@@ -91,6 +95,52 @@ def test_text_encoders_that_are_not_there_have_their_published_sizes(
     width: int, parameters: int
 ) -> None:
     assert numbers(text_encoder(PUBLISHED[width])) == parameters
+
+
+def test_a_lora_is_planned_around_the_networks_of_its_base() -> None:
+    words = ["base=emoji", "stage_c.training.lora.text=true", "stage_c.training.lora.rank=4"]
+    stage_c, text = load_stage_c(find("emoji")), load_text_encoder(find("emoji"), "c")
+    frozen = numbers(stage_c, text)
+    config = LoraTraining(rank=4)
+    add_lora(stage_c, config)
+    add_lora(text, config)
+    learn = sum(p.numel() for net in (stage_c, text) for p in net.parameters() if p.requires_grad)
+    step = outline(load("lora", words), "c")
+    below = sum(numbers(net) for net in step.helpers().values())
+    assert learn == numbers(stage_c, text) - frozen > 0
+    assert count_parameters(step) == Parameters(learn, frozen + below)
+
+
+def test_what_a_subject_keeps_doubles_its_work() -> None:
+    words = ["base=emoji", "data.encoded=encoded"]
+    alone = outline(load("subject", [*words, "stage_c.training.preserve=null"]), "c")
+    beside = outline(load("subject", words), "c")
+    for phase in ("forward", "backward"):
+        once, twice = (total(count_flops(each, CPU)[phase]) for each in (alone, beside))
+        assert twice == 2 * once > 0
+
+
+def test_a_base_that_is_elsewhere_has_the_sizes_of_the_config(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_network(*args: object, **named: object) -> None:
+        raise AssertionError("a network call")
+
+    monkeypatch.setattr("socket.socket.connect", no_network)
+    config = load("lora", ["base=warp-ai/wuerstchen"])
+    found = made(config)
+    assert "warp-ai/wuerstchen is not on this machine" in found.words[0]
+    assert "warp-ai/wuerstchen is not on this machine" in "\n".join(lines(found))
+    (step,) = found.steps
+    assert step.frozen > 993_636_896
+    assert made(load("lora", ["base=emoji"])).words == tuple(found.assumptions.words())
+
+
+def test_a_base_without_stage_c_is_one_sentence(tmp_path: Path) -> None:
+    shutil.copytree(find("emoji"), tmp_path / "half")
+    shutil.rmtree(tmp_path / "half" / "prior_prior")
+    with pytest.raises(ModelFolderError, match="lacks Stage C"):
+        made(load("lora", [f"base={tmp_path / 'half'}"]))
 
 
 def test_operations_of_a_forward_pass_are_those_of_real_tensors(config: Config) -> None:
@@ -261,10 +311,6 @@ def test_other_sizes_are_refused(text: str) -> None:
         (["--mfu", "2"], "--mfu must be above 0 and at most 1, found 2.0."),
         (["--price", "-1"], "--price must not be negative, found -1.0."),
         (["data.sise=1"], "did you mean 'size'?"),
-        (
-            ["base=models/x", "stage_b.rehearsal=null", "stage_c.training.lora.rank=4"],
-            "stage_c.training.lora is set, but a plan knows no sizes",
-        ),
     ],
 )
 def test_bad_input_is_one_sentence(

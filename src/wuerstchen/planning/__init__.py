@@ -1,9 +1,9 @@
-"""What a training will need, said before it starts: nothing is computed, read or downloaded.
+"""What a training will need, said before it starts: nothing is computed, no weight is read.
 
 The networks are built without content, on torch's meta device, and one training step of each stage
 is walked through operation by operation.
 
-    trace, kernels, networks ─▶ outline ─▶ pictures ─▶ stage_a, stage_b, stage_c ─▶ steps
+    trace, kernels, sizes, networks ─▶ outline ─▶ pictures ─▶ stage_a, stage_b, stage_c ─▶ steps
     steps ─▶ memory ─▶ fitting, and devices ─▶ costs ─▶ plan ─▶ lines
 """
 

@@ -1,6 +1,7 @@
 """A plan as lines of text, in 100 columns."""
 
 import textwrap
+from collections.abc import Sequence
 
 from wuerstchen.planning.costs import Costs
 from wuerstchen.planning.devices import GIB
@@ -25,7 +26,7 @@ def lines(plan: Plan) -> list[str]:
     for stage, folder in plan.taken_over.items():
         found.append(f"Stage {stage} is taken over from {folder} as it is.")
     found += ["", "Together: " + ", ".join(_costs(plan.costs)) + ".", ""] if steps else [""]
-    found += ["This rests on:", *_listed(plan.assumptions.words())]
+    found += ["This rests on:", *_listed(plan.words)]
     return [line.rstrip() for line in found]
 
 
@@ -126,7 +127,7 @@ def _costs(costs: Costs) -> list[str]:
     return found
 
 
-def _listed(sentences: list[str]) -> list[str]:
+def _listed(sentences: Sequence[str]) -> list[str]:
     """Points of a list, wrapped."""
     found: list[str] = []
     for sentence in sentences:

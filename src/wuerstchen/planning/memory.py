@@ -12,8 +12,6 @@ from wuerstchen.planning.outline import Outline, Work
 from wuerstchen.planning.trace import Flops, Trace
 from wuerstchen.training.sharding import UNITS
 
-FP32 = 4
-
 GATHERED = 2
 """Units of a sharded network that are whole at once: the one at work and the next."""
 
@@ -33,7 +31,7 @@ class Memory:
     frozen: int
     """Networks that only encode, and those that looks draw with."""
     activations: int
-    """The rest: what is kept for the backward pass, or what the optimizer works with."""
+    """The rest: what is kept for the backward pass. The fused optimizer needs nothing more."""
 
     @property
     def total(self) -> int:
@@ -99,7 +97,7 @@ def step_memory(
         averages=lengths * (_bytes(followed) // spread.shards + _bytes(averaged.buffers())),
         exchange=_bytes(trained) if spread.devices > 1 and not spread.sharded else 0,
         frozen=_bytes(frozen) + sum(_held(helper) for helper in outline.helpers().values()),
-        activations=max(activations, _optimizer_work(trained, setting) // spread.shards),
+        activations=activations,
     )
 
 
@@ -165,13 +163,6 @@ def _gathered(networks: Sequence[nn.Module], spread: Spread) -> int:
         whole = _bytes(p for p in network.parameters() if p.requires_grad)
         most = max(most, whole - sum(sizes) + sum(sizes[:GATHERED]))
     return most
-
-
-def _optimizer_work(trained: Sequence[Tensor], setting: Setting) -> int:
-    """What AdamW needs beside its moments: on accelerators all roots at once, else of a tensor."""
-    if setting.target == "accelerator":
-        return _bytes(trained)
-    return 2 * max((p.numel() * FP32 for p in trained), default=0)
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

@@ -15,6 +15,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from wuerstchen.config import Config, TextConfig
 from wuerstchen.errors import ConfigError
 from wuerstchen.models.text import TextEncoder
+from wuerstchen.planning.sizes import text_config
 from wuerstchen.training.perceptual import COMPARED, VGG16_WIDTHS
 
 META = torch.device("meta")
@@ -84,21 +85,31 @@ def text_encoder(sizes: Clip) -> TextEncoder:
 
 
 def text_of_stage_c(config: Config) -> TextEncoder:
-    """The encoder that Stage C reads: a published one, frozen, or a small one that learns."""
+    """The encoder that Stage C reads: a published one, frozen, that of its start, or a new one."""
+    training, width = config.stage_c.training, config.stage_c.model.text_width
+    key = "stage_c.model.text_width"
     if config.text.pretrained:
-        width = config.stage_c.model.text_width
-        sizes = published_text(config.text.pretrained, width, "stage_c.model.text_width")
+        sizes = published_text(config.text.pretrained, width, key)
         return text_encoder(sizes).requires_grad_(False)
+    if training.start:
+        path = text_config(training.start, "text_c")
+        sizes = published_text(training.start, width, key) if path is None else _told_by(path)
+        learns = training.lora is None and training.train_text
+        return text_encoder(sizes).requires_grad_(learns)
     return text_encoder(small_text(config.text))
 
 
 def text_of_stage_b(config: Config) -> TextEncoder | None:
-    """The published encoder that Stage B reads, or None where it reads no text."""
+    """The encoder that Stage B reads, published or of its start; None where it reads no text."""
     if not config.stage_b.training.text:
         return None
-    path = config.text.pretrained_b or config.text.pretrained
-    sizes = published_text(path, config.stage_b.model.text_width, "stage_b.model.text_width")
-    return text_encoder(sizes).requires_grad_(False)
+    width, key = config.stage_b.model.text_width, "stage_b.model.text_width"
+    published, start = config.text.pretrained_b or config.text.pretrained, ""
+    if not published:
+        start = config.stage_b.training.start
+        if (path := text_config(start, "text_b")) is not None:
+            return text_encoder(_told_by(path)).requires_grad_(False)
+    return text_encoder(published_text(published or start, width, key)).requires_grad_(False)
 
 
 def small_text(text: TextConfig) -> Clip:

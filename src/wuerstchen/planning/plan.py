@@ -10,6 +10,7 @@ from wuerstchen.planning.fitting import largest_micro
 from wuerstchen.planning.kernels import Setting
 from wuerstchen.planning.memory import Memory, Spread, count_flops, count_parameters
 from wuerstchen.planning.outline import Outline, StepName
+from wuerstchen.planning.sizes import missing_starts
 from wuerstchen.planning.steps import outlines
 from wuerstchen.planning.trace import added, total
 from wuerstchen.power import WORLD_GRAMS
@@ -122,6 +123,8 @@ class Plan:
     steps: tuple[StepPlan, ...]
     taken_over: dict[str, str]
     """Stages that are not trained, and the folder that they come from."""
+    words: tuple[str, ...]
+    """What all of it rests on, each a sentence."""
 
     @property
     def costs(self) -> Costs:
@@ -139,7 +142,7 @@ class Plan:
         ]
         return {
             "config": self.name,
-            "assumptions": {**asdict(self.assumptions), "words": self.assumptions.words()},
+            "assumptions": {**asdict(self.assumptions), "words": list(self.words)},
             "steps": steps,
             "taken_over": self.taken_over,
             "costs": asdict(self.costs),
@@ -149,16 +152,10 @@ class Plan:
 def plan(config: Config, assumptions: Assumptions) -> Plan:
     """What every training of `config` needs.
 
-    Raises ConfigError where devices cannot share a batch equally, where a text encoder's sizes are
-    not known, and for fine-tuning by LoRA: its sizes are those of another model's files.
+    Where a stage starts from a model, its sizes are read there. Raises ConfigError where devices
+    cannot share a batch equally or a text encoder's sizes are not known, and ModelFolderError
+    where a start lacks what is taken of it.
     """
-    for key, lora in (("b", config.stage_b.training.lora), ("c", config.stage_c.training.lora)):
-        if lora is not None:
-            raise ConfigError(
-                f"stage_{key}.training.lora is set, but a plan knows no sizes other than those of "
-                "the config, and a LoRA goes around the layers of another model; plan a config "
-                "that has its sizes and no LoRA, which needs more."
-            )
     made: list[StepPlan] = []
     taken_over: dict[str, str] = {}
     for outline in outlines(config):
@@ -166,7 +163,13 @@ def plan(config: Config, assumptions: Assumptions) -> Plan:
             taken_over[outline.name] = outline.recipe.start
         else:
             made.append(_plan_step(outline, assumptions))
-    return Plan(name=config.name, assumptions=assumptions, steps=tuple(made), taken_over=taken_over)
+    return Plan(
+        name=config.name,
+        assumptions=assumptions,
+        steps=tuple(made),
+        taken_over=taken_over,
+        words=(*missing_starts(config), *assumptions.words()),
+    )
 
 
 def _plan_step(outline: Outline, assumptions: Assumptions) -> StepPlan:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wuerstchen import diffusion
+from wuerstchen.adapters import add_lora
 from wuerstchen.config import CompressorRehearsalTraining, Config, StageBTraining
 from wuerstchen.geometry import latent_size, semantics_size
 from wuerstchen.models.compressor import Compressor, shrink
@@ -65,6 +66,8 @@ class StageBOutline(Outline):
             compressor, stage_b = Compressor(config.compressor), StageB(config.stage_b.model)
             if self._text is None:
                 stage_b.hold_text()
+            if self.recipe.lora is not None:
+                add_lora(stage_b, self.recipe.lora)
         stage_b.gradient_checkpointing = self.recipe.gradient_checkpointing
         frozen = self.recipe.freeze_compressor
         self._both = CompressorAndStageB(compressor, stage_b, frozen=frozen)

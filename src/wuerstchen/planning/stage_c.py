@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wuerstchen import diffusion
+from wuerstchen.adapters import add_lora
 from wuerstchen.config import Config, StageCTraining, TextRehearsalTraining
 from wuerstchen.geometry import semantics_size
 from wuerstchen.models.compressor import Compressor
@@ -83,10 +84,16 @@ class StageCOutline(Outline):
         self._below = _Below(config)
         self._text = text_of_stage_c(config)
         self._tokens = (self._text.length, self._text.width)
+        # Only what a published encoder makes of captions is encoded ahead.
+        self._encoded = self._below.pictures.encoded and bool(config.text.pretrained)
         with META:
             stage_c = StageC(config.stage_c.model)
             if self.recipe.head == "difference":
                 stage_c.hold_divisor()
+            if self.recipe.lora is not None:
+                add_lora(stage_c, self.recipe.lora)
+                if self.recipe.lora.text:
+                    add_lora(self._text, self.recipe.lora)
         stage_c.gradient_checkpointing = self.recipe.gradient_checkpointing
         self._both = TextAndStageC(self._text, stage_c)
 
@@ -98,19 +105,21 @@ class StageCOutline(Outline):
 
     def losses(self, work: Work, micro: int, *, late: bool = True) -> Iterator[Tensor]:
         del late
-        scaled, t = self._below.semantics(work, micro), empty(micro)
-        noise = torch.empty_like(scaled)
-        captions: list[str] | Tensor = [""] * micro
+        scaled = self._below.semantics(work, micro)
+        if self.recipe.preserve is not None:  # one of the class with every picture
+            scaled = torch.cat([scaled, torch.empty_like(scaled)])
+        noise, t = torch.empty_like(scaled), empty(len(scaled))
+        captions: list[str] | Tensor = [""] * len(scaled)
         if self._both.frozen:
-            captions = self._encode_text(work, self._text, micro)
+            captions = self._encode_text(work, self._text, len(scaled))
         noisy = diffusion.add_noise(scaled, noise, t)
         with work.learning():
             predicted = self._both(captions, noisy, t)
         yield (predicted.float() - noise).square().mean(dim=(1, 2, 3)).mean()
 
-    def _encode_text(self, work: Work, text: TextEncoder, micro: int) -> Tensor:
+    def _encode_text(self, work: Work, text: TextEncoder, count: int) -> Tensor:
         """Within the network, so in its numbers; but counted as what it is, a frozen part."""
-        if self._below.pictures.encoded:
-            return empty(micro, *self._tokens)
+        if self._encoded:
+            return empty(count, *self._tokens)
         with work.frozen(autocast=True):
-            return encode_frozen(text, [""] * micro)
+            return encode_frozen(text, [""] * count)

@@ -6,13 +6,18 @@ content (how many codes are in use, who is dropped).
 
 from wuerstchen.config import Config
 from wuerstchen.planning.outline import Outline
+from wuerstchen.planning.sizes import sized
 from wuerstchen.planning.stage_a import StageAOutline
 from wuerstchen.planning.stage_b import CompressorRehearsalOutline, StageBOutline
 from wuerstchen.planning.stage_c import StageCOutline, TextRehearsalOutline
 
 
 def outlines(config: Config) -> list[Outline]:
-    """The trainings of a config in their order; without content, so in milliseconds."""
+    """The trainings of a config in their order; without content, so in milliseconds.
+
+    Raises ConfigError and ModelFolderError where sizes are not known.
+    """
+    config = sized(config)
     made: list[Outline] = [StageAOutline(config)]
     if config.stage_b.rehearsal is not None:
         made.append(CompressorRehearsalOutline(config, config.stage_b.rehearsal))
