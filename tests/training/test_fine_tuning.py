@@ -124,6 +124,60 @@ def test_stage_b_learns_by_lora_while_semantics_keep_their_meaning(
     torch.testing.assert_close(said(base), expected, atol=1e-4, rtol=0)
 
 
+def tuned_stage_a(trained: Path, pictures: Path, output: Path, **training: object) -> Config:
+    plain = values(pictures, output)
+    for stage in ("stage_b", "stage_c"):
+        section = plain[stage]
+        assert isinstance(section, dict)
+        section["training"] = {"images": 0, "batch": 4}
+    section = plain["stage_a"]
+    assert isinstance(section, dict)
+    section["training"] |= training
+    return parse({**plain, "base": str(trained)}, "stage a")
+
+
+def test_a_lora_of_stage_a_changes_its_layers_by_its_rank_and_nothing_else(
+    trained: Path, pictures: Path, tmp_path: Path
+) -> None:
+    lora = {"rank": 2, "layers": "all"}
+    changes = {"lora": lora, "images": 120, "learning_rate": 0.01, "revive_after": 2}
+    folder = road.train(tuned_stage_a(trained, pictures, tmp_path / "model", **changes))
+    before, after = weights_of(trained), weights_of(folder)
+    changed = {key for key in before if not np.array_equal(before[key], after[key])}
+    assert before.keys() == after.keys()
+    assert {key.split("/")[0] for key in changed} == {"vqgan"}
+    for key in changed:
+        delta = (after[key] - before[key]).reshape(len(after[key]), -1)
+        assert key.endswith(".weight") and np.linalg.matrix_rank(delta, tol=1e-5) <= 2
+    assert len(changed) > 10
+
+
+def test_a_start_keeps_its_codebook_and_learns_on(
+    trained: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """Codes are placed anew in a training from nothing; those of a start stay where they are."""
+    changes = {"images": 120, "learning_rate": 1e-5, "revive_after": 1000}
+    folder = road.train(tuned_stage_a(trained, pictures, tmp_path / "model", **changes))
+    before, after = weights_of(trained), weights_of(folder)
+    (book,) = (key for key in before if "quantize" in key and "weight" in key)
+    spread = before[book].std()
+    assert 0 < np.abs(after[book] - before[book]).max() < 0.01 * spread
+
+
+@pytest.mark.parametrize(
+    ("training", "sentence"),
+    [
+        ({"lora": {"layers": "all"}}, "stage_a.training.lora needs a model that it changes"),
+        ({"lora": {}, "start": "emoji"}, "Stage A has no attention; set it to 'all'"),
+    ],
+)
+def test_a_lora_of_stage_a_that_cannot_be_is_one_sentence(
+    training: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        parse({"stage_a": {"training": training}}, "stage a")
+
+
 def test_a_class_is_learned_beside_its_subject(
     trained: Path, pictures: Path, tmp_path: Path
 ) -> None:

@@ -52,8 +52,8 @@ def plan(
 ) -> None:
     """Say what a training will need: memory, the batch that fits, hours, energy and money.
 
-    Nothing is computed or downloaded, and no weight read: networks are built without content. No device has
-    to be there. The plan goes to stdout; the exit code is 2 where a stage does not fit.
+    Nothing is computed or downloaded, no weight is read: networks are built without content. No
+    device has to be there. The plan goes to stdout; the exit code is 2 where a stage does not fit.
     """
     from wuerstchen.config import load
 

@@ -2,8 +2,9 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from wuerstchen.config.lora import LoraTraining
 from wuerstchen.config.section import Section
 from wuerstchen.config.training import TrainingConfig
 
@@ -45,8 +46,27 @@ class StageATraining(TrainingConfig):
     critic_depth: int = Field(default=6, gt=0)
     revive_after: int = Field(default=100, gt=0)
     """Optimizer steps without use after which a code is placed anew on a latent of the batch."""
+    lora: LoraTraining | None = None
+    """Train low-rank layers alone, on a `start` whose codebook and statistics stay. No other tool
+    reads LoRAs of Stage A: the model folder has them in its weights."""
 
 
 class StageAConfig(Section):
     model: StageAModel = StageAModel()
     training: StageATraining = StageATraining()
+
+    @model_validator(mode="after")
+    def _lora_fits(self) -> "StageAConfig":
+        if (lora := self.training.lora) is None:
+            return self
+        if not self.training.start:
+            raise ValueError(
+                "stage_a.training.lora needs a model that it changes; set stage_a.training.start, "
+                "or base, to a model folder"
+            )
+        if lora.layers != "all":
+            raise ValueError(
+                f"stage_a.training.lora.layers is {lora.layers!r}, but Stage A has no attention; "
+                "set it to 'all'"
+            )
+        return self

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wuerstchen.adapters import add_lora
 from wuerstchen.config import Config, StageATraining
 from wuerstchen.models.critic import Critic
 from wuerstchen.models.stage_a import StageA
@@ -24,7 +25,10 @@ class StageAOutline(Outline):
         self.recipe: StageATraining = config.stage_a.training
         self._side = config.data.size
         with META:
-            self._autoencoder = Autoencoder(StageA(config.stage_a.model))
+            network = StageA(config.stage_a.model)
+            if self.recipe.lora is not None:
+                add_lora(network, self.recipe.lora)
+            self._autoencoder = Autoencoder(network)
             self._critic = Critic(self.recipe.critic_width, self.recipe.critic_depth)
             self._vgg = Vgg16Outline() if self.recipe.perceptual == "vgg16" else None
         self.late = 0.0

@@ -5,13 +5,14 @@ B pictures, S crop side, K codes.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wuerstchen import weights
+from wuerstchen.adapters import add_lora, fused_copy
 from wuerstchen.config import StageAConfig
 from wuerstchen.data import Batch, Pairs
 from wuerstchen.models.critic import Critic
@@ -45,6 +46,14 @@ class Autoencoder(nn.Module):
         self.network = network
         self.register_buffer("last_used", torch.zeros(network.config.codebook, dtype=torch.int64))
 
+    def train(self, mode: bool = True) -> Self:
+        """Beside a LoRA the statistics of the BatchNorm stay: it does not change them."""
+        super().train(mode)
+        norms = (module for module in self.network.modules() if isinstance(module, nn.BatchNorm2d))
+        for norm in norms:
+            norm.train(mode and all(p.requires_grad for p in norm.parameters()))
+        return self
+
     def forward(self, image: Tensor, skip: Tensor) -> Reconstruction:
         """Reconstruct (B, 3, S, S); pictures chosen by `skip` (B, 1, 1, 1) pass no codebook."""
         latent = self.network.raw_latent(image)
@@ -64,6 +73,10 @@ class StageATrainer(Stage):
             network = weights.load_stage_a(find(config.training.start))
         else:
             network = StageA(config.model)
+        if config.training.lora is not None:
+            add_lora(network, config.training.lora)
+        # A start has its codes where its latents are.
+        self._settling = 0 if config.training.start else SETTLING
         self._autoencoder = Autoencoder(network)
         self._critic = Critic(config.training.critic_width, config.training.critic_depth)
         self._perceptual = perceptual_loss(config.training)
@@ -74,7 +87,7 @@ class StageATrainer(Stage):
 
     def losses(self, networks: Networks, batch: Batch, draws: Draws) -> Iterator[Loss]:
         image = random_crop(batch.images.to(draws.device), self.recipe.crop, draws)
-        settled = self.step >= SETTLING
+        settled = self.step >= self._settling
         skip = draws.chosen(self.recipe.quantise_drop if settled else 1.0)
         out: Reconstruction = networks["stage_a"](image, skip)
         error = F.mse_loss(out.image, image)
@@ -102,11 +115,11 @@ class StageATrainer(Stage):
     @torch.no_grad()
     def after_step(self) -> dict[str, float]:
         """Place the codes on latents once these have settled; later, revive codes without use."""
-        if self.step < SETTLING:
+        if self.step < self._settling or self.recipe.lora is not None:
             return {}
         last_used = largest_of_all(self._autoencoder.last_used)
         unused = self.step - last_used > self.recipe.revive_after
-        if self.step == SETTLING:
+        if self.step == self._settling:  # never, after a start
             unused = torch.ones_like(unused)
         dead = unused.nonzero().flatten()
         if len(dead) == 0:
@@ -144,6 +157,8 @@ class StageATrainer(Stage):
     def export(self, network: nn.Module, folder: Path) -> None:
         assert isinstance(network, Autoencoder)
         exported = network.network
+        if self.recipe.lora is not None:
+            exported = fused_copy(exported)
         if not self.recipe.start:  # a Stage B that knows the start's latents knows their scale
             exported.config = exported.config.model_copy(update={"scale": self._spread(exported)})
         weights.save_stage_a(folder, exported)
