@@ -206,7 +206,7 @@ def test_a_model_without_a_compressor_is_refused(tmp_path: Path, data: DataConfi
 
 
 def test_the_page_needs_no_other_file_and_shows_captions_as_text(found: Diagnosis) -> None:
-    text = page(found)
+    text = page(found).decode()
     sources = re.findall(r'(?:src|href)="([^"]{0,22})', text)
     assert len(sources) == 4 * len(found.shown)
     assert set(sources) == {"data:image/png;base64,"}

@@ -14,6 +14,7 @@ from wuerstchen.evaluation.diagnosis import Denoising, Diagnosis
 from wuerstchen.evaluation.diagnosis_tables import LABELS, tables
 from wuerstchen.evaluation.grid import labelled_grid, to_picture
 from wuerstchen.evaluation.report import save_picture
+from wuerstchen.html_page import html_page, html_table
 
 THUMB = 256
 """Pixels of the longer side of a picture: larger ones are shown smaller."""
@@ -22,17 +23,11 @@ CURVE_WIDTH, CURVE_HEIGHT, MARGIN = 420, 220, 40
 """Pixels of a plot, and around it for its numbers."""
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem;
-       color: #1c1c1c; background: #fff }
-h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.2rem }
 .verdict { font-size: 1.1rem; font-weight: 600 }
-table { border-collapse: collapse; display: block; overflow-x: auto }
-td, th { padding: .2rem .9rem .2rem 0; text-align: right; font-variant-numeric: tabular-nums }
-td:first-child, th:first-child { text-align: left }
 .row { display: grid; grid-template-columns: repeat(4, 1fr); gap: .6rem; margin-bottom: 1rem }
 figure { margin: 0 } figcaption { font-size: 12px; line-height: 1.3; color: #555 }
-img { width: 100%; border-radius: 3px }
-svg { max-width: 100%; margin-right: 1.5rem } svg text { font-size: 11px; fill: #555 }
+img { width: 100% }
+svg { margin-right: 1.5rem } svg text { font-size: 11px; fill: #555 }
 """
 
 COLOURS = {"held out": "#0072B2", "training": "#E69F00", "guess": "#999999"}
@@ -46,7 +41,7 @@ def save(found: Diagnosis, folder: Path) -> list[Path]:
     paths = [folder / f"diagnosis.{suffix}" for suffix in ("json", "png", "html")]
     write_file(paths[0], found.to_json().encode())
     save_picture(paths[1], grid(found))
-    write_file(paths[2], page(found).encode("utf-8", "replace"))
+    write_file(paths[2], page(found))
     return paths
 
 
@@ -59,15 +54,10 @@ def grid(found: Diagnosis) -> Image.Image:
     return labelled_grid(pictures, labels, columns=1 + len(LABELS))
 
 
-def page(found: Diagnosis) -> str:
+def page(found: Diagnosis) -> bytes:
     """The whole document; it needs no other file and no network."""
-    title = html.escape(f"Which stage limits {found.settings['model']}")
-    body = "\n".join(_sections(found))
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
-        f"<body><h1>{title}</h1>\n{body}\n</body></html>\n"
-    )
+    title = f"Which stage limits {found.settings['model']}"
+    return html_page(title, "\n".join(_sections(found)), STYLE)
 
 
 def _sections(found: Diagnosis) -> Iterator[str]:
@@ -76,7 +66,7 @@ def _sections(found: Diagnosis) -> Iterator[str]:
     if notes:
         yield "<ul>" + "".join(f"<li>{html.escape(note)}</li>" for note in notes) + "</ul>"
     for name, rows in tables(found).items():
-        yield f"<h2>{html.escape(name)}</h2>" + _table(rows)
+        yield f"<h2>{html.escape(name)}</h2>" + html_table(rows)
     yield _curves(found.denoising)
     yield "<h2>Held-out pictures</h2>"
     for row in found.shown:
@@ -85,13 +75,6 @@ def _sections(found: Diagnosis) -> Iterator[str]:
         yield f'<div class="row">{"".join(figures)}</div>'
     settings = ", ".join(f"{name} {value}" for name, value in found.settings.items())
     yield f"<p><small>{html.escape(settings)}</small></p>"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    head, *others = rows
-    lines = ["".join(f"<th>{html.escape(cell)}</th>" for cell in head)]
-    lines += ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in others]
-    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
 
 def _curves(found: Denoising) -> str:

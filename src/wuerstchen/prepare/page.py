@@ -16,6 +16,7 @@ from wuerstchen.data.images import open_picture
 from wuerstchen.data.index import SHARDS
 from wuerstchen.data.items import Place
 from wuerstchen.errors import DataError
+from wuerstchen.html_page import html_page, html_table
 from wuerstchen.prepare.shards import Dropped, place_of
 from wuerstchen.prepare.summary import Copy, Summary, numbers
 
@@ -28,15 +29,9 @@ COPIES_SHOWN = 12
 BINS = 40
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem;
-       color: #1c1c1c; background: #fff }
-h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.2rem }
-table { border-collapse: collapse } td, th { padding: .2rem .9rem .2rem 0; text-align: left }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
 .row { display: flex; flex-wrap: wrap; gap: .6rem }
 figure { margin: 0; width: 112px } figcaption { font-size: 11px; line-height: 1.25; color: #555;
          overflow-wrap: anywhere; max-height: 3.8em; overflow: hidden }
-img { max-width: 100%; border-radius: 3px }
 .pair { width: 228px } .pair div { display: flex; gap: 4px } .pair img { max-width: 112px }
 """
 
@@ -55,13 +50,7 @@ def write_page(
     kept, rows  tables as in `summarise`; `kept` has its places in the final shards
     """
     body = "\n".join(_sections(summary, kept, rows, copies, dropped, out))
-    title = html.escape(f"Prepared from {summary.source}")
-    page = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
-        f"<body><h1>{title}</h1>\n{body}\n</body></html>\n"
-    )
-    write_file(path, page.encode("utf-8", "replace"))
+    write_file(path, html_page(f"Prepared from {summary.source}", body, STYLE))
 
 
 def _sections(
@@ -97,29 +86,25 @@ def _sections(
 def _reasons(summary: Summary) -> str:
     if not summary.dropped:
         return "<p>Nothing.</p>"
-    lines = [
-        f'<tr><td>{html.escape(reason)}</td><td class="number">{found.count:,}</td>'
-        f'<td class="number">{found.count / summary.found:.1%}</td>'
-        f"<td>{html.escape(', '.join(found.examples[:3]))}</td></tr>"
+    rows = [
+        (
+            reason,
+            f"{found.count:,}",
+            f"{found.count / summary.found:.1%}",
+            ", ".join(found.examples[:3]),
+        )
         for reason, found in summary.dropped.items()
     ]
-    head = '<tr><th>reason</th><th class="number">pictures</th><th class="number">share</th>'
-    return f"<table>{head}<th>such as</th></tr>{''.join(lines)}</table>"
+    return html_table([("reason", "pictures", "share", "such as"), *rows], (0, 3))
 
 
 def _spreads(summary: Summary) -> str:
-    lines = [
-        f"<tr><td>{html.escape(name)}</td>"
-        + "".join(
-            f'<td class="number">{value:,.4g}</td>'
-            for value in (s.least, s.quarter, s.median, s.three_quarters, s.most)
-        )
-        + "</tr>"
+    head = ("", "least", "quarter", "median", "three quarters", "most")
+    rows = [
+        (name, *(f"{x:,.4g}" for x in (s.least, s.quarter, s.median, s.three_quarters, s.most)))
         for name, s in summary.spreads.items()
     ]
-    words = ("least", "quarter", "median", "three quarters", "most")
-    head = "".join(f'<th class="number">{word}</th>' for word in words)
-    return f"<table><tr><th></th>{head}</tr>{''.join(lines)}</table>"
+    return html_table([head, *rows])
 
 
 def _plots(kept: pa.Table) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from wuerstchen.aside import write_file
+from wuerstchen.html_page import html_page, html_table
 from wuerstchen.receipts.compare import (
     Row,
     heads,
@@ -21,13 +22,6 @@ from wuerstchen.receipts.receipt import Receipt
 from wuerstchen.receipts.sorting import FAILED
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem;
-       color: #1c1c1c; background: #fff }
-h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.2rem }
-table { border-collapse: collapse } td, th { padding: .2rem .9rem .2rem 0; text-align: left;
-        vertical-align: top }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
-tr.all td { border-top: 1px solid #999; font-weight: 600 }
 svg text { font: 12px system-ui, sans-serif } code { font-size: 12px; overflow-wrap: anywhere }
 """
 
@@ -39,23 +33,17 @@ LINE = 22
 
 def write_page(path: Path, receipt: Receipt) -> None:
     """Write the page aside and rename it; SaveError where that cannot be."""
-    title = html.escape(f"Receipt of {receipt.name}")
     body = "\n".join(_sections(receipt))
-    page = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>'
-        f"<body><h1>{title}</h1>\n{body}\n</body></html>\n"
-    )
-    write_file(path, page.encode("utf-8", "replace"))
+    write_file(path, html_page(f"Receipt of {receipt.name}", body, STYLE))
 
 
 def _sections(receipt: Receipt) -> Iterator[str]:
     own = row_of(receipt)
     rows = [own, *(row_of_published(entry, receipt.terms) for entry in PUBLISHED.values())]
     currency = receipt.terms.currency
-    yield f"<p>{html.escape(_summary(receipt))}</p><p>{html.escape(own.note)}</p>"
+    yield f"<p>{html.escape(_summary(receipt))}</p><p>Counted: {html.escape(own.note)}</p>"
     yield "<h2>By stage and kind of work</h2>"
-    yield _table([heads_of_lines(currency), *lines_of(receipt)], (0, 1), sums=True)
+    yield html_table([heads_of_lines(currency), *lines_of(receipt)], (0, 1), sums=True)
     yield _bars(
         "Device hours",
         [
@@ -68,7 +56,7 @@ def _sections(receipt: Receipt) -> Iterator[str]:
         ],
     )
     yield "<h2>Beside published ones</h2>"
-    yield _table([heads(currency), *(row.cells() for row in rows)], (0, 8))
+    yield html_table([heads(currency), *(row.cells() for row in rows)], (0, 8))
     yield _bars(
         "Device hours, each step to the right ten times as many",
         [(row.title, row.device_hours or 0.0, BLUE if row is own else GREY) for row in rows],
@@ -83,25 +71,25 @@ def _summary(receipt: Receipt) -> str:
     amounts, failed = receipt.total, receipt.failed
     began = min((phase.started[:16].replace("T", " ") for phase in receipt.phases), default="")
     return (
-        f"Begun {began} UTC, {len(receipt.phases)} phases, {number(amounts.device_hours)} device "
-        f"hours, {number(failed.device_hours)} of them in failed tries; {number(amounts.kwh)} kWh, "
-        f"{number(amounts.kg)} kg CO2. {tariff(receipt.terms)}"
+        f"Begun {began} UTC, {len(receipt.phases)} phases, {_time(amounts.device_hours)} of a "
+        f"device, {_time(failed.device_hours)} of it in failed tries; {_large(amounts.kwh, 'Wh')}, "
+        f"{_large(amounts.kg, 'g')} of CO2. {tariff(receipt.terms)}"
     )
 
 
-def _table(rows: Sequence[Sequence[str]], texts: Sequence[int], *, sums: bool = False) -> str:
-    """The first row is the head; with `sums` the last one adds up the others."""
-    lines = []
-    for place, row in enumerate(rows):
-        tag = "td" if place else "th"
-        number_tag = f'{tag} class="number"'
-        cells = [
-            f"<{tag if index in texts else number_tag}>{html.escape(cell)}</{tag}>"
-            for index, cell in enumerate(row)
-        ]
-        kind = ' class="all"' if sums and place == len(rows) - 1 else ""
-        lines.append(f"<tr{kind}>{''.join(cells)}</tr>")
-    return f"<table>{''.join(lines)}</table>"
+def _time(hours: float) -> str:
+    """In the unit that suits it."""
+    for unit, size in (("hours", 1.0), ("minutes", 60.0)):
+        if hours * size >= 1:
+            return f"{number(hours * size)} {unit}"
+    return f"{number(hours * 3600)} seconds"
+
+
+def _large(thousands: float, unit: str) -> str:
+    """kWh or kg, or the thousandth of it where there is little."""
+    if thousands >= 1:
+        return f"{number(thousands)} k{unit}"
+    return f"{number(thousands * 1000)} {unit}"
 
 
 def _bars(
@@ -124,7 +112,8 @@ def _bars(
             f'<rect x="{NAMES}" y="{y + 4}" width="{length:.1f}" height="14" fill="{colour}"/>'
             f'<text x="{NAMES + length + 6:.1f}" y="{y + 15}">{number(value)}</text>'
         )
-    size = f'width="{NAMES + BARS + 80}" height="{LINE * len(shown)}"'
+    width, height = NAMES + BARS + 80, LINE * len(shown)
+    size = f'viewBox="0 0 {width} {height}" width="{width}"'
     return f'<p>{html.escape(title)}</p><svg role="img" {size}>{"".join(drawn)}</svg>'
 
 
@@ -152,7 +141,7 @@ def _phases(receipt: Receipt) -> str:
         ]
         for phase in receipt.phases
     ]
-    return _table([head, *rows], (0, 1, 2, 3, 7))
+    return html_table([head, *rows], (0, 1, 2, 3, 7))
 
 
 def _hashes(receipt: Receipt) -> str:

@@ -93,7 +93,9 @@ def _train_stage(
     join()
     accelerator = Accelerator(mixed_precision="no", cpu=only_cpu)
     check_share(name, recipe, accelerator)
-    if accelerator.is_main_process:
+    if accelerator.is_main_process and recipe.images == 0:
+        log.info("Stage %s is taken over from %s as it is.", name, recipe.start)
+    elif accelerator.is_main_process:
         log.info("Stage %s trains on %s.", name, accelerator.device)
     record = Record(run_folder(config, name), writes=accelerator.is_main_process)
     record.write("config.yaml", dump(config))

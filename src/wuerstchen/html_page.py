@@ -1,0 +1,51 @@
+"""The frame and the tables of the pages that tools leave: single files that need nothing else."""
+
+import html
+from collections.abc import Sequence
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
+       color: #1c1c1c; background: #fff }
+h1 { font-size: 1.5rem; overflow-wrap: anywhere } h2 { font-size: 1.15rem; margin-top: 2.2rem }
+table { border-collapse: collapse; display: block; overflow-x: auto }
+td, th { padding: .2rem .9rem .2rem 0; text-align: left; vertical-align: top }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+tr.sums td { border-top: 1px solid #999; font-weight: 600 }
+img { max-width: 100%; border-radius: 3px } svg { max-width: 100%; height: auto }
+"""
+
+
+def html_page(title: str, body: str, style: str = "") -> bytes:
+    """A whole document in UTF-8.
+
+    body   HTML; whoever makes it escapes what comes from outside
+    style  CSS for what this page alone has
+    """
+    name = html.escape(title)
+    text = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{name}</title>'
+        '<meta name="viewport" content="width=device-width">'
+        f"<style>{STYLE}{style}</style></head><body><h1>{name}</h1>\n{body}\n</body></html>\n"
+    )
+    return text.encode("utf-8", "replace")
+
+
+def html_table(
+    rows: Sequence[Sequence[str]], texts: Sequence[int] = (0,), *, sums: bool = False
+) -> str:
+    """Rows of plain text as a table; the first one is its head.
+
+    texts  columns that hold words; the others hold numbers, which stand to the right
+    sums   the last row adds up the others
+    """
+    lines = []
+    for place, row in enumerate(rows):
+        tag = "td" if place else "th"
+        kinds = ["" if index in texts else ' class="number"' for index in range(len(row))]
+        cells = [
+            f"<{tag}{kind}>{html.escape(cell)}</{tag}>"
+            for kind, cell in zip(kinds, row, strict=True)
+        ]
+        last = ' class="sums"' if sums and place == len(rows) - 1 else ""
+        lines.append(f"<tr{last}>{''.join(cells)}</tr>")
+    return f"<table>{''.join(lines)}</table>"
