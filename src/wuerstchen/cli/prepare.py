@@ -89,12 +89,12 @@ def _progress(*, visible: bool) -> Iterator[Tell]:
     with Progress(
         *columns, console=Console(stderr=True), disable=not visible, redirect_stdout=False
     ) as bar:
-        task = bar.add_task("", total=None, pictures=0)
+        task = bar.add_task("", total=None, pictures=0, visible=False)  # until there is work
         seen = 0
 
         def tell(more: int, of: int) -> None:
             nonlocal seen
             seen += more
-            bar.update(task, total=of, pictures=seen, advance=0 if more else 1)
+            bar.update(task, total=of, pictures=seen, advance=0 if more else 1, visible=True)
 
         yield tell

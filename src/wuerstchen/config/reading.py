@@ -165,7 +165,9 @@ def _explain(error: ValidationError, *section: str, root: type[BaseModel] = Conf
         hint = f"did you mean {near[0]!r}?" if near else f"known keys here: {', '.join(known)}."
         return f"unknown key {key!r}; {hint}"
     if first["type"] == "value_error":
-        return str(first["msg"]).removeprefix("Value error, ") + "."
+        words = str(first["msg"]).removeprefix("Value error, ") + "."
+        # Sentences about several sections name their keys in full; others only what is in theirs.
+        return words if not key or f"{location[0]}." in words else f"{key}: {words}"
     if first["type"] == "model_type":
         return f"{key}: expected a table of keys, found {first['input']!r}."
     return f"{key}: {first['msg']}, found {first['input']!r}."

@@ -78,7 +78,7 @@ class TrainingConfig(Section):
     def _has_weights(self) -> "TrainingConfig":
         if self.images == 0 and not self.start:
             raise ValueError(
-                "training.images is 0, which takes over the weights of another model, and neither "
-                "training.start nor base names one"
+                "images is 0, which takes over the weights of another model, but nothing names "
+                "one; set base, or start here, to a model folder or emoji"
             )
         return self

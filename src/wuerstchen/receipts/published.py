@@ -123,9 +123,8 @@ def choose(names: str) -> list[Published]:
         if name not in PUBLISHED:
             near = get_close_matches(name, PUBLISHED, n=1)
             raise ConfigError(
-                f"No published receipt is called {name!r}; "
-                + (f"did you mean {near[0]}? " if near else "")
-                + f"There are {', '.join(PUBLISHED)}, and the words all and none."
+                f"--against: expected all, none or one of {', '.join(PUBLISHED)}, found {name!r}"
+                + (f"; did you mean {near[0]}?" if near else ".")
             )
         found.append(PUBLISHED[name])
     return found
