@@ -199,7 +199,7 @@ def _measure(case: Case, config: Config) -> int:
     torch.nn.Conv2d(3, 8, 3)(images[:1]).mean().backward()
     with tempfile.TemporaryDirectory() as folder:
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-            stage = _stage(case.stage, config)
+            stage = trainer(case.stage, config)
             learner = Learner(stage, accelerator)
             record = Record(Path(folder) / "run", writes=True)
             steps = Steps(stage, learner, record, accelerator, seed=0)
@@ -214,7 +214,8 @@ def _measure(case: Case, config: Config) -> int:
     return int(max(totals))
 
 
-def _stage(name: str, config: Config) -> Stage:
+def trainer(name: str, config: Config) -> Stage:
+    """The trainer of a stage, with new networks below it."""
     pairs = cast(Pairs, None)  # only looks and exports ask for them
     stage_a = StageA(config.stage_a.model)
     if name == "a":
