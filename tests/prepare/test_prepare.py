@@ -198,6 +198,46 @@ def test_a_run_that_was_begun_with_other_settings_names_the_key(tmp_path: Path) 
         prepare(str(source), tmp_path / "out", LOSSLESS)
 
 
+def test_a_set_is_of_one_source_alone(tmp_path: Path) -> None:
+    first, second = (write(tmp_path / name, some(4)) for name in ("first", "second"))
+    out = prepare(str(first), tmp_path / "out", LOSSLESS)
+    with pytest.raises(DataError, match=r"expected the source .*first .* found .*second"):
+        prepare(str(second), out, LOSSLESS)
+    assert prepare(f"{first}/../first", out, LOSSLESS) == out
+
+
+def test_a_link_that_leads_nowhere_is_one_picture_less(tmp_path: Path) -> None:
+    source = write(tmp_path / "source", some(4))
+    (source / "lost.png").symlink_to(tmp_path / "nothing")
+    (source / "lost.txt").write_text("a picture that went away")
+    out = prepare(str(source), tmp_path / "out", LOSSLESS)
+    found = json.loads((out / "report.json").read_text())
+    assert (found["found"], found["kept"]) == (5, 4)
+    assert [each["examples"] for each in found["dropped"].values()] == [["lost.png"]]
+
+
+def test_words_that_make_no_sense_are_one_sentence(tmp_path: Path) -> None:
+    source = str(write(tmp_path / "source", some(2)))
+    file = tmp_path / "file"
+    file.write_text("mine")
+    for words, environment, sentence in (
+        ((str(file),), {}, "expected a folder or nothing, found a file"),
+        ((str(tmp_path / "out"),), {"RANK": "2", "WORLD_SIZE": "2"}, "found '2' and '2'"),
+        ((str(tmp_path / "out"),), {"RANK": "one"}, "found 'one' and '1'"),
+        ((str(tmp_path / "out"), "--workers", "0"), {}, "be greater than or equal to 1"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "wuerstchen", "prepare", source, *words],
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+        assert sentence in " ".join(done.stderr.split()), done.stderr
+    assert file.read_text() == "mine" and not (tmp_path / "out").exists()
+
+
 def test_a_folder_of_other_things_is_not_touched(tmp_path: Path) -> None:
     source = write(tmp_path / "source", some(2))
     write(tmp_path / "out", {"precious.txt": "mine"})

@@ -57,6 +57,14 @@ def test_a_phase_that_is_killed_counts_with_what_it_had_used(tmp_path: Path) -> 
     assert [line.kind for line in receipt.lines] == ["failed tries"]
 
 
+def test_the_lock_of_a_process_that_died_at_once_goes(tmp_path: Path) -> None:
+    (tmp_path / OPEN).mkdir(parents=True)
+    (tmp_path / OPEN / "dead.lock").touch()
+    with Meter(tmp_path, stage="c", kind="training"):
+        assert [path.suffix for path in (tmp_path / OPEN).iterdir() if path.stem == "dead"] == []
+    assert list((tmp_path / OPEN).iterdir()) == []
+
+
 def test_work_adds_up_over_a_kill_and_what_goes_on_from_it(tmp_path: Path) -> None:
     """The second process goes on from 100 pictures: only what the first did beyond is lost."""
     killed_worker(tmp_path, 60)

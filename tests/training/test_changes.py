@@ -1,15 +1,21 @@
 """Laws of going on with another config: what would change the training is named and refused."""
 
+import json
 import shutil
 import time
 from pathlib import Path
 
 import pytest
 from small_runs import config, run, start, write_config
+from torch import Tensor
 
 from wuerstchen.config import Config, dump, parse
+from wuerstchen.data import open_pairs
 from wuerstchen.errors import TrainingError
-from wuerstchen.training.changes import check_unchanged
+from wuerstchen.receipts.phases import read_phases
+from wuerstchen.training import road
+from wuerstchen.training.changes import check_same_data, check_unchanged
+from wuerstchen.training.checkpoints import Checkpoints, Facts
 
 
 def changed(settings: Config, key: str, value: object) -> Config:
@@ -80,6 +86,53 @@ def test_a_config_that_is_no_longer_one_is_said(begun) -> None:
     (folder / "config.yaml").write_text("[1, 2")
     with pytest.raises(TrainingError, match=r"config.yaml: expected the config"):
         check_unchanged(folder, settings, "c")
+
+
+def test_pictures_may_move_but_not_become_others(begun, pictures: Path, tmp_path: Path) -> None:
+    run, settings = begun
+
+    def digest(folder: Path) -> str:
+        data = settings.data.model_copy(update={"path": str(folder)})
+        return open_pairs(data)[0].digest(dated=False)
+
+    (run / "data.json").write_text(json.dumps({"digest": digest(pictures)}))
+    moved = Path(shutil.copytree(pictures, tmp_path / "moved", copy_function=shutil.copy))
+    check_same_data(run, digest(moved))
+    caption = next(iter(sorted(moved.glob("*.txt"))))
+    caption.write_text("something else")
+    with pytest.raises(TrainingError, match=r"other pictures or captions than data.path has now"):
+        check_same_data(run, digest(moved))
+    shutil.rmtree(run / "checkpoints")
+    check_same_data(run, digest(moved))
+
+
+def test_a_finished_stage_says_that_its_config_changed(
+    trained: Path, pictures: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = config(pictures, trained)
+    with caplog.at_level("WARNING", logger="wuerstchen"):
+        road.train(settings, "a")
+        assert not caplog.records
+        road.train(changed(settings, "stage_a.training.commitment", 0.5), "a")
+    assert "Stage a stays as it is" in caplog.text
+    assert "stage_a.training.commitment was 0.25 and is 0.5" in caplog.text
+
+
+def test_no_checkpoint_holds_work_that_the_receipt_has_not(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever a process is killed after a checkpoint, its pictures were written down before."""
+    settings, seen = config(pictures, tmp_path / "model"), []
+    save = Checkpoints.save
+
+    def noted(self: Checkpoints, tensors: dict[str, Tensor], facts: Facts) -> None:
+        save(self, tensors, facts)
+        (phase,) = read_phases(settings.folder)
+        seen.append((facts["images"], phase.work["training"].images))
+
+    monkeypatch.setattr(Checkpoints, "save", noted)
+    road.train(settings, "a")
+    assert len(seen) > 3 and all(held == told for held, told in seen)
 
 
 def test_the_command_refuses_and_goes_on_when_told(

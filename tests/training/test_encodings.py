@@ -137,11 +137,14 @@ def test_a_killed_encoding_goes_on_and_processes_share_it(
         assert (tmp_path / "shared" / whole.name / name).read_bytes() == content
 
 
-def test_a_damaged_file_is_said_by_name(pictures: Path, model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("harm", [lambda whole: whole[:-100], lambda whole: whole[:-1] + b"\0"])
+def test_a_damaged_file_is_said_by_name(pictures: Path, model: Path, tmp_path: Path, harm) -> None:
     how = settings(pictures, model, tmp_path / "encoded")
     (folder,) = encode(how, ["semantics"], "fp16")
     path = folder / "00000.safetensors"
-    path.write_bytes(path.read_bytes()[:-100])
+    whole = path.read_bytes()
+    path.write_bytes(harm(whole))
+    assert path.read_bytes() != whole
     compressor = weights.load_compressor(model).eval()
     found = find_encoding(how.data.encoded, "semantics", compressor, train_of(how))
     assert found is not None

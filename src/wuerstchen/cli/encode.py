@@ -1,7 +1,6 @@
 """`wuerstchen encode`: what finished stages make of the training pictures, once for all runs."""
 
 import logging
-import os
 import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn
 
+from wuerstchen.cli.launched import rank_and_world
 from wuerstchen.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def encode(
     settings = load(config, overrides or [])
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("wuerstchen").setLevel(logging.INFO)
-    rank, world = (int(os.environ.get(word, "0")) for word in ("RANK", "WORLD_SIZE"))
+    rank, world = rank_and_world()
     try:
         from wuerstchen.training.encode import encode as work
     except ModuleNotFoundError as error:
@@ -77,6 +77,6 @@ def encode(
             bar.update(tasks[what], completed=done)
 
         kinds = [WHAT[each] for each in kind or [Kind.SEMANTICS]]
-        folders = work(settings, kinds, dtype, rank=rank, world=max(world, 1), tell=tell)
+        folders = work(settings, kinds, dtype, rank=rank, world=world, tell=tell)
     for folder in folders if rank == 0 else ():
         typer.echo(folder)

@@ -1,7 +1,6 @@
 """`wuerstchen prepare`: from any source of pictures to a clean set that trainings share."""
 
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from wuerstchen.cli.launched import rank_and_world
 from wuerstchen.errors import DataError
 
 EPILOG = "wuerstchen prepare photos prepared size=256 filters.least_side=256"
@@ -40,7 +40,8 @@ def prepare(
         ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(metavar="N", help="Threads; as many as there are cores.")
+        int | None,
+        typer.Option(metavar="N", min=1, help="Threads; as many as there are cores."),
     ] = None,
 ) -> None:
     """Decode, filter and shrink pictures once, drop copies, and write shards with an index.
@@ -54,7 +55,7 @@ def prepare(
     config = load_prepare(preset, settings or [])
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("wuerstchen").setLevel(logging.INFO)
-    rank, world = (int(os.environ.get(word, default)) for word, default in _PLACE.items())
+    rank, world = rank_and_world()
     try:
         from wuerstchen.prepare.work import prepare as work
 
@@ -71,10 +72,6 @@ def prepare(
         ) from None
     if rank == 0:
         typer.echo(folder)
-
-
-_PLACE = {"RANK": "0", "WORLD_SIZE": "1"}
-"""What launchers tell a process of its place, and what holds without one."""
 
 
 @contextmanager

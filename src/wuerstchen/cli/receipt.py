@@ -1,5 +1,6 @@
 """`wuerstchen receipt`: what models cost, beside each other and beside published ones."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -63,6 +64,9 @@ def receipt(
         "country": country,
     }
     changes = {key: value for key, value in given.items() if value is not None}
+    for option, number in (("--price", price), ("--price-kwh", per_kwh)):
+        if number is not None and not (math.isfinite(number) and number >= 0):
+            raise ConfigError(f"{option} must be a number of at least 0, found {number}.")
     found = []
     for folder in folders:
         terms = Terms.model_validate({**kept_terms(folder).model_dump(), **changes})

@@ -73,12 +73,16 @@ class Pairs:
         self.keep(i, image)
         return image
 
-    def digest(self) -> str:
-        """Changes where pictures or captions do, or their order."""
+    def digest(self, *, dated: bool = True) -> str:
+        """Changes where pictures or captions do, or their order.
+
+        dated  also where a file was written anew, which copying it elsewhere may look like
+        """
         digest = hashlib.sha256(f"{self.split} {self._source}".encode())
         for pair in () if self._source else self._pairs:
             found = pair.place.path.stat()
-            place = (pair.place.offset, pair.place.size, found.st_size, found.st_mtime_ns)
+            written = found.st_mtime_ns if dated else 0
+            place = (pair.place.offset, pair.place.size, found.st_size, written)
             digest.update(repr((pair.key, pair.captions, pair.place.path.name, place)).encode())
         return digest.hexdigest()
 

@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -167,7 +168,9 @@ def _figure(place: Place, words: str) -> str:
 def _thumb(place: Place) -> str:
     """The picture, small and inside the page; nothing where it cannot be shown."""
     try:
-        image = open_picture(place.read(), THUMB, "white").image
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused all the same
+            image = open_picture(place.read(), THUMB, "white").image
     except (OSError, DataError):
         return ""
     image.thumbnail((THUMB, THUMB), Image.Resampling.LANCZOS)

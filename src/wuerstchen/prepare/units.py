@@ -51,9 +51,17 @@ def _of_items(number: int, items: Sequence[Item]) -> Unit:
         for item in items:
             yield from (item.key, repr(item.captions), repr(item.fields), repr(item.split))
             if item.picture is not None:
-                yield from _stamp(item.picture.path)
+                yield from _stamp_if_there(item.picture.path)
 
     return Unit(f"{number:05d}", items[0].key, _digest(words()), lambda report: list(items))
+
+
+def _stamp_if_there(path: Path) -> tuple[str, str]:
+    """A picture that cannot be read is dropped when its turn comes, and ends nothing."""
+    try:
+        return _stamp(path)
+    except DataError:
+        return "", ""
 
 
 def _stamp(path: Path) -> tuple[str, str]:

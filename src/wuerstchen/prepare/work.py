@@ -69,7 +69,9 @@ def prepare(
     parse_colour(config.background)
     settings = config.model_dump(mode="json")
     if is_prepared(out):
-        _check_same(out / PREPARED, read_info(out).settings, settings)
+        info = read_info(out)
+        _check_source(out / PREPARED, info.source, source)
+        _check_same(out / PREPARED, info.settings, settings)
         log.info("%s is prepared already; delete the folder to prepare it anew.", out)
         return out
     units, skipped = units_of(source, config.shard)
@@ -110,6 +112,8 @@ def _metered(tell: Tell, meter: Meter) -> Tell:
 def _begin(out: Path, source: str, settings: dict[str, object], held: ExitStack) -> None:
     """Take the folder, or take it up again where it was begun with the same settings."""
     parts = out / PARTS
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out}: expected a folder or nothing, found a file; name another one.")
     if out.exists() and not parts.is_dir() and any(out.iterdir()):
         raise DataError(
             f"{out}: expected a new folder, or one that `wuerstchen prepare` began, found other "
@@ -125,7 +129,9 @@ def _begin(out: Path, source: str, settings: dict[str, object], held: ExitStack)
         ) from None
     begun = parts / "begun.json"
     if begun.is_file():
-        _check_same(begun, _read_begun(begun).settings, settings)
+        before = _read_begun(begun)
+        _check_source(begun, before.source, source)
+        _check_same(begun, before.settings, settings)
     write_file(begun, Begun(source=source, settings=settings).model_dump_json().encode())
 
 
@@ -139,6 +145,15 @@ def _read_begun(path: Path) -> Begun:
         ) from None
 
 
+def _check_source(path: Path, before: str, now: str) -> None:
+    """Raise DataError unless both name the same place."""
+    if before != now and Path(before).resolve() != Path(now).resolve():
+        raise DataError(
+            f"{path}: expected the source {before} that it was begun with, found {now}; name that "
+            "one, or another folder for the new set."
+        )
+
+
 def _check_same(path: Path, before: dict[str, object], now: dict[str, object]) -> None:
     """Raise DataError that names the first key which is another one than before."""
     flat_before, flat_now = _flat(before), _flat(now)
@@ -146,7 +161,7 @@ def _check_same(path: Path, before: dict[str, object], now: dict[str, object]) -
         if flat_before.get(key) != flat_now.get(key):
             raise DataError(
                 f"{path}: expected {key}={flat_before.get(key)} as it was begun with, found "
-                f"{key}={flat_now.get(key)}; set it back, or name another folder."
+                f"{key}={flat_now.get(key)}; set it back, name another folder, or delete this one."
             )
 
 

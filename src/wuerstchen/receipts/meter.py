@@ -133,6 +133,11 @@ class Meter:
         self._now.images += images
         self._now.flops += flops
         if time.perf_counter() - self._kept >= KEEP_EVERY:
+            self.keep()
+
+    def keep(self) -> None:
+        """Write down how the phase stands, so that a kill from here on costs nothing of it."""
+        if self._gauge is not None:
             self._settle()
             self._keep()
 

@@ -107,6 +107,9 @@ def close_killed(folder: Path) -> None:
         if phase.end == "killed":
             close_phase(folder, phase)
             (folder / OPEN / f"{phase.id}.lock").unlink(missing_ok=True)
+    for lock in (folder / OPEN).glob("*.lock"):  # of a process killed before it wrote anything
+        if not lock.with_suffix(".json").exists() and not _is_held(lock):
+            lock.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Whether a run is gone on with as it was begun: which keys of its config are others now."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,9 @@ import yaml
 
 from wuerstchen.config import Config
 from wuerstchen.errors import TrainingError
+
+DATA = "data.json"
+"""What a run read, in its folder."""
 
 FREE = frozenset(
     {
@@ -25,9 +29,22 @@ def check_unchanged(run: Path, config: Config, stage: str) -> None:
     run    the folder of a run; where it holds no checkpoint, nothing was begun
     stage  a, b or c
     """
+    changed = changed_keys(run, config, stage) if any((run / "checkpoints").glob("*")) else []
+    if changed:
+        raise TrainingError(
+            f"{run} was begun with another config: {'; '.join(changed)}. Set it back, delete the "
+            "folder to begin anew, or pass --allow-changes to go on all the same."
+        )
+
+
+def changed_keys(run: Path, config: Config, stage: str) -> list[str]:
+    """What counts in this stage and was something else when the run was begun: key, was and is.
+
+    Raises TrainingError where its config cannot be read; a run without one was not begun.
+    """
     path = run / "config.yaml"
-    if not path.is_file() or not any((run / "checkpoints").glob("*")):
-        return
+    if not path.is_file():
+        return []
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
@@ -38,16 +55,33 @@ def check_unchanged(run: Path, config: Config, stage: str) -> None:
             f"delete {run} to begin anew."
         )
     before = dict(_leaves(values))
-    changed = [
+    return [
         f"{key} was {before[key]!r} and is {value!r}"
         for key, value in _leaves(config.model_dump(mode="json"))
         if _counts(key, stage) and key in before and before[key] != value
     ]
-    if changed:
+
+
+def check_same_data(run: Path, digest: str) -> None:
+    """Raise TrainingError where this run was begun with other pictures or captions.
+
+    digest  of the training pictures, the same wherever they lie
+    """
+    before = begun_with(run)
+    if before and before != digest and any((run / "checkpoints").glob("*")):
         raise TrainingError(
-            f"{run} was begun with another config: {'; '.join(changed)}. Set it back, delete the "
-            "folder to begin anew, or pass --allow-changes to go on all the same."
+            f"{run} was begun with other pictures or captions than data.path has now. Name those "
+            "again, delete the folder to begin anew, or pass --allow-changes to go on all the same."
         )
+
+
+def begun_with(run: Path) -> str:
+    """The digest of the training pictures of a run; empty where none was written down."""
+    try:
+        values = json.loads((run / DATA).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return str(values.get("digest", "")) if isinstance(values, dict) else ""
 
 
 def _counts(key: str, stage: str) -> bool:

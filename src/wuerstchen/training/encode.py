@@ -29,6 +29,7 @@ from wuerstchen.training.encodings import (
     EncodingInfo,
     What,
     all_captions,
+    file_digest,
     file_name,
     folder_name,
     made_of,
@@ -119,6 +120,8 @@ def _make(
     if rank == 0:
         while any(not (folder / file_name(start // CHUNK)).is_file() for start in starts):
             time.sleep(WAIT)  # for the files of the other processes
+        paths = (folder / file_name(start // CHUNK) for start in starts)
+        info = info.model_copy(update={"files": {path.name: file_digest(path) for path in paths}})
         write_file(folder / ENCODING, (info.model_dump_json(indent=2) + "\n").encode())
 
 

@@ -47,6 +47,8 @@ class EncodingInfo(BaseModel):
     dtype: str
     made_of: dict[str, str]
     """What went into the digest, for people."""
+    files: dict[str, str] = {}
+    """SHA-256 of every file, by its name."""
 
 
 @final
@@ -56,6 +58,7 @@ class Encoding:
     def __init__(self, folder: Path, info: EncodingInfo) -> None:
         self.folder, self.info = folder, info
         self._file = lru_cache(maxsize=OPEN_FILES)(self._open)
+        self._whole: set[str] = set()  # files that were compared with their digest
 
     def __len__(self) -> int:
         return self.info.rows
@@ -78,7 +81,19 @@ class Encoding:
         return torch.stack(found).float()
 
     def _open(self, chunk: int) -> safe_open:
-        return safe_open(self.folder / file_name(chunk), framework="pt")
+        path = self.folder / file_name(chunk)
+        expected = self.info.files.get(path.name)
+        if path.name not in self._whole and expected is not None:
+            if file_digest(path) != expected:
+                raise OSError(f"{path.name} has another content than when it was written")
+            self._whole.add(path.name)
+        return safe_open(path, framework="pt")
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of what the file holds."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def file_name(chunk: int) -> str:

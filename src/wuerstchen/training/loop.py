@@ -125,6 +125,8 @@ class Loop:
             with self._metered.look() if self._metered is not None else nullcontext():
                 improved = self._look()
         if _crossed(before, self.images, self.recipe.save_every) or done or improved:
+            if self._metered is not None:
+                self._metered.keep()
             self._save()
         if improved:
             self.checkpoints.mark_best(self.images, self._held_out)

@@ -25,6 +25,10 @@ class Metered:
         """A step over so many pictures of all processes is done, with so many operations."""
         self.meter.tick(images, flops)
 
+    def keep(self) -> None:
+        """What a checkpoint is about to hold is in the receipt from here on."""
+        self.meter.keep()
+
     def look(self) -> AbstractContextManager[None]:
         """Work that is a look and no training."""
         return self.meter.part("look")

@@ -22,7 +22,7 @@ from wuerstchen.config import Config, TrainingConfig, dump
 from wuerstchen.data import Pairs, Report, open_pairs
 from wuerstchen.errors import TrainingError
 from wuerstchen.training.build import Step, build_stage, run_folder
-from wuerstchen.training.changes import check_unchanged
+from wuerstchen.training.changes import DATA, changed_keys, check_same_data, check_unchanged
 from wuerstchen.training.checks import check_device, check_models, check_paths, check_share
 from wuerstchen.training.loop import Loop
 from wuerstchen.training.metering import metered
@@ -50,6 +50,12 @@ def train(config: Config, only: StageName | None = None, *, allow_changes: bool 
     for name in steps:
         if name not in waiting:
             log.info("Stage %s is finished already; %s", name, _advice(config, name))
+            if changed := changed_keys(run_folder(config, name), config, name[0]):
+                log.warning(
+                    "Stage %s stays as it is, though its config changed: %s.",
+                    name,
+                    "; ".join(changed),
+                )
     if waiting:
         _check_order(config, waiting[0])
         _check_later(config, waiting)
@@ -60,6 +66,9 @@ def train(config: Config, only: StageName | None = None, *, allow_changes: bool 
             check_unchanged(run_folder(config, name), config, name[0])
         with _alone(config.folder):
             train_pairs, test_pairs, report = open_pairs(config.data)
+            digest = train_pairs.digest(dated=False)
+            for name in () if allow_changes else waiting:
+                check_same_data(run_folder(config, name), digest)
             for name in waiting:
                 _train_stage(name, config, train_pairs, test_pairs, report)
     return config.folder
@@ -99,7 +108,8 @@ def _train_stage(
         log.info("Stage %s trains on %s.", name, accelerator.device)
     record = Record(run_folder(config, name), writes=accelerator.is_main_process)
     record.write("config.yaml", dump(config))
-    record.write("data.json", json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
+    data = {**report.to_dict(), "digest": train_pairs.digest(dated=False)}
+    record.write(DATA, json.dumps(data, indent=2, ensure_ascii=False))
     set_seed(config.seed)
     stage = build_stage(name, config, train_pairs)
     loop = Loop(stage, train_pairs, test_pairs, record, accelerator, config.seed)
