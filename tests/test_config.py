@@ -139,6 +139,8 @@ def test_an_unknown_key_like_no_other_gets_the_list_of_known_ones(small: str) ->
         ("stage_a.training.precision=fp8", "fp8"),
         ("stage_a.training.images=many", "many"),
         ("data=5", "data"),
+        ("stage_a.training.ema=[0.9, 2]", "stage_a.training.ema.1: Input should be less than 1"),
+        ("stage_a.training.ema=2", "stage_a.training.ema: Input should be less than 1, found 2"),
         ("name=", "name"),
     ],
 )

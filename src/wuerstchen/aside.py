@@ -30,6 +30,11 @@ def explained(path: Path) -> Iterator[None]:
     """Errors of the disk while `path` is written become one sentence, a SaveError."""
     try:
         yield
+    except (FileExistsError, NotADirectoryError) as error:
+        raise SaveError(
+            f"{path} could not be written ({error.strerror or error}); a file stands where a "
+            "folder is needed: move it away or choose another folder."
+        ) from error
     except OSError as error:
         raise SaveError(
             f"{path} could not be written ({error.strerror or error}); free some space or choose "

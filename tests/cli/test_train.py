@@ -85,7 +85,7 @@ def test_bad_words_are_one_sentence(
         ([source, "data.path=nowhere"], "nowhere"),
         ([source, "--stage", "c"], "Stage c needs stage_a, stage_b, compressor"),
         ([source, "stage_a.training.accumulate=3", "--stage", "a"], "to a multiple of 3"),
-        ([source, f"output={source}/model"], "could not be written"),
+        ([source, f"output={source}/model"], "a file stands where a folder is needed"),
         (
             [source, "stage_a.training.perceptual=vgg16", "stage_a.training.vgg16_weights=nowhere"],
             "stage_a.training.vgg16_weights is 'nowhere', but there is nothing",

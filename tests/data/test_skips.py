@@ -1,5 +1,6 @@
 """Nothing is left out in silence: every reason is counted and names what it hit."""
 
+import gzip
 import json
 import os
 
@@ -145,6 +146,17 @@ def test_a_tar_that_is_cut_off_keeps_what_is_whole_and_says_so(tmp_path):
         report = report_of(tmp_path / "cut.tar")
         assert report.used == 2
         assert any("cut.tar" in name for name in report.skipped["tar is damaged from there on"])
+
+
+@pytest.mark.parametrize("bad", [b"", b"no tar at all" * 99, gzip.compress(b"\0" * 10240)])
+def test_one_bad_tar_costs_nothing_but_itself(bad, tmp_path):
+    write(tmp_path, {"1.tar": bad})
+    for number, keys in ((0, "ab"), (2, "cd")):
+        write_tar(tmp_path / f"{number}.tar", pairs_named(keys))
+    report = report_of(tmp_path)
+    assert report.used == 4
+    (name,) = report.skipped["not an uncompressed tar"]
+    assert name.startswith("1.tar: ")
 
 
 def test_a_damaged_header_in_a_tar_is_reported(tmp_path):

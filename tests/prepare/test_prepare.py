@@ -4,6 +4,7 @@ import gc
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -214,6 +215,42 @@ def test_a_link_that_leads_nowhere_is_one_picture_less(tmp_path: Path) -> None:
     found = json.loads((out / "report.json").read_text())
     assert (found["found"], found["kept"]) == (5, 4)
     assert [each["examples"] for each in found["dropped"].values()] == [["lost.png"]]
+
+
+def test_a_bad_tar_costs_nothing_but_itself(tmp_path: Path) -> None:
+    source = tars(tmp_path / "source", some(4))
+    (source / "00001.tar").write_bytes(b"")
+    out = prepare(str(source), tmp_path / "out", LOSSLESS)
+    assert len(rows(out)) == 2
+    found = json.loads((out / "report.json").read_text())
+    (name,) = found["dropped"]["not an uncompressed tar"]["examples"]
+    assert name.startswith("00001.tar: ")
+
+
+def test_a_set_is_not_written_among_its_own_pictures(tmp_path: Path) -> None:
+    source = write(tmp_path / "source", some(4))
+    for out in (source, source / "out", source / "more" / ".." / "out"):
+        with pytest.raises(DataError, match=r"expected a folder outside .*source"):
+            prepare(str(source), out, LOSSLESS)
+    assert not (source / "out").exists()
+
+
+def test_a_finished_set_says_that_its_source_has_changed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = write(tmp_path / "source", some(4))
+    out = prepare(str(source), tmp_path / "out", LOSSLESS)
+
+    def warnings() -> list[str]:
+        caplog.clear()
+        prepare(str(source), out, LOSSLESS)
+        return [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+
+    assert warnings() == []
+    write(source, some(1, first=9))
+    assert warnings() == [f"{source} has changed since {out} was prepared of it."]
+    shutil.rmtree(source)
+    assert warnings() == []
 
 
 def test_words_that_make_no_sense_are_one_sentence(tmp_path: Path) -> None:

@@ -10,11 +10,15 @@ from typing import Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from wuerstchen.config.data import DataConfig
 from wuerstchen.config.prepare import PRESETS, PrepareConfig
 from wuerstchen.config.whole import Config
 from wuerstchen.errors import ConfigError
+
+Location = tuple[int | str, ...]
+"""The keys that lead to a value, and its place where it is one of a list."""
 
 
 def load(source: str, overrides: Sequence[str] = ()) -> Config:
@@ -156,14 +160,16 @@ def _explain(error: ValidationError, *section: str, root: type[BaseModel] = Conf
     """The first thing that pydantic found in a section of the config, as one sentence."""
     found = error.errors()
     # A key that is unknown explains why another one is missing.
-    first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])
-    location = (*section, *first["loc"])
-    key = ".".join(str(part) for part in location)
-    if first["type"] == "extra_forbidden":
+    first = next((each for each in found if each["type"] == "extra_forbidden"), None)
+    if first is not None:
+        location = (*section, *first["loc"])
+        key = ".".join(str(part) for part in location)
         known = _known_keys(location[:-1], root)
         near = difflib.get_close_matches(str(location[-1]), known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known keys here: {', '.join(known)}."
         return f"unknown key {key!r}; {hint}"
+    location, first = _deepest([((*section, *each["loc"]), each) for each in found], root)
+    key = ".".join(str(part) for part in location)
     if first["type"] == "value_error":
         words = str(first["msg"]).removeprefix("Value error, ") + "."
         # Sentences about several sections name their keys in full; others only what is in theirs.
@@ -171,6 +177,30 @@ def _explain(error: ValidationError, *section: str, root: type[BaseModel] = Conf
     if first["type"] == "model_type":
         return f"{key}: expected a table of keys, found {first['input']!r}."
     return f"{key}: {first['msg']}, found {first['input']!r}."
+
+
+def _deepest(
+    found: Sequence[tuple[Location, ErrorDetails]], root: type[BaseModel]
+) -> tuple[Location, ErrorDetails]:
+    """The first error, or one inside its value: of a key with several types each type complains."""
+    placed = [(_without_types(location, root), error) for location, error in found]
+    first, _ = placed[0]
+    return max(
+        (each for each in placed if each[0][: len(first)] == first), key=lambda each: len(each[0])
+    )
+
+
+def _without_types(location: Location, root: type[BaseModel]) -> Location:
+    """Keys and places in lists, without the names of types that pydantic puts between them."""
+    sections: list[type[BaseModel]] = [root]
+    kept: list[int | str] = []
+    for part in location:
+        if isinstance(part, int):
+            kept.append(part)
+        elif sections and (field := sections[0].model_fields.get(part)) is not None:
+            kept.append(part)
+            sections = _sections(field.annotation)
+    return tuple(kept)
 
 
 def _known_keys(location: Sequence[int | str], root: type[BaseModel]) -> list[str]:

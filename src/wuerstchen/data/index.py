@@ -54,6 +54,8 @@ class PreparedInfo(BaseModel):
 
     version: Literal[1] = 1
     source: str
+    source_digest: str = ""
+    """Of its files as they were then; empty in sets of before it was kept."""
     settings: dict[str, object]
     pictures: int
     train: int

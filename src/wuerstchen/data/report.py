@@ -14,6 +14,7 @@ Reason = Literal[
     "caption without a picture",
     "side JSON does not parse",
     "replaced by a later one of the same name",
+    "not an uncompressed tar",
     "tar is damaged from there on",
     "beside tars, which alone are read",
     "beside a table, which alone is read",

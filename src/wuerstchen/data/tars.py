@@ -57,7 +57,8 @@ def split_of_shard(tar: PurePosixPath) -> Split | None:
 
 
 def _index(path: Path, name: str, report: Report) -> dict[str, Members]:
-    """Members of a tar by key; what lies behind a damage is lost and reported."""
+    """Members of a tar by key; what lies behind a damage is lost and reported, as is a whole tar
+    that cannot be read: one of thousands must not cost the others."""
     index: defaultdict[str, Members] = defaultdict(dict)
     try:
         with tarfile.open(path, "r:") as archive:
@@ -66,10 +67,8 @@ def _index(path: Path, name: str, report: Report) -> dict[str, Members]:
             end = archive.offset
     except tarfile.TarError as error:
         if not index:
-            raise DataError(
-                f"{path}: expected an uncompressed tar, found: {error}. "
-                "Unpack it if it is compressed, or copy it again."
-            ) from None
+            report.skip("not an uncompressed tar", f"{name}: {error}")
+            return index
         report.skip("tar is damaged from there on", f"{name} after {next(reversed(index))}")
         return index
     if any(Place(path, end, tarfile.BLOCKSIZE).read()):  # a sound tar ends in zeros, or just ends

@@ -26,7 +26,7 @@ from wuerstchen.prepare.page import write_page
 from wuerstchen.prepare.pictures import SUFFIXES
 from wuerstchen.prepare.shards import Dropped, copy_rows, part_of, write_rows
 from wuerstchen.prepare.summary import Copy, Summary, summarise
-from wuerstchen.prepare.units import Unit
+from wuerstchen.prepare.units import Unit, digest_of
 
 PARTS = "parts"
 
@@ -62,7 +62,7 @@ def finish(
     summary = summarise(source, skipped.kind, kept, rows, copies, dropped)
     write_file(out / "report.json", (summary.model_dump_json(indent=2) + "\n").encode())
     write_page(out / "report.html", summary, kept, rows, copies, dropped, out)
-    _write_info(out, source, config, kept, content)
+    _write_info(out, source, digest_of(units), config, kept, content)
 
 
 def _with_unique_keys(rows: pa.Table, units: Sequence[Unit]) -> pa.Table:
@@ -158,13 +158,14 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _write_info(
-    out: Path, source: str, config: PrepareConfig, kept: pa.Table, index: bytes
+    out: Path, source: str, digest: str, config: PrepareConfig, kept: pa.Table, index: bytes
 ) -> None:
     names: Sequence[str] = sorted(set(kept.column("shard").to_pylist()))
     shards: Mapping[str, int] = {name: (out / SHARDS / name).stat().st_size for name in names}
     test = pc.sum(pc.equal(kept.column("split"), "test")).as_py() or 0
     info = PreparedInfo(
         source=source,
+        source_digest=digest,
         settings=config.model_dump(mode="json"),
         pictures=len(kept),
         train=len(kept) - test,

@@ -41,6 +41,11 @@ def units_of(path: str, per_shard: int) -> tuple[list[Unit], Report]:
     return [_of_items(n, part) for n, part in parts], source.report
 
 
+def digest_of(units: Sequence[Unit]) -> str:
+    """Changes where anything of the source does."""
+    return _digest(unit.digest for unit in units)
+
+
 def _of_tar(number: int, root: Path, tar: PurePosixPath) -> Unit:
     digest = _digest([str(tar), *_stamp(root / tar)])
     return Unit(f"{number:05d}", readable(str(tar)), digest, partial(read_shard, root, tar))

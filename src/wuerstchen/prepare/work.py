@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -28,7 +28,7 @@ from wuerstchen.data.sources import PREPARED, is_prepared
 from wuerstchen.errors import DataError
 from wuerstchen.prepare.finish import finish
 from wuerstchen.prepare.shards import part_of, write_part
-from wuerstchen.prepare.units import Unit, units_of
+from wuerstchen.prepare.units import Unit, digest_of, units_of
 from wuerstchen.receipts import Meter, keep_receipts
 
 PARTS = "parts"
@@ -69,11 +69,9 @@ def prepare(
     parse_colour(config.background)
     settings = config.model_dump(mode="json")
     if is_prepared(out):
-        info = read_info(out)
-        _check_source(out / PREPARED, info.source, source)
-        _check_same(out / PREPARED, info.settings, settings)
-        log.info("%s is prepared already; delete the folder to prepare it anew.", out)
+        _leave(out, source, config)
         return out
+    _check_apart(source, out)
     units, skipped = units_of(source, config.shard)
     with ExitStack() as held:
         if rank == 0:
@@ -97,6 +95,28 @@ def prepare(
         if rank == 0:
             keep_receipts(out)
     return out
+
+
+def _leave(out: Path, source: str, config: PrepareConfig) -> None:
+    """A set that is there already: of the same source and settings it is good as it is."""
+    info = read_info(out)
+    _check_source(out / PREPARED, info.source, source)
+    _check_same(out / PREPARED, info.settings, config.model_dump(mode="json"))
+    log.info("%s is prepared already; delete the folder to prepare it anew.", out)
+    with suppress(DataError):  # a source that is gone by now leaves the set as good as it was
+        units, _ = units_of(source, config.shard)
+        if info.source_digest and digest_of(units) != info.source_digest:
+            log.warning("%s has changed since %s was prepared of it.", source, out)
+
+
+def _check_apart(source: str, out: Path) -> None:
+    """Raise DataError where the set would lie among the pictures that it is made of."""
+    root = Path(source).expanduser()
+    if root.is_dir() and out.resolve().is_relative_to(root.resolve()):
+        raise DataError(
+            f"{out}: expected a folder outside {source}, where a second look would find the "
+            "pictures of the first; name another one."
+        )
 
 
 def _metered(tell: Tell, meter: Meter) -> Tell:

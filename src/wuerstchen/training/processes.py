@@ -6,7 +6,6 @@ from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as differentiable
 from torch import Tensor, nn
 
 from wuerstchen.errors import TrainingError
@@ -124,6 +123,27 @@ def means_of_all(values: Mapping[str, float], device: torch.device) -> dict[str,
     return dict(zip(values, (total / dist.get_world_size()).tolist(), strict=True))
 
 
+class _Sum(torch.autograd.Function):
+    """The sum over all processes. As each process's loss depends on it, gradients add up too."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
+
+
+def _summed(x: Tensor) -> Tensor:
+    summed: Tensor = _Sum.apply(x)  # type: ignore[no-untyped-call]
+    return summed
+
+
 class SharedBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm over the pictures of all processes; torch's own SyncBatchNorm needs a GPU."""
 
@@ -136,9 +156,9 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         count = dist.get_world_size() * x.numel() / x.shape[1]
         dims = (0, 2, 3)
         wide = x.float()
-        mean = differentiable.all_reduce(wide.sum(dims)) / count  # (C,)
+        mean = _summed(wide.sum(dims)) / count  # (C,)
         centred = wide - mean.view(1, -1, 1, 1)
-        variance = differentiable.all_reduce(centred.square().sum(dims)) / count  # (C,)
+        variance = _summed(centred.square().sum(dims)) / count  # (C,)
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)

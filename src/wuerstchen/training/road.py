@@ -7,7 +7,7 @@ trained again; one that was interrupted goes on from its newest checkpoint.
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -50,12 +50,7 @@ def train(config: Config, only: StageName | None = None, *, allow_changes: bool 
     for name in steps:
         if name not in waiting:
             log.info("Stage %s is finished already; %s", name, _advice(config, name))
-            if changed := changed_keys(run_folder(config, name), config, name[0]):
-                log.warning(
-                    "Stage %s stays as it is, though its config changed: %s.",
-                    name,
-                    "; ".join(changed),
-                )
+            _mention_changes(config, name)
     if waiting:
         _check_order(config, waiting[0])
         _check_later(config, waiting)
@@ -72,6 +67,15 @@ def train(config: Config, only: StageName | None = None, *, allow_changes: bool 
             for name in waiting:
                 _train_stage(name, config, train_pairs, test_pairs, report)
     return config.folder
+
+
+def _mention_changes(config: Config, name: Step) -> None:
+    """A finished stage stays as it is, whatever its config says now; let nobody think otherwise."""
+    with suppress(TrainingError):  # a config that cannot be read any more is none to compare with
+        if changed := changed_keys(run_folder(config, name), config, name[0]):
+            log.warning(
+                "Stage %s stays as it is, though its config changed: %s.", name, "; ".join(changed)
+            )
 
 
 def is_finished(folder: Path, name: Step) -> bool:
