@@ -148,7 +148,14 @@ def test_a_tar_that_is_cut_off_keeps_what_is_whole_and_says_so(tmp_path):
         assert any("cut.tar" in name for name in report.skipped["tar is damaged from there on"])
 
 
-@pytest.mark.parametrize("bad", [b"", b"no tar at all" * 99, gzip.compress(b"\0" * 10240)])
+BAD_TARS = {
+    "empty": b"",
+    "text": b"no tar at all" * 99,
+    "packed": gzip.compress(b"\0" * 10240, mtime=0),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_TARS.values(), ids=BAD_TARS.keys())
 def test_one_bad_tar_costs_nothing_but_itself(bad, tmp_path):
     write(tmp_path, {"1.tar": bad})
     for number, keys in ((0, "ab"), (2, "cd")):
