@@ -32,6 +32,10 @@ def lines_of(figures: Figures) -> list[tuple[str, str, Recipe]]:
 
 
 def calls(figures: Figures) -> Iterable[str]:
+    yield (
+        "A share is that of the medians, rounded up; its range is that of single turns, where ours "
+        "and theirs followed each other, so a share can lie beside it.\n"
+    )
     rows = []
     for part, side, rows_, _ in _measured_steps(figures, "cpu"):
         both = [figures.samples(s, part, "step", side, rows_) for s in ("ours", "diffusers")]

@@ -13,6 +13,11 @@ The command line prints the message alone and leaves with exit code 2.
 """
 
 
+def how_to_install(extra: str) -> str:
+    """What to do where a package of an extra is missing; the project installs from its clone."""
+    return f"install it with `pip install '.[{extra}]'` in a clone of this project"
+
+
 class WuerstchenError(Exception):
     """Root of all errors that are explained to the user without a traceback."""
 

@@ -257,7 +257,7 @@ except ConfigError as error:
         text=True,
         check=True,
     )
-    assert 'pip install "wuerstchen[lora]"' in done.stdout
+    assert "pip install '.[lora]'" in done.stdout
 
 
 def test_importing_the_package_does_not_import_peft() -> None:

@@ -361,6 +361,18 @@ HEALTHY = Symptoms(
 def test_a_model_without_symptoms_is_told_that_no_stage_stands_out() -> None:
     verdict = advise(HEALTHY)
     assert verdict.limits == "" and len(verdict.sentences) == 1
+    assert "objects of captions stay" in verdict.sentences[0]
+
+
+@pytest.mark.parametrize("psnr_b", [28.0, 20.0])
+def test_a_loss_of_objects_that_may_be_chance_is_neither_blamed_nor_denied(psnr_b: float) -> None:
+    unsure = (Lost(0.0, False), Lost(0.02, False), Lost(0.25, False))
+    verdict = advise(replace(HEALTHY, lost=unsure, psnr_b=psnr_b))
+    assert verdict.limits == ("" if psnr_b == 28.0 else "b")
+    assert (
+        "too few captions were drawn to tell whether Stage C loses objects"
+        in (verdict.sentences[0])
+    )
 
 
 @pytest.mark.parametrize(

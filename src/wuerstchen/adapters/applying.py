@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from wuerstchen.adapters.lora import Lora, LoraLayer, Network
 from wuerstchen.adapters.targets import layers_of
-from wuerstchen.errors import ConfigError
+from wuerstchen.errors import ConfigError, how_to_install
 
 Place = tuple[Network, str]
 """A network and the name of one of its layers."""
@@ -198,7 +198,7 @@ def need_peft() -> None:
         importlib.import_module("peft")
     except ImportError:
         raise ConfigError(
-            'LoRAs need the package peft, which is not installed: pip install "wuerstchen[lora]".'
+            f"LoRAs need the package peft, which is not installed; {how_to_install('lora')}."
         ) from None
 
 

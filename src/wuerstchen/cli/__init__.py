@@ -4,6 +4,8 @@ A verb imports torch when it runs and not before, so that `--help` answers at on
 """
 
 import sys
+from collections.abc import Callable
+from inspect import cleandoc
 from typing import Annotated
 
 import typer
@@ -36,17 +38,29 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(no_args_is_help=True, epilog=generate.EPILOG)(generate.generate)
-app.command(no_args_is_help=True, epilog=train.EPILOG)(train.train)
-app.command(no_args_is_help=True, epilog=plan.EPILOG)(plan.plan)
-app.command(no_args_is_help=True, epilog=prepare.EPILOG)(prepare.prepare)
-app.command(no_args_is_help=True, epilog=encode.EPILOG)(encode.encode)
-app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
-app.command(no_args_is_help=True, epilog=diagnose.EPILOG)(diagnose.diagnose)
-app.command(no_args_is_help=True, epilog=inspect.EPILOG)(inspect.inspect)
-app.command(no_args_is_help=True, epilog=convert.EPILOG)(convert.convert)
-app.command(no_args_is_help=True, epilog=merge.EPILOG)(merge.merge)
-app.command(no_args_is_help=True, epilog=receipt.EPILOG)(receipt.receipt)
+
+
+def _add(verb: Callable[..., None], epilog: str, *, alone: bool = False) -> None:
+    """A verb with its docstring as help, a paragraph a line, so that any terminal can break it.
+
+    alone  it has work to do without any argument
+    """
+    paragraphs = cleandoc(verb.__doc__ or "").split("\n\n")
+    text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    app.command(help=text, no_args_is_help=not alone, epilog=epilog)(verb)
+
+
+_add(generate.generate, generate.EPILOG)
+_add(train.train, train.EPILOG)
+_add(plan.plan, plan.EPILOG)
+_add(prepare.prepare, prepare.EPILOG)
+_add(encode.encode, encode.EPILOG)
+_add(evaluate.evaluate, evaluate.EPILOG, alone=True)
+_add(diagnose.diagnose, diagnose.EPILOG)
+_add(inspect.inspect, inspect.EPILOG)
+_add(convert.convert, convert.EPILOG)
+_add(merge.merge, merge.EPILOG)
+_add(receipt.receipt, receipt.EPILOG)
 
 
 def _show_version(wanted: bool) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn
 
 from wuerstchen.cli.launched import rank_and_world
-from wuerstchen.errors import TrainingError
+from wuerstchen.errors import TrainingError, how_to_install
 
 if TYPE_CHECKING:
     from wuerstchen.training.encodings import What
@@ -35,7 +35,7 @@ def encode(
     config: Annotated[str, typer.Argument(help="The YAML file or shipped config of the training.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="The same values as for the training."),
+        typer.Argument(metavar="KEY=VALUE", help="The same values as for the training."),
     ] = None,
     kind: Annotated[
         list[Kind] | None,
@@ -63,8 +63,7 @@ def encode(
         from wuerstchen.training.encode import encode as work
     except ModuleNotFoundError as error:
         raise TrainingError(
-            f"Encoding needs {error.name}, which is not installed; "
-            "install it with `pip install 'wuerstchen[train]'`."
+            f"Encoding needs {error.name}, which is not installed; {how_to_install('train')}."
         ) from None
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(stderr=True)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from wuerstchen.errors import ConfigError, TrainingError
+from wuerstchen.errors import ConfigError, TrainingError, how_to_install
 
 EPILOG = "wuerstchen plan small --device RTX-4090 --price 0.4"
 
@@ -14,12 +14,13 @@ def plan(
     config: Annotated[
         str,
         typer.Argument(
-            help="A YAML file, or a shipped config: tiny, emoji, small, paper-512, paper-1024."
+            help="A YAML file, or a shipped config: tiny, emoji, small, paper-512, paper-1024, "
+            "lora, subject."
         ),
     ],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Config values, such as data.size=256."),
+        typer.Argument(metavar="KEY=VALUE", help="Config values, such as data.size=256."),
     ] = None,
     devices: Annotated[int, typer.Option(help="Accelerators that train together.")] = 1,
     device: Annotated[
@@ -65,8 +66,7 @@ def plan(
         from wuerstchen.power import WORLD_GRAMS
     except ModuleNotFoundError as error:
         raise TrainingError(
-            f"Planning needs {error.name}, which is not installed; "
-            "install it with `pip install 'wuerstchen[train]'`."
+            f"Planning needs {error.name}, which is not installed; {how_to_install('train')}."
         ) from None
     found = planning.plan(
         settings,

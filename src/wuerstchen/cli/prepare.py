@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from wuerstchen.cli.launched import rank_and_world
-from wuerstchen.errors import DataError
+from wuerstchen.errors import DataError, how_to_install
 
 EPILOG = "wuerstchen prepare photos prepared size=256 filters.least_side=256"
 
@@ -31,7 +31,7 @@ def prepare(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.")],
     settings: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Settings, such as size=256."),
+        typer.Argument(metavar="KEY=VALUE", help="Settings, such as size=256."),
     ] = None,
     preset: Annotated[
         str | None,
@@ -63,8 +63,7 @@ def prepare(
             folder = work(source, out, config, rank=rank, world=world, workers=workers, tell=tell)
     except ModuleNotFoundError as error:
         raise DataError(
-            f"Preparing needs {error.name}, which is not installed; "
-            "install it with `pip install 'wuerstchen[data]'`."
+            f"Preparing needs {error.name}, which is not installed; {how_to_install('data')}."
         ) from None
     except KeyboardInterrupt:
         raise DataError(

@@ -37,7 +37,13 @@ def receipt(
         ),
     ] = None,
     against: Annotated[
-        str, typer.Option(metavar="NAMES", help="Published receipts, with commas; all; none.")
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="Published receipts, with commas; all; none; else both of Würstchen v2, SD 1.4 "
+            "and SD 2.1.",
+            show_default=False,
+        ),
     ] = "wuerstchen-v2,wuerstchen-v2-b,sd-1.4,sd-2.1",
     as_json: Annotated[
         bool, typer.Option("--json", help="For programs: a JSON list of the receipts.")

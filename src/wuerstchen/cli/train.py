@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from wuerstchen.errors import TrainingError
+from wuerstchen.errors import TrainingError, how_to_install
 
 EPILOG = "wuerstchen train tiny data.path=pictures"
 
@@ -28,7 +28,7 @@ def train(
     ],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Config values, such as data.path=pictures."),
+        typer.Argument(metavar="KEY=VALUE", help="Config values, such as data.path=pictures."),
     ] = None,
     stage: Annotated[
         StageChoice | None, typer.Option(help="Train this stage alone instead of all in order.")
@@ -57,8 +57,7 @@ def train(
         folder = road.train(settings, stage.value if stage else None, allow_changes=allow_changes)
     except ModuleNotFoundError as error:
         raise TrainingError(
-            f"Training needs {error.name}, which is not installed; "
-            "install it with `pip install 'wuerstchen[train]'`."
+            f"Training needs {error.name}, which is not installed; {how_to_install('train')}."
         ) from None
     except KeyboardInterrupt:  # the loop itself waits for Ctrl-C; this is before, after or between
         raise TrainingError(

@@ -22,7 +22,7 @@ from wuerstchen.data.pairs import Pairs
 from wuerstchen.data.report import Reason, Report
 from wuerstchen.data.sources import find_source, is_prepared
 from wuerstchen.data.splits import assign_splits, group_of, shuffled
-from wuerstchen.errors import DataError
+from wuerstchen.errors import DataError, how_to_install
 from wuerstchen.geometry import Shape, bucket_shapes
 
 _log = logging.getLogger(__name__)
@@ -85,8 +85,8 @@ def _open_prepared(folder: Path, config: DataConfig) -> tuple[Pairs, Pairs, Repo
         from wuerstchen.data.index import open_index
     except ModuleNotFoundError as error:
         raise DataError(
-            f"{folder}: a prepared set needs {error.name}, which is not installed; install it with "
-            "`pip install 'wuerstchen[data]'`."
+            f"{folder}: a prepared set needs {error.name}, which is not installed; "
+            f"{how_to_install('data')}."
         ) from None
     index, info = open_index(folder)
     if config.caption:

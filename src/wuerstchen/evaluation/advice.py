@@ -115,48 +115,60 @@ def advise(found: Symptoms) -> Verdict:
 
 
 def _limit(found: Symptoms) -> tuple[Limit, str]:
-    a, b, c = (f"{share:.0%}" for share in found.followed)
     losses: dict[Limit, Lost] = dict(zip(("a", "b", "c"), found.lost, strict=True))
     worst = max(losses, key=lambda stage: losses[stage].share)
-    blamed = losses[worst].sure and losses[worst].share >= LOST_OBJECTS
+    many = losses[worst].share >= LOST_OBJECTS
     if found.psnr_a < USABLE_PSNR:
         return "a", (
             f"Stage A limits: alone it already leaves {found.psnr_a:.1f} dB, where "
             f"{USABLE_PSNR:.0f} are the least that is usable; train Stage A longer or wider, for "
             "the stages above cannot mend it."
         )
-    if blamed and worst == "a":
-        return "a", (
+    if many and losses[worst].sure:
+        return worst, _loses_objects(worst, found)
+    objects = (
+        f", and too few captions were drawn to tell whether Stage {worst.upper()} loses objects"
+        if many
+        else ", while objects of captions stay what they are"
+    )
+    if found.psnr_b < FINE_PSNR:
+        return _loses_detail(found, objects)
+    if found.times_chance > FAR:
+        return "c", _far(found)
+    return "", f"No stage stands out: detail survives{objects}."
+
+
+def _loses_objects(stage: Limit, found: Symptoms) -> str:
+    a, b, c = (f"{share:.0%}" for share in found.followed)
+    if stage == "a":
+        return (
             f"Stage A limits: only {a} of the objects are still recognised after it alone; train "
             "Stage A longer or wider, on pictures like these."
         )
-    if blamed and worst == "b":
-        return "b", (
+    if stage == "b":
+        return (
             f"Stage B limits: from the true semantics {b} of the objects are recognised, against "
             f"{a} after Stage A alone; train the compressor and Stage B longer, or give the "
             "semantics more channels."
         )
-    if blamed:
-        return "c", (
-            f"Stage C limits: {c} of captions are followed from text, against {b} from the true "
-            "semantics; train Stage C longer or wider, and see that captions say what the "
-            "pictures show."
-        )
-    if found.psnr_b < FINE_PSNR and found.share_a > HALF:
+    return (
+        f"Stage C limits: {c} of captions are followed from text, against {b} from the true "
+        "semantics; train Stage C longer or wider, and see that captions say what the "
+        "pictures show."
+    )
+
+
+def _loses_detail(found: Symptoms, objects: str) -> tuple[Limit, str]:
+    if found.share_a > HALF:
         return "a", (
             f"Stage A limits the detail: it brings {found.share_a:.0%} of the error of Stage B + A "
-            f"({found.psnr_b:.1f} dB); train Stage A longer or wider."
+            f"({found.psnr_b:.1f} dB){objects}; train Stage A longer or wider."
         )
-    if found.psnr_b < FINE_PSNR:
-        return "b", (
-            "Stage B limits the detail: objects of training captions are right, but it adds "
-            f"{1 - found.share_a:.0%} of the error, and takes the picture from "
-            f"{found.psnr_a:.1f} to {found.psnr_b:.1f} dB; "
-            "train the compressor and Stage B longer or wider, or give the semantics more channels."
-        )
-    if found.times_chance > FAR:
-        return "c", _far(found)
-    return "", "No stage stands out: captions are followed, and detail survives."
+    return "b", (
+        f"Stage B limits the detail: it adds {1 - found.share_a:.0%} of the error, and takes the "
+        f"picture from {found.psnr_a:.1f} to {found.psnr_b:.1f} dB{objects}; train the compressor "
+        "and Stage B longer or wider, or give the semantics more channels."
+    )
 
 
 def _notes(found: Symptoms) -> list[str]:

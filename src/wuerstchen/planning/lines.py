@@ -67,7 +67,8 @@ def _memory_rows(plan: Plan) -> list[Row]:
     word, unit = ("GiB", GIB) if large else ("MiB", MIB)
 
     def row(name: str, sizes: list[int]) -> Row:
-        return name, [f"{size / unit:,.2f}" for size in sizes]
+        shown = [size / unit for size in sizes]
+        return name, [f"{size:,.0f}" if size >= 1000 else f"{size:.2f}" for size in shown]
 
     return [
         row(f"{word} on a device", [step.memory.total for step in steps]),

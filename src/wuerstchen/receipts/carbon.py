@@ -6,7 +6,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from wuerstchen.errors import ConfigError
+from wuerstchen.errors import ConfigError, how_to_install
 from wuerstchen.power import WORLD_GRAMS
 
 WORLD = "world"
@@ -26,8 +26,7 @@ def grams_per_kwh(country: str) -> float:
     if not table:
         raise ConfigError(
             f"The mean CO2 of electricity in {country!r} is in a table of codecarbon, which is not "
-            "installed; install it with `pip install 'wuerstchen[receipt]'`, or name no country "
-            "for the mean of the world."
+            f"installed; {how_to_install('receipt')}, or name no country for the mean of the world."
         )
     if country not in table:
         near = get_close_matches(country.upper(), table, n=3)

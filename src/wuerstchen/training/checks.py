@@ -16,7 +16,7 @@ from wuerstchen.config import Config, TrainingConfig
 from wuerstchen.errors import ModelFolderError, TrainingError
 from wuerstchen.training.build import Step
 from wuerstchen.weights.checks import check_part
-from wuerstchen.weights.hub import BUNDLED, find, is_here
+from wuerstchen.weights.hub import BUNDLED, find, is_here, is_hub_id
 from wuerstchen.weights.layout import PLACES, Part, need_part
 from wuerstchen.weights.parts import PartFiles, folder_part
 from wuerstchen.weights.survey import survey
@@ -44,6 +44,12 @@ def check_paths(config: Config, waiting: Sequence[Step]) -> None:
             continue
         is_model = key.endswith(".start")
         if not (is_here(path) if is_model else Path(path).exists()):
+            if is_model and is_hub_id(path):
+                raise TrainingError(
+                    f"{key} is {path!r}, expected a model folder, found no such path here; if it "
+                    f"is a model on the hub, make a folder of it with `wuerstchen convert {path} "
+                    "models/base --to diffusers`, and name that."
+                )
             other = f", or name the bundled model, {BUNDLED}" if is_model else ""
             raise TrainingError(
                 f"{key} is {path!r}, but there is nothing; correct the path, relative ones begin "

@@ -49,7 +49,7 @@ def train(config: Config, only: StageName | None = None, *, allow_changes: bool 
     waiting = [name for name in steps if not is_finished(config.folder, name)]
     for name in steps:
         if name not in waiting:
-            log.info("Stage %s is finished already; %s", name, _advice(config, name))
+            log.info("Stage %s %s", name, _standing(config, name))
             _mention_changes(config, name)
     if waiting:
         _check_order(config, waiting[0])
@@ -184,11 +184,14 @@ def _rehearses(config: Config, name: Step) -> bool:
     return name in _REHEARSALS and section.rehearsal is not None
 
 
-def _advice(config: Config, name: Step) -> str:
-    """How a finished step is trained again."""
+def _standing(config: Config, name: Step) -> str:
+    """What became of a finished step, and how it is trained again."""
+    finished = run_folder(config, name) / "finished.json"
+    if json.loads(finished.read_text(encoding="utf-8") or "{}").get("images") == 0:
+        return "was taken over already, there is nothing to train."
     done = [step for step in (name, *_after(config, name)) if is_finished(config.folder, step)]
     folders = " and ".join(str(run_folder(config, step)) for step in done)
-    return f"delete {folders} to train it again."
+    return f"is finished already; delete {folders} to train it again."
 
 
 @contextmanager

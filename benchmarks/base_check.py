@@ -1,0 +1,174 @@
+"""What a base can be taught by the config `lora`: pictures like its own, and others.
+
+    python -m benchmarks.base_check FLUENT3D DREAMBOOTH [--out docs/benchmarks]
+
+FLUENT3D are the pictures that the bundled model was trained on. 300 of them, spread evenly, are
+coloured anew, their light from dark blue to white, with the captions that they have: a style for
+this base. DREAMBOOTH are photos of things, with `subject` in their side JSON: nothing that this
+base knows. For each the bundled model is measured as `wuerstchen evaluate` and `diagnose`
+do, fine-tuned by `wuerstchen train lora base=emoji` with its settings as they are, and measured
+again.
+"""
+
+import argparse
+import json
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from time import perf_counter
+from typing import NamedTuple
+
+from PIL import Image, ImageOps
+
+from benchmarks.records import ROOT, Run, this_run
+from benchmarks.tables import digits, table
+from wuerstchen import model_folder
+from wuerstchen.aside import write_file
+from wuerstchen.config import DataConfig, load
+from wuerstchen.data import open_pairs
+from wuerstchen.evaluation import evaluate
+from wuerstchen.evaluation.diagnose import diagnose
+from wuerstchen.evaluation.metrics import Figure
+from wuerstchen.training import road
+
+BLUE, PICTURES, PROMPTS, SIDE = "#0a1478", 300, 100, 128
+HELD_OUT = 0.15
+"""Of the blue ones; the photos have a split of their own."""
+
+
+class Measured(NamedTuple):
+    """A model on one set; figures have their 95 % intervals."""
+
+    stage_a: Figure
+    semantics: Figure
+    nearest: Figure
+    chance: float
+    """Fréchet distance of drawn semantics from the true ones, times that by chance."""
+
+
+class Row(NamedTuple):
+    """One set, before and after."""
+
+    name: str
+    pictures: int
+    """That were learned."""
+    before: Measured
+    after: Measured
+    seconds: float
+    """Of the training."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.base_check", description=__doc__)
+    parser.add_argument("fluent3d", type=Path)
+    parser.add_argument("dreambooth", type=Path)
+    parser.add_argument("--out", type=Path, default=ROOT / "docs/benchmarks")
+    words = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        blue = write_blue(words.fluent3d, folder / "blue", PICTURES)
+        photos = DataConfig(path=str(words.dreambooth), size=SIDE, sample_by="subject")
+        rows = [
+            take_row("emoji in blue", blue, folder / "blue-model"),
+            take_row("photos of things", photos, folder / "photos-model"),
+        ]
+    content = {"run": this_run("bundled").model_dump(), "rows": [_plain(row) for row in rows]}
+    write_file(words.out / "base_check.json", json.dumps(content, indent=1).encode())
+    print(write_page(words.out))
+
+
+def write_blue(fluent3d: Path, folder: Path, count: int) -> DataConfig:
+    """`count` blue pictures with captions in `folder`, and how they are read."""
+    folder.mkdir()
+    pairs, _, _ = open_pairs(DataConfig(path=str(fluent3d), size=2 * SIDE, sample_by="name"))
+    for number in range(count):
+        index = number * len(pairs) // count
+        picture = Image.fromarray(pairs.image(index).permute(1, 2, 0).numpy())
+        blue = ImageOps.colorize(ImageOps.grayscale(picture), black=BLUE, white="white")
+        blue.save(folder / f"{number:03}.png")
+        side = {"captions": pairs[index].captions, "name": pairs[index].group}
+        (folder / f"{number:03}.json").write_text(json.dumps(side), encoding="utf-8")
+    return DataConfig(path=str(folder), size=SIDE, sample_by="name", test_share=HELD_OUT)
+
+
+def take_row(name: str, data: DataConfig, output: Path) -> Row:
+    """The base before, its fine-tuning, and what became of it."""
+    base = model_folder.find("emoji")
+    before = measure(base, data)
+    words = [f"data.{key}={value}" for key, value in data.model_dump(exclude_defaults=True).items()]
+    began = perf_counter()
+    tuned = road.train(load("lora", ["base=emoji", f"output={output}", *words]))
+    seconds = perf_counter() - began
+    row = Row(name, len(open_pairs(data)[0]), before, measure(tuned, data), seconds)
+    print(row, flush=True)
+    return row
+
+
+def measure(model: Path, data: DataConfig) -> Measured:
+    """What `wuerstchen evaluate` and `wuerstchen diagnose` say of it."""
+    figures = evaluate(model, data, prompts=PROMPTS).figures
+    names = ("stage_a_psnr", "semantics_psnr", "text_nearest")
+    stage_a, semantics, nearest = (figures[name] for name in names)
+    gap = diagnose(model, data, pictures=PROMPTS).semantics
+    return Measured(stage_a, semantics, nearest, gap.times_chance)
+
+
+def write_page(out: Path) -> Path:
+    """base_check.md from base_check.json."""
+    content = json.loads((out / "base_check.json").read_text(encoding="utf-8"))
+    run = Run.model_validate(content["run"])
+    rows = []
+    for row in content["rows"]:
+        before, after = row["before"], row["after"]
+        rows.append(
+            [
+                row["name"],
+                f"{row['pictures']}",
+                f"{before['stage_a']['value']:.1f}",
+                f"{before['semantics']['value']:.1f} of {before['semantics']['n']}",
+                *(_share(each["nearest"]) for each in (before, after)),
+                *(digits(each["chance"]) for each in (before, after)),
+                digits(row["seconds"]),
+            ]
+        )
+    heads = (
+        "set",
+        "pictures learned",
+        "A alone, dB",
+        "B + A, dB, of held-out pictures",
+        "nearest is the object: base",
+        "fine-tuned",
+        "semantics, times chance: base",
+        "fine-tuned",
+        "seconds of training",
+    )
+    lines = [
+        "# What a base can be taught, measured\n",
+        "Written by `python -m benchmarks.base_check`; its docstring says what is done.\n",
+        f"{run.date}, commit {run.commit}, {run.cpu}, {run.threads} threads, torch {run.torch}.\n",
+        *table(heads, rows),
+    ]
+    path = out / "base_check.md"
+    write_file(path, "\n".join(lines).encode())
+    return path
+
+
+def _plain(row: Row) -> dict[str, object]:
+    sides = {
+        side: {name: _fields(value) for name, value in measured._asdict().items()}
+        for side, measured in (("before", row.before), ("after", row.after))
+    }
+    return {**row._asdict(), **sides}
+
+
+def _fields(value: Figure | float) -> object:
+    return asdict(value) if isinstance(value, Figure) else value
+
+
+def _share(figure: dict[str, float]) -> str:
+    value, low, high = (f"{figure[key]:.0%}" for key in ("value", "low", "high"))
+    return f"{value} ({low} to {high}) of {figure['n']}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""What the hub has, from two repositories and the compressor's own, becomes a base to fine-tune."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from published_files import COMPRESSOR, A, B, C, to_cache, two_repositories
+from safetensors.torch import save_file
+from small_networks import keep_from_one, randomised, small_text
+from small_runs import COMMAND, run, weights_of, write_pictures
+
+from wuerstchen import weights
+from wuerstchen.models.compressor import Compressor
+from wuerstchen.models.stage_a import StageA
+from wuerstchen.models.stage_b import StageB
+from wuerstchen.models.stage_c import StageC
+
+
+def published(folder: Path) -> Path:
+    """A cache of the hub with the three repositories, as small networks."""
+    model = folder / "whole"
+    weights.save_stage_a(model, randomised(StageA(A)))
+    weights.save_stage_b(model, randomised(StageB(B)))
+    stage_c = randomised(StageC(C))
+    keep_from_one(stage_c.head[1])
+    weights.save_stage_c(model, stage_c)
+    weights.save_text_encoder(model, small_text(seed=1), "b")
+    weights.save_text_encoder(model, small_text(seed=2), "c")
+    decoder, prior = two_repositories(model, folder)
+    compressor = folder / "compressor"
+    compressor.mkdir()
+    state = randomised(Compressor(COMPRESSOR)).state_dict()
+    save_file(state, compressor / "diffusion_pytorch_model.safetensors")
+    kind = {"_class_name": "EfficientNetEncoder", "c_cond": 1280, "c_latent": 16}
+    (compressor / "config.json").write_text(json.dumps(kind))
+    cache = folder / "hub"
+    to_cache(decoder, cache, "warp-ai/wuerstchen")
+    to_cache(prior, cache, "warp-ai/wuerstchen-prior")
+    to_cache(compressor, cache, "warp-ai/EfficientNetEncoder")
+    return cache
+
+
+def test_the_published_model_is_converted_and_fine_tuned(tmp_path: Path) -> None:
+    ours = ("env", f"HF_HUB_CACHE={published(tmp_path)}", *COMMAND)
+    pictures, base, tuned = tmp_path / "pictures", tmp_path / "base", tmp_path / "tuned"
+    write_pictures(pictures)
+    words = ("train", "lora", f"data.path={pictures}", "data.size=128", f"output={tuned}")
+
+    refused = run(*words, "base=warp-ai/wuerstchen", command=ours)
+    assert refused.returncode == 2
+    assert "wuerstchen convert warp-ai/wuerstchen models/base --to diffusers" in refused.stderr
+
+    for name in ("wuerstchen", "EfficientNetEncoder"):
+        done = run("convert", f"warp-ai/{name}", base, "--to", "diffusers", command=ours)
+        assert done.returncode == 0, done.stderr
+    done = run(*words, f"base={base}", "stage_c.training.images=16", command=ours)
+    assert done.returncode == 0, done.stderr
+
+    before, after = weights_of(base), weights_of(tuned)
+    assert set(before) <= set(after)
+    changed = {name for name, array in before.items() if not np.array_equal(array, after[name])}
+    assert changed and all(
+        name.startswith("prior_prior/") and "attention.to_" in name for name in changed
+    )
