@@ -17,6 +17,8 @@ from wuerstchen.errors import TrainingError
 from wuerstchen.prepare.work import prepare
 from wuerstchen.training.checkpoints import Checkpoints, load
 from wuerstchen.training.checks import check_device
+from wuerstchen.training.encode import encode
+from wuerstchen.training.processes import own_device
 
 TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 
@@ -111,6 +113,28 @@ def test_a_device_that_is_not_there_is_no_reason_to_train_for_weeks_on_a_cpu(
     assert ended.returncode == 2 and "Traceback" not in ended.stderr
     assert "CUDA_VISIBLE_DEVICES=0 asks for an accelerator, found none" in ended.stderr
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.usefixtures("no_device")
+def test_encoding_wants_the_device_that_was_asked_for(
+    trained: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    settings = small_runs.config(pictures, trained)
+    data = settings.data.model_copy(update={"encoded": str(tmp_path / "encoded")})
+    with pytest.raises(TrainingError, match="CUDA_VISIBLE_DEVICES=0 asks for an accelerator"):
+        encode(settings.model_copy(update={"data": data}), ["semantics"], "fp16")
+    assert not (tmp_path / "encoded").exists()
+
+
+def test_processes_of_a_machine_encode_on_a_gpu_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    devices = []
+    for rank in ("0", "1", "2"):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        devices.append(str(own_device()))
+    assert devices == ["cuda:0", "cuda:1", "cuda:0"]
 
 
 @pytest.mark.usefixtures("no_device")

@@ -71,10 +71,43 @@ def test_other_sizes_other_words_and_odd_shares_are_refused(
         with pytest.raises(ConfigError, match="between 0 and 1"):
             merged(whole, other, tmp_path / "out", share)
     path = other / "prior_tokenizer/tokenizer.json"
-    path.write_text(json.dumps(json.loads(path.read_text()), indent=3))
+    state = json.loads(path.read_text())
+    state["model"]["merges"] = state["model"]["merges"][:-1]
+    path.write_text(json.dumps(state))
     with pytest.raises(ModelFolderError, match="with the tokenizer of"):
         merged(whole, other, tmp_path / "out", 0.5)
     assert not (tmp_path / "out").exists()
+
+
+@torch.no_grad()
+def test_a_model_merges_with_itself_trained_on(whole: Path, other: Path, tmp_path: Path) -> None:
+    """A tokenizer is written with the settings of its last use; it counts the same words."""
+    encoder = weights.load_text_encoder(other, "c")
+    encoder(["a red fox"])
+    weights.save_text_encoder(other, encoder, "c")
+    encoder = weights.load_text_encoder(other, "c")
+    for parameter in encoder.model.parameters():
+        parameter.mul_(1.5)
+    weights.save_text_encoder(other, encoder, "c")
+    file = "prior_tokenizer/tokenizer_config.json"
+    assert (other / file).read_text() != (whole / file).read_text()
+    merged(whole, other, tmp_path / "out", 1.0)
+    found = weights.load_text_encoder(tmp_path / "out", "c").model.state_dict()
+    torch.testing.assert_close(found, encoder.model.state_dict())
+
+
+def test_a_tokenizer_in_the_older_files_is_the_same(
+    whole: Path, other: Path, tmp_path: Path
+) -> None:
+    path = other / "prior_tokenizer/tokenizer.json"
+    model = json.loads(path.read_text())["model"]
+    path.unlink()
+    path.with_name("vocab.json").write_text(json.dumps(model["vocab"]))
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in model["merges"])]
+    path.with_name("merges.txt").write_text("\n".join(lines), encoding="utf-8")
+    assert len(merged(whole, other, tmp_path / "out", 0.5)) == len(
+        merged(whole, whole, tmp_path / "same", 0.5)
+    )
 
 
 def test_what_is_there_stays_unless_it_may_be_replaced(

@@ -62,3 +62,5 @@ def test_the_published_model_is_converted_and_fine_tuned(tmp_path: Path) -> None
     assert changed and all(
         name.startswith("prior_prior/") and "attention.to_" in name for name in changed
     )
+    done = run("merge", base, tuned, tmp_path / "between", command=ours)
+    assert done.returncode == 0, done.stderr

@@ -58,7 +58,7 @@ def check_paths(config: Config, waiting: Sequence[Step]) -> None:
 
 
 def check_device() -> None:
-    """Refuse to train on a CPU where an accelerator was asked for; a log of days says it late."""
+    """Refuse to work on a CPU where an accelerator was asked for; a log of days says it late."""
     named = os.environ.get("ACCELERATE_TORCH_DEVICE", "")
     kind = named.partition(":")[0]
     found = torch.accelerator.current_accelerator(check_available=True)

@@ -22,6 +22,7 @@ from wuerstchen.geometry import SEMANTICS_SCALE, SEMANTICS_SHIFT
 from wuerstchen.models.compressor import shrink
 from wuerstchen.models.text import encode_frozen
 from wuerstchen.receipts import Meter, keep_receipts
+from wuerstchen.training.checks import check_device
 from wuerstchen.training.encodings import (
     CHUNK,
     DTYPES,
@@ -34,6 +35,7 @@ from wuerstchen.training.encodings import (
     folder_name,
     made_of,
 )
+from wuerstchen.training.processes import own_device
 
 AT_ONCE = 16
 """Pictures that pass a network together."""
@@ -63,16 +65,16 @@ def encode(
     What is there already is not made again. rank, world: of this process among those that share
     the work.
 
-    Raises TrainingError where the config names no folder or a stage is not trained yet, SaveError
-    where nothing can be written or a value is too large for `dtype`.
+    Raises TrainingError where the config names no folder, a stage is not trained yet or a device is
+    not there, SaveError where nothing can be written or a value is too large for `dtype`.
     """
     if not config.data.encoded:
         raise TrainingError("data.encoded is empty; set data.encoded=FOLDER, where to write.")
     if dtype not in DTYPES:
         raise TrainingError(f"Expected a dtype of {', '.join(DTYPES)}, found {dtype!r}.")
+    check_device()
     train, _, _ = open_pairs(config.data)
-    root = Path(config.data.encoded)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    root, device = Path(config.data.encoded), own_device()
     folders = []
     with ExitStack() as held:
         pool = held.enter_context(ThreadPoolExecutor(os.cpu_count()))

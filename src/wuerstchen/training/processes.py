@@ -34,6 +34,13 @@ def join() -> None:
     )
 
 
+def own_device() -> torch.device:
+    """The GPU of this process, in turn where the machine has fewer than processes; or the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+
+
 def several() -> bool:
     """Whether this process trains together with others."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

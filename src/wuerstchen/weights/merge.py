@@ -12,11 +12,12 @@ from torch import Tensor
 
 from wuerstchen.aside import write_file
 from wuerstchen.errors import ConfigError, ModelFolderError
-from wuerstchen.weights.convert import beside_of, check_free, texts_of_tokenizer, write_folder
+from wuerstchen.weights.convert import beside_of, check_free, write_folder
 from wuerstchen.weights.folder import PARTS, finish_folder
 from wuerstchen.weights.layout import PLACES, Part, has_part
 from wuerstchen.weights.opening import published_tensors
 from wuerstchen.weights.parts import PartFiles
+from wuerstchen.weights.tokenizer import counts_alike
 
 
 def merge(
@@ -72,7 +73,7 @@ def _check_alike(one: PartFiles, other: PartFiles) -> None:
                 f"{other.weights}: expected {one.title} of the same sizes as {one.weights}, found "
                 f"{name} of {found[1]} in place of {found[0]}; merge models of one config."
             )
-    if texts_of_tokenizer(one) != texts_of_tokenizer(other):
+    if PLACES[one.part].tokenizer and not counts_alike(one, other):
         raise ModelFolderError(
             f"{other.weights}: expected {one.title} with the tokenizer of {one.weights}, found "
             "another one; merge models that count words alike, such as one and its fine-tuning."

@@ -1,5 +1,6 @@
 """CLIP tokenizers, from a folder or from the metadata of a single-file model."""
 
+import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -35,6 +36,23 @@ def open_tokenizer(part: PartFiles) -> CLIPTokenizer:
             raise ModelFolderError(str(error).replace(name, str(part.weights))) from None
     tokenizer.name_or_path = str(part.weights)
     return tokenizer
+
+
+def counts_alike(one: PartFiles, other: PartFiles) -> bool:
+    """Whether the tokenizers of two text encoders make the same tokens of every text.
+
+    Their files may differ for all that: what was set at the last use is written down with them.
+    Raises ModelFolderError where one is damaged.
+    """
+    first, second = (_manner(open_tokenizer(each)) for each in (one, other))
+    return first == second
+
+
+def _manner(tokenizer: CLIPTokenizer) -> dict[str, object]:
+    """All that decides about the tokens of a text."""
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    own = {name: value for name, value in state.items() if name not in ("truncation", "padding")}
+    return {**own, "length": tokenizer.model_max_length, "fills_up": tokenizer.pad_token_id}
 
 
 def _open_tokenizer(folder: Path) -> CLIPTokenizer:
