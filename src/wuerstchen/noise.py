@@ -97,3 +97,13 @@ def _drawn(generator: torch.Generator, count: int) -> list[torch.Generator]:
     """Generators whose seeds are drawn from another."""
     seeds = torch.randint(RANDOM_SEEDS, (count,), generator=generator, device=generator.device)
     return [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]
+
+
+def mixed(seed: int, place: int) -> int:
+    """One 63-bit number per pair: multiplication by odd constants, then a fold.
+
+    Generators on the CPU take the lower half of their seed alone: it depends on all bits of both.
+    """
+    both = (seed * 0x9E3779B97F4A7C15 + place * 0xD1B54A32D192ED03 + 1) % 2**64
+    both = (both ^ both >> 31) * 0xBF58476D1CE4E5B9 % 2**64
+    return (both ^ both >> 30) % 2**63

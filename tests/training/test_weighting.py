@@ -6,6 +6,7 @@ import torch
 from wuerstchen import diffusion
 from wuerstchen.training.weighting import (
     AdaptiveWeight,
+    forget,
     held_out_errors,
     moved,
     remembered,
@@ -39,6 +40,17 @@ def test_parts_of_a_batch_are_one_batch() -> None:
     parts.after_step()
     assert torch.equal(found, expected) and torch.equal(whole.means, parts.means)
     assert not torch.equal(whole.means, torch.ones_like(whole.means))
+
+
+def test_a_step_that_memory_ended_does_not_count() -> None:
+    once, again = AdaptiveWeight(), AdaptiveWeight()
+    t = torch.rand(16, generator=torch.Generator().manual_seed(1))
+    again(t[:8], errors_at(t[:8]))  # then memory ended, and the step begins anew
+    for weight in (once, again):
+        forget(weight)
+        weight(t, errors_at(t))
+        weight.after_step()
+    assert torch.equal(once.means, again.means) and torch.equal(once.counts, again.counts)
 
 
 def test_what_is_remembered_is_what_it_goes_on_with() -> None:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wuerstchen.models import lean
+from wuerstchen.models.dropout import Dropout
 
 
 class MapNorm(nn.Module):
@@ -72,7 +73,7 @@ class ConvBlock(nn.Module):
             nn.Linear(width + skip_width, 4 * width),
             nn.GELU(),
             GlobalResponseNorm(4 * width),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(4 * width, width),
         )
 
@@ -141,7 +142,7 @@ class Attention(nn.Module):
         self.to_q = nn.Linear(width, width)
         self.to_k = nn.Linear(width, width)
         self.to_v = nn.Linear(width, width)
-        self.to_out = nn.Sequential(nn.Linear(width, width), nn.Dropout(dropout))
+        self.to_out = nn.Sequential(nn.Linear(width, width), Dropout(dropout))
 
     def keys_values(self, context: Tensor) -> TextKeys:
         """(B, N, C) of what is looked at to its keys and values."""

@@ -128,7 +128,7 @@ class _Kernels(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
             return _attention(self._target, *args, **kwargs)  # type: ignore[arg-type]
-        if func is F.dropout and self._target == "accelerator":
+        if func is F.dropout:
             return _dropout(*args, **kwargs)  # type: ignore[arg-type]
         return func(*args, **kwargs)
 
@@ -205,7 +205,7 @@ def _attention(
 
 
 def _dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """One fused kernel, which keeps a mask of bytes."""
+    """As `models.dropout` does it, which keeps a mask of bytes."""
     del inplace
     if not training or p == 0:
         return x

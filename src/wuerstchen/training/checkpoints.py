@@ -2,12 +2,14 @@
 
     checkpoints/000000016384/progress.json          how far the run was, and how long each file is
     checkpoints/000000016384/*.safetensors          the tensors, each process's shards in own files
-    checkpoints/best.json                           which one had the lowest held-out loss
+
+The best is the first of those that know the lowest held-out loss: it was saved when that was found.
 
 What was written by one number of processes is read by any other. Nothing in it is a pickle.
 """
 
 import json
+import math
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
@@ -27,7 +29,6 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load as load_distributed
 from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 
-from wuerstchen.aside import write_file
 from wuerstchen.errors import SaveError, TrainingError
 from wuerstchen.training.processes import is_first, meet, several, somewhere
 from wuerstchen.weights.files import replacing
@@ -72,21 +73,15 @@ class Checkpoints:
             self._let_go()
         meet()
 
-    def mark_best(self, images: int, held_out: float) -> None:
-        """Have the checkpoint at `images` kept until a better one is marked."""
-        if is_first():
-            values = json.dumps({"images": images, "held_out": held_out})
-            write_file(self._folder / "best.json", values.encode())
-
     def newest(self) -> Checkpoint | None:
         """The newest one, or None for a new run. Raises TrainingError where it is damaged."""
         found = self._all()
         return _open(found[-1]) if found else None
 
     def best(self) -> Checkpoint | None:
-        """The one with the lowest held-out loss, or None where none was marked."""
+        """The one with the lowest held-out loss, or None before the first look."""
         folder = self._best()
-        return _open(folder) if folder is not None and folder.is_dir() else None
+        return None if folder is None else _open(folder)
 
     def clear(self) -> None:
         """Free the disk once the stage is exported."""
@@ -97,11 +92,9 @@ class Checkpoints:
         return sorted(p for p in self._folder.glob("*") if p.is_dir() and p.name.isdecimal())
 
     def _best(self) -> Path | None:
-        try:
-            images = json.loads((self._folder / "best.json").read_text(encoding="utf-8"))["images"]
-            return self._folder / f"{images:012d}"
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        losses = {folder: _held_out(folder) for folder in self._all()}
+        best = min(losses, key=lambda folder: losses[folder], default=None)  # the first of equals
+        return None if best is None or math.isinf(losses[best]) else best
 
     def _let_go(self) -> None:
         old = [path for path in self._all()[: -self._keep] if path != self._best()]
@@ -206,6 +199,15 @@ def _open(folder: Path) -> Checkpoint:
         if isinstance(entry, TensorStorageMetadata)
     }
     return Checkpoint(folder, facts, shapes)
+
+
+def _held_out(folder: Path) -> float:
+    """The lowest held-out loss that a checkpoint knows of."""
+    try:
+        value = json.loads((folder / "progress.json").read_text(encoding="utf-8"))["held_out"]
+        return math.inf if value is None else float(value)
+    except (OSError, ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def _damaged(folder: Path, reason: str) -> TrainingError:

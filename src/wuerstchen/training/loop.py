@@ -19,7 +19,7 @@ from wuerstchen.training.processes import from_first, meet, peers_explained, som
 from wuerstchen.training.progress import Pace, progress
 from wuerstchen.training.record import Record
 from wuerstchen.training.stage import Stage
-from wuerstchen.training.steps import Steps
+from wuerstchen.training.steps import Steps, memory_explained
 
 DIVERGED = 20.0
 """A smoothed error this many times above its best is taken for divergence."""
@@ -80,7 +80,8 @@ class Loop:
         bar = progress(self.stage.name, self.recipe.images, self.images, visible=talks)
         with bar as tell, interrupts(visible=talks) as interrupted:
             try:
-                with peers_explained(f"Stage {self.stage.name}"):
+                stage = f"Stage {self.stage.name}"
+                with peers_explained(stage), memory_explained(stage):
                     for batch in self._pace.watched(batches):
                         if self.images >= self.recipe.images:
                             break
@@ -128,8 +129,6 @@ class Loop:
             if self._metered is not None:
                 self._metered.keep()
             self._save()
-        if improved:
-            self.checkpoints.mark_best(self.images, self._held_out)
 
     def _look(self) -> bool:
         """Held-out losses and a grid, by the averaged weights; whether a loss was never lower."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from wuerstchen.config import TrainingConfig
 from wuerstchen.data import Batch, Pairs
+from wuerstchen.noise import mixed
 
 Networks = Mapping[str, nn.Module]
 """The networks by name, as the loop wrapped them for its devices."""
@@ -46,7 +47,8 @@ class Draws:
 
     def __init__(self, seed: int, positions: Sequence[int], device: torch.device) -> None:
         self.device = device
-        self._streams = [torch.Generator().manual_seed(_mix(seed, at)) for at in positions]
+        self.keys = [mixed(seed, at) for at in positions]
+        self._streams = [torch.Generator().manual_seed(key) for key in self.keys]
 
     def uniform(self) -> Tensor:
         """(B,) numbers in [0, 1)."""
@@ -92,6 +94,9 @@ class Stage(ABC):
     def memory(self) -> dict[str, Tensor]:
         """What it remembers beside its networks: saved with them, and loaded into these tensors."""
         return {}
+
+    def before_step(self) -> None:  # noqa: B027  # most have nothing to forget
+        """A step begins, perhaps again in smaller parts: forget what a broken one has noted."""
 
     def after_step(self) -> dict[str, float]:
         """What has to be mended after an optimizer step; returns scalars for the log."""
@@ -150,10 +155,3 @@ def held_out_batch(test: Pairs, count: int) -> Batch:
 def even_times(count: int, device: torch.device) -> Tensor:
     """(count,) times that lie evenly in (0, 1): the fixed times of held-out losses."""
     return (torch.arange(count, device=device) + 0.5) / count
-
-
-def _mix(seed: int, position: int) -> int:
-    """One 63-bit number per (seed, position): multiplication by odd constants, then a fold."""
-    mixed = (seed * 0x9E3779B97F4A7C15 + position * 0xD1B54A32D192ED03 + 1) % 2**64
-    mixed = (mixed ^ mixed >> 31) * 0xBF58476D1CE4E5B9 % 2**64
-    return (mixed ^ mixed >> 30) % 2**63

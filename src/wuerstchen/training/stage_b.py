@@ -34,7 +34,7 @@ from wuerstchen.training.stage import (
     even_times,
     held_out_batch,
 )
-from wuerstchen.training.weighting import held_out_errors, moved, remembered, weighting
+from wuerstchen.training.weighting import forget, held_out_errors, moved, remembered, weighting
 from wuerstchen.weights.hub import find
 
 NOISED_UNTIL = 0.5
@@ -165,6 +165,9 @@ class StageBTrainer(Stage):
 
     def memory(self) -> dict[str, Tensor]:
         return remembered(self._weight)
+
+    def before_step(self) -> None:
+        forget(self._weight)
 
     def after_step(self) -> dict[str, float]:
         return moved(self._weight)

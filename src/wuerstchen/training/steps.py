@@ -15,6 +15,7 @@ from accelerate import Accelerator
 
 from wuerstchen.data import Batch
 from wuerstchen.errors import TrainingError
+from wuerstchen.models.dropout import numbered
 from wuerstchen.training.counting import Counting
 from wuerstchen.training.learner import Learner
 from wuerstchen.training.processes import is_first, means_of_all, several
@@ -36,6 +37,7 @@ class Steps:
         self._stage, self._learner, self._record = stage, learner, record
         self._accelerator, self._seed = accelerator, seed
         self._networks = learner.wrap()
+        self._dropouts = numbered(self._networks.values())
         self.flops = 0.0
         """Operations of a step of all processes, as last counted."""
         self.parts = max(stage.training.accumulate, _remembered(record))
@@ -52,7 +54,9 @@ class Steps:
         first = images + rank * share
         self._learner.set_rate(self._stage.step, images)
         while True:
-            torch.manual_seed((self._seed * 1_000_003 + first) % 2**63)  # for dropout
+            self._stage.before_step()
+            # For what draws by itself, such as dropout in a published text encoder.
+            torch.manual_seed((self._seed * 1_000_003 + first) % 2**63)
             try:
                 with self._counted():
                     scalars, used = self._backward(batch, first)
@@ -95,6 +99,8 @@ class Steps:
         for index, (start, part) in enumerate(parts):
             positions = range(first + start, first + start + len(part))
             draws = Draws(self._seed, positions, self._accelerator.device)
+            for dropout in self._dropouts:
+                dropout.keys = draws.keys
             weight = len(part) / len(batch)
             with self._learner.exchanging(last=index == len(parts) - 1):
                 for loss in self._stage.losses(self._networks, part, draws):
@@ -148,6 +154,22 @@ class Steps:
             raise TrainingError(f"{sentence} A restart, or the same command, goes on with them.")
         if is_first():
             log.warning(sentence)
+
+
+@contextmanager
+def memory_explained(who: str) -> Iterator[None]:
+    """Out of memory where no smaller parts of a batch help."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"{who} ran out of memory in its optimizer, its averages or a look, which are the same "
+            "for any part of a batch; set fewer lengths of ema, a smaller look_at, or sharded on "
+            "several devices (`wuerstchen plan` says what is needed), then run the same command: "
+            "what was saved is kept."
+        ) from error
 
 
 def _remembered(record: Record) -> int:

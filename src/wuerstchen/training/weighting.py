@@ -32,6 +32,10 @@ class AdaptiveWeight:
         self.counts = torch.zeros(LEVELS, dtype=torch.int64)
         self._noted: list[Tensor] = []  # (2, B): levels and errors of this step
 
+    def forget(self) -> None:
+        """Of what was noted in a step that did not come to its end, nothing counts."""
+        self._noted.clear()
+
     @torch.no_grad()
     def __call__(self, t: Tensor, error: Tensor) -> Tensor:
         """(B,) weights for the (B,) errors of the noise at times t."""
@@ -76,6 +80,12 @@ def remembered(weight: Weighting) -> dict[str, Tensor]:
     if not isinstance(weight, AdaptiveWeight):
         return {}
     return {"weight.means": weight.means, "weight.counts": weight.counts}
+
+
+def forget(weight: Weighting) -> None:
+    """Before an optimizer step, which may be one that memory ended the first time."""
+    if isinstance(weight, AdaptiveWeight):
+        weight.forget()
 
 
 def moved(weight: Weighting) -> dict[str, float]:
