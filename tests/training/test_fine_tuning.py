@@ -6,15 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_networks
 import torch
 from safetensors.torch import load_file
 from small_runs import run, values, weights_of, write_pictures
 
 from wuerstchen import Pipeline
 from wuerstchen.adapters import read_lora
-from wuerstchen.config import Config, load, parse
+from wuerstchen.config import Config, PreserveTraining, load, parse
 from wuerstchen.errors import ConfigError, TrainingError
+from wuerstchen.models.stage_c import StageC
 from wuerstchen.training import road
+from wuerstchen.training.preserving import draw_preserved
+from wuerstchen.training.stage import Draws
 from wuerstchen.weights.hub import find
 
 
@@ -234,8 +238,9 @@ def test_a_base_that_is_nowhere_is_one_sentence_and_no_download(
     pictures: Path, tmp_path: Path
 ) -> None:
     words = [f"data.path={pictures}", f"output={tmp_path / 'model'}"]
-    for wrong in ("emojy", "owner/name"):
-        with pytest.raises(TrainingError, match=rf"start is '{wrong}'.*the bundled model, emoji"):
+    told = {"emojy": "the bundled model, emoji", "owner/name": "wuerstchen convert owner/name"}
+    for wrong, advice in told.items():
+        with pytest.raises(TrainingError, match=rf"start is '{wrong}'.*{advice}"):
             road.train(load("lora", [f"base={wrong}", *words]))
     assert not (tmp_path / "model").exists()
 
@@ -245,3 +250,19 @@ def test_a_lora_without_a_model_is_refused() -> None:
         load("lora", ["data.path=x"])
     with pytest.raises(ConfigError, match=r"stage_c.training.lora needs a model that it starts"):
         load("tiny", ["stage_c.training.lora.rank=4"])
+
+
+def test_a_torch_built_for_gpus_draws_the_class_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Such a torch names its accelerator also where none is at hand, unless it is told to look."""
+
+    def built_for(*, check_available: bool = False) -> torch.device | None:
+        return None if check_available else torch.device("cuda")
+
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", built_for)
+    stage_c, text = StageC(small_networks.C), small_networks.small_text()
+    wanted = PreserveTraining(caption="a red fox", drawn=1)
+    preserved = draw_preserved(wanted, stage_c, text, size=128, seed=0)
+    found = preserved.chosen(Draws(0, [0, 1], torch.device("cpu")))
+    assert found.shape == (2, 16, 3, 3) and bool(found.isfinite().all())

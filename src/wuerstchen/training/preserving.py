@@ -37,7 +37,7 @@ def draw_preserved(
     config: PreserveTraining, stage_c: StageC, text: TextEncoder, size: int, seed: int
 ) -> Preserved:
     """Let a model draw its class for pictures of size x size pixels, as it is now."""
-    accelerator = torch.accelerator.current_accelerator()
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
     device = accelerator or torch.device("cpu")
     training = stage_c.training
     stage_c, text = stage_c.to(device).eval(), text.to(device)
