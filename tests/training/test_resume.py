@@ -18,6 +18,14 @@ PARTS = {
 LATER = {"a": "abc", "b": "bc", "c": "c"}
 
 
+def in_writing(checkpoints: Path) -> bool:
+    """Whether some file of a checkpoint that has no name yet is there."""
+    try:
+        return any(checkpoints.glob(".*.new/*"))
+    except FileNotFoundError:  # it has got its name between two looks
+        return False
+
+
 def killed(folder: Path, stage: str, words: Sequence[object], *, in_a_write: bool) -> bool:
     """Start the command and kill it, at a random step or while a checkpoint is being written.
 
@@ -25,21 +33,18 @@ def killed(folder: Path, stage: str, words: Sequence[object], *, in_a_write: boo
     """
     checkpoints = folder / "runs" / stage / "checkpoints"
     before = set(checkpoints.glob("0*"))
-    process = start(*words)
-    if in_a_write:
-        while not list(checkpoints.glob(".*.new/*")) and process.poll() is None:
-            pass  # a sleep would be longer than the write
-    else:
-        while set(checkpoints.glob("0*")) <= before and process.poll() is None:
-            time.sleep(0.005)
-        time.sleep(random.random() / 20)
-    process.kill()
-    code = process.wait()
-    assert process.stderr is not None
-    told = process.stderr.read()
-    process.stderr.close()
-    assert code in (-signal.SIGKILL, 0), told
-    return code != 0
+    with start(*words) as process:
+        if in_a_write:
+            while not in_writing(checkpoints) and process.poll() is None:
+                pass  # a sleep would be longer than the write
+        else:
+            while set(checkpoints.glob("0*")) <= before and process.poll() is None:
+                time.sleep(0.005)
+            time.sleep(random.random() / 20)
+        process.kill()
+        _, told = process.communicate()
+    assert process.returncode in (-signal.SIGKILL, 0), told
+    return process.returncode != 0
 
 
 @pytest.mark.parametrize(
