@@ -155,9 +155,9 @@ def _steps(stage: str, config: Config, folder: Path) -> tuple[float, int]:
     for step in range(STEPS + 1):
         if step == 1:
             Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the beginning
-        network.step = step + 1
+        network.step, network.images = step + 1, step * count
         began = time.perf_counter()
-        steps.take(batch, step * count)
+        steps.take(batch)
         seconds.append(time.perf_counter() - began)
     record.close()
     tuned = network.networks()[network.trained]

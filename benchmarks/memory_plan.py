@@ -204,8 +204,8 @@ def _measure(case: Case, config: Config) -> int:
             record = Record(Path(folder) / "run", writes=True)
             steps = Steps(stage, learner, record, accelerator, seed=0)
             for step in range(2):
-                stage.step = step + 100
-                steps.take(batch, step * case.batch)
+                stage.step, stage.images = step + 100, step * case.batch
+                steps.take(batch)
         record.close()
         trace = Path(folder) / "trace.json"
         profiler.export_chrome_trace(str(trace))

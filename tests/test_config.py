@@ -248,6 +248,27 @@ def test_sections_of_a_config_are_sections() -> None:
     assert isinstance(config.parse(SMALL, "here"), Config)
 
 
+def test_stage_a_is_never_sharded(small: str) -> None:
+    assert refusal(small, "stage_a.training.sharded=true") == (
+        "stage_a.training.sharded is true, but Stage A is small and its codes are placed by hand, "
+        "which needs it whole in every process; set it to false."
+    )
+
+
+def test_keys_that_nobody_would_read_are_refused(small: str) -> None:
+    rehearsal = "stage_b.rehearsal.images=8"
+    assert "stage_b.rehearsal: start is 'emoji', but a rehearsal begins with new" in refusal(
+        small, rehearsal, "stage_b.rehearsal.start=emoji"
+    )
+    assert "stage_c.rehearsal.images" in refusal(small, "stage_c.rehearsal.images=0")
+    assert "compressor_weights would begin another one; set one of them empty" in refusal(
+        small, "stage_b.training.start=emoji", "stage_b.training.compressor_weights=file"
+    )
+    assert "which needs weights; set stage_a.training.vgg16_weights" in refusal(
+        small, "stage_a.training.perceptual=vgg16"
+    )
+
+
 def test_a_frozen_compressor_comes_from_a_model_folder_or_a_rehearsal(small: str) -> None:
     frozen = "stage_b.training.freeze_compressor=true"
     assert refusal(small, frozen) == (

@@ -114,7 +114,8 @@ def _section(path: str, section: type[BaseModel]) -> Iterator[str]:
         yield "Besides the keys that all stages share (`stage_*.training` above):\n"
     yield "| key | default | meaning |\n|---|---|---|"
     for name, field in values:
-        yield f"| `{name}` | {_default(field)} | {_meaning(field)} |"
+        default = _default(field, "by stage" if section is TrainingConfig else "has to be given")
+        yield f"| `{name}` | {default} | {_meaning(field)} |"
 
 
 def _inner(field: FieldInfo) -> type[BaseModel] | None:
@@ -125,8 +126,8 @@ def _inner(field: FieldInfo) -> type[BaseModel] | None:
     return None
 
 
-def _default(field: FieldInfo) -> str:
-    return "by stage" if field.is_required() else f"`{json.dumps(field.default)}`"
+def _default(field: FieldInfo, without: str) -> str:
+    return without if field.is_required() else f"`{json.dumps(field.default)}`"
 
 
 def _meaning(field: FieldInfo) -> str:

@@ -18,11 +18,21 @@ def write_file(path: Path, content: bytes) -> None:
         with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             aside.write_bytes(content)
+            settle(aside)
             aside.replace(path)
     except SaveError:
         with suppress(OSError):
             aside.unlink()
         raise
+
+
+def settle(path: Path) -> None:
+    """See a file safely on the disk: else a power cut may leave its name, renamed, and no content.
+
+    Raises OSError.
+    """
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
 
 
 @contextmanager

@@ -12,12 +12,7 @@ from torch import Tensor, nn
 
 from wuerstchen.diffusion import Draw
 from wuerstchen.errors import ConfigError, ModelFolderError, SizeError
-from wuerstchen.geometry import (
-    SEMANTICS_SCALE,
-    SEMANTICS_SHIFT,
-    latent_size_of_semantics,
-    semantics_size,
-)
+from wuerstchen.geometry import latent_size_of_semantics, semantics_size, unscale_semantics
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import LATENT_CHANNELS, StageB, StageBCondition
 from wuerstchen.models.stage_c import StageC, StageCCondition
@@ -195,7 +190,7 @@ class Cascade:
         x = draw(state) if start is None else start.to(state, copy=True)
         with self._awake(self.stage_c):
             scaled = runner.run(_texts(text, unwanted, walk), walk, x, draw, watch)
-        return scaled * SEMANTICS_SCALE - SEMANTICS_SHIFT
+        return unscale_semantics(scaled)
 
     @torch.inference_mode()
     def latents_from_semantics(

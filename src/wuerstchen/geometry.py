@@ -4,9 +4,12 @@ At 1024 pixels a latent has 256 and the semantics have 24 cells per side: 42.67 
 """
 
 from math import ceil
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from wuerstchen.errors import SizeError
+
+if TYPE_CHECKING:  # configs are read without torch
+    from torch import Tensor
 
 LATENT_STRIDE = 4
 """Pixels per latent cell (Stage A is f4)."""
@@ -39,6 +42,16 @@ class Shape(NamedTuple):
 
     height: int
     width: int
+
+
+def scale_semantics(semantics: "Tensor") -> "Tensor":
+    """What Stage C diffuses, for what the compressor makes and Stage B reads."""
+    return (semantics + SEMANTICS_SHIFT) / SEMANTICS_SCALE
+
+
+def unscale_semantics(scaled: "Tensor") -> "Tensor":
+    """What Stage B reads, for what Stage C drew."""
+    return scaled * SEMANTICS_SCALE - SEMANTICS_SHIFT
 
 
 def check_size(height: int, width: int) -> None:

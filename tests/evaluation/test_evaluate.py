@@ -120,6 +120,13 @@ def test_parts_that_are_not_asked_for_are_left_out(model: Path, data: DataConfig
     assert set(one.grids) == {"reconstructions"}
 
 
+def test_pictures_of_every_shape_are_squares_here(model: Path, data: DataConfig) -> None:
+    """A config that was trained with buckets measures as one without."""
+    how = {"prompts": 0, "pictures": 3}
+    buckets = data.model_copy(update={"buckets": True, "size": 384})
+    assert evaluate(model, buckets, **how).figures == evaluate(model, data, **how).figures
+
+
 def test_progress_ends_at_the_whole(model: Path, data: DataConfig) -> None:
     last: dict[str, tuple[int, int]] = {}
 

@@ -21,8 +21,12 @@ from PIL import Image
 
 from wuerstchen.config import DataConfig, PrepareConfig
 from wuerstchen.data import open_pairs
-from wuerstchen.errors import DataError
+from wuerstchen.errors import DataError, SaveError
+from wuerstchen.prepare.shards import write_rows
+from wuerstchen.prepare.units import digest_of, units_of
 from wuerstchen.prepare.work import prepare
+from wuerstchen.receipts import Terms, open_receipt
+from wuerstchen.receipts.phases import read_phases
 
 LOSSLESS = PrepareConfig(size=256, format="png", test_share=0.25, shard=5)
 
@@ -173,6 +177,61 @@ def test_processes_share_the_work_and_end_as_one(tmp_path: Path) -> None:
     ]
     assert [child.wait(120) for child in both] == [0, 0]
     assert _content(tmp_path / "two") == _content(tmp_path / "one")
+
+
+def test_a_process_that_helps_waits_for_the_first_and_takes_no_folder_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = write(tmp_path / "source", some(4)), tmp_path / "out"
+
+    def leave(seconds: float) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr("wuerstchen.prepare.work.time.sleep", leave)
+    with pytest.raises(TimeoutError):
+        prepare(str(source), out, LOSSLESS, rank=1, world=2)
+    assert not out.exists()
+    nothing = LOSSLESS.model_copy(
+        update={"filters": LOSSLESS.filters.model_copy(update={"least_side": 5000})}
+    )
+    with pytest.raises(DataError, match="found none"):
+        prepare(str(source), out, nothing)
+    with pytest.raises(DataError, match=r"least_side=5000 .* found filters.least_side=None"):
+        prepare(str(source), out, LOSSLESS, rank=1, world=2)
+
+
+def test_a_kill_at_the_very_end_leaves_nothing_behind(tmp_path: Path) -> None:
+    source = write(tmp_path / "source", some(4))
+    out = prepare(str(source), tmp_path / "out", LOSSLESS)
+    (out / "parts").mkdir()
+    (out / "parts/00000.tar").write_bytes(b"as large as the set")
+    prepare(str(source), out, LOSSLESS)
+    assert not (out / "parts").exists()
+
+
+def test_shards_of_a_preparation_that_was_stopped_are_no_failed_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of nine pictures six stand in whole shards; the third shard is made again."""
+    source, out = write(tmp_path / "source", some(9)), tmp_path / "out"
+    config = LOSSLESS.model_copy(update={"shard": 3})
+    wrote: list[Path] = []
+
+    def full(path: Path, table: object) -> bytes:
+        wrote.append(path)
+        if len(wrote) == 3:
+            raise SaveError("full")
+        return write_rows(path, table)
+
+    monkeypatch.setattr("wuerstchen.prepare.shards.write_rows", full)
+    with pytest.raises(SaveError):
+        prepare(str(source), out, config)
+    monkeypatch.undo()
+    prepare(str(source), out, config)
+    lines = {line.kind: line.amounts.images for line in open_receipt(out, Terms()).lines}
+    assert lines == {"preparation": 9, "failed tries": 3}
+    data = {phase.data for phase in read_phases(out)}
+    assert data == {digest_of(units_of(str(source), 3)[0])}
 
 
 def test_a_finished_folder_is_left_alone_and_other_settings_are_refused(tmp_path: Path) -> None:

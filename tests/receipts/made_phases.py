@@ -24,6 +24,7 @@ def made(
     kind: Kind = "training",
     end: End = "done",
     at: int | None = None,
+    standing: int | None = None,
     config: str = "",
     **work: Amounts,
 ) -> Phase:
@@ -36,6 +37,7 @@ def made(
             "started": f"2026-01-01T00:00:{name}",
             "end": end,
             "at": at,
+            "standing": standing,
             "devices": 2,
             "device": "Abacus",
             "work": work,

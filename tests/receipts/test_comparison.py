@@ -98,6 +98,18 @@ def test_a_tariff_stays_until_another_is_given(model: Path) -> None:
     assert "3 EUR per device hour" in run(str(model), "--price", "3")
 
 
+def test_receipts_of_unlike_prices_are_not_put_side_by_side(model: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    append_phases(other, [made("03", training=amounts(1800, 6))])
+    run(str(model), "--price", "2")
+    run(str(other), "--price", "10")
+    before = (other / "receipt.json").read_bytes()
+    with pytest.raises(ConfigError, match=r"one --price to .* found 2 USD, 10 USD; give one"):
+        run(str(model), str(other), "--country", "DEU")
+    assert (other / "receipt.json").read_bytes() == before
+    assert "3.02" in line_of(run(str(model), str(other), "--price", "1"), "together")
+
+
 def test_an_unknown_published_receipt_is_refused_with_a_suggestion() -> None:
     with pytest.raises(ConfigError, match=r"'sd-2\.0'; did you mean sd-2\.1\?"):
         choose("wuerstchen-v1,sd-2.0")

@@ -82,6 +82,13 @@ def test_work_adds_up_over_a_kill_and_what_goes_on_from_it(tmp_path: Path) -> No
     assert sum(each.seconds for each in lines.values()) == pytest.approx(seconds)
 
 
+def test_a_phase_that_ends_while_another_looks_at_it_counts_as_it_ended(tmp_path: Path) -> None:
+    """The other one took it for killed just before, and wrote that down just after."""
+    done = made("01", training=amounts(1, 10))
+    append_phases(tmp_path, [done, done.model_copy(update={"end": "killed"})])
+    assert read_phases(tmp_path) == [done]
+
+
 def test_an_error_ends_a_phase_and_is_told_on(tmp_path: Path) -> None:
     def work() -> NoReturn:
         with Meter(tmp_path, stage="a", kind="training") as meter:

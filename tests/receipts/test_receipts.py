@@ -56,6 +56,13 @@ def test_resumed_work_is_a_failed_try_only_beyond_the_checkpoint() -> None:
     }
 
 
+def test_work_that_stands_counts_whatever_came_after() -> None:
+    stopped = made("01", end="killed", standing=900, training=amounts(10, 1000))
+    assert images(stopped) == {("b", "training"): 900, ("b", "failed tries"): 100}
+    done = stopped.model_copy(update={"end": "done"})
+    assert images(done) == {("b", "training"): 1000}
+
+
 def test_work_that_was_lost_once_stays_lost() -> None:
     """The second goes on from 200, so that what the first did beyond is gone for the third too."""
     phases = [

@@ -57,6 +57,22 @@ def test_a_change_of_what_is_trained_is_named(begun, key: str, value: object) ->
         check_unchanged(folder, changed(settings, key, value), "c")
 
 
+def test_a_section_that_was_not_there_is_a_change(begun) -> None:
+    folder, settings = begun
+    rehearsal = {"images": 8}
+    with pytest.raises(TrainingError, match=r"stage_c.rehearsal was None and is \{'images': 8"):
+        check_unchanged(folder, changed(settings, "stage_c.rehearsal", rehearsal), "c")
+
+
+def test_a_stage_does_not_mind_what_it_does_not_read(begun) -> None:
+    folder, settings = begun
+    others = changed(settings, "compressor.depth", 0.5)
+    check_unchanged(folder, others, "c")
+    check_unchanged(folder, others, "a")
+    with pytest.raises(TrainingError, match=r"compressor.depth was 0.1 and is 0.5"):
+        check_unchanged(folder, others, "b")
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [

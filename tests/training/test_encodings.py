@@ -188,9 +188,11 @@ def test_the_command_says_where_it_wrote_and_what_is_missing(
         ((), "data.encoded is empty"),
         ((f"data.encoded={tmp_path}", "--kind", "text"), "set text.pretrained"),
         ((f"data.encoded={tmp_path}", "--dtype", "fp8"), "dtype of fp16, fp32, found 'fp8'"),
+        ((f"data.encoded={tmp_path}", f"output={tmp_path}"), "compressor"),
     ):
         refused = run("encode", path, *words)
         assert refused.returncode == 2 and sentence in refused.stderr
+        assert "pictures checked" not in refused.stderr, "before the data is looked at"
 
 
 def test_a_killed_process_leaves_nothing_that_counts(

@@ -24,7 +24,7 @@ from wuerstchen.models.dropout import Dropout
 from wuerstchen.training.learner import schedule
 from wuerstchen.training.loop import Loop
 from wuerstchen.training.record import Record
-from wuerstchen.training.stage import Draws, Loss, Networks, Stage, held_out_batch
+from wuerstchen.training.stage import Draws, Loss, Networks, Stage, Step, held_out_batch
 
 
 class Line(Stage):
@@ -219,6 +219,59 @@ def test_a_stage_ends_with_its_last_or_its_best_weights(
     torch.testing.assert_close(state_of(loop)["0.weight"], expected, atol=1e-6, rtol=1e-5)
 
 
+def test_a_stage_ends_with_weights_from_before_another_network_joined(
+    splits: tuple[Pairs, Pairs], tmp_path: Path
+) -> None:
+    """As Stage A does whose critic joins late: its optimizer had nothing to remember then."""
+
+    class Judged(Line):
+        critic = nn.Linear(1, 1)
+
+        def networks(self) -> dict[str, nn.Module]:
+            return {**super().networks(), "critic": self.critic}
+
+        def losses(self, networks: Networks, batch: Batch, draws: Draws) -> Iterator[Loss]:
+            yield from super().losses(networks, batch, draws)
+            if self.images >= 40:
+                opinion = networks["critic"](torch.ones(1, 1)).square().mean()
+                yield Loss("critic", opinion, {})
+
+    stage = Judged(recipe(export="best", ema=0.0))
+    stage.losses_held_out = iter([1.0, 2.0, 3.0, 4.0])
+    loop = loop_of(stage, splits, tmp_path)
+    loop.run()
+    torch.testing.assert_close(state_of(loop)["0.weight"], stage.history[4], atol=1e-6, rtol=1e-5)
+
+
+def test_a_held_out_loss_that_is_no_number_is_no_record(
+    splits: tuple[Pairs, Pairs], tmp_path: Path
+) -> None:
+    stage = Line(recipe(export="best", ema=0.0))
+    stage.losses_held_out = iter([3.0, math.nan, 1.0, 2.0])
+    loop = loop_of(stage, splits, tmp_path)
+    loop.run()
+    torch.testing.assert_close(state_of(loop)["0.weight"], stage.history[14], atol=1e-6, rtol=1e-5)
+
+
+def test_a_stage_that_is_taken_over_reads_no_picture(
+    splits: tuple[Pairs, Pairs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pairs, "image", lambda pairs, i: pytest.fail("a picture was read"))
+    loop_of(Line(recipe(images=0, start="another")), splits, tmp_path).run()
+
+
+def test_without_pictures_that_are_held_out_the_last_weights_count(
+    pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = Line(recipe(export="best", ema=0.0))
+    train, none, _ = open_pairs(DataConfig(path=str(pictures), test_share=0.0))
+    with caplog.at_level("INFO"):
+        loop = loop_of(stage, (train, none), tmp_path)
+        loop.run()
+    assert "No pictures are held out, so stage a ends with its last weights" in caplog.text
+    torch.testing.assert_close(state_of(loop)["0.weight"], stage.history[-1], atol=1e-6, rtol=1e-5)
+
+
 def test_of_several_averages_the_one_with_the_lowest_loss_is_taken(
     splits: tuple[Pairs, Pairs], tmp_path: Path
 ) -> None:
@@ -270,16 +323,35 @@ def test_out_of_memory_halves_the_parts_and_keeps_the_batch(
     assert large.parts == [1, 1, 1, 1], "a restart remembers"
 
 
-def test_a_picture_that_does_not_fit_alone_is_told(
+def test_parts_of_a_larger_share_are_those_of_a_smaller_one_as_far_as_it_goes(
     splits: tuple[Pairs, Pairs], tmp_path: Path
 ) -> None:
+    """As after a restart with more processes."""
+    (tmp_path / "memory.json").write_text('{"parts": 8}')
+    assert loop_of(Line(recipe()), splits, tmp_path)._steps.parts == 4
+    (tmp_path / "memory.json").write_text('{"parts": 3}')
+    assert loop_of(Line(recipe()), splits, tmp_path)._steps.parts == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("a", "batch; use smaller networks"),
+        ("c-rehearsal", "batch; set sharded in stage_c.rehearsal, use smaller networks"),
+    ],
+)
+def test_a_picture_that_does_not_fit_alone_is_told(
+    splits: tuple[Pairs, Pairs], tmp_path: Path, name: Step, advice: str
+) -> None:
+    """With keys that this stage has, and none else."""
     stage = Line(recipe())
+    stage.name = name
 
     def fill(step: int, value: Tensor) -> Tensor:
         raise torch.OutOfMemoryError("full")
 
     stage.disturb = fill
-    with pytest.raises(TrainingError, match=r"out of memory with parts of 1, .*sharded"):
+    with pytest.raises(TrainingError, match=rf"out of memory with parts of 1, .*{advice}"):
         loop_of(stage, splits, tmp_path).run()
 
 

@@ -31,7 +31,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 from wuerstchen.errors import SaveError
-from wuerstchen.training import checkpoints
+from wuerstchen.training import checkpoints, processes
 
 checkpoints.FILE_SIZE = 0
 mesh = init_device_mesh("cpu", (2,))
@@ -50,7 +50,7 @@ try:
 except SaveError as error:
     print(f"process {dist.get_rank()}: {error}\\n", end="", flush=True)
 dist.barrier()
-dist.destroy_process_group()
+processes.leave()
 '''
 
 
@@ -60,22 +60,21 @@ def test_a_disk_that_is_full_for_one_process_stops_all_and_keeps_the_checkpoint_
 ) -> None:
     script = tmp_path / "full.py"
     script.write_text(FULL)
-    folder = tmp_path / "checkpoints"
-    ended = run(folder, command=(*TWO, str(script)))
+    ended = run(tmp_path, command=(*TWO, str(script)))
     assert ended.returncode == 0, ended.stderr
     for process in (0, 1):
         [line] = [x for x in ended.stdout.splitlines() if f"process {process}: " in x]
         assert "000000000016 could not be written (File too large)" in line
-    assert [path.name for path in folder.iterdir()] == ["000000000008"]
-    newest = Checkpoints(folder, keep=2).newest()
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["000000000008"]
+    newest = Checkpoints(tmp_path, keep=2).newest()
     assert newest is not None
     found = {"first": torch.zeros(2, 2), "second": torch.zeros(64, 64)}
     load(newest, found)
     assert all((tensor == 8).all() for tensor in found.values())
 
 
-def saved(folder: Path) -> Checkpoints:
-    kept = Checkpoints(folder, keep=2)
+def saved(run_folder: Path) -> Checkpoints:
+    kept = Checkpoints(run_folder, keep=2)
     for images in (8, 16):
         kept.save({"weight": torch.full((4, 4), float(images))}, {"images": images})
     return kept
@@ -92,7 +91,8 @@ def test_a_checkpoint_that_goes_while_it_is_read_is_named(tmp_path: Path) -> Non
 
 def test_a_checkpoint_with_the_progress_of_another_is_refused(tmp_path: Path) -> None:
     kept = saved(tmp_path)
-    progress = [tmp_path / f"{images:012d}" / "progress.json" for images in (8, 16)]
+    folders = [tmp_path / "checkpoints" / f"{images:012d}" for images in (8, 16)]
+    progress = [folder / "progress.json" for folder in folders]
     progress[1].write_bytes(progress[0].read_bytes())
     with pytest.raises(TrainingError, match=r"16: expected a whole .*progress.json is of 8 pict"):
         kept.newest()
@@ -187,7 +187,7 @@ def test_a_shard_that_changes_while_it_is_read_loses_nothing(
         process.kill()
     assert process.returncode == 2 and "Traceback" not in said
     assert "was fine when the data was opened, but is not now" in said
-    newest = Checkpoints(checkpoints, keep=2).newest()
+    newest = Checkpoints(checkpoints.parent, keep=2).newest()
     assert newest is not None and newest.facts["images"]
     shard.write_bytes(whole)
     os.utime(shard)

@@ -108,6 +108,33 @@ def test_several_processes_train_the_same_model(
         np.testing.assert_allclose(found[key], tensor, atol=tolerance, rtol=tolerance, err_msg=key)
 
 
+LEFT = '''
+"""Train, and tell whether the interpreter goes down in the usual way afterwards."""
+import atexit
+from wuerstchen.cli import main
+
+atexit.register(print, "the interpreter goes down")
+main()
+'''
+
+
+@pytest.mark.parametrize(("processes", "seen"), [(1, True), (2, False)])
+def test_several_processes_end_before_threads_of_theirs_could_abort_them(
+    trained: Path, pictures: Path, tmp_path: Path, processes: int, seen: bool
+) -> None:
+    """One that drops a tensor after the interpreter is gone turns a finished run into a failed."""
+    script = tmp_path / "left.py"
+    script.write_text(LEFT)
+    model = prepared(trained, tmp_path / "model", "c")
+    words = ("--stage", "c", *changes("c", 8), "stage_c.training.sharded=true")
+    launched = (sys.executable, *TORCHRUN, f"--nproc_per_node={processes}", str(script))
+    ended = run("train", written(pictures, model), *words, command=launched)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[0] == str(model)
+    assert ("the interpreter goes down" in ended.stdout) is seen
+    assert "Warning" not in ended.stderr, "of libraries, of which nobody can make use"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after", "sharded"), [(2, 1, True), (1, 4, True), (4, 2, True), (2, 1, False)]

@@ -4,14 +4,7 @@ import pytest
 import torch
 
 from wuerstchen import diffusion
-from wuerstchen.training.weighting import (
-    AdaptiveWeight,
-    forget,
-    held_out_errors,
-    moved,
-    remembered,
-    weighting,
-)
+from wuerstchen.training.weighting import AdaptiveWeight, held_out_errors, weighting
 
 
 def errors_at(t: torch.Tensor) -> torch.Tensor:
@@ -47,7 +40,7 @@ def test_a_step_that_memory_ended_does_not_count() -> None:
     t = torch.rand(16, generator=torch.Generator().manual_seed(1))
     again(t[:8], errors_at(t[:8]))  # then memory ended, and the step begins anew
     for weight in (once, again):
-        forget(weight)
+        weight.before_step()
         weight(t, errors_at(t))
         weight.after_step()
     assert torch.equal(once.means, again.means) and torch.equal(once.counts, again.counts)
@@ -55,11 +48,11 @@ def test_a_step_that_memory_ended_does_not_count() -> None:
 
 def test_what_is_remembered_is_what_it_goes_on_with() -> None:
     weight = weighting("adaptive")
-    kept = remembered(weight)["weight.means"]
+    kept = weight.memory()["weight.means"]
     weight(torch.tensor([0.5, 0.5]), torch.tensor([4.0, 4.0]))
-    assert moved(weight)["weight_spread"] > 1
+    assert weight.after_step()["weight_spread"] > 1
     assert kept.max() > 1, "the tensor itself, for a checkpoint to fill"
-    assert remembered(weighting("p2")) == {}
+    assert weighting("p2").memory() == {}
 
 
 def test_held_out_losses_are_told_by_noise_level() -> None:

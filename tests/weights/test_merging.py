@@ -70,6 +70,8 @@ def test_other_sizes_other_words_and_odd_shares_are_refused(
     for share in (-0.1, 1.1, float("nan")):
         with pytest.raises(ConfigError, match="between 0 and 1"):
             merged(whole, other, tmp_path / "out", share)
+    with pytest.raises(ConfigError, match="expected a place outside of"):
+        merged(whole, other, whole / "merged", 0.5)
     path = other / "prior_tokenizer/tokenizer.json"
     state = json.loads(path.read_text())
     state["model"]["merges"] = state["model"]["merges"][:-1]

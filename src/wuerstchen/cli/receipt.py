@@ -57,7 +57,7 @@ def receipt(
     from wuerstchen.receipts.carbon import grams_per_kwh
     from wuerstchen.receipts.folder import kept_terms, open_receipt, write_receipts
     from wuerstchen.receipts.published import choose
-    from wuerstchen.receipts.receipt import Terms, add_receipts
+    from wuerstchen.receipts.receipt import Terms, add_receipts, check_alike
     from wuerstchen.receipts.telling import tell
 
     published = choose(against)
@@ -71,18 +71,16 @@ def receipt(
     }
     changes = {key: value for key, value in given.items() if value is not None}
     for option, number in (("--price", price), ("--price-kwh", per_kwh)):
-        if number is not None and not (math.isfinite(number) and number >= 0):
-            raise ConfigError(f"{option} must be a number of at least 0, found {number}.")
-    found = []
-    for folder in folders:
-        terms = Terms.model_validate({**kept_terms(folder).model_dump(), **changes})
-        found.append(write_receipts(folder, terms) or open_receipt(folder, terms))
-    used = {(each.terms.currency if each.terms.stated else "") for each in found} - {""}
-    if len(used) > 1:
-        raise ConfigError(
-            f"The receipts are in {' and '.join(sorted(used))}; give one --price and --currency "
-            "for all of them."
-        )
+        if number is not None and not math.isfinite(number):
+            raise ConfigError(f"{option} must be a finite number, found {number}.")
+    all_terms = [
+        Terms.model_validate({**kept_terms(folder).model_dump(), **changes}) for folder in folders
+    ]
+    check_alike(all_terms)
+    found = [
+        write_receipts(folder, terms) or open_receipt(folder, terms)
+        for folder, terms in zip(folders, all_terms, strict=True)
+    ]
     if as_json:
         typer.echo("[" + ",\n".join(each.model_dump_json(indent=1) for each in found) + "]")
         return

@@ -66,3 +66,4 @@ def train(
         ) from None
     if processes.is_first():
         typer.echo(folder)
+    processes.leave()

@@ -56,6 +56,24 @@ class StageAConfig(Section):
     training: StageATraining = StageATraining()
 
     @model_validator(mode="after")
+    def _whole_everywhere(self) -> "StageAConfig":
+        if self.training.sharded:
+            raise ValueError(
+                "stage_a.training.sharded is true, but Stage A is small and its codes are placed "
+                "by hand, which needs it whole in every process; set it to false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_features(self) -> "StageAConfig":
+        if self.training.perceptual == "vgg16" and not self.training.vgg16_weights:
+            raise ValueError(
+                "stage_a.training.perceptual is vgg16, which needs weights; set "
+                "stage_a.training.vgg16_weights to a safetensors file, or perceptual to pyramid"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _lora_fits(self) -> "StageAConfig":
         if (lora := self.training.lora) is None:
             return self

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from wuerstchen.config.lora import LoraTraining
 from wuerstchen.config.section import Section
-from wuerstchen.config.training import LossWeight, TrainingConfig
+from wuerstchen.config.training import LossWeight, RehearsalTraining, TrainingConfig
 
 Size = Annotated[int, Field(gt=0)]
 
@@ -63,7 +63,7 @@ class StageBTraining(TrainingConfig):
     """A safetensors file of EfficientNetV2-S features (ImageNet) with torchvision key names."""
 
 
-class CompressorRehearsalTraining(TrainingConfig):
+class CompressorRehearsalTraining(RehearsalTraining):
     """The compressor with a small decoder that is thrown away, before it meets Stage B.
 
     For compressors that start without ImageNet weights.
@@ -85,6 +85,12 @@ class StageBConfig(Section):
             raise ValueError(
                 f"stage_b.training.start is {self.training.start!r}, but stage_b.rehearsal would "
                 "train another compressor; set one of them to null or empty"
+            )
+        if self.training.compressor_weights and self.training.start:
+            raise ValueError(
+                f"stage_b.training.start is {self.training.start!r}, which brings a compressor, "
+                "but stage_b.training.compressor_weights would begin another one; set one of them "
+                "empty"
             )
         if self.training.freeze_compressor and self.rehearsal is None and not self.training.start:
             raise ValueError(

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from wuerstchen.config.lora import LoraTraining, PreserveTraining
 from wuerstchen.config.section import Section
-from wuerstchen.config.training import LossWeight, Prediction, TrainingConfig
+from wuerstchen.config.training import LossWeight, Prediction, RehearsalTraining, TrainingConfig
 
 
 class StageCModel(Section):
@@ -55,7 +55,7 @@ class StageCTraining(TrainingConfig):
     (x - A) / (|1 - B| + 1e-5) plain x - A; published lets it learn."""
 
 
-class TextRehearsalTraining(TrainingConfig):
+class TextRehearsalTraining(RehearsalTraining):
     """The small text encoder with a network that guesses semantics and is thrown away, before it
     meets Stage C."""
 

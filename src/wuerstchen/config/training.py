@@ -19,7 +19,7 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TrainingConfig(Section):
-    """How one stage is trained. Progress is counted in pictures, so that batches may change."""
+    """How one stage is trained. Progress is counted in pictures, whatever a batch is."""
 
     images: int = Field(ge=0)
     """Pictures to see in all, repeats included; 0 takes over the weights of `start` as they are."""
@@ -80,5 +80,20 @@ class TrainingConfig(Section):
             raise ValueError(
                 "images is 0, which takes over the weights of another model, but nothing names "
                 "one; set base, or start here, to a model folder or emoji"
+            )
+        return self
+
+
+class RehearsalTraining(TrainingConfig):
+    """What is learned before a stage, from nothing."""
+
+    images: int = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _from_nothing(self) -> "RehearsalTraining":
+        if self.start:
+            raise ValueError(
+                f"start is {self.start!r}, but a rehearsal begins with new networks; leave it "
+                "empty, and set training.start where the stage shall go on from a model"
             )
         return self

@@ -40,7 +40,7 @@ class Batch:
         return len(self.keys)
 
     def split(self, parts: int) -> list[tuple[int, "Batch"]]:
-        """`parts` batches of equal length, each with the place where it starts."""
+        """`parts` batches, equally long where that can be, each with the place where it starts."""
         size = max(1, math.ceil(len(self) / parts))
         return [
             (

@@ -93,6 +93,8 @@ class Pairs:
     def keep(self, i: int, image: Tensor) -> bool:
         """Keep picture `i` in memory, if there is room."""
         with self._lock:
+            if i in self._kept:  # by another thread, just now
+                return True
             if image.nbytes > self._room:
                 return False
             self._room -= image.nbytes

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wuerstchen import diffusion
-from wuerstchen.geometry import SEMANTICS_SCALE, SEMANTICS_SHIFT
+from wuerstchen.geometry import scale_semantics
 from wuerstchen.noise import Streams
 from wuerstchen.pipeline import Pipeline
 
@@ -39,7 +39,7 @@ def errors_of_stage_c(
 ) -> Tensor:
     """(B, T) mean squared errors of the noise that Stage C sees in (B, S, h, w) semantics."""
     text = pipeline.encode(pipeline.text_c, captions)
-    scaled = (semantics + SEMANTICS_SHIFT) / SEMANTICS_SCALE
+    scaled = scale_semantics(semantics)
     condition = pipeline.stage_c.condition(text.to(pipeline.dtype))
     return _errors(diffusion.unguided(pipeline.stage_c, condition), scaled, draw)
 

@@ -9,21 +9,16 @@ from torch import Tensor
 from wuerstchen import weights
 from wuerstchen.arguments import plan
 from wuerstchen.config import DataConfig
-from wuerstchen.data import Pairs, open_pairs
+from wuerstchen.data import Pairs
+from wuerstchen.decibels import decibels
 from wuerstchen.errors import DataError
 from wuerstchen.evaluation.advice import Symptoms, advise, lost
 from wuerstchen.evaluation.bands import BANDS
 from wuerstchen.evaluation.chain import WAYS, Chain, Passed, joined, variances
 from wuerstchen.evaluation.denoising import TIMES, guess_errors
 from wuerstchen.evaluation.diagnosis import Denoising, Detail, Diagnosis, Following
-from wuerstchen.evaluation.evaluate import open_pipeline
-from wuerstchen.evaluation.metrics import (
-    LEAST_ERROR,
-    mean_figure,
-    nearest,
-    share_figure,
-    thumbnails,
-)
+from wuerstchen.evaluation.evaluate import open_pipeline, open_squares
+from wuerstchen.evaluation.metrics import mean_figure, nearest, share_figure, thumbnails
 from wuerstchen.evaluation.neighbours import choose_questions
 from wuerstchen.evaluation.portions import Progress, batches, evenly, silent
 from wuerstchen.evaluation.spreads import Gap, gap, moments
@@ -62,9 +57,7 @@ def diagnose(
     """
     pipeline = open_pipeline(folder)
     compressor = weights.load_compressor(folder).to(pipeline.device, pipeline.dtype).eval()
-    train, test, _ = open_pairs(
-        data.model_copy(update={"size": pipeline.default_size, "buckets": False})
-    )
+    train, test = open_squares(data, pipeline)
     if not len(test):
         raise DataError(f"{data.path}: expected test pictures, found none; set data.test_share.")
     if not len(train):
@@ -74,7 +67,7 @@ def diagnose(
         )
     chain = Chain(pipeline, compressor, plan(pipeline.info))
     held_out = _pass(chain, test, evenly(len(test), pictures), seed, "held-out pictures", progress)
-    speakers = choose_speakers(train, pictures, seed)
+    speakers = [question.index for question in choose_questions(train, pictures, seed)]
     trained = _pass(chain, train, speakers, seed, "training captions", progress)
     detail, denoising = _detail(held_out), _denoising(held_out, trained)
     following = _following(followed(trained.small, train, speakers))
@@ -98,14 +91,6 @@ def diagnose(
         verdict=advise(_symptoms(detail, following, between, denoising)),
         shown=held_out.shown,
     )
-
-
-def choose_speakers(train: Pairs, count: int, seed: int) -> list[int]:
-    """Indices of the training pictures whose captions `choose_questions` chooses."""
-    first: dict[str, int] = {}
-    for i in sorted(range(len(train)), key=lambda i: train[i].key):
-        first.setdefault(train[i].group, i)
-    return [first[question.group] for question in choose_questions(train, count, seed)]
 
 
 def followed(small: Tensor, train: Pairs, speakers: Sequence[int]) -> list[list[bool]]:
@@ -169,14 +154,14 @@ def _symptoms(detail: Detail, following: Following, between: Gap, denoising: Den
 
 def _detail(found: Passed) -> Detail:
     whole = found.errors.sum(dim=2)  # (B, 2)
-    decibels = -10 * whole.clamp_min(LEAST_ERROR).log10()
+    ratios = decibels(whole)  # (B, 2)
     mean = found.errors.mean(dim=0)  # (2, 3)
     contrasts = found.contrasts.mean(dim=0)  # (4, 3)
     kept = contrasts[1:] / contrasts[0].clamp_min(LEAST_POWER)  # (3, 3)
     share = _share(mean[0].sum(), mean[1].sum())
     variance = variances(found.latents).mean().clamp_min(LEAST_POWER)
     return Detail(
-        psnr=(mean_figure(decibels[:, 0]), mean_figure(decibels[:, 1])),
+        psnr=(mean_figure(ratios[:, 0]), mean_figure(ratios[:, 1])),
         errors={
             way: dict(zip(BANDS, row.tolist(), strict=True))
             for way, row in zip(WAYS[:2], mean, strict=True)

@@ -36,8 +36,8 @@ def evaluate(
 ) -> Evaluation:
     """Measure the model in `folder` with its own default settings and picture size.
 
-    data      its `size` is not used; test pictures are those that training held out only with
-              the `test_share` and `sample_by` of the training
+    data      its `size` and `buckets` are not used: pictures are squares of the model's own size;
+              held out are those of the training only with its `test_share` and `sample_by`
     prompts   training captions to draw, one per group; 0 leaves the text figures out
     pictures  test pictures to reconstruct, spread evenly; None: all, 0: none
     seed      chooses the captions and all noise: the same seed gives the same figures
@@ -47,7 +47,7 @@ def evaluate(
     """
     pipeline = open_pipeline(folder)
     compressor = weights.load_compressor(folder)
-    train, test, _ = open_pairs(data.model_copy(update={"size": pipeline.default_size}))
+    train, test = open_squares(data, pipeline)
     if not len(test) and pictures != 0:
         raise DataError(f"{data.path}: expected test pictures, found none; set data.test_share.")
     settings = plan(pipeline.info)
@@ -100,6 +100,13 @@ def prompt_grid(
         pictures += [to_picture(picture) for picture in drawn]
         progress("prompts", stop, len(prompts))
     return labelled_grid(pictures, prompts, columns)
+
+
+def open_squares(data: DataConfig, pipeline: Pipeline) -> tuple[Pairs, Pairs]:
+    """Training and held-out pictures as squares of the size that the model draws."""
+    squares = {"size": pipeline.default_size, "buckets": False}
+    train, test, _ = open_pairs(data.model_copy(update=squares))
+    return train, test
 
 
 def open_pipeline(folder: Path) -> Pipeline:

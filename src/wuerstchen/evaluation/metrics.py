@@ -6,12 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wuerstchen.decibels import decibels
+
 Z95 = 1.959964
 """Standard normal quantile of a two-sided 95 % interval."""
-
-LEAST_ERROR = 1e-10
-"""Mean squared errors below count as this, so that a perfect copy has 100 dB and means stay
-finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +24,7 @@ class Figure:
 
 def psnr(image: Tensor, reference: Tensor) -> Tensor:
     """(B,) peak signal-to-noise ratios in dB of (B, 3, H, W) pixels in [0, 1]; at most 100."""
-    error = (image.double() - reference.double()).square().mean(dim=(1, 2, 3))  # (B,)
-    return -10 * error.clamp_min(LEAST_ERROR).log10()
+    return decibels((image.double() - reference.double()).square().mean(dim=(1, 2, 3)))
 
 
 def thumbnails(pictures: Tensor, side: int = 32) -> Tensor:

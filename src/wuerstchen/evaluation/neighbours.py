@@ -27,6 +27,8 @@ class Question:
 
     caption: str
     group: str
+    index: int
+    """Of the training picture whose caption it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,9 @@ def choose_questions(train: Pairs, count: int, seed: int) -> list[Question]:
     Of a group the first member in the order of keys speaks. Every group is equally likely.
     """
     speakers: dict[str, Question] = {}
-    for pair in sorted(train, key=lambda pair: pair.key):
-        speakers.setdefault(pair.group, Question(pair.captions[0], pair.group))
+    for index in sorted(range(len(train)), key=lambda index: train[index].key):
+        pair = train[index]
+        speakers.setdefault(pair.group, Question(pair.captions[0], pair.group, index))
     groups = sorted(speakers)
     chosen = random.Random(seed).sample(groups, min(count, len(groups)))
     return [speakers[group] for group in chosen]

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from wuerstchen.noise import mixed
 
-MOST = 2**20
-"""Layers in a network."""
+LAYERS_AT_MOST = 2**20
+"""More layers than a network has: it keeps the masks of a picture that comes again apart."""
 
 
 class Dropout(nn.Module):
@@ -34,7 +34,7 @@ class Dropout(nn.Module):
         mask = torch.empty(x.shape, dtype=torch.bool, device=x.device)
         for row, of_row in enumerate(mask):
             again, picture = divmod(row, len(self.keys))
-            seed = mixed(self.keys[picture], self.number + 1 + again * MOST)
+            seed = mixed(self.keys[picture], self.number + 1 + again * LAYERS_AT_MOST)
             stream = torch.Generator(x.device).manual_seed(seed)
             of_row.bernoulli_(1 - self.share, generator=stream)
         return (x * mask).div_(1 - self.share)

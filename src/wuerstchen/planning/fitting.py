@@ -8,7 +8,7 @@ from wuerstchen.planning.outline import Outline
 
 
 @dataclass(frozen=True, slots=True)
-class Batches:
+class MicroBatches:
     """How a device works through its share of a batch."""
 
     micro: int
@@ -18,15 +18,15 @@ class Batches:
 
 def largest_micro(
     outline: Outline, setting: Setting, spread: Spread, share: int, room: int
-) -> Batches:
+) -> MicroBatches:
     """Of the micro-batches that divide `share`, the largest that takes at most `room` bytes.
 
     Where none does it is a single picture.
     """
 
-    def at(micro: int) -> Batches:
+    def at(micro: int) -> MicroBatches:
         parts = share // micro
-        return Batches(micro, parts, step_memory(outline, setting, spread, micro, parts))
+        return MicroBatches(micro, parts, step_memory(outline, setting, spread, micro, parts))
 
     found = at(share)
     if found.memory.total <= room:  # so it is with small networks, and no other is looked at

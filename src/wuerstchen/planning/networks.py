@@ -16,7 +16,7 @@ from wuerstchen.config import Config, TextConfig
 from wuerstchen.errors import ConfigError
 from wuerstchen.models.text import TextEncoder
 from wuerstchen.planning.sizes import text_config
-from wuerstchen.training.perceptual import COMPARED, VGG16_WIDTHS
+from wuerstchen.training.perceptual import compared, vgg16_features
 
 META = torch.device("meta")
 
@@ -157,23 +157,9 @@ class Vgg16Outline(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        before = 3
-        for width in VGG16_WIDTHS:
-            if width == 0:
-                layers.append(nn.MaxPool2d(2))
-            else:
-                layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
-                before = width
-        self.features = nn.Sequential(*layers)
+        self.features = vgg16_features()
         self.requires_grad_(False)
 
     def forward(self, made: Tensor, true: Tensor) -> Tensor:
-        pair = torch.cat([made, true]) * 1.0  # (2B, 3, H, W); the product is the normalisation
-        total = made.new_zeros(())
-        for index, layer in enumerate(self.features):
-            pair = layer(pair)
-            if index in COMPARED:
-                ours, theirs = nn.functional.normalize(pair, dim=1).chunk(2)
-                total = total + (ours - theirs).square().sum(dim=1).mean()
-        return total
+        # (2B, 3, H, W); the product stands for the normalisation
+        return compared(self.features, torch.cat([made, true]) * 1.0)

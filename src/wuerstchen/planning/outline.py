@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +11,7 @@ from wuerstchen.config import TrainingConfig
 from wuerstchen.planning.kernels import Setting
 from wuerstchen.planning.networks import META
 from wuerstchen.planning.trace import Trace
-
-StepName = Literal["a", "b-rehearsal", "b", "c-rehearsal", "c"]
+from wuerstchen.training.stage import Step
 
 
 class Work:
@@ -42,7 +40,7 @@ class Work:
 class Outline(ABC):
     """One training. Children are final."""
 
-    name: StepName
+    name: Step
     averaged: str
     """The network whose average is kept."""
     late: float = 1.0

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from wuerstchen.config import Config
-from wuerstchen.geometry import SEMANTICS_SCALE, SEMANTICS_SHIFT, latent_size, semantics_size
+from wuerstchen.geometry import latent_size, scale_semantics, semantics_size
 from wuerstchen.models.compressor import Compressor, shrink
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.planning.networks import META
@@ -31,4 +31,4 @@ class Pictures:
             return empty(micro, self.channels, *semantics_size(self.side, self.side))
         with work.frozen():
             semantics: Tensor = compressor(shrink(empty(micro, 3, self.side, self.side)))
-            return (semantics + SEMANTICS_SHIFT) / SEMANTICS_SCALE
+            return scale_semantics(semantics)

@@ -9,11 +9,12 @@ from wuerstchen.planning.devices import GIB, Device, shown_bytes
 from wuerstchen.planning.fitting import largest_micro
 from wuerstchen.planning.kernels import Setting
 from wuerstchen.planning.memory import Memory, Spread, count_flops, count_parameters
-from wuerstchen.planning.outline import Outline, StepName
+from wuerstchen.planning.outline import Outline
 from wuerstchen.planning.sizes import missing_starts
 from wuerstchen.planning.steps import outlines
 from wuerstchen.planning.trace import added, total
 from wuerstchen.power import WORLD_GRAMS
+from wuerstchen.training.stage import Step
 
 RESERVE = GIB
 """Of the device's memory, for its driver and for what convolutions work with."""
@@ -77,7 +78,7 @@ class Assumptions:
 class StepPlan:
     """One training."""
 
-    step: StepName
+    step: Step
     images: int
     batch: int
     micro: int
@@ -210,7 +211,7 @@ def _is_sharded(outline: Outline, assumptions: Assumptions) -> bool:
     return outline.recipe.sharded or (assumptions.sharded and outline.name != "a")
 
 
-def _share(recipe: TrainingConfig, name: StepName, assumptions: Assumptions) -> int:
+def _share(recipe: TrainingConfig, name: Step, assumptions: Assumptions) -> int:
     """Pictures of a step on each device."""
     if recipe.batch % assumptions.devices:
         raise ConfigError(

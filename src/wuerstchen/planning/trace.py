@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import conv_flop_count, flop_registry
+from torch.utils.flop_counter import flop_registry
+
+from wuerstchen.flops import convolution_backward
 
 Phase = Literal["frozen", "forward", "backward"]
 """What only encodes; what learns; its gradients, with what checkpoints repeat."""
@@ -99,21 +101,6 @@ class Trace(TorchDispatchMode):
         self._held[key] = weakref.ref(storage, free)
         self.live += size
         self.peak = max(self.peak, self.live)
-
-
-def convolution_backward(
-    gradient: Tensor, x: Tensor, weight: Tensor, *rest: object, out_val: object
-) -> int:
-    """As many operations for each gradient as for the convolution.
-
-    torch's own formula forgets the groups, and would count a depthwise one as a full one.
-    """
-    del out_val
-    transposed, mask = rest[4], rest[7]
-    assert isinstance(transposed, bool) and isinstance(mask, list | tuple)
-    shapes = list(x.shape), list(weight.shape), list(gradient.shape)
-    once = int(conv_flop_count(*shapes, transposed=transposed))
-    return once * (bool(mask[0]) + bool(mask[1]))
 
 
 def total(flops: Mapping[Kind, int]) -> int:

@@ -88,6 +88,7 @@ def write_part(
         for reason, names in report.skipped.items()
         for name in names
     ]
+    tell(len(dropped))
     rows: list[Row] = []
     with open_shard(folder / f"{unit.name}.tar") as shard:
         for start in range(0, len(items), _CHUNK):

@@ -26,12 +26,11 @@ from wuerstchen.data.images import parse_colour
 from wuerstchen.data.index import read_info
 from wuerstchen.data.sources import PREPARED, is_prepared
 from wuerstchen.errors import DataError
-from wuerstchen.prepare.finish import finish
+from wuerstchen.prepare.finish import PARTS, finish
 from wuerstchen.prepare.shards import part_of, write_part
 from wuerstchen.prepare.units import Unit, digest_of, units_of
 from wuerstchen.receipts import Meter, keep_receipts
 
-PARTS = "parts"
 WAIT = 1.0
 """Seconds between two looks at what the other processes have done."""
 
@@ -70,12 +69,16 @@ def prepare(
     settings = config.model_dump(mode="json")
     if is_prepared(out):
         _leave(out, source, config)
+        if rank == 0:
+            shutil.rmtree(out / PARTS, ignore_errors=True)  # where a kill came before it could go
         return out
     _check_apart(source, out)
     units, skipped = units_of(source, config.shard)
     with ExitStack() as held:
         if rank == 0:
             _begin(out, source, settings, held)
+        elif not _follow(out, source, settings):
+            return out
         text = json.dumps(settings, sort_keys=True)
         with Meter(
             out,
@@ -84,7 +87,7 @@ def prepare(
             devices=world,
             writes=rank == 0,
             config=text,
-            data=source,
+            data=digest_of(units),
         ) as meter:
             told = _metered(tell, meter)
             _make_parts(units[rank::world], config, out / PARTS, len(units), workers, told)
@@ -124,6 +127,8 @@ def _metered(tell: Tell, meter: Meter) -> Tell:
 
     def both(more: int, of: int) -> None:
         meter.tick(more)
+        if not more:  # a part is whole, and never made again
+            meter.stands()
         tell(more, of)
 
     return both
@@ -149,10 +154,25 @@ def _begin(out: Path, source: str, settings: dict[str, object], held: ExitStack)
         ) from None
     begun = parts / "begun.json"
     if begun.is_file():
-        before = _read_begun(begun)
-        _check_source(begun, before.source, source)
-        _check_same(begun, before.settings, settings)
+        _check_begun(begun, source, settings)
     write_file(begun, Begun(source=source, settings=settings).model_dump_json().encode())
+
+
+def _follow(out: Path, source: str, settings: dict[str, object]) -> bool:
+    """Wait until the first process has taken the folder; False where it is done with it already."""
+    begun = out / PARTS / "begun.json"
+    while not begun.is_file():
+        if is_prepared(out):
+            return False
+        time.sleep(WAIT)
+    _check_begun(begun, source, settings)
+    return True
+
+
+def _check_begun(path: Path, source: str, settings: dict[str, object]) -> None:
+    before = _read_begun(path)
+    _check_source(path, before.source, source)
+    _check_same(path, before.settings, settings)
 
 
 def _read_begun(path: Path) -> Begun:
@@ -212,6 +232,9 @@ def _make_parts(
 
 def _wait_for_others(units: Sequence[Unit], parts: Path) -> None:
     """Until every part is whole. A process that is lost ends this one too, by its launcher."""
-    while missing := [unit for unit in units if part_of(parts, unit) is None]:
-        log.info("Waiting for %d of %d shards of other processes.", len(missing), len(units))
+    told = 0
+    while missing := sum(part_of(parts, unit) is None for unit in units):
+        if missing != told:
+            log.info("Waiting for %d of %d shards of other processes.", missing, len(units))
+        told = missing
         time.sleep(WAIT)

@@ -13,12 +13,14 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from pydantic import ValidationError
 
 from wuerstchen.errors import ConfigError, SaveError
 from wuerstchen.power import WORLD_GRAMS
@@ -93,6 +95,7 @@ class Meter:
         self._gauge: Gauge | None = None
         self._stack = ExitStack()
         self._troubled = False
+        self._standing: int | None = None
 
     def __enter__(self) -> Self:
         if not self._writes:
@@ -105,7 +108,8 @@ class Meter:
         self._gauge = open_gauge(self._devices, self._grams)
         self._started = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._settled = self._kept = time.perf_counter()
-        self._read = self._gauge.read()
+        self._read = Reading(0.0, 0.0)
+        self._read = self._reading()
         self._keep()
         return self
 
@@ -119,12 +123,13 @@ class Meter:
             return
         self._settle()
         words = f"{kind.__name__}: {error}".splitlines()[0] if kind else ""
-        phase = self._phase("done" if kind is None else "stopped", words[:300])
         with self._safely():
+            phase = self._phase("done" if kind is None else "stopped", words[:300])
             close_phase(self._folder, phase)
         with self._safely():
             self._stack.close()
-        self._gauge.close()
+        with suppress(Exception):  # whatever a driver that went away leads to
+            self._gauge.close()
 
     def tick(self, images: int = 0, flops: float = 0.0) -> None:
         """Work went on: `images` more pictures, those of all processes, with so many operations."""
@@ -140,6 +145,10 @@ class Meter:
         if self._gauge is not None:
             self._settle()
             self._keep()
+
+    def stands(self) -> None:
+        """What was ticked so far is on the disk, and counts however this phase ends."""
+        self._standing = self._tallies[self._kind].images
 
     @contextmanager
     def part(self, kind: Kind) -> Iterator[None]:
@@ -188,6 +197,7 @@ class Meter:
             end=end,
             error=error,
             at=self._at,
+            standing=self._standing,
             devices=self._devices,
             device=self._device,
             work={kind: self._amounts(tally) for kind, tally in self._tallies.items()},
@@ -215,7 +225,7 @@ class Meter:
         """A disk that is full or may not be written ends no training on account of its receipt."""
         try:
             yield
-        except (SaveError, OSError, NotImplementedError) as error:
+        except (SaveError, OSError, NotImplementedError, ValidationError) as error:
             self._say(str(error))
 
     def _say(self, what: str) -> None:

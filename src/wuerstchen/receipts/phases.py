@@ -46,6 +46,9 @@ class Phase(BaseModel):
     at: int | None = None
     """Pictures that were done already when it began: what earlier phases did beyond is lost.
     None where the work does not go on from what was done before."""
+    standing: int | None = None
+    """Its pictures whose work stands on the disk whatever came after; None where it is the end of
+    the phase, or a later one, that tells."""
     devices: int
     device: str
     work: dict[Kind, Amounts]
@@ -63,7 +66,9 @@ class Phase(BaseModel):
 
 def read_phases(folder: Path) -> list[Phase]:
     """All phases of a folder, the earliest first; those under way and killed ones included."""
-    found = {phase.id: phase for phase in (*_open_phases(folder), *_ended_phases(folder))}
+    # Of two lines that end a phase the first is its own; the second was a look at it just before.
+    ended = reversed(list(_ended_phases(folder)))
+    found = {phase.id: phase for phase in (*_open_phases(folder), *ended)}
     return sorted(found.values(), key=lambda phase: phase.started)
 
 

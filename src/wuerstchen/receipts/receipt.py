@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from wuerstchen import __version__
+from wuerstchen.errors import ConfigError
 from wuerstchen.receipts.amounts import Amounts, total
 from wuerstchen.receipts.carbon import grams_per_kwh
 from wuerstchen.receipts.phases import Phase
@@ -43,6 +44,20 @@ class Terms(BaseModel):
         if not self.stated:
             return None
         return amounts.device_hours * self.per_device_hour + amounts.kwh * self.per_kwh
+
+
+def check_alike(terms: Sequence[Terms]) -> None:
+    """Raise ConfigError where receipts that are put side by side are of unlike terms."""
+    for option, shown in (
+        ("--price", [f"{each.per_device_hour:g} {each.currency}" for each in terms]),
+        ("--price-kwh", [f"{each.per_kwh:g} {each.currency}" for each in terms]),
+        ("--country", [each.country or "that of each phase" for each in terms]),
+    ):
+        if len(set(shown)) > 1:
+            raise ConfigError(
+                f"Expected receipts of one {option} to put side by side, found "
+                f"{', '.join(dict.fromkeys(shown))}; give one for all of them."
+            )
 
 
 class Line(BaseModel):

@@ -1,8 +1,9 @@
 """Which work is in the model and which was a failed try.
 
 Work counts where its phase ended well, or where a later phase of the same stage and kind went on
-from it. All else is a failed try: what came after the last checkpoint before an error or a kill,
-what was never gone on with, and all of a stage that was begun anew.
+from it, or as far as it says that its work stands on the disk. All else is a failed try: what came
+after the last checkpoint before an error or a kill, what was never gone on with, and all of a stage
+that was begun anew.
 """
 
 from collections.abc import Iterator, Sequence
@@ -44,9 +45,11 @@ def _lost(phase: Phase, later: Sequence[Phase]) -> float:
     """The share of a phase that is lost, 0 to 1, pictures taken as equally long."""
     ended_well = phase.end in ("done", "open")
     resumed = _resumed(phase, later)
-    if phase.at is None or resumed is None:
-        return 0.0 if ended_well else 1.0
     images = phase.work.get(phase.kind, Amounts()).images
+    if phase.at is None or resumed is None:
+        if ended_well or not images or phase.standing is None:
+            return 0.0 if ended_well else 1.0
+        return 1 - phase.standing / images
     if not images:
         return 0.0 if ended_well and resumed >= phase.at else 1.0
     return min(max(phase.at + images - resumed, 0), images) / images

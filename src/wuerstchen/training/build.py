@@ -5,7 +5,6 @@ config, model folder, pairs ─▶ build_stage ─▶ a Stage, ready for the loo
 
 from itertools import chain
 from pathlib import Path
-from typing import Literal
 
 from wuerstchen import weights
 from wuerstchen.config import Config
@@ -15,14 +14,11 @@ from wuerstchen.training.encodings import TextStates, find_encoding
 from wuerstchen.training.frozen import FrozenStages
 from wuerstchen.training.rehearsal_b import CompressorRehearsal
 from wuerstchen.training.rehearsal_c import TextRehearsal
-from wuerstchen.training.stage import Stage
+from wuerstchen.training.stage import Stage, Step
 from wuerstchen.training.stage_a import StageATrainer
 from wuerstchen.training.stage_b import StageBTrainer
 from wuerstchen.training.stage_c import StageCTrainer
 from wuerstchen.weights.hub import find
-
-Step = Literal["a", "b-rehearsal", "b", "c-rehearsal", "c"]
-"""What has a run folder of its own: the stages, and what B and C do first if so configured."""
 
 
 def run_folder(config: Config, name: Step) -> Path:

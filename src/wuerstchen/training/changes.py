@@ -8,6 +8,7 @@ import yaml
 
 from wuerstchen.config import Config
 from wuerstchen.errors import TrainingError
+from wuerstchen.training.checkpoints import Checkpoints
 
 DATA = "data.json"
 """What a run read, in its folder."""
@@ -23,13 +24,17 @@ FREE = frozenset(
 and how it is kept. They change no network, and not what a picture is trained with."""
 
 
+_READ_BY = {"a": (), "b": ("text", "compressor"), "c": ("text",)}
+"""Sections that a stage reads beside its own, the data and the seed."""
+
+
 def check_unchanged(run: Path, config: Config, stage: str) -> None:
     """Raise TrainingError that names the keys of this stage which the run was not begun with.
 
     run    the folder of a run; where it holds no checkpoint, nothing was begun
     stage  a, b or c
     """
-    changed = changed_keys(run, config, stage) if any((run / "checkpoints").glob("*")) else []
+    changed = changed_keys(run, config, stage) if Checkpoints(run, 1) else []
     if changed:
         raise TrainingError(
             f"{run} was begun with another config: {'; '.join(changed)}. Set it back, delete the "
@@ -54,11 +59,10 @@ def changed_keys(run: Path, config: Config, stage: str) -> list[str]:
             f"{path}: expected the config that the run was begun with, found something else; "
             f"delete {run} to begin anew."
         )
-    before = dict(_leaves(values))
     return [
-        f"{key} was {before[key]!r} and is {value!r}"
-        for key, value in _leaves(config.model_dump(mode="json"))
-        if _counts(key, stage) and key in before and before[key] != value
+        f"{key} was {was!r} and is {value!r}"
+        for key, was, value in _differences(values, config.model_dump(mode="json"))
+        if _counts(key, stage)
     ]
 
 
@@ -68,7 +72,7 @@ def check_same_data(run: Path, digest: str) -> None:
     digest  of the training pictures, the same wherever they lie
     """
     before = begun_with(run)
-    if before and before != digest and any((run / "checkpoints").glob("*")):
+    if before and before != digest and Checkpoints(run, 1):
         raise TrainingError(
             f"{run} was begun with other pictures or captions than data.path has now. Name those "
             "again, delete the folder to begin anew, or pass --allow-changes to go on all the same."
@@ -88,13 +92,16 @@ def _counts(key: str, stage: str) -> bool:
     section, _, rest = key.partition(".")
     if rest.rpartition(".")[2] in FREE:
         return False
-    return section in ("seed", "data", "text", "compressor", f"stage_{stage}")
+    return section in ("seed", "data", f"stage_{stage}", *_READ_BY[stage])
 
 
-def _leaves(values: dict[str, object], head: str = "") -> Iterator[tuple[str, object]]:
-    """Dotted keys and what they hold."""
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{head}{name}.")
-        else:
-            yield head + name, value
+def _differences(
+    before: dict[str, object], now: dict[str, object], head: str = ""
+) -> Iterator[tuple[str, object, object]]:
+    """Dotted keys that both have and that hold something else: key, was, is."""
+    for name, value in now.items():
+        was = before.get(name, value)  # a key that came with a later version
+        if isinstance(was, dict) and isinstance(value, dict):
+            yield from _differences(was, value, f"{head}{name}.")
+        elif was != value:
+            yield head + name, was, value

@@ -33,6 +33,9 @@ from wuerstchen.errors import SaveError, TrainingError
 from wuerstchen.training.processes import is_first, meet, several, somewhere
 from wuerstchen.weights.files import replacing
 
+FOLDER = "checkpoints"
+"""In the folder of a run."""
+
 FILE_SIZE = 2**29
 """Bytes of tensors in a file, about: a file is put together in memory before it is written."""
 
@@ -56,8 +59,12 @@ class Checkpoint(NamedTuple):
 class Checkpoints:
     """The newest few of a run, and the best. All processes make the same calls."""
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self._folder, self._keep = folder, keep
+    def __init__(self, run: Path, keep: int) -> None:
+        self._folder, self._keep = run / FOLDER, keep
+
+    def __bool__(self) -> bool:
+        """Whether anything was saved yet, or tried to be."""
+        return any(self._folder.glob("*"))
 
     def save(self, tensors: Mapping[str, Tensor], facts: Facts) -> None:
         """Write a checkpoint aside, rename it, and let the oldest go. Raises SaveError."""
@@ -98,7 +105,8 @@ class Checkpoints:
 
     def _let_go(self) -> None:
         old = [path for path in self._all()[: -self._keep] if path != self._best()]
-        for path in (*old, *self._folder.glob(".*.new")):  # left by a process that was killed
+        left = [*self._folder.glob(".*.new"), *self._folder.glob(".*.old")]  # by one killed
+        for path in (*old, *left):
             shutil.rmtree(path, ignore_errors=True)
 
     @contextmanager

@@ -14,7 +14,7 @@ from accelerate.utils import DistributedType
 from wuerstchen import weights
 from wuerstchen.config import Config, TrainingConfig
 from wuerstchen.errors import ModelFolderError, TrainingError
-from wuerstchen.training.build import Step
+from wuerstchen.training.stage import Step, section_of
 from wuerstchen.weights.checks import check_part
 from wuerstchen.weights.hub import BUNDLED, find, is_here, is_hub_id
 from wuerstchen.weights.layout import PLACES, Part, need_part
@@ -85,7 +85,7 @@ def check_models(config: Config, waiting: Sequence[Step]) -> None:
         weights.stage_a_config(_start("a", "stage_a", config))
     if "b" not in waiting and "c" not in waiting:
         return
-    files_b, files_c = _source("b", "stage_b", config, waiting), None
+    files_b = _source("b", "stage_b", config, waiting)
     b = config.stage_b.model if files_b is None else weights.stage_b_config(files_b)
     below = _source("b", "compressor", config, waiting)
     made = config.compressor if below is None else weights.compressor_config(below)
@@ -176,9 +176,10 @@ def _equal(what: str, one: int, other: int) -> None:
 
 def check_share(name: Step, recipe: TrainingConfig, accelerator: Accelerator) -> None:
     if accelerator.distributed_type not in _LAUNCHES:
+        instead = "" if name == "a" else f", and set {section_of(name)}.sharded=true"
         raise TrainingError(
             f"Expected plain processes, found a launch with {accelerator.distributed_type.value}; "
-            f"leave --use_fsdp and the like out, and set stage_{name[0]}.training.sharded=true."
+            f"leave --use_fsdp and the like out{instead}."
         )
     parts = recipe.accumulate * accelerator.num_processes
     if recipe.batch % parts:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from wuerstchen.planning.trace import convolution_backward
+from wuerstchen.flops import convolution_backward
 
 
 class Counting(TorchDispatchMode):

@@ -18,7 +18,7 @@ from wuerstchen.aside import write_file
 from wuerstchen.config import Config, dump
 from wuerstchen.data import Pairs, open_pairs
 from wuerstchen.errors import SaveError, TrainingError
-from wuerstchen.geometry import SEMANTICS_SCALE, SEMANTICS_SHIFT
+from wuerstchen.geometry import scale_semantics
 from wuerstchen.models.compressor import shrink
 from wuerstchen.models.text import encode_frozen
 from wuerstchen.receipts import Meter, keep_receipts
@@ -36,9 +36,9 @@ from wuerstchen.training.encodings import (
     made_of,
 )
 from wuerstchen.training.processes import own_device
+from wuerstchen.training.stage import AT_ONCE
+from wuerstchen.weights.layout import need_part
 
-AT_ONCE = 16
-"""Pictures that pass a network together."""
 WAIT = 1.0
 """Seconds between two looks at what the other processes have done."""
 
@@ -65,14 +65,17 @@ def encode(
     What is there already is not made again. rank, world: of this process among those that share
     the work.
 
-    Raises TrainingError where the config names no folder, a stage is not trained yet or a device is
-    not there, SaveError where nothing can be written or a value is too large for `dtype`.
+    Raises TrainingError where the config names no folder or a device is not there, ModelFolderError
+    where a stage is not trained yet, SaveError where nothing can be written or a value is too large
+    for `dtype`.
     """
     if not config.data.encoded:
         raise TrainingError("data.encoded is empty; set data.encoded=FOLDER, where to write.")
     if dtype not in DTYPES:
         raise TrainingError(f"Expected a dtype of {', '.join(DTYPES)}, found {dtype!r}.")
     check_device()
+    for what in kinds:
+        _check_encoder(what, config)
     train, _, _ = open_pairs(config.data)
     root, device = Path(config.data.encoded), own_device()
     folders = []
@@ -96,8 +99,7 @@ def encode(
             folders.append(folder)
             if not (folder / ENCODING).is_file():
                 info = EncodingInfo(what=what, rows=len(keys), dtype=dtype, made_of=parts)
-                _make(folder, info, keys, of_rows, rank, world, tell)
-                meter.tick(info.rows)
+                _make(folder, info, keys, of_rows, rank, world, tell, meter)
     if rank == 0:
         keep_receipts(config.folder)
     return folders
@@ -111,6 +113,7 @@ def _make(
     rank: int,
     world: int,
     tell: Tell,
+    meter: Meter,
 ) -> None:
     starts = range(0, info.rows, CHUNK)
     for start in starts[rank::world]:
@@ -118,6 +121,8 @@ def _make(
         end = min(start + CHUNK, info.rows)
         if not path.is_file():
             write_file(path, _encoded(range(start, end), keys, of_rows, info, tell))
+            meter.tick((end - start) * world)  # the others have as much to do, on average
+        meter.stands()
         tell(info.what, end, info.rows)
     if rank == 0:
         while any(not (folder / file_name(start // CHUNK)).is_file() for start in starts):
@@ -156,16 +161,24 @@ def _of_one_key(numbers: range, keys: Sequence[object]) -> Iterator[list[int]]:
             yield same[start : start + AT_ONCE]
 
 
+def _check_encoder(what: What, config: Config) -> None:
+    """Raise TrainingError or ModelFolderError where what shall encode is not there."""
+    if what == "latents":
+        need_part(config.folder, "stage_a")
+    elif what == "semantics":
+        need_part(config.folder, "compressor")
+    elif not config.text.pretrained:
+        raise TrainingError(
+            "Text can be encoded ahead where it comes from a published encoder, which stays as "
+            "it is: set text.pretrained, or encode without text."
+        )
+
+
 def _encoder(
     what: What, config: Config, train: Pairs, device: torch.device, pool: ThreadPoolExecutor
 ) -> tuple[nn.Module, Encode, Sequence[object]]:
     """The network that encodes, what it does to rows, and what rows must share to go together."""
     if what == "text":
-        if not config.text.pretrained:
-            raise TrainingError(
-                "Text can be encoded ahead where it comes from a published encoder, which stays as "
-                "it is: set text.pretrained, or encode without text."
-            )
         path = Path(config.text.pretrained)
         encoder = weights.open_text_encoder(path, path).eval().requires_grad_(False).to(device)
         captions = list(all_captions(train))
@@ -187,6 +200,6 @@ def _encoder(
     @torch.no_grad()
     def semantics(rows: Sequence[int]) -> Tensor:
         found: Tensor = compressor(shrink(images(rows)))
-        return (found + SEMANTICS_SHIFT) / SEMANTICS_SCALE
+        return scale_semantics(found)
 
     return compressor, semantics, shapes

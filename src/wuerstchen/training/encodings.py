@@ -120,8 +120,9 @@ def find_encoding(root: str, what: What, network: nn.Module, pairs: Pairs) -> En
     """What `network` made of `pairs`, if it is in the folder `root`; said in the log either way."""
     if not root:
         return None
+    made = made_of(what, network, pairs, next(iter(DTYPES)))  # which reads all weights
     for dtype in DTYPES:
-        parts = made_of(what, network, pairs, dtype)
+        parts = made | {"dtype": dtype}
         folder = Path(root) / folder_name(what, parts)
         try:
             found = Encoding(folder, read_encoding(folder))

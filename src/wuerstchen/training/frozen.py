@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wuerstchen import diffusion
 from wuerstchen.data import Batch
-from wuerstchen.geometry import SEMANTICS_SCALE, SEMANTICS_SHIFT, latent_size_of_semantics
+from wuerstchen.geometry import latent_size_of_semantics, scale_semantics, unscale_semantics
 from wuerstchen.models.compressor import Compressor, shrink
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
@@ -56,13 +56,13 @@ class FrozenStages:
     def compress(self, image: Tensor) -> Tensor:
         """Scaled semantics of (B, 3, H, W) pictures: what Stage C diffuses."""
         semantics: Tensor = self._compressor.to(image.device)(shrink(image))
-        return (semantics + SEMANTICS_SHIFT) / SEMANTICS_SCALE
+        return scale_semantics(semantics)
 
     @torch.no_grad()
     def picture(self, scaled: Tensor, captions: Sequence[str], draws: Draws) -> Tensor:
         """(B, 3, H, W) pictures on the CPU for scaled semantics."""
         device = scaled.device
-        semantics = scaled * SEMANTICS_SCALE - SEMANTICS_SHIFT
+        semantics = unscale_semantics(scaled)
         size = latent_size_of_semantics(semantics.shape[-2], semantics.shape[-1])
         if self.text is None:  # zeros in place of what Stage B does not read
             width = self._stage_b.config.text_width

@@ -41,7 +41,7 @@ class Learner:
                     self._whole = copy.deepcopy(network)
                 shard(network, accelerator.device)  # which knows no channels-last weights
             else:
-                network.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+                _place(network, accelerator.device)
         self.averages = Averages(self.networks[stage.trained], self.recipe.ema_lengths)
         self._optimizers = {name: self._optimizer(stage, name) for name in self.networks}
 
@@ -62,7 +62,11 @@ class Learner:
         """
         network = self.networks[self._trained]
         if self.sharded:
-            average = {name: whole(tensor) for name, tensor in self.averages.weights(index)}
+            average: dict[str, Tensor] = {}
+            for name, tensor in self.averages.weights(index):
+                gathered = whole(tensor)  # one at a time: together they may not fit a device
+                if self._whole is not None:
+                    average[name] = gathered.cpu()
             if self._whole is not None:
                 self._whole.load_state_dict(average, strict=False)  # the rest is frozen
                 network = self._whole.to(self._accelerator.device)
@@ -126,9 +130,10 @@ class Learner:
         return found
 
     def tensors_for(self, shapes: Mapping[str, Shape]) -> dict[str, Tensor]:
-        """`tensors`, with room for what optimizers had when a checkpoint was written."""
+        """`tensors`, with room for what optimizers had when a checkpoint was written, no more."""
         for name, network in self.networks.items():
             state = self._optimizers[name].state
+            state.clear()
             parameters = dict(network.named_parameters())
             head = f"optimizer.{name}."
             for saved, (shape, dtype) in shapes.items():
@@ -158,6 +163,18 @@ class Learner:
             weight_decay=recipe.weight_decay,
             fused=True,
         )
+
+
+def _place(network: nn.Module, device: torch.device) -> None:
+    """Move a network to its device, with the weights of its convolutions as these work fastest.
+
+    Others stay contiguous, which is how DDP expects the gradients of all for which both orders mean
+    the same, such as kernels of one cell.
+    """
+    network.to(device)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and max(module.kernel_size) > 1:
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 class InHalf(nn.Module):

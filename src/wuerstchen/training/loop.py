@@ -49,10 +49,10 @@ class Loop:
         self._train, self._test, self._record = train, test, record
         self._accelerator, self._seed = accelerator, seed
         self.images = 0
-        self._smooth, self._best = 0.0, math.inf
+        self._smooth, self._lowest = 0.0, math.inf
         self._held_out, self._average = math.inf, 0  # of the best look, and whose it was
         self._learner = Learner(stage, accelerator)
-        self.checkpoints = Checkpoints(record.folder / "checkpoints", self.recipe.keep)
+        self.checkpoints = Checkpoints(record.folder, self.recipe.keep)
         newest = self.checkpoints.newest()
         if newest is not None:
             self._load(newest)
@@ -77,15 +77,20 @@ class Loop:
             pictures=self.stage.needs_pictures,
         )
         talks = self._accelerator.is_main_process
+        if talks and not len(self._test):
+            log.info(
+                "No pictures are held out, so stage %s ends with its last weights, without losses "
+                "and grids of such pictures on the way.",
+                self.stage.name,
+            )
         bar = progress(self.stage.name, self.recipe.images, self.images, visible=talks)
         with bar as tell, interrupts(visible=talks) as interrupted:
             try:
                 stage = f"Stage {self.stage.name}"
                 with peers_explained(stage), memory_explained(stage):
-                    for batch in self._pace.watched(batches):
-                        if self.images >= self.recipe.images:
-                            break
-                        self._step(batch)
+                    watched = self._pace.watched(batches)
+                    while self.images < self.recipe.images:
+                        self._step(next(watched))
                         tell(self.images, self._smooth)
                         if somewhere(bool(interrupted)):  # all have to stop at the same step
                             self._save_and_leave()
@@ -109,7 +114,8 @@ class Loop:
 
     def _step(self, batch: Batch) -> None:
         self.stage.step += 1
-        scalars = self._steps.take(batch, self.images)
+        self.stage.images = self.images
+        scalars = self._steps.take(batch)
         before, self.images = self.images, self.images + self.recipe.batch
         self._watch(scalars, batch)
         if self.stage.step % self.recipe.log_every == 0 or self.images >= self.recipe.images:
@@ -137,7 +143,8 @@ class Loop:
         improved = lowest < self._held_out
         if self.recipe.export == "last" or improved:
             self._average = found.index(lowest)
-        self._held_out = min(lowest, self._held_out)
+        if improved:
+            self._held_out = lowest
         return improved
 
     def _look_at(self, index: int) -> float:
@@ -146,7 +153,7 @@ class Loop:
         with self._learner.averaged(index) as network:
             if self._accelerator.is_main_process and len(self._test):
                 scalars = self.stage.held_out(network, self._test, self.recipe.look_at)
-                loss = scalars["held_out"]
+                loss = scalars["held_out"] if math.isfinite(scalars["held_out"]) else math.inf
                 decay = self.recipe.ema_lengths[index]
                 named = {f"{name}@{decay:g}": value for name, value in scalars.items()}
                 self._record.log(self.images, scalars if index == 0 else named)
@@ -159,9 +166,9 @@ class Loop:
         share = max(1 - SMOOTHING, 1 / self.stage.step)  # a plain mean in the first steps
         self._smooth += share * (scalars.get("error", 0.0) - self._smooth)
         if self.stage.step >= SETTLED:
-            self._best = min(self._best, self._smooth)
-        if self._smooth > DIVERGED * self._best:
-            self._steps.stop(f"rose to {self._smooth:.3g} from {self._best:.3g}", batch)
+            self._lowest = min(self._lowest, self._smooth)
+        if self._smooth > DIVERGED * self._lowest:
+            self._steps.stop(f"rose to {self._smooth:.3g} from {self._lowest:.3g}", batch)
 
     def _save_and_leave(self) -> NoReturn:
         self._save()
@@ -175,7 +182,7 @@ class Loop:
             "images": self.images,
             "step": self.stage.step,
             "smooth": self._smooth,
-            "best": _or_none(self._best),
+            "lowest": _or_none(self._lowest),
             "held_out": _or_none(self._held_out),
             "average": self._average,
         }
@@ -185,7 +192,7 @@ class Loop:
         load(checkpoint, self._learner.tensors_for(checkpoint.shapes))
         facts = checkpoint.facts
         self.images, self.stage.step = int(facts["images"] or 0), int(facts["step"] or 0)
-        self._smooth, self._best = float(facts["smooth"] or 0), _or_infinity(facts["best"])
+        self._smooth, self._lowest = float(facts["smooth"] or 0), _or_infinity(facts["lowest"])
         self._held_out, self._average = _or_infinity(facts["held_out"]), int(facts["average"] or 0)
         meet()
 

@@ -11,8 +11,8 @@ from wuerstchen.config import Config, dump
 from wuerstchen.data import Pairs
 from wuerstchen.data.sources import is_prepared
 from wuerstchen.errors import SaveError
-from wuerstchen.planning.outline import StepName
 from wuerstchen.receipts import Meter, adopt, keep_receipts
+from wuerstchen.training.stage import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +36,13 @@ class Metered:
 
 @contextmanager
 def metered(
-    name: StepName, config: Config, pairs: Pairs, at: int, accelerator: Accelerator
+    name: Step, config: Config, pairs: Pairs, at: int, accelerator: Accelerator
 ) -> Iterator[Metered]:
     """Measure a step of the road; its receipt is written also where the step fails.
 
     at  pictures that an earlier process has seen, from where this one goes on
     """
-    source = Path(config.data.path)
+    source = Path(config.data.path).expanduser()
     first = accelerator.is_main_process
     try:
         with Meter(
@@ -59,6 +59,6 @@ def metered(
     finally:
         if first:
             if is_prepared(source):
-                with suppress(SaveError):  # said once already, by the meter
+                with suppress(SaveError, OSError):  # said once already, by the meter
                     adopt(source, config.folder)
             keep_receipts(config.folder)

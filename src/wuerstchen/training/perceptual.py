@@ -55,23 +55,29 @@ class Vgg16Loss(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
         self.register_buffer("spread", torch.tensor(SPREAD).view(1, 3, 1, 1))
-        self.features = _vgg16_features()
+        self.features = vgg16_features()
         weights.load_features(self.features, path, "VGG16", "stage_a.training.vgg16_weights")
         self.requires_grad_(False)
 
     def forward(self, made: Tensor, true: Tensor) -> Tensor:
         self.to(made.device)
         pair = (torch.cat([made, true]) - self.mean) / self.spread  # (2B, 3, H, W)
-        total = made.new_zeros(())
-        for index, layer in enumerate(self.features):
-            pair = layer(pair)
-            if index in COMPARED:
-                ours, theirs = F.normalize(pair, dim=1).chunk(2)
-                total = total + (ours - theirs).square().sum(dim=1).mean()
-        return total
+        return compared(self.features, pair)
 
 
-def _vgg16_features() -> nn.Sequential:
+def compared(features: nn.Sequential, pair: Tensor) -> Tensor:
+    """The loss of (2B, 3, H, W) normalised pictures: those made, then the true ones."""
+    total = pair.new_zeros(())
+    for index, layer in enumerate(features):
+        pair = layer(pair)
+        if index in COMPARED:
+            ours, theirs = F.normalize(pair, dim=1).chunk(2)
+            total = total + (ours - theirs).square().sum(dim=1).mean()
+    return total
+
+
+def vgg16_features() -> nn.Sequential:
+    """The convolutions of VGG16, with torchvision's names and without weights."""
     layers: list[nn.Module] = []
     before = 3
     for width in VGG16_WIDTHS:

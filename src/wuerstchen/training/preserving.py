@@ -10,12 +10,10 @@ from torch import Tensor
 from wuerstchen import diffusion
 from wuerstchen.config import PreserveTraining
 from wuerstchen.geometry import semantics_size
+from wuerstchen.model_folder import Defaults
 from wuerstchen.models.stage_c import StageC
 from wuerstchen.models.text import TextEncoder, encode_frozen
 from wuerstchen.training.stage import AT_ONCE, Draws
-
-GUIDANCE = 4.0
-"""Of the drawing, the pipeline's default."""
 
 
 class Preserved:
@@ -52,7 +50,7 @@ def draw_preserved(
             stage_c,
             stage_c.condition(both),
             stage_c.condition(both[: len(noise)]),
-            diffusion.Guidance(GUIDANCE),
+            diffusion.Guidance(Defaults().prior_guidance_scale),
         )
         *_, scaled = diffusion.ddpm(denoise, noise, diffusion.published_times(), draws.normal)
         found.append(scaled.cpu())

@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from wuerstchen import weights
 from wuerstchen.config import Config
 from wuerstchen.data import Batch, Pairs
-from wuerstchen.geometry import SEMANTICS_SCALE, SEMANTICS_SHIFT
+from wuerstchen.decibels import decibels
+from wuerstchen.geometry import scale_semantics
 from wuerstchen.models.compressor import Compressor, shrink
 from wuerstchen.models.sketch import LatentSketch
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.training.pictures import picture_grid
 from wuerstchen.training.stage import (
+    AT_ONCE,
     PEEK,
     Cache,
     Draws,
@@ -41,7 +43,7 @@ class CompressorAndSketch(nn.Module):
 
     def forward(self, image: Tensor, size: tuple[int, int]) -> Tensor:
         """(B, 3, 32 h, 32 w) pixels to latents of H x W cells."""
-        scaled = (self.compressor(image) + SEMANTICS_SHIFT) / SEMANTICS_SCALE
+        scaled = scale_semantics(self.compressor(image))
         latent: Tensor = self.sketch(scaled, size)
         return latent
 
@@ -73,13 +75,17 @@ class CompressorRehearsal(Stage):
 
     @torch.no_grad()
     def held_out(self, network: nn.Module, test: Pairs, count: int) -> dict[str, float]:
-        image = held_out_batch(test, count).images
-        latent = self._encode(image.to(next(network.parameters()).device))
-        redrawn = self._redraw(network, image, latent)
-        squared = (self._stage_a.decode(redrawn).cpu() - image).square().mean(dim=(1, 2, 3))
+        device = next(network.parameters()).device
+        errors, squares = [], []
+        for image in held_out_batch(test, count).images.split(AT_ONCE):
+            latent = self._encode(image.to(device))
+            redrawn = self._redraw(network, image, latent)
+            errors.append((redrawn - latent).square().mean(dim=(1, 2, 3)))
+            picture = self._stage_a.decode(redrawn).cpu()
+            squares.append((picture - image).square().mean(dim=(1, 2, 3)))
         return {
-            "held_out": float(F.mse_loss(redrawn, latent)),
-            "psnr": float((-10 * squared.log10()).mean()),
+            "held_out": float(torch.cat(errors).mean()),
+            "psnr": float(decibels(torch.cat(squares)).mean()),
         }
 
     @torch.no_grad()

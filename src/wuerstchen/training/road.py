@@ -6,7 +6,7 @@ trained again; one that was interrupted goes on from its newest checkpoint.
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
@@ -19,15 +19,17 @@ from filelock import FileLock, Timeout
 from wuerstchen import weights
 from wuerstchen.aside import explained
 from wuerstchen.config import Config, TrainingConfig, dump
-from wuerstchen.data import Pairs, Report, open_pairs
+from wuerstchen.data import Pairs, open_pairs
 from wuerstchen.errors import TrainingError
-from wuerstchen.training.build import Step, build_stage, run_folder
+from wuerstchen.training.build import build_stage, run_folder
 from wuerstchen.training.changes import DATA, changed_keys, check_same_data, check_unchanged
+from wuerstchen.training.checkpoints import Checkpoints
 from wuerstchen.training.checks import check_device, check_models, check_paths, check_share
 from wuerstchen.training.loop import Loop
 from wuerstchen.training.metering import metered
 from wuerstchen.training.processes import is_first, join
 from wuerstchen.training.record import Record
+from wuerstchen.training.stage import Step
 
 StageName = Literal["a", "b", "c"]
 
@@ -50,6 +52,7 @@ def train(config: Config, only: StageName | None = None, *, allow_changes: bool 
     for name in steps:
         if name not in waiting:
             log.info("Stage %s %s", name, _standing(config, name))
+            Checkpoints(run_folder(config, name), 1).clear()  # where a kill came before they went
             _mention_changes(config, name)
     if waiting:
         _check_order(config, waiting[0])
@@ -62,10 +65,11 @@ def train(config: Config, only: StageName | None = None, *, allow_changes: bool 
         with _alone(config.folder):
             train_pairs, test_pairs, report = open_pairs(config.data)
             digest = train_pairs.digest(dated=False)
+            facts = {**report.to_dict(), "digest": digest}
             for name in () if allow_changes else waiting:
                 check_same_data(run_folder(config, name), digest)
             for name in waiting:
-                _train_stage(name, config, train_pairs, test_pairs, report)
+                _train_stage(name, config, train_pairs, test_pairs, facts)
     return config.folder
 
 
@@ -98,8 +102,13 @@ def _steps(config: Config, only: StageName | None) -> list[Step]:
 
 
 def _train_stage(
-    name: Step, config: Config, train_pairs: Pairs, test_pairs: Pairs, report: Report
+    name: Step,
+    config: Config,
+    train_pairs: Pairs,
+    test_pairs: Pairs,
+    facts: Mapping[str, object],
 ) -> None:
+    """facts: of the data, for the folder of the run"""
     recipe = _recipe(config, name)
     # Several processes without an accelerator find each other only when told that this is meant.
     only_cpu = not torch.accelerator.is_available()
@@ -112,8 +121,7 @@ def _train_stage(
         log.info("Stage %s trains on %s.", name, accelerator.device)
     record = Record(run_folder(config, name), writes=accelerator.is_main_process)
     record.write("config.yaml", dump(config))
-    data = {**report.to_dict(), "digest": train_pairs.digest(dated=False)}
-    record.write(DATA, json.dumps(data, indent=2, ensure_ascii=False))
+    record.write(DATA, json.dumps(facts, indent=2, ensure_ascii=False))
     set_seed(config.seed)
     stage = build_stage(name, config, train_pairs)
     loop = Loop(stage, train_pairs, test_pairs, record, accelerator, config.seed)

@@ -4,6 +4,8 @@ torch's own `fully_shard` and not Accelerate's wrapper of it, which takes a sing
 single optimizer: an averaged copy and a critic would have no place there (docs/log.md).
 """
 
+import warnings
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -25,6 +27,8 @@ def shard(network: nn.Module, device: torch.device) -> None:
 
     Every process must hold the same weights before.
     """
+    # Our blocks return views, and in training nothing changes what a block returned in place.
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view", UserWarning)
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     for module in list(network.modules()):
         for kind, methods in UNITS.items():

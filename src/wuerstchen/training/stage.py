@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from wuerstchen.config import TrainingConfig
 from wuerstchen.data import Batch, Pairs
 from wuerstchen.noise import mixed
+
+Step = Literal["a", "b-rehearsal", "b", "c-rehearsal", "c"]
+"""What has a run folder of its own: the stages, and what B and C do first if so configured."""
 
 Networks = Mapping[str, nn.Module]
 """The networks by name, as the loop wrapped them for its devices."""
@@ -66,15 +69,16 @@ class Draws:
 
 
 class Stage(ABC):
-    """One of the three trainings. Children are final."""
+    """One of the trainings, the two rehearsals included. Children are final."""
 
-    name: str
-    """a, b or c."""
+    name: Step
     trained: str
     """Name of the network whose averaged weights are exported."""
     training: TrainingConfig
     step: int = 0
-    """Optimizer steps so far; the loop keeps it."""
+    """Optimizer steps so far, the one at hand included; the loop keeps it."""
+    images: int = 0
+    """Pictures that were seen before the step at hand; the loop keeps it."""
     needs_pictures: bool = True
     """Whether batches have to hold pixels."""
 
@@ -115,16 +119,24 @@ class Stage(ABC):
         """Write the stage's part of the model folder."""
 
 
+def section_of(name: Step) -> str:
+    """Where the config has the recipe of a step."""
+    stage, _, rehearsal = name.partition("-")
+    return f"stage_{stage}.{rehearsal or 'training'}"
+
+
 class Cache:
     """Keeps what `encode` makes of pictures, as far as `memory` GiB reach.
 
-    What is kept is encoded picture by picture: in a batch its last bits would depend on the
-    company, and a resumed run, whose cache starts empty, would not equal one that never stopped.
+    With any memory at all it encodes picture by picture: in a batch the last bits would depend on
+    the company, and a resumed run, whose cache starts empty, would not equal one that never
+    stopped.
     """
 
     def __init__(self, encode: Callable[[Tensor], Tensor], memory: float) -> None:
         self._encode = encode
         self._room = int(memory * 2**30)
+        self._one_by_one = self._room > 0
         self._kept: dict[int, Tensor] = {}
 
     def __call__(self, batch: Batch, device: torch.device) -> Tensor:
@@ -132,7 +144,7 @@ class Cache:
         fresh: dict[int, Tensor] = {}
         if missing:
             images = batch.images[missing].to(device)
-            parts = images.split(1 if self._room > 0 else len(images))
+            parts = images.split(1 if self._one_by_one else len(images))
             encoded = torch.cat([self._encode(part) for part in parts]).cpu()
             fresh = {batch.indices[row]: value for row, value in zip(missing, encoded, strict=True)}
             for index, value in fresh.items():

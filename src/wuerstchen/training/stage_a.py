@@ -15,6 +15,7 @@ from wuerstchen import weights
 from wuerstchen.adapters import add_lora, fused_copy
 from wuerstchen.config import StageAConfig
 from wuerstchen.data import Batch, Pairs
+from wuerstchen.decibels import decibels
 from wuerstchen.models.critic import Critic
 from wuerstchen.models.stage_a import Quantised, StageA
 from wuerstchen.training.perceptual import perceptual_loss
@@ -133,20 +134,16 @@ class StageATrainer(Stage):
 
     def held_out(self, network: nn.Module, test: Pairs, count: int) -> dict[str, float]:
         batch = held_out_batch(test, count)
-        plain, quantised = [], []
+        plain: list[Tensor] = []
+        quantised: list[Tensor] = []
         for image in batch.images.split(AT_ONCE):
-            out = self._reconstruct(network, image, skip=True)
-            plain.append(F.mse_loss(out.image.clamp(0, 1), image.to(out.image), reduction="none"))
-            out = self._reconstruct(network, image, skip=False)
-            quantised.append(
-                F.mse_loss(out.image.clamp(0, 1), image.to(plain[0]), reduction="none")
-            )
-        errors = torch.cat(plain).mean(dim=(1, 2, 3)), torch.cat(quantised).mean(dim=(1, 2, 3))
-        decibels = [float((-10 * error.log10()).mean()) for error in errors]
+            for skip, squares in ((True, plain), (False, quantised)):
+                made = self._reconstruct(network, image, skip).image.clamp(0, 1)
+                squares.append((made - image.to(made)).square().mean(dim=(1, 2, 3)))
         return {
-            "held_out": float(errors[0].mean()),
-            "psnr": decibels[0],
-            "psnr_quantised": decibels[1],
+            "held_out": float(torch.cat(plain).mean()),
+            "psnr": float(decibels(torch.cat(plain)).mean()),
+            "psnr_quantised": float(decibels(torch.cat(quantised)).mean()),
         }
 
     def grid(self, network: nn.Module, test: Pairs) -> Tensor:
@@ -172,8 +169,8 @@ class StageATrainer(Stage):
         return float(torch.cat(latents).std())
 
     def _critic_joined(self) -> bool:
-        seen = self.step * self.recipe.batch
-        return self.recipe.adversarial_weight > 0 and seen >= self.recipe.adversarial_from
+        joined = self.images >= self.recipe.adversarial_from
+        return self.recipe.adversarial_weight > 0 and joined
 
     def _judge_frozen(self, image: Tensor) -> Tensor:
         """The critic's opinion, with gradients for the picture alone."""

@@ -15,7 +15,8 @@ from wuerstchen import diffusion, weights
 from wuerstchen.adapters import add_lora, fused_copy, save_everywhere, trained_lora
 from wuerstchen.config import Config
 from wuerstchen.data import Batch, Pairs
-from wuerstchen.geometry import SEMANTICS_SCALE, SEMANTICS_SHIFT, semantics_size
+from wuerstchen.decibels import decibels
+from wuerstchen.geometry import SEMANTICS_SCALE, scale_semantics, semantics_size, unscale_semantics
 from wuerstchen.models.compressor import Compressor, shrink
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
@@ -34,7 +35,7 @@ from wuerstchen.training.stage import (
     even_times,
     held_out_batch,
 )
-from wuerstchen.training.weighting import forget, held_out_errors, moved, remembered, weighting
+from wuerstchen.training.weighting import held_out_errors, weighting
 from wuerstchen.weights.hub import find
 
 NOISED_UNTIL = 0.5
@@ -80,9 +81,8 @@ class CompressorAndStageB(nn.Module):
         dropped         (B, 1, 1, 1), true where the semantics become zeros
         """
         semantics = self.compressor(image)
-        scaled = (semantics + SEMANTICS_SHIFT) / SEMANTICS_SCALE
-        noised = diffusion.add_noise(scaled, semantic_noise, semantic_t)
-        noised = noised * SEMANTICS_SCALE - SEMANTICS_SHIFT
+        scaled = scale_semantics(semantics)
+        noised = unscale_semantics(diffusion.add_noise(scaled, semantic_noise, semantic_t))
         semantics = torch.where((semantic_t > 0).view(-1, 1, 1, 1), noised, semantics)
         semantics = semantics.masked_fill(dropped, 0)
         condition = self.stage_b.condition(semantics, text, (noisy.shape[-2], noisy.shape[-1]))
@@ -164,13 +164,13 @@ class StageBTrainer(Stage):
         yield Loss("stage_b", value, {"error": value})
 
     def memory(self) -> dict[str, Tensor]:
-        return remembered(self._weight)
+        return self._weight.memory()
 
     def before_step(self) -> None:
-        forget(self._weight)
+        self._weight.before_step()
 
     def after_step(self) -> dict[str, float]:
-        return moved(self._weight)
+        return self._weight.after_step()
 
     @torch.no_grad()
     def held_out(self, network: nn.Module, test: Pairs, count: int) -> dict[str, float]:
@@ -188,7 +188,7 @@ class StageBTrainer(Stage):
             squares.append((image - batch.images).square().mean(dim=(1, 2, 3)))
         return {
             **held_out_errors(self._weight, torch.cat(errors), times),
-            "psnr": float((-10 * torch.cat(squares).log10()).mean()),
+            "psnr": float(decibels(torch.cat(squares)).mean()),
         }
 
     def grid(self, network: nn.Module, test: Pairs) -> Tensor:

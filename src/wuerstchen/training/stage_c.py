@@ -13,7 +13,7 @@ from wuerstchen import diffusion, weights
 from wuerstchen.adapters import add_lora, fused_copy, save_everywhere, trained_lora
 from wuerstchen.config import Config
 from wuerstchen.data import Batch, Pairs
-from wuerstchen.model_folder import ModelInfo, read_info, write_info
+from wuerstchen.model_folder import Defaults, ModelInfo, read_info, write_info
 from wuerstchen.models.stage_c import StageC
 from wuerstchen.models.text import TextEncoder, encode_frozen
 from wuerstchen.training.encodings import TextStates
@@ -21,6 +21,7 @@ from wuerstchen.training.frozen import FrozenStages
 from wuerstchen.training.pictures import picture_grid
 from wuerstchen.training.preserving import Preserved, draw_preserved
 from wuerstchen.training.stage import (
+    AT_ONCE,
     PEEK,
     Draws,
     Loss,
@@ -30,11 +31,8 @@ from wuerstchen.training.stage import (
     even_times,
     held_out_batch,
 )
-from wuerstchen.training.weighting import forget, held_out_errors, moved, remembered, weighting
+from wuerstchen.training.weighting import held_out_errors, weighting
 from wuerstchen.weights.hub import find
-
-GUIDANCE = 4.0
-"""Guidance of the pictures in a grid, the pipeline's default."""
 
 REHEARSED_RATE = 0.3
 """Learning rate of a text encoder that rehearsed, relative to Stage C's."""
@@ -164,20 +162,21 @@ class StageCTrainer(Stage):
         return Loss("stage_c", value, {"error": subject.mean(), "class": before.mean()})
 
     def memory(self) -> dict[str, Tensor]:
-        return remembered(self._weight)
+        return self._weight.memory()
 
     def before_step(self) -> None:
-        forget(self._weight)
+        self._weight.before_step()
 
     def after_step(self) -> dict[str, float]:
-        return moved(self._weight)
+        return self._weight.after_step()
 
     @torch.no_grad()
     def held_out(self, network: nn.Module, test: Pairs, count: int) -> dict[str, float]:
         batch = held_out_batch(test, count)
         device = next(network.parameters()).device
         t = even_times(len(batch), device)
-        scaled = self._below.compress(batch.images.to(device))
+        parts = batch.images.split(AT_ONCE)
+        scaled = torch.cat([self._below.compress(part.to(device)) for part in parts])
         error = self._error(network, batch.captions, scaled, t, Draws(0, batch.indices, device))
         return held_out_errors(self._weight, error, t)
 
@@ -193,7 +192,9 @@ class StageCTrainer(Stage):
         text = network.text([*prompts, *[""] * len(prompts)])
         both = network.stage_c.condition(text)
         wanted = network.stage_c.condition(text[: len(prompts)])
-        denoise = diffusion.guided(network.stage_c, both, wanted, diffusion.Guidance(GUIDANCE))
+        denoise = diffusion.guided(
+            network.stage_c, both, wanted, diffusion.Guidance(Defaults().prior_guidance_scale)
+        )
         *_, scaled = diffusion.ddpm(denoise, start, diffusion.published_times(), draws.normal)
         rows = []
         for at in range(0, len(prompts), PEEK):

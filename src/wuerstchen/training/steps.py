@@ -20,7 +20,7 @@ from wuerstchen.training.counting import Counting
 from wuerstchen.training.learner import Learner
 from wuerstchen.training.processes import is_first, means_of_all, several
 from wuerstchen.training.record import Record
-from wuerstchen.training.stage import Draws, Loss, Stage
+from wuerstchen.training.stage import Draws, Loss, Stage, section_of
 
 PARTS_FILE = "memory.json"
 """In the run's folder: into how many parts a batch was cut because memory ran out."""
@@ -36,23 +36,22 @@ class Steps:
     ) -> None:
         self._stage, self._learner, self._record = stage, learner, record
         self._accelerator, self._seed = accelerator, seed
+        self._share = stage.training.batch // accelerator.num_processes
         self._networks = learner.wrap()
         self._dropouts = numbered(self._networks.values())
         self.flops = 0.0
         """Operations of a step of all processes, as last counted."""
-        self.parts = max(stage.training.accumulate, _remembered(record))
+        wanted = min(max(stage.training.accumulate, _remembered(record)), self._share)
+        self.parts = self._divisors(wanted)[0]  # memory may have been cut for a larger share
 
-    def take(self, batch: Batch, images: int) -> dict[str, float]:
+    def take(self, batch: Batch) -> dict[str, float]:
         """One step on this process's share of a batch; returns scalars for the log.
-
-        images  pictures that the run has seen before
 
         Raises TrainingError where a loss or a gradient is not finite, or where memory runs out
         and no smaller part is left.
         """
-        rank, share = self._accelerator.process_index, len(batch)
-        first = images + rank * share
-        self._learner.set_rate(self._stage.step, images)
+        first = self._stage.images + self._accelerator.process_index * self._share
+        self._learner.set_rate(self._stage.step, self._stage.images)
         while True:
             self._stage.before_step()
             # For what draws by itself, such as dropout in a published text encoder.
@@ -64,7 +63,7 @@ class Steps:
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error):
                     raise
-            self._halve(share)
+            self._halve()
         scalars = means_of_all(scalars, self._accelerator.device)
         scalars |= self._update(used, batch) | self._stage.after_step()
         self._learner.averages.update()
@@ -125,19 +124,25 @@ class Steps:
         if not torch.isfinite(value).all():
             self.stop("is not finite", batch)
 
-    def _halve(self, share: int) -> None:
+    def _divisors(self, least: int) -> list[int]:
+        """Numbers of equal parts that this process's share can be cut into, from `least` up."""
+        return [parts for parts in range(least, self._share + 1) if self._share % parts == 0]
+
+    def _halve(self) -> None:
         """Cut the batch into twice as many parts, and remember it for the next start.
 
         Several processes cannot do it in the middle of a step, in which they wait for each other:
         this one ends, the launcher ends the others, and its restart goes on in smaller parts.
         """
-        name, before = self._stage.name, self.parts
-        smaller = [parts for parts in range(2 * before, share + 1) if share % parts == 0]
+        name, share, before = self._stage.name, self._share, self.parts
+        smaller = self._divisors(2 * before)
         if not smaller:
+            recipe = self._stage.training
+            keys = [key for key in ("gradient_checkpointing", "sharded") if hasattr(recipe, key)]
+            advice = f"set {' or '.join(keys)} in {section_of(name)}, " if name != "a" else ""
             raise TrainingError(
                 f"Stage {name} ran out of memory with parts of {share // before}, and there are no "
-                f"smaller ones of its batch; set stage_{name[0]}.training."
-                "gradient_checkpointing or sharded, use smaller networks or other devices."
+                f"smaller ones of its batch; {advice}use smaller networks or other devices."
             )
         self.parts = smaller[0]
         for network in self._learner.networks:

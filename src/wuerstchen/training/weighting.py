@@ -1,5 +1,6 @@
 """What the error at each noise level counts: by a formula, or by what is learned under way."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
@@ -19,7 +20,44 @@ MEMORY = 0.99
 """Decay of a level's mean error, each time that pictures fall on the level."""
 
 
-class AdaptiveWeight:
+class Weighting(ABC):
+    """What the (B,) errors of the noise at (B,) times count in a loss."""
+
+    @abstractmethod
+    def __call__(self, t: Tensor, error: Tensor) -> Tensor:
+        """(B,) weights for training."""
+
+    @abstractmethod
+    def fixed(self, t: Tensor) -> Tensor:
+        """(B,) weights that stay the same under way, for losses that shall be compared."""
+
+    def memory(self) -> dict[str, Tensor]:
+        """What a checkpoint has to hold of it; loaded into these tensors."""
+        return {}
+
+    def before_step(self) -> None:  # noqa: B027  # a formula has nothing to forget
+        """A step begins, perhaps again: of what was noted in a broken one, nothing counts."""
+
+    def after_step(self) -> dict[str, float]:
+        """After an optimizer step: learn from what was noted; returns scalars for the log."""
+        return {}
+
+
+class FixedWeight(Weighting):
+    """A function of the time alone."""
+
+    def __init__(self, weight: Callable[[Tensor], Tensor]) -> None:
+        self._weight = weight
+
+    def __call__(self, t: Tensor, error: Tensor) -> Tensor:
+        del error
+        return self._weight(t)
+
+    def fixed(self, t: Tensor) -> Tensor:
+        return self._weight(t)
+
+
+class AdaptiveWeight(Weighting):
     """One over the mean error at a noise level: then no level outweighs another.
 
     A level's first pictures make a plain mean, and one without any weighs 1. The means are moved
@@ -32,21 +70,25 @@ class AdaptiveWeight:
         self.counts = torch.zeros(LEVELS, dtype=torch.int64)
         self._noted: list[Tensor] = []  # (2, B): levels and errors of this step
 
-    def forget(self) -> None:
-        """Of what was noted in a step that did not come to its end, nothing counts."""
-        self._noted.clear()
-
     @torch.no_grad()
     def __call__(self, t: Tensor, error: Tensor) -> Tensor:
-        """(B,) weights for the (B,) errors of the noise at times t."""
         share = diffusion.signal(t.double()).cpu()
         at = ((share / (1 - share)).log() + RANGE) / (2 * RANGE) * LEVELS
         levels = at.long().clamp(0, LEVELS - 1)
         self._noted.append(torch.stack([levels.double(), error.detach().double().cpu()]))
         return (1 / self.means[levels]).float().to(error.device)
 
-    def after_step(self) -> None:
-        """Move the means by what was noted since the last step."""
+    def fixed(self, t: Tensor) -> Tensor:
+        """The published weight: losses by what is learned under way cannot be compared."""
+        return diffusion.p2_weight(t)
+
+    def memory(self) -> dict[str, Tensor]:
+        return {"weight.means": self.means, "weight.counts": self.counts}
+
+    def before_step(self) -> None:
+        self._noted.clear()
+
+    def after_step(self) -> dict[str, float]:
         noted = torch.cat(self._noted, dim=1)  # (2, B)
         self._noted.clear()
         everywhere = from_all(noted.T.to(wire()))  # (all B, 2)
@@ -55,58 +97,19 @@ class AdaptiveWeight:
             self.counts[at] += 1
             rate = max(1 - MEMORY, 1 / int(self.counts[at]))
             self.means[at] += rate * (error - self.means[at])
-
-
-class FixedWeight:
-    """A function of the time alone."""
-
-    def __init__(self, weight: Callable[[Tensor], Tensor]) -> None:
-        self._weight = weight
-
-    def __call__(self, t: Tensor, error: Tensor) -> Tensor:
-        del error
-        return self._weight(t)
-
-
-Weighting = AdaptiveWeight | FixedWeight
+        return {"weight_spread": float(self.means.max() / self.means.min())}
 
 
 def weighting(name: LossWeight) -> Weighting:
+    """The weight that a config names."""
     return AdaptiveWeight() if name == "adaptive" else FixedWeight(diffusion.LOSS_WEIGHTS[name])
-
-
-def remembered(weight: Weighting) -> dict[str, Tensor]:
-    """What a checkpoint has to hold of it."""
-    if not isinstance(weight, AdaptiveWeight):
-        return {}
-    return {"weight.means": weight.means, "weight.counts": weight.counts}
-
-
-def forget(weight: Weighting) -> None:
-    """Before an optimizer step, which may be one that memory ended the first time."""
-    if isinstance(weight, AdaptiveWeight):
-        weight.forget()
-
-
-def moved(weight: Weighting) -> dict[str, float]:
-    """After an optimizer step: what was learned of the levels, for the log."""
-    if not isinstance(weight, AdaptiveWeight):
-        return {}
-    weight.after_step()
-    return {"weight_spread": float(weight.means.max() / weight.means.min())}
 
 
 def held_out_errors(weight: Weighting, errors: Tensor, times: Tensor) -> dict[str, float]:
     """`held_out`, and the plain mean error in each quarter of the times: `held_out_75` is the
-    noisiest.
-
-    An adaptive weight changes under way and its losses cannot be compared, so that `held_out` is
-    then the error by the p2 weight.
-    """
-    adaptive = isinstance(weight, AdaptiveWeight)
-    fixed = diffusion.p2_weight(times) if adaptive else weight(times, errors)
+    noisiest."""
     quarters = (times * 4).long().clamp(max=3)
-    return {"held_out": float((fixed * errors).mean())} | {
+    return {"held_out": float((weight.fixed(times) * errors).mean())} | {
         f"held_out_{25 * quarter}": float(errors[quarters == quarter].mean())
         for quarter in range(4)
         if bool((quarters == quarter).any())

@@ -73,7 +73,7 @@ def convert(
     targets = _targets(parts, out, to)
     beside = {} if source is None else beside_of(source)
     if source is not None and source.is_dir():
-        _check_apart(source, out)
+        check_apart(source, out)
     if not overwrite:
         check_free(parts, targets, out, to, beside)
     for part, files in parts.items():
@@ -98,7 +98,7 @@ def convert(
     return list(dict.fromkeys(targets.values()))
 
 
-def _check_apart(source: Path, out: Path) -> None:
+def check_apart(source: Path, out: Path) -> None:
     """Raise ConfigError where what is written would become a part of what is read."""
     inner, outer = out.resolve(), source.resolve()
     if inner != outer and inner.is_relative_to(outer):

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from wuerstchen.aside import settle
 from wuerstchen.errors import ModelFolderError, SaveError
 
 
@@ -31,6 +32,8 @@ def replacing(*targets: Path) -> Iterator[tuple[Path, ...]]:
         yield asides
         for aside in asides:
             _share(aside)
+            for path in aside.iterdir():
+                settle(path)
         _swap(targets, asides)
     except (OSError, SafetensorError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)

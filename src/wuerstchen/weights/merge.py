@@ -12,7 +12,7 @@ from torch import Tensor
 
 from wuerstchen.aside import write_file
 from wuerstchen.errors import ConfigError, ModelFolderError
-from wuerstchen.weights.convert import beside_of, check_free, write_folder
+from wuerstchen.weights.convert import beside_of, check_apart, check_free, write_folder
 from wuerstchen.weights.folder import PARTS, finish_folder
 from wuerstchen.weights.layout import PLACES, Part, has_part
 from wuerstchen.weights.opening import published_tensors
@@ -37,13 +37,16 @@ def merge(
 
     Parts that the second model lacks are the first one's.
 
-    Raises ConfigError for a share that is none; ModelFolderError where parts have other sizes or
-    other words; SaveError where something is in the place of what is written.
+    Raises ConfigError for a share that is none and for an `out` inside of `source`;
+    ModelFolderError where parts have other sizes or other words; SaveError where something is in
+    the place of what is written.
     """
     if not 0 <= share <= 1:
         raise ConfigError(f"The share of the second model must be between 0 and 1, found {share}.")
     targets = {part: out / PLACES[part].folder for part in first}
     beside = {} if source is None else beside_of(source)
+    if source is not None:
+        check_apart(source, out)
     if not overwrite:
         check_free(first, targets, out, "diffusers", beside)
     both = {part: (files, second[part]) for part, files in first.items() if part in second}
