@@ -267,6 +267,12 @@ def test_keys_that_nobody_would_read_are_refused(small: str) -> None:
     assert "which needs weights; set stage_a.training.vgg16_weights" in refusal(
         small, "stage_a.training.perceptual=vgg16"
     )
+    assert "train_text is false, but nothing brings a text encoder" in refusal(
+        small, "stage_c.training.train_text=false"
+    )
+    assert "stage_b.training.lora.text is true" in refusal(
+        small, "stage_b.training.lora={text: true}"
+    )
 
 
 def test_a_frozen_compressor_comes_from_a_model_folder_or_a_rehearsal(small: str) -> None:

@@ -11,12 +11,14 @@ import torch
 from safetensors.torch import load_file
 from small_runs import run, values, weights_of, write_pictures
 
-from wuerstchen import Pipeline
+from wuerstchen import Pipeline, weights
 from wuerstchen.adapters import read_lora
 from wuerstchen.config import Config, PreserveTraining, load, parse
 from wuerstchen.errors import ConfigError, TrainingError
 from wuerstchen.models.stage_c import StageC
+from wuerstchen.receipts import Terms, open_receipt
 from wuerstchen.training import road
+from wuerstchen.training.counting import Counting
 from wuerstchen.training.preserving import draw_preserved
 from wuerstchen.training.stage import Draws
 from wuerstchen.weights.hub import find
@@ -197,6 +199,23 @@ def test_a_class_is_learned_beside_its_subject(
     preserved, forgotten = losses
     assert preserved[0] == pytest.approx(forgotten[0], rel=1e-5), "they begin alike"
     assert sum(preserved[-16:]) < sum(forgotten[-16:])
+
+
+def test_what_is_drawn_of_a_class_is_in_the_receipt(
+    trained: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """Twenty pictures more, each with 29 guided evaluations, and the training the same."""
+    counts = []
+    for drawn in (1, 21):
+        preserve = {"caption": "a green square", "drawn": drawn, "weight": 1.0}
+        config = tuning(trained, pictures, tmp_path / str(drawn), preserve=preserve, images=4)
+        counts.append(open_receipt(road.train(config) / "runs" / "c", Terms()).total.flops)
+    one = Counting()
+    stage_c = weights.load_stage_c(trained)
+    condition = stage_c.condition(torch.zeros(2, 8, 16))
+    with one, torch.no_grad():
+        stage_c(torch.zeros(2, 6, 3, 3), torch.ones(2), condition)
+    assert counts[1] - counts[0] == pytest.approx(20 * 29 * one.flops, rel=0.02)
 
 
 @pytest.mark.slow

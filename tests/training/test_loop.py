@@ -21,8 +21,10 @@ from wuerstchen.config import DataConfig, TrainingConfig
 from wuerstchen.data import Batch, Batches, Pairs, open_pairs
 from wuerstchen.errors import SaveError, TrainingError
 from wuerstchen.models.dropout import Dropout
+from wuerstchen.receipts import Meter
 from wuerstchen.training.learner import schedule
 from wuerstchen.training.loop import Loop
+from wuerstchen.training.metering import Metered
 from wuerstchen.training.record import Record
 from wuerstchen.training.stage import Draws, Loss, Networks, Stage, Step, held_out_batch
 
@@ -321,6 +323,34 @@ def test_out_of_memory_halves_the_parts_and_keeps_the_batch(
     again.images = 16
     again._step(next(iter(Batches(splits[0], 4, 0))))
     assert large.parts == [1, 1, 1, 1], "a restart remembers"
+
+
+def test_operations_of_a_resumed_run_are_those_of_its_steps(
+    splits: tuple[Pairs, Pairs], tmp_path: Path
+) -> None:
+    """The first step of each process also encodes, whose operations no later step has."""
+
+    class Encoding(Line):
+        encoded = False
+
+        def losses(self, networks: Networks, batch: Batch, draws: Draws) -> Iterator[Loss]:
+            if not self.encoded:
+                torch.ones(100, 100) @ torch.ones(100, 100)
+            self.encoded = True
+            return super().losses(networks, batch, draws)
+
+    class Ticks(Metered):
+        found: ClassVar[list[float]] = []
+
+        def tick(self, images: int, flops: float) -> None:
+            self.found.append(flops)
+
+    loop_of(Encoding(recipe(images=40)), splits, tmp_path).run()
+    with Meter(tmp_path, stage="a", kind="training") as meter:
+        loop_of(Encoding(recipe()), splits, tmp_path).run(Ticks(meter, 1))
+    first, *others = Ticks.found
+    assert len(others) == 9 and len(set(others)) == 1
+    assert first == others[0] + 2e6
 
 
 def test_parts_of_a_larger_share_are_those_of_a_smaller_one_as_far_as_it_goes(

@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
-from small_runs import config, run, start, weights_of, write_config
+from small_runs import config, run, start, values, weights_of, write_config
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import wuerstchen.config
@@ -188,3 +189,20 @@ def test_a_model_folder_carries_what_it_cost(trained: Path) -> None:
         assert (trained / "runs" / stage / "receipt.json").is_file()
     assert len({phase["config"] for phase in phases.values()}) == 1
     assert "<html" in (trained / "receipt.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_bf16_on_a_processor_without_it_is_said_to_be_slow(
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    has: bool,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has})
+    short = {"precision": "bf16", "images": 4}
+    plain = values(pictures, tmp_path / "model")
+    plain["stage_a"]["training"] |= short
+    with caplog.at_level("WARNING"):
+        road.train(wuerstchen.config.parse(plain, "here"), "a")
+    assert ("stage_a.training.precision=fp32" in caplog.text) is not has

@@ -82,6 +82,8 @@ class StageAConfig(Section):
                 "stage_a.training.lora needs a model that it changes; set stage_a.training.start, "
                 "or base, to a model folder"
             )
+        if lora.text:
+            raise ValueError("stage_a.training.lora.text is true, but Stage A reads no text")
         if lora.layers != "all":
             raise ValueError(
                 f"stage_a.training.lora.layers is {lora.layers!r}, but Stage A has no attention; "

@@ -97,6 +97,11 @@ class StageBConfig(Section):
                 "stage_b.training.freeze_compressor is true, but nothing brings a trained "
                 "compressor; set stage_b.training.start to a model folder, or add a rehearsal"
             )
+        if self.training.lora is not None and self.training.lora.text:
+            raise ValueError(
+                "stage_b.training.lora.text is true, but the text encoder learns with Stage C "
+                "alone; set it to false"
+            )
         if self.training.lora is not None and not (
             self.training.start and self.training.freeze_compressor
         ):

@@ -98,6 +98,12 @@ class Config(Section):
                 f"stage_c.model.text_width is {self.stage_c.model.text_width}, but text.width is "
                 f"{self.text.width}; they must be equal where the text encoder is trained"
             )
+        if new_text and not self.stage_c.training.train_text and self.stage_c.rehearsal is None:
+            raise ValueError(
+                "stage_c.training.train_text is false, but nothing brings a text encoder that has "
+                "learned; set it to true, or stage_c.training.start, stage_c.rehearsal or "
+                "text.pretrained"
+            )
         if self.text.pretrained and self.stage_c.rehearsal is not None:
             raise ValueError(
                 f"text.pretrained is {self.text.pretrained!r}, which stays as it is, but "

@@ -62,7 +62,8 @@ def _text_of_stage_c(config: Config, train_pairs: Pairs) -> TextEncoder:
         frozen = config.stage_c.training.lora is not None or not config.stage_c.training.train_text
         return text.requires_grad_(not frozen)
     if config.stage_c.rehearsal is not None:
-        return weights.load_text_encoder(run_folder(config, "c-rehearsal"), "c")
+        rehearsed = weights.load_text_encoder(run_folder(config, "c-rehearsal"), "c")
+        return rehearsed.requires_grad_(config.stage_c.training.train_text)
     return _new_text(config, train_pairs)
 
 

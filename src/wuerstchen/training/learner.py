@@ -203,6 +203,14 @@ def precision(recipe: TrainingConfig) -> torch.dtype:
     return torch.bfloat16 if half else torch.float32
 
 
+def emulates_bf16(device: torch.device) -> bool:
+    """Whether a processor has no instructions for bf16; False where that cannot be told."""
+    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):  # of newer torches
+        return False
+    found = torch.cpu.get_capabilities()
+    return not any(found.get(key) for key in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
 def schedule(recipe: TrainingConfig, step: int, images: int) -> float:
     """What the learning rate is multiplied by: linear warm-up, then what `decay` says."""
     warm, done = min(1.0, step / max(1, recipe.warmup)), min(1.0, images / recipe.images)

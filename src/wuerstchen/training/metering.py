@@ -12,6 +12,7 @@ from wuerstchen.data import Pairs
 from wuerstchen.data.sources import is_prepared
 from wuerstchen.errors import SaveError
 from wuerstchen.receipts import Meter, adopt, keep_receipts
+from wuerstchen.training.counting import Counting
 from wuerstchen.training.stage import Step
 
 
@@ -20,6 +21,7 @@ class Metered:
     """What the loop tells of its work."""
 
     meter: Meter
+    processes: int
 
     def tick(self, images: int, flops: float) -> None:
         """A step over so many pictures of all processes is done, with so many operations."""
@@ -28,6 +30,13 @@ class Metered:
     def keep(self) -> None:
         """What a checkpoint is about to hold is in the receipt from here on."""
         self.meter.keep()
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Work that is no step, such as what a base draws of a class: each process does all."""
+        with Counting() as counting:
+            yield
+        self.meter.tick(0, counting.flops * self.processes)
 
     def look(self) -> AbstractContextManager[None]:
         """Work that is a look and no training."""
@@ -55,7 +64,7 @@ def metered(
             config=dump(config),
             data=pairs.digest(),
         ) as meter:
-            yield Metered(meter)
+            yield Metered(meter, accelerator.num_processes)
     finally:
         if first:
             if is_prepared(source):

@@ -25,11 +25,12 @@ from wuerstchen.training.build import build_stage, run_folder
 from wuerstchen.training.changes import DATA, changed_keys, check_same_data, check_unchanged
 from wuerstchen.training.checkpoints import Checkpoints
 from wuerstchen.training.checks import check_device, check_models, check_paths, check_share
+from wuerstchen.training.learner import emulates_bf16, precision
 from wuerstchen.training.loop import Loop
 from wuerstchen.training.metering import metered
 from wuerstchen.training.processes import is_first, join
 from wuerstchen.training.record import Record
-from wuerstchen.training.stage import Step
+from wuerstchen.training.stage import Step, section_of
 
 StageName = Literal["a", "b", "c"]
 
@@ -115,17 +116,19 @@ def _train_stage(
     join()
     accelerator = Accelerator(mixed_precision="no", cpu=only_cpu)
     check_share(name, recipe, accelerator)
-    if accelerator.is_main_process and recipe.images == 0:
-        log.info("Stage %s is taken over from %s as it is.", name, recipe.start)
-    elif accelerator.is_main_process:
-        log.info("Stage %s trains on %s.", name, accelerator.device)
+    if accelerator.is_main_process:
+        _announce(name, recipe, accelerator.device)
     record = Record(run_folder(config, name), writes=accelerator.is_main_process)
-    record.write("config.yaml", dump(config))
-    record.write(DATA, json.dumps(facts, indent=2, ensure_ascii=False))
+    newest = Checkpoints(record.folder, recipe.keep).newest()
+    seen = int(newest.facts["images"] or 0) if newest else 0
     set_seed(config.seed)
-    stage = build_stage(name, config, train_pairs)
-    loop = Loop(stage, train_pairs, test_pairs, record, accelerator, config.seed)
-    with metered(name, config, train_pairs, loop.images, accelerator) as meter:
+    with metered(name, config, train_pairs, seen, accelerator) as meter:
+        with meter.counted():
+            stage = build_stage(name, config, train_pairs)
+        loop = Loop(stage, train_pairs, test_pairs, record, accelerator, config.seed)
+        # After the checkpoint was read: one that does not fit says what the run was begun with.
+        record.write("config.yaml", dump(config))
+        record.write(DATA, json.dumps(facts, indent=2, ensure_ascii=False))
         loop.run(meter)
         finished = {"images": loop.images, "steps": stage.step}
         with loop.trained() as network:
@@ -137,6 +140,21 @@ def _train_stage(
         accelerator.wait_for_everyone()
         loop.checkpoints.clear()
     accelerator.free_memory()
+
+
+def _announce(name: Step, recipe: TrainingConfig, device: torch.device) -> None:
+    """Say where a stage is trained, and what makes it slow there."""
+    if recipe.images == 0:
+        log.info("Stage %s is taken over from %s as it is.", name, recipe.start)
+        return
+    log.info("Stage %s trains on %s.", name, device)
+    if precision(recipe) is torch.bfloat16 and emulates_bf16(device):
+        log.warning(
+            "Stage %s computes in bf16, as its config says, for which this processor has no "
+            "instructions: it may take seven times as long as with %s.precision=fp32.",
+            name,
+            section_of(name),
+        )
 
 
 def _recipe(config: Config, name: Step) -> TrainingConfig:

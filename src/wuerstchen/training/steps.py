@@ -41,6 +41,7 @@ class Steps:
         self._dropouts = numbered(self._networks.values())
         self.flops = 0.0
         """Operations of a step of all processes, as last counted."""
+        self._taken, self._used = 0, list[str]()
         wanted = min(max(stage.training.accumulate, _remembered(record)), self._share)
         self.parts = self._divisors(wanted)[0]  # memory may have been cut for a larger share
 
@@ -64,6 +65,9 @@ class Steps:
                 if not _is_out_of_memory(error):
                     raise
             self._halve()
+        self._taken += 1
+        if used != self._used:  # a critic joined: count anew
+            self._taken, self._used = 0, used
         scalars = means_of_all(scalars, self._accelerator.device)
         scalars |= self._update(used, batch) | self._stage.after_step()
         self._learner.averages.update()
@@ -80,10 +84,10 @@ class Steps:
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
-        """Count operations in steps 1, 2, 4, 8 …: they change when encodings are kept, or a critic
-        joins, and counting takes longer than it costs in every step."""
-        step = self._stage.step
-        if (self.flops and step & (step - 1)) or not self._accelerator.is_main_process:
+        """Count operations in steps 1, 2, 4, 8 … of this process: they fall while what is encoded
+        is kept, and counting all of them would take time."""
+        due = self._taken & (self._taken + 1) == 0
+        if not due or not self._accelerator.is_main_process:
             yield
             return
         with Counting() as counting:
