@@ -69,6 +69,23 @@ class Line(Stage):
         raise AssertionError("the loop exports nothing")
 
 
+class Judged(Line):
+    """With a second network that joins later, as the critic of Stage A does."""
+
+    def __init__(self, recipe: TrainingConfig) -> None:
+        super().__init__(recipe)
+        self.critic = nn.Linear(1, 1)
+
+    def networks(self) -> dict[str, nn.Module]:
+        return {**super().networks(), "critic": self.critic}
+
+    def losses(self, networks: Networks, batch: Batch, draws: Draws) -> Iterator[Loss]:
+        yield from super().losses(networks, batch, draws)
+        if self.images >= 40:
+            opinion = networks["critic"](torch.ones(1, 1)).square().mean()
+            yield Loss("critic", opinion, {})
+
+
 @pytest.fixture(scope="module")
 def splits(pictures: Path) -> tuple[Pairs, Pairs]:
     train, test, _ = open_pairs(DataConfig(path=str(pictures), test_share=0.2))
@@ -224,20 +241,7 @@ def test_a_stage_ends_with_its_last_or_its_best_weights(
 def test_a_stage_ends_with_weights_from_before_another_network_joined(
     splits: tuple[Pairs, Pairs], tmp_path: Path
 ) -> None:
-    """As Stage A does whose critic joins late: its optimizer had nothing to remember then."""
-
-    class Judged(Line):
-        critic = nn.Linear(1, 1)
-
-        def networks(self) -> dict[str, nn.Module]:
-            return {**super().networks(), "critic": self.critic}
-
-        def losses(self, networks: Networks, batch: Batch, draws: Draws) -> Iterator[Loss]:
-            yield from super().losses(networks, batch, draws)
-            if self.images >= 40:
-                opinion = networks["critic"](torch.ones(1, 1)).square().mean()
-                yield Loss("critic", opinion, {})
-
+    """Its optimizer had nothing to remember then."""
     stage = Judged(recipe(export="best", ema=0.0))
     stage.losses_held_out = iter([1.0, 2.0, 3.0, 4.0])
     loop = loop_of(stage, splits, tmp_path)
@@ -287,6 +291,17 @@ def test_of_several_averages_the_one_with_the_lowest_loss_is_taken(
     assert_equal(state_of(loop), state_of(other))
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [entry["held_out@0.5"] for entry in log if "held_out@0.5" in entry] == [2.0, 0.8]
+
+
+def test_parts_of_a_batch_are_the_batch_for_several_networks(
+    splits: tuple[Pairs, Pairs], tmp_path: Path
+) -> None:
+    whole = loop_of(Judged(recipe()), splits, tmp_path / "whole")
+    parts = loop_of(Judged(recipe(accumulate=2)), splits, tmp_path / "parts")
+    whole.run()
+    parts.run()
+    for key, value in state_of(parts).items():
+        torch.testing.assert_close(value, state_of(whole)[key], atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

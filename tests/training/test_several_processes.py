@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from small_runs import COMMAND, ENVIRONMENT, config, run, weights_of
 
 import wuerstchen.config
+from wuerstchen import weights
 from wuerstchen.training import road
 from wuerstchen.training.road import StageName
 
@@ -23,6 +25,11 @@ ACCELERATE = (
     *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
 )
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone")
+
+
+TAKEN_BACK = ("down_blocks.1.bias", "down_blocks.3.1.running_mean")
+"""Of Stage A: a bias whose gradient is rounding alone, since the mean of a BatchNorm takes back
+what it adds; Adam makes steps of it all the same. What both make of a picture is compared too."""
 
 
 def launch(count: int, launcher: str = "accelerate") -> tuple[str, ...]:
@@ -53,6 +60,15 @@ def errors(folder: Path, stage: str) -> list[float]:
     log = (folder / "runs" / stage / "log.jsonl").read_text().splitlines()
     entries = [json.loads(line) for line in log]
     return [entry[key] for entry in entries for key in ("error", "held_out") if key in entry]
+
+
+@torch.no_grad()
+def redrawn(folder: Path) -> torch.Tensor:
+    """What Stage A makes of a picture."""
+    stage_a = weights.load_stage_a(folder).eval()
+    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    made: torch.Tensor = stage_a.decode(stage_a.encode(picture))
+    return made
 
 
 def train_here(source: Path, stage: StageName, *words: str) -> Path:
@@ -105,7 +121,11 @@ def test_several_processes_train_the_same_model(
     found, expected, start = weights_of(several), weights_of(one), weights_of(trained)
     assert any((expected[key] != start[key]).any() for key in expected)
     for key, tensor in expected.items():
-        np.testing.assert_allclose(found[key], tensor, atol=tolerance, rtol=tolerance, err_msg=key)
+        if not key.endswith(TAKEN_BACK):
+            np.testing.assert_allclose(
+                found[key], tensor, atol=tolerance, rtol=tolerance, err_msg=key
+            )
+    torch.testing.assert_close(redrawn(several), redrawn(one), atol=tolerance, rtol=tolerance)
 
 
 LEFT = '''

@@ -6,7 +6,7 @@ networks ─▶ (sharded over processes) ─▶ averages, optimizers ─▶ load
 import copy
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from accelerate import Accelerator
@@ -101,7 +101,9 @@ class Learner:
         elif last:
             yield
         else:
-            with self._accelerator.no_sync(*self._parallel.values()):
+            with ExitStack() as held:
+                for network in self._parallel.values():
+                    held.enter_context(self._accelerator.no_sync(network))
                 yield
 
     def clip(self, name: str) -> float:
