@@ -10,7 +10,7 @@ from made_data import write
 from made_sources import as_bytes, drawing
 
 from wuerstchen.config import DataConfig
-from wuerstchen.data import Batch, Batches, Pairs, open_pairs
+from wuerstchen.data import Batch, Batches, Pairs, open_pairs, order
 from wuerstchen.geometry import bucket_shapes, check_size
 
 SIZES = {"square": (400, 400), "wide": (640, 384), "tall": (300, 520)}
@@ -66,6 +66,20 @@ def test_every_picture_comes_once_in_each_epoch_of_its_shape(pairs: Pairs, batch
         whole = [epoch for epoch in epochs if len(epoch) == count]
         assert len(whole) >= 5 and all(len(set(epoch)) == count for epoch in whole)
         assert len({tuple(epoch) for epoch in whole}) > len(whole) // 2, "shuffled anew"
+
+
+def test_shapes_with_fewer_pictures_than_a_batch_are_named_once(
+    pairs: Pairs, caplog: pytest.LogCaptureFixture
+) -> None:
+    order._warn_once.cache_clear()
+    for _ in range(2):
+        Batches(pairs, 6, 7)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "within a batch of 6" in record.message
+    assert "fewer: 4 of 512 x 256. Prepare" in record.message, "six are enough for six"
+    Batches(pairs, 4, 7)
+    assert len(caplog.records) == 1
 
 
 def test_shapes_come_in_proportion_to_their_pictures(pairs: Pairs) -> None:

@@ -6,11 +6,13 @@ import os
 
 import pytest
 from made_data import Sample, png, png_claiming, write, write_jsonl, write_tar
+from made_sources import dropped, rows
 
-from wuerstchen.config import DataConfig
+from wuerstchen.config import DataConfig, PrepareConfig
 from wuerstchen.data import Report, open_pairs
 from wuerstchen.data.images import MAX_PIXELS
 from wuerstchen.errors import DataError
+from wuerstchen.prepare.work import prepare
 
 FILES = {
     "good.png": png(),
@@ -136,6 +138,61 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     os.symlink(tmp_path / "gone", tmp_path / "b.png")
     os.symlink(tmp_path / "gone", tmp_path / "c.txt")
     assert stems(report_of(tmp_path)) == {"file cannot be read": ["b", "c"]}
+
+
+@pytest.mark.parametrize("kind", ["folder", "table"])
+def test_what_is_no_file_is_named_and_waits_for_nothing(kind, tmp_path):
+    """Opening a pipe waits until somebody writes into it."""
+    files = {"a.png": png(), "b.png": png(), "pipe.txt": "pipe"}
+    files |= (
+        {"metadata.jsonl": '{"file_name": "a.png", "text": "a"}\n'}
+        if kind == "table"
+        else {"a.txt": "one"}
+    )
+    write(tmp_path, files)
+    os.mkfifo(tmp_path / "pipe.png")
+    os.mkfifo(tmp_path / "b.txt")
+    if kind == "table":
+        with (tmp_path / "metadata.jsonl").open("a") as table:
+            table.write('{"file_name": "pipe.png", "text": "pipe"}\n')
+    named = {"folder": ["b.png", "pipe.png"], "table": ["pipe.png"]}[kind]
+    assert sorted(report_of(tmp_path).skipped["file cannot be read"]) == named
+
+
+def test_tars_that_lead_nowhere_or_are_pipes_cost_nothing_but_themselves(tmp_path):
+    write_tar(tmp_path / "0.tar", pairs_named("ab"))
+    os.symlink(tmp_path / "gone", tmp_path / "1.tar")
+    os.mkfifo(tmp_path / "2.tar")
+    for path in (tmp_path, tmp_path / "*.tar"):
+        report = report_of(path)
+        assert report.used == 2
+        assert report.skipped == {"file cannot be read": ["1.tar", "2.tar"]}
+    out = prepare(str(tmp_path / "*.tar"), tmp_path / "set", PrepareConfig(copies=None))
+    assert dropped(out) == {"file cannot be read": 2} and len(rows(out)) == 2
+
+
+def test_rows_of_a_table_that_are_damaged_cost_nothing_but_themselves(tmp_path):
+    lines = [
+        b'\xef\xbb\xbf{"file_name": "a.png", "text": "one"}',
+        '{"file_name": "b.png", "text": "é"}'.encode("latin1"),
+        b'{"text": "no picture"}',
+        b'{"file_name": "%s.png", "text": "long"}' % (b"x" * 5000),
+        b'{"file_name": "nul\\u0000.png", "text": "no name"}',
+        '{"file_name": "c.png", "text": "é\u2028é"}'.encode(),
+    ]
+    files = {f"{name}.png": png() for name in "abc"}
+    pairs, _, report = open_pairs(
+        DataConfig(
+            path=str(write(tmp_path, {**files, "metadata.jsonl": b"\n".join(lines)})), test_share=0
+        )
+    )
+    assert [pair.captions for pair in pairs] == [("one",), ("é\u2028é",)]
+    assert report.skipped == {
+        "side JSON does not parse": ["metadata.jsonl line 2"],
+        "row without a file_name": ["metadata.jsonl line 3"],
+        "picture without a caption": ["b.png"],
+        "caption without a picture": ["x" * 5000 + ".png", "nul\0.png"],
+    }
 
 
 def test_a_tar_that_is_cut_off_keeps_what_is_whole_and_says_so(tmp_path):

@@ -12,6 +12,7 @@ from PIL import Image, ImageEnhance
 
 from wuerstchen.config import PrepareConfig
 from wuerstchen.prepare.copies import TINT, clusters
+from wuerstchen.prepare.pictures import look_of
 from wuerstchen.prepare.work import prepare
 
 CONFIG = PrepareConfig(size=128, test_share=0)
@@ -82,6 +83,28 @@ def test_held_out_pictures_keep_their_copies_out_of_training(tmp_path: Path) -> 
     assert "test/b.png" in keys(out) and "train/a.png" not in keys(out)
     assert report(out)["copies_across_splits"] == 1
     assert {row["key"] for row in rows(out) if row["split"] == "test"} == {"test/b.png"}
+
+
+@pytest.mark.parametrize(("most", "left"), [(None, (1, 1)), (0, (0, 1)), (4, (0, 0))])
+def test_copies_that_stay_across_the_splits_are_counted(
+    tmp_path: Path, most: int | None, left: tuple[int, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """One picture has equal pixels on both sides, another one nearly so."""
+    first, near = drawing(5), drawing(6, 600, 600)
+    again = near.resize((160, 160), Image.Resampling.BOX)
+    noise = np.random.default_rng(0).integers(-40, 41, (160, 160, 1))
+    again = Image.fromarray((np.asarray(again) + noise).clip(0, 255).astype(np.uint8))
+    assert 0 < int(look_of(again) ^ look_of(near)).bit_count() <= 4, "other bits, near enough"
+    pictures = {"train/a.png": as_bytes(first), "test/a.png": as_bytes(first)}
+    pictures |= {"train/b.png": as_bytes(again), "test/b.png": as_bytes(near)}
+    pictures |= {f"train/{k}.png": as_bytes(drawing(k)) for k in range(20, 24)}
+    out = prepared(tmp_path, pictures, CONFIG.model_copy(update={"copies": most}))
+    found = report(out)
+    assert found["copies_across_splits"] == 2
+    assert (found["equal_across_splits"], found["near_across_splits"]) == left
+    warned = f"{sum(left)} pictures to train with are copies of held-out ones" in caplog.text
+    page = (out / "report.html").read_text()
+    assert warned == ("are among those to train with" in page) == (sum(left) > 0)
 
 
 def test_shards_hold_no_dead_weight(tmp_path: Path) -> None:

@@ -96,6 +96,13 @@ def test_captions(tmp_path: Path) -> None:
     assert rows(tmp_path / "out")[0]["captions"] == ["a good caption"]
 
 
+def test_a_caption_that_is_left_out_makes_up_for_no_short_one(tmp_path: Path) -> None:
+    files: Files = {"a.png": as_bytes(drawing(1)), "a.txt": "a cat\n" + "x" * 40}
+    files |= {"b.png": as_bytes(drawing(2)), "b.txt": "a good caption\n" + "y" * 40}
+    names, reasons = kept(tmp_path, files, least_caption=6, most_caption=30)
+    assert (names, reasons) == ({"b"}, {"caption under 6 characters": 1})
+
+
 def test_the_papers_preset_has_the_bounds_of_the_authors_code() -> None:
     config = load_prepare("paper", ["size=1024"])
     bounds = config.filters

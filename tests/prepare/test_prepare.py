@@ -4,6 +4,7 @@ import gc
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,8 @@ from PIL import Image
 from wuerstchen.config import DataConfig, PrepareConfig
 from wuerstchen.data import open_pairs
 from wuerstchen.errors import DataError, SaveError
+from wuerstchen.geometry import Shape, bucket_shapes
+from wuerstchen.prepare.pictures import stored_size
 from wuerstchen.prepare.shards import write_rows
 from wuerstchen.prepare.units import digest_of, units_of
 from wuerstchen.prepare.work import prepare
@@ -113,13 +116,32 @@ def test_pictures_are_made_as_small_as_training_takes_them_and_never_larger(tmp_
         for r in rows(prepare(str(source), tmp_path / "area", config))
     }
     assert by_area["small.png"] == (100, 120)
-    for name, ratio in (("wide", 2.0), ("tall", 3 / 8)):
-        width, height = by_area[f"{name}.png"]
-        assert width * height == pytest.approx(256**2, rel=0.01)
-        assert width / height == pytest.approx(ratio, rel=0.01)
+    assert by_area["wide.png"] == (512, 256)
+    assert by_area["tall.png"] == (256, 683)
     square = config.model_copy(update={"shape": "square"})
     found = rows(prepare(str(source), tmp_path / "square", square))
     assert {(r["width"], r["height"]) for r in found} == {(256, 256), (100, 100)}
+
+
+@pytest.mark.parametrize("size", [128, 384, 512, 1024])
+def test_no_training_at_the_size_enlarges_a_stored_picture(size: int) -> None:
+    """And one pixel less on a side would not be enough for the square or for the nearest shape."""
+    shapes = bucket_shapes(size)
+    config = PrepareConfig(size=size)
+    for height in range(500, 6000, 173):
+        for width in (height // 3, height // 2, height * 9 // 10, height, height * 7 // 4):
+            stored = stored_size(width, height, config)
+            ratio = np.log(width / height)
+            nearest = min(shapes, key=lambda s: abs(np.log(s.width / s.height) - ratio))
+            for least in (Shape(size, size), nearest):
+                assert stored[0] >= min(width, least.width)
+                assert stored[1] >= min(height, least.height)
+            assert stored[0] <= width and stored[1] <= height
+            slack = (
+                min(stored[0] - s.width for s in (shapes[0], nearest)),
+                min(stored[1] - s.height for s in (shapes[0], nearest)),
+            )
+            assert stored == (width, height) or min(slack) <= 0
 
 
 def test_orientation_is_mended_and_the_size_is_that_of_the_upright_picture(tmp_path: Path) -> None:
@@ -187,7 +209,7 @@ def test_a_process_that_helps_waits_for_the_first_and_takes_no_folder_itself(
     def leave(seconds: float) -> None:
         raise TimeoutError
 
-    monkeypatch.setattr("wuerstchen.prepare.work.time.sleep", leave)
+    monkeypatch.setattr("wuerstchen.prepare.taking.time.sleep", leave)
     with pytest.raises(TimeoutError):
         prepare(str(source), out, LOSSLESS, rank=1, world=2)
     assert not out.exists()
@@ -369,7 +391,19 @@ def test_the_page_shows_counts_reasons_and_pictures(tmp_path: Path) -> None:
     page = (out / "report.html").read_text()
     assert "6 of 8 are" in " ".join(page.split()) and "picture does not decode" in page
     assert "copy with equal pixels" in page and "<b>" not in page
-    assert page.count("data:image/jpeg;base64,") >= 8 and "data:image/png;base64," in page
+    assert page.count("data:image/jpeg;base64,") >= 8
+
+
+def test_each_plot_of_the_page_is_a_picture_that_a_narrow_window_shows_whole(
+    tmp_path: Path,
+) -> None:
+    files = some(3, width=300) | {"x.png": as_bytes(drawing(9, 200, 400)), "x.txt": "x"}
+    out = prepare(str(write(tmp_path / "source", files)), tmp_path / "out", LOSSLESS)
+    page = (out / "report.html").read_text()
+    plots = re.findall(r'<img class="plot" alt="histogram: ([^"]+)"', page)
+    assert {"width", "height", "aspect ratio"} <= set(plots)
+    width = re.search(r"\.plot { width: (\d+)px }", page)
+    assert width is not None and int(width[1]) < 500 and "max-width: 100%" in page
 
 
 def _command(*words: str, **environment: str) -> subprocess.Popen[bytes]:

@@ -9,8 +9,8 @@ from made_data import write
 from made_sources import rows, some
 
 from wuerstchen.config import DataConfig, PrepareConfig
-from wuerstchen.data import open_pairs
-from wuerstchen.errors import DataError
+from wuerstchen.data import Batches, open_pairs
+from wuerstchen.errors import DataError, TrainingError
 from wuerstchen.prepare.work import prepare
 
 
@@ -76,6 +76,34 @@ def test_a_set_for_smaller_pictures_or_other_groups_is_refused(ready: Path) -> N
         opened(ready, size=256)
     with pytest.raises(DataError, match=r"expected data\.sample_by=name, .* found number"):
         opened(ready, sample_by="number")
+
+
+def test_what_was_decided_when_a_set_was_prepared_is_not_set_again(ready: Path) -> None:
+    for name, value, own in (("test_share", 0.1, "0.25"), ("background", "black", "white")):
+        said = rf"expected data\.{name}={own}, as the set was prepared, found {value}; leave it out"
+        with pytest.raises(DataError, match=said):
+            opened(ready, **{name: value})
+    assert len(opened(ready, test_share=0.25, background="white")[0]) > 0
+    default = DataConfig.model_fields["test_share"].default
+    assert len(opened(ready, test_share=default)[0]) == len(opened(ready)[0])
+
+
+def test_squares_are_no_set_for_shapes(tmp_path: Path) -> None:
+    source = write(tmp_path / "source", some(4, width=600, height=400))
+    config = PrepareConfig(size=384, shape="square", copies=None)
+    out = prepare(str(source), tmp_path / "out", config)
+    with pytest.raises(DataError, match=r"data\.buckets=true, found a set .* shape=square"):
+        opened(out, size=384, buckets=True)
+    assert len(opened(out, size=256, buckets=True)[0]) == 3, "where the square is the only shape"
+
+
+def test_a_set_that_holds_nothing_out_is_prepared_again(tmp_path: Path) -> None:
+    source = write(tmp_path / "source", some(4))
+    out = prepare(str(source), tmp_path / "out", PrepareConfig(size=128, test_share=0))
+    with pytest.raises(TrainingError, match=r"found none; prepare the source again .*test_share="):
+        Batches(opened(out)[1], 2, 0)
+    with pytest.raises(TrainingError, match=r"found none; add data, or change data\.test_share"):
+        Batches(opened(source, test_share=0)[1], 2, 0)
 
 
 def test_a_set_can_be_moved(ready: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import logging
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,55 @@ def test_a_killed_encoding_goes_on_and_processes_share_it(
         assert (tmp_path / "shared" / whole.name / name).read_bytes() == content
 
 
+HARMS = {
+    "cut": lambda folder: _change(folder / "00001.safetensors", lambda whole: whole[:-100]),
+    "emptied": lambda folder: _change(folder / "00001.safetensors", lambda whole: b""),
+    "rotten": lambda folder: _change(
+        folder / "00001.safetensors", lambda whole: whole[:-1] + bytes([whole[-1] ^ 1])
+    ),
+    "of other rows": lambda folder: shutil.copy(
+        folder / "00000.safetensors", folder / "00001.safetensors"
+    ),
+    "gone": lambda folder: (folder / "00001.safetensors").unlink(),
+    "with an altered seal": lambda folder: _change(
+        folder / "encoding.json", lambda whole: whole.replace(b'"rows": ', b'"rows": 9')
+    ),
+    "without a seal": lambda folder: (folder / "encoding.json").write_bytes(b""),
+}
+
+
+@pytest.mark.parametrize(
+    ("harm", "finished"),
+    [(harm, True) for harm in HARMS] + [(harm, False) for harm in HARMS if harm != "rotten"],
+)
+def test_damaged_files_are_made_again_and_no_others(
+    pictures: Path,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    harm: str,
+    finished: bool,
+) -> None:
+    """Before the seal nothing knows the digests, and what rotted in place is not seen."""
+    monkeypatch.setattr(encodings, "CHUNK", 2)
+    monkeypatch.setattr("wuerstchen.training.encode.CHUNK", 2)
+    how = settings(pictures, model, tmp_path / "encoded")
+    (folder,) = encode(how, ["semantics"], "fp16")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert len(before) >= 4
+    HARMS[harm](folder)
+    if not finished:
+        (folder / "encoding.json").unlink()
+    kept = (folder / "00000.safetensors").stat().st_mtime_ns
+    encode(how, ["semantics"], "fp16", rank=0, world=1)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert (folder / "00000.safetensors").stat().st_mtime_ns == kept
+
+
+def _change(path: Path, change: Callable[[bytes], bytes]) -> None:
+    path.write_bytes(change(path.read_bytes()))
+
+
 @pytest.mark.parametrize("harm", [lambda whole: whole[:-100], lambda whole: whole[:-1] + b"\0"])
 def test_a_damaged_file_is_said_by_name(pictures: Path, model: Path, tmp_path: Path, harm) -> None:
     how = settings(pictures, model, tmp_path / "encoded")
@@ -148,7 +198,7 @@ def test_a_damaged_file_is_said_by_name(pictures: Path, model: Path, tmp_path: P
     compressor = weights.load_compressor(model).eval()
     found = find_encoding(how.data.encoded, "semantics", compressor, train_of(how))
     assert found is not None
-    with pytest.raises(TrainingError, match=rf"{folder}: expected the encodings .* delete"):
+    with pytest.raises(TrainingError, match=rf"{folder}: expected the encodings .* encode` again"):
         found.rows([0])
 
 

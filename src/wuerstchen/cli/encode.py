@@ -52,6 +52,8 @@ def encode(
 
     `wuerstchen train` with the same config then reads them, and Stage C no pictures at all.
     Encodings belong to the weights and the data that they were made of; others are never read.
+    Running it again makes what is missing or damaged. To share the work among processes:
+    torchrun --nproc-per-node 2 -m wuerstchen encode CONFIG …
     """
     from wuerstchen.config import load
 

@@ -24,8 +24,8 @@ def prepare(
         str,
         typer.Argument(
             metavar="IN",
-            help="A folder of pictures with captions, one with metadata.jsonl or .csv, or "
-            "webdataset tars ({00000..00012}.tar, *.tar).",
+            help="A folder of pictures with captions, one with metadata.jsonl or .csv, "
+            "webdataset tars ({00000..00012}.tar, *.tar), or a prepared set.",
         ),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.")],
@@ -48,7 +48,7 @@ def prepare(
 
     data.path=OUT then trains on it. Running the same command again goes on where it stopped.
     What was kept and dropped is in OUT/report.html. To share the work among processes:
-    accelerate launch -m wuerstchen prepare IN OUT …
+    torchrun --nproc-per-node 2 -m wuerstchen prepare IN OUT …
     """
     from wuerstchen.config import load_prepare
 

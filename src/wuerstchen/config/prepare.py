@@ -18,7 +18,7 @@ class FilterConfig(Section):
     most_aspect: float | None = Field(default=3.0, ge=1)
     """Longer side over shorter side."""
     least_caption: int | None = Field(default=None, gt=0)
-    """Characters of the longest caption."""
+    """Characters of the longest caption, among those that are not too long."""
     most_caption: int | None = Field(default=None, gt=0)
     """Characters; longer captions are left out, and the picture with them if it has no other."""
     least_aesthetic: float | None = None
@@ -50,7 +50,8 @@ class PrepareConfig(Section):
     size: int = Field(default=512, gt=0, multiple_of=SIZE_STEP)
     """Pixels: pictures are made as small as training at this size can take them."""
     shape: Literal["area", "square"] = "area"
-    """area: the aspect ratio is kept and the area becomes size x size; square: the centre."""
+    """area: the aspect ratio is kept, and both the square and the nearest shape of data.buckets can
+    be cut from it; square: the centre alone."""
     background: str = "white"
     """What shows through transparent pictures: a colour name or #rrggbb."""
     format: Literal["jpeg", "webp", "png"] = "jpeg"

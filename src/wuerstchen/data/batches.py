@@ -17,6 +17,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from wuerstchen.data.opening import how_to_split
 from wuerstchen.data.order import Draw, Order
 from wuerstchen.data.pairs import Pairs
 from wuerstchen.errors import TrainingError
@@ -84,8 +85,8 @@ class Batches:
     ) -> None:
         if not len(pairs):
             raise TrainingError(
-                f"Expected pictures in the {pairs.split} split, found none; add data, or change "
-                "data.test_share."
+                f"Expected pictures in the {pairs.split} split, found none; "
+                f"{how_to_split(pairs.config)}."
             )
         if batch % world:
             raise TrainingError(

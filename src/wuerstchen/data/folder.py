@@ -32,9 +32,9 @@ def _read_item(root: Path, picture: PurePosixPath, known: set[PurePosixPath]) ->
     text, side = picture.with_suffix(".txt"), picture.with_suffix(".json")
     try:
         if text in known:
-            item.add_caption_file((root / text).read_bytes())
+            item.add_caption_file(Place(root / text).read())
         if side in known:
-            item.add_json((root / side).read_bytes())
+            item.add_json(Place(root / side).read())
     except OSError:
         item.trouble = "file cannot be read"
     return item
@@ -50,7 +50,7 @@ def _holds_captions(path: Path) -> bool:
     if path.suffix != ".json":
         return path.suffix == ".txt"
     try:
-        record = parse_record(path.read_bytes())
+        record = parse_record(Place(path).read())
     except OSError:
         return False
     return record is not None and any(name in record for name in ("caption", "captions"))

@@ -143,11 +143,13 @@ def open_index(folder: Path) -> tuple[Index, PreparedInfo]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: expected the index of a prepared set, found: {error}.") from None
+        raise DataError(
+            f"{path}: expected the index of a prepared set, found: {error}; {_mend(folder)}."
+        ) from None
     if hashlib.sha256(content).hexdigest() != info.index_sha256:
         raise DataError(
             f"{path}: expected the index that {PREPARED} was written with, found another one; "
-            "copy the whole folder again, or prepare the source anew."
+            f"{_mend(folder)}."
         )
     for name, size in info.shards.items():
         shard = folder / SHARDS / name
@@ -155,8 +157,7 @@ def open_index(folder: Path) -> tuple[Index, PreparedInfo]:
         if found != size:
             raise DataError(
                 f"{shard}: expected a shard of {size} bytes, found "
-                f"{'nothing' if found is None else f'{found} bytes'}; copy it again, or delete "
-                f"{folder / PREPARED} and run the same `wuerstchen prepare` again."
+                f"{'nothing' if found is None else f'{found} bytes'}; {_mend(folder)}."
             )
     return Index(folder, pq.read_table(pa.BufferReader(content))), info
 
@@ -168,6 +169,10 @@ def read_info(folder: Path) -> PreparedInfo:
     except (OSError, ValidationError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(
-            f"{path}: expected what `wuerstchen prepare` writes, found: {reason}; prepare the "
-            "source anew."
+            f"{path}: expected what `wuerstchen prepare` writes, found: {reason}; {_mend(folder)}."
         ) from None
+
+
+def _mend(folder: Path) -> str:
+    """What to do about a set that is damaged."""
+    return f"copy it again, or delete {folder} and run the same `wuerstchen prepare` again"

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -22,6 +23,12 @@ _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 """UTF-16 that was read as UTF-8, and halves of characters, which no UTF-8 file can hold."""
 
 
+def check_regular(path: Path) -> None:
+    """Raise OSError for what is no file: opening a pipe would wait for ever."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(f"{path} is no regular file")
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where the bytes of a file are: a whole file, or `size` bytes of a tar from `offset` on."""
@@ -34,6 +41,7 @@ class Place:
 
     def read(self) -> bytes:
         """The bytes; OSError where they are gone, DataError where they are others."""
+        check_regular(self.path)
         with self.path.open("rb") as file:
             file.seek(self.offset)
             data = file.read(self.size)
@@ -52,6 +60,8 @@ class Item:
     """None where no file and no field speaks of a caption; then it is missing and not empty."""
     fields: dict[str, object] = field(default_factory=dict)
     split: Split | None = None
+    group: str | None = None
+    """What it belongs to, where a prepared set says so; else a side field or nothing does."""
     trouble: Reason | None = None
     """Why it cannot be used, where that is known before the picture is decoded."""
 

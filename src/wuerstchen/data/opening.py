@@ -4,7 +4,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +31,9 @@ _CHUNK = 256
 """Pictures that are checked together: bounds what is decoded but not yet kept."""
 
 _SECONDS_BETWEEN_LINES = 10.0
+
+_AS_PREPARED = ("sample_by", "test_share", "background")
+"""Keys of the data that were decided when a set was prepared."""
 
 
 class _Usable(NamedTuple):
@@ -89,25 +92,7 @@ def _open_prepared(folder: Path, config: DataConfig) -> tuple[Pairs, Pairs, Repo
             f"{how_to_install('data')}."
         ) from None
     index, info = open_index(folder)
-    if config.caption:
-        raise DataError(
-            f"{folder}: data.caption is {config.caption!r}, but captions of a prepared set stand "
-            "in its index; name the folder that it was made of, or leave data.caption out."
-        )
-    size = info.settings.get("size")
-    if isinstance(size, int) and config.size > size:
-        raise DataError(
-            f"{folder}: expected pictures for data.size={config.size}, found a set that was "
-            f"prepared at size={size}; prepare the source at the larger size, or set "
-            f"data.size={size}."
-        )
-    by = info.settings.get("sample_by")
-    if config.sample_by is not None and config.sample_by != by:
-        raise DataError(
-            f"{folder}: expected data.sample_by={by}, as the set was prepared, found "
-            f"{config.sample_by}; leave it out, or prepare the source with sample_by="
-            f"{config.sample_by}."
-        )
+    _check_prepared(folder, config, info.settings)
     shapes = shapes_of(config)
     found = []
     for split in ("train", "test"):
@@ -123,6 +108,43 @@ def _open_prepared(folder: Path, config: DataConfig) -> tuple[Pairs, Pairs, Repo
     report = Report(str(folder), f"prepared set of {info.pictures} pictures", len(train), len(test))
     _log.info("%s", report.sentence())
     return train, test, report
+
+
+def _check_prepared(folder: Path, config: DataConfig, settings: Mapping[str, object]) -> None:
+    """Raise DataError for what the set cannot give any more as it was prepared otherwise."""
+    if config.caption:
+        raise DataError(
+            f"{folder}: data.caption is {config.caption!r}, but captions of a prepared set stand "
+            "in its index; name the folder that it was made of, or leave data.caption out."
+        )
+    size = settings.get("size")
+    if isinstance(size, int) and config.size > size:
+        raise DataError(
+            f"{folder}: expected pictures for data.size={config.size}, found a set that was "
+            f"prepared at size={size}; prepare the source at the larger size, or set "
+            f"data.size={size}."
+        )
+    if settings.get("shape") == "square" and len(shapes_of(config)) > 1:
+        raise DataError(
+            f"{folder}: expected pictures with their aspect ratios for data.buckets=true, found a "
+            "set that was prepared with shape=square; prepare the source with shape=area, or set "
+            "data.buckets=false."
+        )
+    for name in _AS_PREPARED:
+        found, own = getattr(config, name), settings.get(name)
+        # The default cannot be told from a value that was not given, and asks for nothing.
+        if found not in (own, DataConfig.model_fields[name].default) and name in settings:
+            raise DataError(
+                f"{folder}: expected data.{name}={own}, as the set was prepared, found {found}; "
+                f"leave it out, or prepare the source with {name}={found}."
+            )
+
+
+def how_to_split(config: DataConfig) -> str:
+    """What to do about a split without pictures."""
+    if is_prepared(Path(config.path).expanduser()):
+        return "prepare the source again with another test_share, such as test_share=0.05"
+    return "add data, or change data.test_share"
 
 
 def shapes_of(config: DataConfig) -> list[Shape]:

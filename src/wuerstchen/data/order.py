@@ -6,13 +6,18 @@ in a shuffled order of the lanes. So every batch has one shape, every group come
 its lane, and nothing has to be remembered to go on in the middle.
 """
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import final
 
 import numpy as np
 
 from wuerstchen.data.pairs import Pairs
+from wuerstchen.geometry import Shape
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,8 @@ class Order:
             for k in present
         ]
         self._counts = np.array([lane.groups for lane in self._lanes])
+        if len(self._lanes) > 1:
+            _say_what_repeats([pairs.shapes[k] for k in present], self._counts.tolist(), batch)
         self._epoch = lru_cache(maxsize=4)(self._draw_epoch)
 
     def start(self, seen: int) -> int:
@@ -82,6 +89,27 @@ class Order:
         for lane, (start, end) in enumerate(zip(first, last, strict=True)):
             places[lanes == lane] = np.arange(start, end)  # each lane keeps its own order
         return lanes, places
+
+
+def _say_what_repeats(shapes: Sequence[Shape], counts: Sequence[int], batch: int) -> None:
+    """Name the shapes with fewer pictures than a batch, whose batches show some of them twice."""
+    few = [
+        f"{count} of {shape.height} x {shape.width}"
+        for shape, count in zip(shapes, counts, strict=True)
+        if count < batch
+    ]
+    if few:
+        _warn_once(
+            f"Pictures repeat within a batch of {batch}, as every batch has one shape and some "
+            f"shapes have fewer: {', '.join(few)}. Prepare with a smaller filters.most_aspect, or "
+            "set data.buckets=false, where that is not wanted."
+        )
+
+
+@cache
+def _warn_once(words: str) -> None:
+    """For a training makes several orders of the same pictures."""
+    log.warning("%s", words)
 
 
 @final

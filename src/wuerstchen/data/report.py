@@ -13,6 +13,7 @@ Reason = Literal[
     "caption is not UTF-8 text",
     "caption without a picture",
     "side JSON does not parse",
+    "row without a file_name",
     "replaced by a later one of the same name",
     "not an uncompressed tar",
     "tar is damaged from there on",

@@ -1,5 +1,6 @@
 """Look at what data.path names and hand it to the reader of its kind."""
 
+import fnmatch
 import glob
 import os
 import re
@@ -126,12 +127,29 @@ def _refuse(error: OSError) -> None:
 
 def _expand(pattern: str) -> list[Path]:
     """Files that a brace range and wildcards stand for, sorted, each once."""
-    names = list(chain.from_iterable(_matches(word) for word in _expand_braces(pattern)))
-    missing = [name for name in names if not Path(name).exists()]
+    words = list(_expand_braces(pattern))
+    names = list(chain.from_iterable(_matches(word) for word in words))
+    # What wildcards find is there, if only as a link to nothing, which then counts as unreadable.
+    missing = [word for word in words if not glob.has_magic(word) and not Path(word).exists()]
     if missing or not names:
         lost = ", ".join(missing[:3]) or pattern
         raise DataError(f"{pattern}: expected {_EXPECTED}; nothing is there: {lost}.")
     return [Path(name) for name in sorted(set(names))]
+
+
+def matches(pattern: str, path: Path) -> bool:
+    """Whether a brace range with wildcards would name a file at `path`, were one there."""
+    there = Path(os.path.abspath(path)).parts
+    words = (Path(os.path.abspath(word)).parts for word in _expand_braces(pattern))
+    return any(_match(parts, there) for parts in words)
+
+
+def _match(words: Sequence[str], names: Sequence[str]) -> bool:
+    if not words:
+        return not names
+    if words[0] == "**":
+        return any(_match(words[1:], names[start:]) for start in range(len(names) + 1))
+    return bool(names) and fnmatch.fnmatch(names[0], words[0]) and _match(words[1:], names[1:])
 
 
 def _matches(word: str) -> list[str]:

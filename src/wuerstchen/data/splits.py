@@ -9,10 +9,10 @@ from wuerstchen.data.report import readable
 
 
 def group_of(item: Item, field: str | None) -> str:
-    """The value of a side field, or the key where the item does not have it."""
+    """The value of a side field; where there is none, what the source says, or else the key."""
     value = item.fields.get(field) if field is not None else None
     if value is None or value == "":
-        return item.key
+        return item.key if item.group is None else item.group
     return readable(value) if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 

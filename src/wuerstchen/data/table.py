@@ -1,12 +1,13 @@
 """A folder with metadata.jsonl or metadata.csv: `file_name`, `text` and any other columns."""
 
 import csv
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from wuerstchen.data.folder import unread_item
 from wuerstchen.data.images import PICTURE_SUFFIXES, UNREAD_SUFFIXES
-from wuerstchen.data.items import Item, Place, parse_record, split_of_folder
+from wuerstchen.data.items import Item, Place, check_regular, parse_record, split_of_folder
 from wuerstchen.data.report import Report
 from wuerstchen.errors import DataError
 
@@ -31,7 +32,7 @@ def read_tables(root: Path, files: Sequence[PurePosixPath], report: Report) -> l
             if record is None:
                 report.skip("side JSON does not parse", f"{table} line {line}")
             else:
-                _add_row(items, root, table, line, record)
+                _add_row(items, root, table, line, record, report)
     unread = [file for file in files if file.suffix.lower() in UNREAD_SUFFIXES]
     for file in unread:  # one that a row names is tried: Pillow may open more than we list
         items.setdefault(str(file), unread_item(root, file))
@@ -39,35 +40,60 @@ def read_tables(root: Path, files: Sequence[PurePosixPath], report: Report) -> l
 
 
 def _add_row(
-    items: dict[str, Item], root: Path, table: PurePosixPath, line: int, record: dict[str, object]
+    items: dict[str, Item],
+    root: Path,
+    table: PurePosixPath,
+    line: int,
+    record: dict[str, object],
+    report: Report,
 ) -> None:
-    name = record.pop("file_name", None)
-    if not isinstance(name, str) or not name:
+    if table.suffix == ".csv" and "file_name" not in record:  # which then no row has
         columns = ", ".join(record) or "none"
         raise DataError(
             f"{root / table} line {line}: expected a column `file_name` with the picture's path, "
             f"found the columns {columns}."
         )
+    name = record.pop("file_name", None)
+    if not isinstance(name, str) or not name:
+        report.skip("row without a file_name", f"{table} line {line}")
+        return
     file = table.parent / name
     item = items.setdefault(str(file), Item(str(file), split=split_of_folder(file)))
     inside = not file.is_absolute() and ".." not in file.parts
-    if item.picture is None and inside and (root / file).is_file():  # a suffix we do not list
+    if item.picture is None and inside and _is_file(root / file):  # a suffix we do not list
         item.picture = Place(root / file)
     item.add_record(record)
 
 
+def _is_file(path: Path) -> bool:
+    """Also of names that no file can have, as they are too long."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def _read_rows(table: Path) -> Iterator[Row]:
     try:
+        check_regular(table)
         yield from _read_csv(table) if table.suffix == ".csv" else _read_jsonl(table)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{table}: expected a readable UTF-8 table, found: {error}.") from None
 
 
 def _read_jsonl(table: Path) -> Iterator[Row]:
-    with table.open(encoding="utf-8-sig") as lines:
+    with table.open("rb") as lines:  # one line that is no UTF-8 does not cost the others
         for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield number, parse_record(line)
+            text = line.removeprefix(BOM_UTF8) if number == 1 else line
+            if text.strip():
+                yield number, _parse_line(text)
+
+
+def _parse_line(line: bytes) -> dict[str, object] | None:
+    try:
+        return parse_record(line.decode())
+    except UnicodeDecodeError:
+        return None
 
 
 def _read_csv(table: Path) -> Iterator[Row]:

@@ -12,9 +12,15 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from wuerstchen.data.images import PICTURE_SUFFIXES, UNREAD_SUFFIXES
-from wuerstchen.data.items import Item, Place, Split, split_of, split_of_folder
+from wuerstchen.data.items import (
+    Item,
+    Place,
+    Split,
+    check_regular,
+    split_of,
+    split_of_folder,
+)
 from wuerstchen.data.report import Report, readable
-from wuerstchen.errors import DataError
 
 Members = dict[str, Place]
 """Files of one key by kind: "picture", "unread picture", ".txt", ".json"."""
@@ -37,7 +43,10 @@ def read_tars(root: Path, tars: Sequence[PurePosixPath], report: Report) -> list
 
 
 def read_shard(root: Path, tar: PurePosixPath, report: Report) -> list[Item]:
-    """Items of one tar (relative to `root`); keys are unique in it, and may not be in others."""
+    """Items of one tar (relative to `root`); keys are unique in it, and may not be in others.
+
+    One that cannot be read is in the report alone.
+    """
     split = split_of_shard(tar)
     try:
         index = _index(root / tar, str(tar), report)
@@ -46,8 +55,9 @@ def read_shard(root: Path, tar: PurePosixPath, report: Report) -> list[Item]:
             for key, members in index.items()
             if "picture" in members or "unread picture" not in members  # captions go with it
         ]
-    except OSError as error:
-        raise DataError(f"{root / tar}: expected a readable tar, found: {error}.") from None
+    except OSError:
+        report.skip("file cannot be read", str(tar))
+        return []
 
 
 def split_of_shard(tar: PurePosixPath) -> Split | None:
@@ -60,6 +70,7 @@ def _index(path: Path, name: str, report: Report) -> dict[str, Members]:
     """Members of a tar by key; what lies behind a damage is lost and reported, as is a whole tar
     that cannot be read: one of thousands must not cost the others."""
     index: defaultdict[str, Members] = defaultdict(dict)
+    check_regular(path)
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:

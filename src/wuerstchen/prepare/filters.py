@@ -25,10 +25,11 @@ def scores_of(fields: Mapping[str, object]) -> dict[str, float | None]:
 
 def trouble_with_captions(captions: Sequence[str], bounds: FilterConfig) -> str | None:
     """Why no caption can be used."""
-    if bounds.least_caption is not None and max(map(len, captions)) < bounds.least_caption:
-        return f"caption under {bounds.least_caption} characters"
-    if not usable_captions(captions, bounds):
+    usable = usable_captions(captions, bounds)
+    if not usable:
         return f"caption over {bounds.most_caption} characters"
+    if bounds.least_caption is not None and max(map(len, usable)) < bounds.least_caption:
+        return f"caption under {bounds.least_caption} characters"
     return None
 
 

@@ -4,6 +4,7 @@ Everything here can be done again from the parts, which go only when prepared.js
 """
 
 import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -25,10 +26,15 @@ from wuerstchen.prepare.copies import clusters
 from wuerstchen.prepare.page import write_page
 from wuerstchen.prepare.pictures import SUFFIXES
 from wuerstchen.prepare.shards import Dropped, copy_rows, part_of, write_rows
-from wuerstchen.prepare.summary import Copy, Summary, summarise
+from wuerstchen.prepare.summary import Copy, Overlap, Summary, summarise
 from wuerstchen.prepare.units import Unit, digest_of
 
 PARTS = "parts"
+
+NEAR_BITS = PrepareConfig.model_fields["copies"].default
+"""Bits in which copies may differ where copies are only counted."""
+
+log = logging.getLogger(__name__)
 
 
 def finish(
@@ -41,10 +47,12 @@ def finish(
         for reason, names in skipped.skipped.items()
         for name in names
     ]
+    fields: set[str] = set()
     for unit in units:
         part = part_of(parts, unit)
         assert part is not None, unit.name
         dropped += part.dropped
+        fields.update(part.fields)
     rows = pa.concat_tables(pq.read_table(parts / f"{unit.name}.parquet") for unit in units)
     rows = _with_unique_keys(rows, units)
     copies = _copies(rows, config.copies)
@@ -56,10 +64,13 @@ def finish(
             f"{source}: expected pictures that pass the filters, found none of "
             f"{len(dropped) + len(rows)}; {_most_frequent(dropped)}."
         )
+    _check_sample_by(config.sample_by, fields, out)
     kept = _with_splits(kept, config)
     kept = _with_shards(out, kept, units, rows, SUFFIXES[config.format])
     content = write_rows(out / INDEX, kept.select(SCHEMA.names))
-    summary = summarise(source, skipped.kind, kept, rows, copies, dropped)
+    overlap = _overlap(kept, config.copies)
+    summary = summarise(source, skipped.kind, kept, rows, copies, dropped, overlap)
+    _warn(summary, out)
     write_file(out / "report.json", (summary.model_dump_json(indent=2) + "\n").encode())
     write_page(out / "report.html", summary, kept, rows, copies, dropped, out)
     _write_info(out, source, digest_of(units), config, kept, content)
@@ -90,11 +101,7 @@ def _copies(rows: pa.Table, most: int | None) -> list[Copy]:
     first."""
     if most is None or not len(rows):
         return []
-    labels = clusters(
-        rows.column("look").to_numpy().astype(np.uint64),
-        np.frombuffer(b"".join(rows.column("tint").to_pylist()), np.uint8).reshape(len(rows), -1),
-        most,
-    )
+    labels = _clusters(rows, most)
     sides = [
         rows.column(f"source_{side}").to_numpy().astype(np.int64) for side in ("width", "height")
     ]
@@ -110,6 +117,46 @@ def _copies(rows: pa.Table, most: int | None) -> list[Copy]:
             crosses = bool(test[first[label]]) and not test[row]
             found.append(Copy(row=row, of=first[label], crosses=crosses))
     return sorted(found, key=lambda copy: copy.row)
+
+
+def _clusters(rows: pa.Table, most: int) -> np.ndarray:
+    """(N,) numbers, equal for rows that are copies."""
+    tints = np.frombuffer(b"".join(rows.column("tint").to_pylist()), np.uint8)
+    looks = rows.column("look").to_numpy().astype(np.uint64)
+    return clusters(looks, tints.reshape(len(rows), -1), most)
+
+
+def _overlap(kept: pa.Table, most: int | None) -> Overlap:
+    """Copies of held-out pictures that stay among those to train with; none where copies are
+    dropped that differ as much as those that are counted here."""
+    test = pc.equal(kept.column("split"), "test").to_numpy()
+    if (most is not None and most >= NEAR_BITS) or not test.any():
+        return Overlap(0, 0)
+    labels, hashes = _clusters(kept, NEAR_BITS), kept.column("hash").to_numpy()
+    equal = ~test & np.isin(hashes, np.unique(hashes[test]))
+    near = ~test & np.isin(labels, np.unique(labels[test])) & ~equal
+    return Overlap(int(equal.sum()), int(near.sum()))
+
+
+def _check_sample_by(name: str | None, fields: set[str], out: Path) -> None:
+    if name is not None and name not in fields:
+        raise DataError(
+            f"sample_by: expected a side field of the pictures, found {name!r}; they have "
+            f"{', '.join(sorted(fields)) or 'no side fields'}. Delete {out} and name one of these."
+        )
+
+
+def _warn(summary: Summary, out: Path) -> None:
+    """Say what a training will suffer from."""
+    left = summary.equal_across_splits + summary.near_across_splits
+    if left:
+        log.warning(
+            "%d pictures to train with are copies of held-out ones; copies=%d leaves them out.",
+            left,
+            NEAR_BITS,
+        )
+    if not summary.train:
+        log.warning("%s holds no picture to train with: all %d are held out.", out, summary.test)
 
 
 def _with_splits(rows: pa.Table, config: PrepareConfig) -> pa.Table:

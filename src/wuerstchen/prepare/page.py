@@ -33,6 +33,7 @@ STYLE = """
 .row { display: flex; flex-wrap: wrap; gap: .6rem }
 figure { margin: 0; width: 112px } figcaption { font-size: 11px; line-height: 1.25; color: #555;
          overflow-wrap: anywhere; max-height: 3.8em; overflow: hidden }
+.plot { width: 352px }
 .pair { width: 228px } .pair div { display: flex; gap: 4px } .pair img { max-width: 112px }
 """
 
@@ -68,10 +69,18 @@ def _sections(
         f"{summary.bytes / 1e6:,.1f} MB.</p>"
     )
     yield "<h2>Dropped</h2>" + _reasons(summary)
-    if summary.copies_across_splits:
+    left = summary.equal_across_splits + summary.near_across_splits
+    if gone := summary.copies_across_splits - left:
         yield (
-            f"<p>{summary.copies_across_splits:,} copies of held-out pictures stood among those to "
-            "train with, and were dropped there.</p>"
+            f"<p>{gone:,} copies of held-out pictures stood among those to train with, and were "
+            "dropped there.</p>"
+        )
+    if left:
+        yield (
+            f"<p><strong>{left:,} copies of held-out pictures are among those to train with"
+            f"</strong>: {summary.equal_across_splits:,} with equal pixels, "
+            f"{summary.near_across_splits:,} that look the same. What is measured on the "
+            "held-out ones is too good by that.</p>"
         )
     yield "<h2>Kept, a sample</h2>" + _row(_kept(kept, out))
     yield "<h2>Sizes, captions, scores</h2>" + _spreads(summary) + _plots(kept)
@@ -112,20 +121,20 @@ def _plots(kept: pa.Table) -> str:
     found = {name: values for name, values in numbers(kept).items() if len(np.unique(values)) > 1}
     if not found:
         return ""
-    columns = min(3, len(found))
-    lines = -(-len(found) // columns)
-    figure = Figure(figsize=(3.6 * columns, 2.4 * lines), layout="constrained")
-    for axes, (name, values) in zip(
-        np.ravel(figure.subplots(lines, columns)), found.items(), strict=False
-    ):
-        axes.hist(values, bins=BINS, color="#0072B2")
-        axes.set_title(name, fontsize=9)
-        axes.tick_params(labelsize=7)
-    for axes in figure.axes[len(found) :]:
-        axes.remove()
+    return _row(_plot(name, values) for name, values in found.items())
+
+
+def _plot(name: str, values: np.ndarray) -> str:
+    """A picture for each, so that a narrow window sets them below each other and not smaller."""
+    figure = Figure(figsize=(3.2, 2.2), layout="constrained")
+    axes = figure.subplots()
+    axes.hist(values, bins=BINS, color="#0072B2")
+    axes.set_title(name, fontsize=9)
+    axes.tick_params(labelsize=7)
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=110)
-    return f'<p><img alt="histograms" src="{_source(content.getvalue(), "png")}"></p>'
+    figure.savefig(content, format="png", dpi=220)  # twice what is shown, for fine screens
+    alt = html.escape(f"histogram: {name}")
+    return f'<img class="plot" alt="{alt}" src="{_source(content.getvalue(), "png")}">'
 
 
 def _kept(kept: pa.Table, out: Path) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from math import ceil
 from typing import NamedTuple
 
 import imagehash
@@ -9,9 +10,11 @@ import numpy as np
 from PIL import Image
 
 from wuerstchen.config import PrepareConfig
+from wuerstchen.data.buckets import nearest_bucket
 from wuerstchen.data.images import PixelLimitError, cropped, open_picture
 from wuerstchen.data.items import Place
 from wuerstchen.errors import DataError
+from wuerstchen.geometry import Shape, bucket_shapes
 from wuerstchen.prepare.filters import trouble_with_size
 
 SUFFIXES = {"jpeg": ".jpg", "webp": ".webp", "png": ".png"}
@@ -37,7 +40,7 @@ def store_picture(place: Place, config: PrepareConfig) -> Stored | str:
     """The picture as it will be stored, or why it is dropped."""
     try:
         data = place.read()
-    except OSError:
+    except (OSError, DataError):  # also where a prepared set has other bytes than it knows
         return "file cannot be read"
     try:
         opened = open_picture(data, config.size, config.background)
@@ -63,12 +66,26 @@ def store_picture(place: Place, config: PrepareConfig) -> Stored | str:
 
 
 def stored_size(width: int, height: int, config: PrepareConfig) -> tuple[int, int]:
-    """Width and height to store: never larger than the source has."""
+    """Width and height to store: never larger than the source has.
+
+    With the aspect ratio kept, the square and the nearest of the shapes of `bucket_shapes` can both
+    be cut from it without enlarging it; so can those of all smaller sizes.
+    """
     if config.shape == "square":
         side = min(width, height, config.size)
         return side, side
-    scale = min(1.0, config.size / (width * height) ** 0.5)
-    return max(1, round(width * scale)), max(1, round(height * scale))
+    shapes = bucket_shapes(config.size)
+    nearest = shapes[int(nearest_bucket(np.array([width]), np.array([height]), shapes)[0])]
+    needed = (Shape(config.size, config.size), nearest)
+    scale = max(max(shape.width / width, shape.height / height) for shape in needed)
+    if scale >= 1:
+        return width, height
+    return _at_least(width * scale), _at_least(height * scale)
+
+
+def _at_least(side: float) -> int:
+    """Whole pixels, of which half a one would be missing if it were rounded down."""
+    return ceil(side - 1e-6)  # 256.0000001 is an error of the arithmetic
 
 
 def look_of(image: Image.Image) -> int:

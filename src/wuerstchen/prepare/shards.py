@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
-from wuerstchen.aside import explained, write_file
+from wuerstchen.aside import explained, settle, write_file
 from wuerstchen.config import PrepareConfig
 from wuerstchen.data.index import SCHEMA
 from wuerstchen.data.items import Item, Place
@@ -61,15 +61,26 @@ class Part(BaseModel):
     """Of the unit that it was made of."""
     found: int
     dropped: list[Dropped]
+    fields: list[str]
+    """Names of the side fields of its pictures."""
+    sizes: dict[str, int]
+    """Bytes of its tar and of its rows."""
 
 
 def part_of(folder: Path, unit: Unit) -> Part | None:
-    """What a finished part says; None where it is not there, or of another state of the source."""
+    """What a finished part says; None where it is not there, not whole any more, or of another
+    state of the source."""
     try:
         part = Part.model_validate_json((folder / f"{unit.name}.json").read_bytes())
+        sizes = _sizes(folder, unit)
     except (OSError, ValidationError):
         return None
-    return part if part.digest == unit.digest else None
+    return part if (part.digest, part.sizes) == (unit.digest, sizes) else None
+
+
+def _sizes(folder: Path, unit: Unit) -> dict[str, int]:
+    names = (f"{unit.name}.tar", f"{unit.name}.parquet")
+    return {name: (folder / name).stat().st_size for name in names}
 
 
 def write_part(
@@ -90,6 +101,7 @@ def write_part(
     ]
     tell(len(dropped))
     rows: list[Row] = []
+    fields: set[str] = set()
     with open_shard(folder / f"{unit.name}.tar") as shard:
         for start in range(0, len(items), _CHUNK):
             chunk = items[start : start + _CHUNK]
@@ -97,11 +109,18 @@ def write_part(
             for item, result in zip(chunk, results, strict=True):
                 if isinstance(result, Stored):
                     rows.append(_keep(item, result, unit, config, shard, len(rows)))
+                    fields.update(item.fields)
                 else:
                     dropped.append(_drop(item, result))
             tell(len(chunk))
     write_rows(folder / f"{unit.name}.parquet", pa.Table.from_pylist(rows, schema=PART_SCHEMA))
-    part = Part(digest=unit.digest, found=len(rows) + len(dropped), dropped=dropped)
+    part = Part(
+        digest=unit.digest,
+        found=len(rows) + len(dropped),
+        dropped=dropped,
+        fields=sorted(map(readable, fields)),
+        sizes=_sizes(folder, unit),
+    )
     write_file(folder / f"{unit.name}.json", part.model_dump_json().encode())
 
 
@@ -139,6 +158,7 @@ def open_shard(path: Path) -> Iterator[Shard]:
         try:
             with tarfile.open(aside, "w", format=tarfile.USTAR_FORMAT) as archive:
                 yield Shard(archive)
+            settle(aside)
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)

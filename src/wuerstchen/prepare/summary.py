@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -52,7 +53,12 @@ class Summary(BaseModel):
     dropped: dict[str, Reason]
     """By reason, the most frequent first; copies are among them."""
     copies_across_splits: int
-    """Copies of held-out pictures among those that the data meant for training."""
+    """Copies of held-out pictures among those that the data meant for training, whether they were
+    dropped or stay."""
+    equal_across_splits: int
+    """Those of them with equal pixels that stay."""
+    near_across_splits: int
+    """Those that look the same and stay."""
     spreads: dict[str, Spread]
     bytes: int
     """Of the stored pictures."""
@@ -60,6 +66,13 @@ class Summary(BaseModel):
     @staticmethod
     def count(reasons: Iterable[str]) -> dict[str, int]:
         return dict(Counter(reasons).most_common())
+
+
+class Overlap(NamedTuple):
+    """Pictures to train with that are copies of held-out ones and stay."""
+
+    equal: int
+    near: int
 
 
 EQUAL, NEAR = "copy with equal pixels", "copy that looks the same"
@@ -72,10 +85,12 @@ def summarise(
     rows: pa.Table,
     copies: Sequence[Copy],
     dropped: Sequence[Dropped],
+    overlap: Overlap,
 ) -> Summary:
     """
-    kept    the rows of the index
-    rows    those that passed the filters, copies among them
+    kept     the rows of the index
+    rows     those that passed the filters, copies among them
+    overlap  of the splits of `kept`
     """
     keys, hashes = rows.column("key").to_pylist(), rows.column("hash").to_pylist()
     named = [(each.reason, each.key) for each in dropped]
@@ -99,7 +114,9 @@ def summarise(
             reason: Reason(count=count, examples=examples[reason])
             for reason, count in counts.items()
         },
-        copies_across_splits=sum(copy.crosses for copy in copies),
+        copies_across_splits=sum(copy.crosses for copy in copies) + sum(overlap),
+        equal_across_splits=overlap.equal,
+        near_across_splits=overlap.near,
         spreads={name: _spread(values) for name, values in numbers(kept).items() if len(values)},
         bytes=int(pc.sum(kept.column("bytes")).as_py()),
     )

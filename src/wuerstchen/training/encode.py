@@ -32,7 +32,9 @@ from wuerstchen.training.encodings import (
     all_captions,
     file_digest,
     file_name,
+    finished,
     folder_name,
+    is_whole,
     made_of,
 )
 from wuerstchen.training.processes import own_device
@@ -62,7 +64,8 @@ def encode(
 ) -> list[Path]:
     """Encode the training pictures of a config into `config.data.encoded`; returns the folders.
 
-    What is there already is not made again. rank, world: of this process among those that share
+    What is there already and whole is not made again; the first process mends what was finished
+    once and is damaged now. rank, world: of this process among those that share
     the work.
 
     Raises TrainingError where the config names no folder or a device is not there, ModelFolderError
@@ -97,12 +100,34 @@ def encode(
             parts = made_of(what, network, train, dtype)
             folder = root / folder_name(what, parts)
             folders.append(folder)
-            if not (folder / ENCODING).is_file():
-                info = EncodingInfo(what=what, rows=len(keys), dtype=dtype, made_of=parts)
+            info = EncodingInfo(what=what, rows=len(keys), dtype=dtype, made_of=parts)
+            before = finished(folder)
+            if before is None or before.model_copy(update={"files": {}}) != info:
                 _make(folder, info, keys, of_rows, rank, world, tell, meter)
+            elif rank == 0 and not _stands(folder, before):
+                log.warning("%s is damaged; what differs is made again.", folder)
+                info.files.update(before.files)
+                _make(folder, info, keys, of_rows, 0, 1, tell, meter)
     if rank == 0:
         keep_receipts(config.folder)
     return folders
+
+
+def _stands(folder: Path, info: EncodingInfo) -> bool:
+    """Whether every file of a finished encoding is as it was written."""
+    return all(
+        is_whole(folder / file_name(rows.start // CHUNK), rows, _digest_in(info, rows))
+        for rows in _chunks(info)
+    )
+
+
+def _chunks(info: EncodingInfo) -> list[range]:
+    """The rows of every file."""
+    return [range(start, min(start + CHUNK, info.rows)) for start in range(0, info.rows, CHUNK)]
+
+
+def _digest_in(info: EncodingInfo, rows: range) -> str | None:
+    return info.files.get(file_name(rows.start // CHUNK))
 
 
 def _make(
@@ -115,19 +140,22 @@ def _make(
     tell: Tell,
     meter: Meter,
 ) -> None:
-    starts = range(0, info.rows, CHUNK)
-    for start in starts[rank::world]:
-        path = folder / file_name(start // CHUNK)
-        end = min(start + CHUNK, info.rows)
-        if not path.is_file():
-            write_file(path, _encoded(range(start, end), keys, of_rows, info, tell))
-            meter.tick((end - start) * world)  # the others have as much to do, on average
+    """Make the files of this process that are not whole; the first one then seals all.
+
+    info  names the digests of files that were finished before, if any
+    """
+    chunks = _chunks(info)
+    paths = [folder / file_name(place) for place in range(len(chunks))]
+    for place in range(rank, len(chunks), world):
+        rows, path = chunks[place], paths[place]
+        if not is_whole(path, rows, _digest_in(info, rows)):
+            write_file(path, _encoded(rows, keys, of_rows, info, tell))
+            meter.tick(len(rows) * world)  # the others have as much to do, on average
         meter.stands()
-        tell(info.what, end, info.rows)
+        tell(info.what, rows.stop, info.rows)
     if rank == 0:
-        while any(not (folder / file_name(start // CHUNK)).is_file() for start in starts):
+        while not all(map(is_whole, paths, chunks)):
             time.sleep(WAIT)  # for the files of the other processes
-        paths = (folder / file_name(start // CHUNK) for start in starts)
         info = info.model_copy(update={"files": {path.name: file_digest(path) for path in paths}})
         write_file(folder / ENCODING, (info.model_dump_json(indent=2) + "\n").encode())
 

@@ -75,8 +75,8 @@ class Encoding:
             ]
         except (OSError, SafetensorError) as error:
             raise TrainingError(
-                f"{self.folder}: expected the encodings that were written, found: {error}; delete "
-                "the folder and run `wuerstchen encode` again."
+                f"{self.folder}: expected the encodings that were written, found: {error}; run "
+                "`wuerstchen encode` again, which makes what is damaged anew."
             ) from None
         return torch.stack(found).float()
 
@@ -138,6 +138,25 @@ def find_encoding(root: str, what: What, network: nn.Module, pairs: Pairs) -> En
         _others(Path(root), what, parts),
     )
     return None
+
+
+def finished(folder: Path) -> EncodingInfo | None:
+    """What encoding.json says; None where it is not there or damaged."""
+    try:
+        return read_encoding(folder)
+    except (OSError, ValidationError):
+        return None
+
+
+def is_whole(path: Path, numbers: range, sha256: str | None = None) -> bool:
+    """Whether a file holds these rows, to its end; with a digest also whether it has that one."""
+    try:
+        if sha256 is not None:
+            return file_digest(path) == sha256
+        with safe_open(path, framework="pt") as file:  # which compares header and size
+            return set(file.keys()) == set(map(str, numbers))
+    except (OSError, SafetensorError):
+        return False
 
 
 def read_encoding(folder: Path) -> EncodingInfo:
