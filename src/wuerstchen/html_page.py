@@ -7,7 +7,14 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
        color: #1c1c1c; background: #fff }
 h1 { font-size: 1.5rem; overflow-wrap: anywhere } h2 { font-size: 1.15rem; margin-top: 2.2rem }
-table { border-collapse: collapse; display: block; overflow-x: auto }
+table { border-collapse: collapse }
+.wide { overflow-x: auto; background-attachment: local, local, scroll, scroll;
+        background-image: linear-gradient(to right, #fff 40%, #fff0),
+                          linear-gradient(to left, #fff 40%, #fff0),
+                          linear-gradient(to right, #0003, #0000),
+                          linear-gradient(to left, #0003, #0000);
+        background-position: left, right, left, right; background-repeat: no-repeat;
+        background-size: 3rem 100%, 3rem 100%, 1rem 100%, 1rem 100% }
 td, th { padding: .2rem .9rem .2rem 0; text-align: left; vertical-align: top }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 tr.sums td { border-top: 1px solid #999; font-weight: 600 }
@@ -48,4 +55,12 @@ def html_table(
         ]
         last = ' class="sums"' if sums and place == len(rows) - 1 else ""
         lines.append(f"<tr{last}>{''.join(cells)}</tr>")
-    return f"<table>{''.join(lines)}</table>"
+    return wide(f"<table>{''.join(lines)}</table>")
+
+
+def wide(element: str) -> str:
+    """HTML in a frame of its own that scrolls sideways on a narrow screen.
+
+    A shadow at an edge says that there is more behind it; at the ends white covers it.
+    """
+    return f'<div class="wide" tabindex="0">{element}</div>'

@@ -28,11 +28,14 @@ from wuerstchen.evaluation.diagnose import diagnose
 from wuerstchen.evaluation.diagnosis import Diagnosis
 from wuerstchen.evaluation.diagnosis_page import page, save
 from wuerstchen.evaluation.diagnosis_tables import lines
+from wuerstchen.evaluation.metrics import mean_figure
 from wuerstchen.evaluation.neighbours import choose_questions
+from wuerstchen.evaluation.report import Evaluation
 from wuerstchen.evaluation.spreads import frechet, gap
 from wuerstchen.models.compressor import Compressor
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
+from wuerstchen.receipts.phases import read_phases
 
 BUNDLED = Path(str(files("wuerstchen"))) / "bundled" / "emoji"
 SUBJECTS = ("red apple", "blue car", "green tree", "yellow sun", "black cat", "white egg")
@@ -253,6 +256,21 @@ def test_the_command_prints_the_verdict_first_and_writes_three_files(
     assert "diagnosis.html" in stderr
 
 
+def test_a_diagnosis_counts_in_the_receipt_of_a_model_that_was_trained_here(
+    model: Path, data: DataConfig, tmp_path: Path
+) -> None:
+    settings = [f"data.path={data.path}", "data.sample_by=object", "data.test_share=0.3"]
+    words = [*settings, "--pictures", "1", "--out", str(tmp_path / "out")]
+    run(str(model), *words)
+    assert not (model / "receipt.json").exists(), "none was trained here"
+    trained = Path(shutil.copytree(model, tmp_path / "trained"))
+    (trained / "runs").mkdir()
+    run(str(trained), *words)
+    (phase,) = read_phases(trained)
+    assert (phase.stage, phase.kind, phase.end) == ("model", "evaluation", "done")
+    assert (trained / "receipt.html").is_file()
+
+
 @pytest.mark.parametrize(
     ("words", "error", "says"),
     [
@@ -348,6 +366,7 @@ HEALTHY = Symptoms(
     contrast_b=0.98,
     followed=(1.0, 0.98, 0.96),
     lost=(Lost(0.0, False), Lost(0.02, False), Lost(0.02, False)),
+    captions=100,
     times_chance=1.2,
     contrast=1.0,
     overfit_b=1.05,
@@ -362,7 +381,28 @@ HEALTHY = Symptoms(
 def test_a_model_without_symptoms_is_told_that_no_stage_stands_out() -> None:
     verdict = advise(HEALTHY)
     assert verdict.limits == "" and len(verdict.sentences) == 1
-    assert "objects of captions stay" in verdict.sentences[0]
+    assert "objects of captions stay what they are." in verdict.sentences[0]
+
+
+@pytest.mark.parametrize(
+    ("captions", "says"),
+    [
+        (1, "stay what they are as far as 1 caption shows."),
+        (20, "stay what they are as far as 20 captions show."),
+        (72, "stay what they are as far as 72 captions show."),
+        (73, "stay what they are."),  # 3.84 / (73 + 3.84) is 5.0 %
+    ],
+)
+def test_few_captions_are_not_said_to_show_that_objects_stay(captions: int, says: str) -> None:
+    assert says in advise(replace(HEALTHY, captions=captions)).sentences[0]
+
+
+def test_a_single_picture_has_no_interval() -> None:
+    one, two = mean_figure(torch.tensor([20.0])), mean_figure(torch.tensor([20.0, 20.0]))
+    assert one.interval("{:.2f}".format) == "-"
+    assert two.interval("{:.2f}".format) == "20.00 to 20.00"
+    (line,) = Evaluation({}, {"stage_a_psnr": one}).lines()
+    assert line.endswith("20.00 dB  -  n = 1")
 
 
 @pytest.mark.parametrize("psnr_b", [28.0, 20.0])

@@ -38,6 +38,7 @@ from wuerstchen.planning.steps import outlines
 from wuerstchen.planning.trace import Trace, added, total
 from wuerstchen.power import watts_of
 from wuerstchen.receipts.carbon import grams_per_kwh
+from wuerstchen.receipts.units import hours, kilograms, kilowatt_hours
 from wuerstchen.training.stage_a import Autoencoder
 from wuerstchen.training.stage_b import CompressorAndStageB
 from wuerstchen.weights import load_stage_c, load_text_encoder
@@ -118,6 +119,65 @@ def test_what_a_subject_keeps_doubles_its_work() -> None:
     for phase in ("forward", "backward"):
         once, twice = (total(count_flops(each, CPU)[phase]) for each in (alone, beside))
         assert twice == 2 * once > 0
+
+
+def test_what_a_base_draws_of_a_class_is_in_the_operations_of_every_device() -> None:
+    """29 steps of two rows for each picture, and what the captions say to every block."""
+    words = ["base=emoji", "data.encoded=encoded", "stage_c.training.preserve.drawn=7"]
+    words.append("stage_c.training.lora=null")
+    config = load("subject", words)
+    stage_c, cells = load_stage_c(find("emoji")), config.data.size * 3 // 128
+    length = load_text_encoder(find("emoji"), "c").length
+    text = torch.randn(2, length, stage_c.config.text_width)
+    condition = stage_c.condition(text)
+    noisy = torch.randn(2, stage_c.config.semantic_channels, cells, cells)
+    with FlopCounterMode(display=False) as told:
+        stage_c.condition(text)
+    drawing = told.get_total_flops() + 29 * counted(stage_c, noisy, torch.rand(2), condition)
+    one, two = (made(config, devices=devices).steps[0] for devices in (1, 2))
+    assert (one.once, two.once) == (7 * drawing, 14 * drawing)
+    more = config.stage_c.training.preserve
+    assert more is not None
+    training = config.stage_c.training.model_copy(
+        update={"preserve": more.model_copy(update={"drawn": 107})}
+    )
+    stage_c_config = config.stage_c.model_copy(update={"training": training})
+    longer = made(config.model_copy(update={"stage_c": stage_c_config})).steps[0]
+    taken = [step.costs.device_hours for step in (one, longer)]
+    assert taken[1] > taken[0] and longer.flops == one.flops
+    assert "drawing a class" in "\n".join(lines(made(config)))
+    plain = load("subject", [*words, "stage_c.training.preserve=null"])
+    assert "drawing a class" not in "\n".join(lines(made(plain)))
+
+
+def test_a_plan_keeps_the_parts_that_the_config_asks_for(config: Config) -> None:
+    step = outline(config, "c")
+    step.recipe = step.recipe.model_copy(update={"batch": 24, "accumulate": 4})
+    found = largest_micro(step, ACCELERATOR, Spread(1, False), 24, 2**40)
+    assert (found.micro, found.accumulate) == (6, 4)
+    assert found.memory == step_memory(step, ACCELERATOR, Spread(1, False), 6, 4)
+    shown = made(load("tiny", ["stage_c.training.accumulate=4"]), devices=2).steps[-1]
+    assert (shown.micro, shown.accumulate) == (8, 4)
+
+
+def test_amounts_of_small_models_have_a_unit_that_fits() -> None:
+    shown = (hours(1 / 3600), hours(0.009), hours(0.01), hours(123.4), hours(0.0))
+    assert shown == ("1 s", "32.4 s", "0.01", "123", "0")
+    assert (kilowatt_hours(3.51e-3), kilowatt_hours(3.51e-5)) == ("3.51 Wh", "35.1 mWh")
+    assert (kilograms(3.51e-5), kilograms(2.5), kilograms(None)) == ("35.1 mg", "2.5", "–")
+    found = "\n".join(lines(made(load("tiny"))))
+    assert "< 0.01" not in found and "e-0" not in found
+
+
+def test_a_step_that_does_not_fit_is_told_what_it_has() -> None:
+    found = {step.step: step.trouble or "" for step in made(load("tiny"), memory=2**30).steps}
+    for step, has, lacks in (
+        ("a", "stage_a.training.crop", ("checkpointing", "--sharded", "data.size")),
+        ("b-rehearsal", "data.size", ("checkpointing", "crop")),
+        ("c", "stage_c.training.gradient_checkpointing=true", ("crop",)),
+    ):
+        assert has in found[step]
+        assert not any(word in found[step] for word in lacks)
 
 
 def test_a_base_that_is_elsewhere_has_the_sizes_of_the_config(
@@ -305,6 +365,13 @@ def test_other_sizes_are_refused(text: str) -> None:
     ("words", "sentence"),
     [
         (["--device", "A100-80"], "did you mean A100-80GB?"),
+        (["--device", "a100"], "did you mean A100-40GB or A100-80GB?"),
+        (["--device", "H1000"], "did you mean H100?"),
+        (["stage_c.training.accumulate=7"], "with accumulate 7 cannot share equally"),
+        (["--price", "nan"], "--price must be a finite number, found nan."),
+        (["--grid", "nan"], "--grid must be a finite number, found nan."),
+        (["--grid", "inf"], "--grid must be a finite number, found inf."),
+        (["--mfu", "nan"], "--mfu must be above 0 and at most 1, found nan."),
         (["--device-memory", "lots"], "found 'lots'."),
         (["--devices", "3"], "which 3 devices cannot share equally"),
         (["--devices", "0"], "--devices must be at least 1, found 0."),

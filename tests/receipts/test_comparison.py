@@ -1,5 +1,6 @@
 """The table and the page: ours and published ones beside each other, in a file of its own."""
 
+import json
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -8,8 +9,8 @@ from made_phases import amounts, made
 from typer.testing import CliRunner
 
 from wuerstchen.cli import app
-from wuerstchen.errors import ConfigError
-from wuerstchen.receipts import Terms, write_receipts
+from wuerstchen.errors import ConfigError, ModelFolderError
+from wuerstchen.receipts import Receipt, Terms, write_receipts
 from wuerstchen.receipts.phases import append_phases
 from wuerstchen.receipts.published import PUBLISHED, choose
 
@@ -72,6 +73,13 @@ def test_the_page_is_whole_and_needs_nothing_else(model: Path) -> None:
         assert words in page.text
 
 
+def test_every_wide_table_scrolls_in_a_frame_of_its_own(model: Path) -> None:
+    write_receipts(model, Terms())
+    text = (model / "receipt.html").read_text(encoding="utf-8")
+    assert text.count("<table") == text.count('<div class="wide" tabindex="0"><table') == 4
+    assert ".wide { overflow-x: auto" in text
+
+
 def test_the_table_has_ours_beside_published_ones(model: Path) -> None:
     text = run(str(model), "--price", "2", "--against", "wuerstchen-v2,sd-2.1")
     hours, failed, flops, pictures, kwh, kg, money, *device = line_of(text, "<b>mine")
@@ -108,6 +116,46 @@ def test_receipts_of_unlike_prices_are_not_put_side_by_side(model: Path, tmp_pat
         run(str(model), str(other), "--country", "DEU")
     assert (other / "receipt.json").read_bytes() == before
     assert "3.02" in line_of(run(str(model), str(other), "--price", "1"), "together")
+
+
+def test_json_has_the_receipts_their_sum_and_published_ones(model: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    append_phases(other, [made("03", training=amounts(1800, 6))])
+    found = json.loads(run(str(model), str(other), "--json", "--against", "sd-2.1"))
+    assert list(found) == ["receipts", "together", "published"]
+    names = [Receipt.model_validate(each).name for each in found["receipts"]]
+    assert names == ["<b>mine", "other"]
+    assert Receipt.model_validate(found["together"]).total.images == 1244
+    assert [each["name"] for each in found["published"]] == ["sd-2.1"]
+    alone = json.loads(run(str(model), "--json", "--against", "none"))
+    assert len(alone["receipts"]) == 1
+    assert alone["together"] is None and alone["published"] == []
+
+
+def test_the_bundled_model_is_told_where_its_hours_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelFolderError, match=r"before there were any; docs/models/emoji\.md"):
+        run("emoji")
+    append_phases(Path("emoji"), [made("01", training=amounts(3600, 5))])
+    assert line_of(run("emoji"), "emoji")[0] == "2", "a folder of that name goes first"
+
+
+def test_little_has_a_unit_that_fits(tmp_path: Path) -> None:
+    folder = tmp_path / "small"
+    little = amounts(0.01, 5).model_copy(update={"kwh": 3.51e-5, "kg": 1.4e-5})
+    append_phases(folder, [made("01", training=little)])
+    text = run(str(folder), "--against", "none")
+    assert "e-0" not in text
+    found = line_of(text, "small")
+    assert found[:2] == ["0.02", "s"] and found[5:9] == ["35.1", "mWh", "14", "mg"]
+
+
+def test_a_country_may_be_written_small(model: Path) -> None:
+    pytest.importorskip("codecarbon")
+    assert run(str(model), "--country", "deu") == run(str(model), "--country", "DEU")
+    assert "the mean of world (" in run(str(model), "--country", "World")
 
 
 def test_an_unknown_published_receipt_is_refused_with_a_suggestion() -> None:

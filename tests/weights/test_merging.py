@@ -7,10 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 from small_networks import contents, randomised
+from typer.testing import CliRunner
 
 from wuerstchen import weights
+from wuerstchen.cli import app
 from wuerstchen.errors import ConfigError, ModelFolderError, SaveError
 from wuerstchen.models.stage_c import StageC
+from wuerstchen.receipts import Receipt, Terms, add_receipts, keep_receipts, open_receipt
+from wuerstchen.receipts.amounts import Amounts
+from wuerstchen.receipts.phases import Kind, Phase, append_phases, read_phases
 
 
 def merged(first: Path, second: Path, out: Path, share: float, **options: bool) -> list[Path]:
@@ -122,3 +127,107 @@ def test_what_is_there_stays_unless_it_may_be_replaced(
     assert contents(tmp_path / "out") == before
     merged(whole, other, tmp_path / "out", 0.2, overwrite=True)
     assert contents(tmp_path / "out") != before
+
+
+# ── what it cost ──
+
+
+def sums(folder: Path) -> dict[tuple[str, str], int]:
+    receipt = Receipt.model_validate_json((folder / "receipt.json").read_bytes())
+    return {(line.stage, line.kind): line.amounts.images for line in receipt.lines}
+
+
+def merge(*words: Path | str) -> None:
+    done = CliRunner().invoke(app, ["merge", *map(str, words)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+
+
+def work(name: str, kind: Kind, images: int, stage: str = "c", **changes: object) -> Phase:
+    amounts = Amounts(seconds=1, device_seconds=1, images=images)
+    return Phase.model_validate(
+        {
+            **{"id": name, "started": f"2026-01-01T00:00:{name}", "end": "done", "stage": stage},
+            **{"kind": kind, "work": {kind: amounts}, "devices": 1, "device": "Abacus"},
+            **{"energy": "", "country": "world", "grams_per_kwh": 400, "code": "", "config": ""},
+            **{"data": "", **changes},
+        }
+    )
+
+
+@pytest.fixture
+def measured(whole: Path, other: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """Two models with ledgers: both trained Stage C from its start, on one prepared set."""
+    first = Path(shutil.copytree(whole, tmp_path / "first"))
+    data = work("01", "preparation", 40, stage="data")
+    lost = work("02", "training", 7, at=0, end="stopped")
+    append_phases(first, [data, lost, work("03", "training", 100, at=0)])
+    append_phases(other, [data, work("04", "training", 1000, at=0)])
+    for folder in (first, other):
+        keep_receipts(folder)
+    return first, other
+
+
+def test_a_merged_model_cost_what_both_did_and_what_they_share_once(
+    measured: tuple[Path, Path], tmp_path: Path
+) -> None:
+    first, other = measured
+    merge(first, other, tmp_path / "out")
+    expected = {
+        ("data", "preparation"): 40,
+        ("c", "training"): 1100,
+        ("c", "failed tries"): 7,
+    }
+    assert sums(tmp_path / "out") == expected
+    both = [open_receipt(folder, Terms()) for folder in measured]
+    assert sums(tmp_path / "out") == {
+        (line.stage, line.kind): line.amounts.images
+        for line in add_receipts("both", both, Terms()).lines
+    }
+    merge(first, other / "prior_prior", tmp_path / "out", "--overwrite")
+    assert sums(tmp_path / "out") == expected, "a second time adds nothing"
+    merge(tmp_path / "out", first, tmp_path / "next")
+    assert sums(tmp_path / "next") == expected
+
+
+def test_a_model_that_another_is_merged_into_keeps_its_own_costs(
+    measured: tuple[Path, Path],
+) -> None:
+    first, other = measured
+    merge(first, other, first, "--overwrite")
+    assert sums(first)[("c", "training")] == 1100
+    own = {phase.id for phase in read_phases(first) if not phase.origin}
+    assert own == {"01", "02", "03"}
+    assert sums(other)[("c", "training")] == 1000
+
+
+def test_a_receipt_without_its_ledger_is_merged_too(
+    measured: tuple[Path, Path], tmp_path: Path
+) -> None:
+    first, other = measured
+    shutil.rmtree(other / "runs")
+    merge(first, other, tmp_path / "out")
+    assert sums(tmp_path / "out")[("c", "training")] == 1100
+
+
+def test_a_run_of_a_merged_model_is_its_own(measured: tuple[Path, Path]) -> None:
+    first, other = measured
+    (first / "runs" / "c").mkdir()
+    merge(first, other, first, "--overwrite")
+    assert sums(first / "runs" / "c") == {("c", "training"): 100, ("c", "failed tries"): 7}
+
+
+def test_models_that_were_never_measured_have_no_receipt(
+    whole: Path, other: Path, tmp_path: Path
+) -> None:
+    merge(whole, other, tmp_path / "out")
+    assert not (tmp_path / "out" / "runs").exists()
+    assert not (tmp_path / "out" / "receipt.json").exists()
+
+
+def test_a_converted_folder_takes_its_costs_along(
+    measured: tuple[Path, Path], tmp_path: Path
+) -> None:
+    words = ["convert", str(measured[1]), str(tmp_path / "out"), "--to", "diffusers"]
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert sums(tmp_path / "out") == sums(measured[1])

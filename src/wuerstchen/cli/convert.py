@@ -67,11 +67,13 @@ def convert(
     """Convert model files, both ways and exactly: there and back gives the same bits.
 
     A whole model or a part of one is read, whatever its layout, and written aside before it takes
-    its place. What was written goes to stdout.
+    its place; a model folder takes the costs in a receipt along. What was written goes to stdout.
     """
     import torch  # here and not above, so that --help answers at once
 
     from wuerstchen import weights
+    from wuerstchen.cli.merge import model_of
+    from wuerstchen.receipts import adopt_models
 
     kinds = {
         Numbers.FP32: torch.float32,
@@ -87,5 +89,8 @@ def convert(
         dtype=None if dtype is None else kinds[dtype],
         overwrite=overwrite,
     )
+    if to is Kind.DIFFUSERS:  # the others are files, which have no receipt beside them
+        sources = [path] if prior is None else [path, Path(prior)]
+        adopt_models([model_of(source) for source in sources], out)
     for target in written:
         typer.echo(target)

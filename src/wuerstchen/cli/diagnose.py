@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from wuerstchen.cli.checks import at_least
-from wuerstchen.cli.measuring import make_folder, progress_bars, split_words
+from wuerstchen.cli.measuring import make_folder, metered, progress_bars, split_words
 from wuerstchen.errors import ConfigError
 
 EPILOG = """Examples:
@@ -71,7 +71,8 @@ def diagnose(
 
     folder = model_folder.find(model)
     with progress_bars() as progress:
-        found = diagnose(folder, data, pictures=pictures, seed=seed, progress=progress)
+        with metered(folder):
+            found = diagnose(folder, data, pictures=pictures, seed=seed, progress=progress)
         paths = save(found, out)
     for line in lines(found):
         print(line, flush=True)

@@ -4,15 +4,13 @@ Progress goes to stderr; the table of figures, and nothing else, goes to stdout.
 """
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from wuerstchen.cli.checks import at_least
-from wuerstchen.cli.measuring import make_folder, progress_bars, split_words
+from wuerstchen.cli.measuring import make_folder, metered, progress_bars, split_words
 from wuerstchen.errors import ConfigError
 
 EPILOG = """Examples:
@@ -87,7 +85,7 @@ def evaluate(
     folder = model_folder.find(model)
     with progress_bars() as progress:
         if data.path:
-            with _metered(folder):
+            with metered(folder):
                 found = evaluation.evaluate(
                     folder, data, prompts=prompts, pictures=pictures, seed=seed, progress=progress
                 )
@@ -114,16 +112,3 @@ def read_prompts(path: Path) -> list[str]:
     if not lines:
         raise ConfigError(f"--prompt-file: expected one prompt per line, found none in {path}.")
     return lines
-
-
-@contextmanager
-def _metered(folder: Path) -> Iterator[None]:
-    """Evaluations count in the receipt of a model that was trained here; others have none."""
-    if not (folder / "runs").is_dir():
-        yield
-        return
-    from wuerstchen.receipts import Meter, keep_receipts
-
-    with Meter(folder, stage="model", kind="evaluation"):
-        yield
-    keep_receipts(folder)

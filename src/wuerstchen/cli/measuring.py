@@ -1,4 +1,4 @@
-"""What `evaluate` and `diagnose` share: their words, the folder they write to, and their bar."""
+"""What `evaluate` and `diagnose` share: words, the folder they write to, receipt, and bar."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -37,6 +37,19 @@ def make_folder(out: Path) -> None:
         ) from None
     if not os.access(out, os.W_OK | os.X_OK):
         raise SaveError(f"--out: the folder {out} is write-protected; choose another.")
+
+
+@contextmanager
+def metered(folder: Path) -> Iterator[None]:
+    """What is measured counts in the receipt of a model that was trained here; others have none."""
+    if not (folder / "runs").is_dir():
+        yield
+        return
+    from wuerstchen.receipts import Meter, keep_receipts
+
+    with Meter(folder, stage="model", kind="evaluation"):
+        yield
+    keep_receipts(folder)
 
 
 @contextmanager

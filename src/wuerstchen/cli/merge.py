@@ -23,12 +23,23 @@ def merge(
 ) -> None:
     """Mix the weights of two models, number by number: one and its fine-tuning, for example.
 
-    Parts that B lacks are those of A; so B may also be a prior or a single part. The folders that
-    were written go to stdout.
+    Parts that B lacks are those of A; so B may also be a prior or a single part. What both cost
+    goes into the receipt of OUT. The folders that were written go to stdout.
     """
     from wuerstchen import weights  # torch loads here, and not for --help
+    from wuerstchen.receipts import adopt_models
 
     path, parts = weights.locate_parts(first)
-    _, others = weights.locate_parts(second)
-    for target in weights.merge(parts, others, out, share, source=path, overwrite=overwrite):
+    other, others = weights.locate_parts(second)
+    written = weights.merge(parts, others, out, share, source=path, overwrite=overwrite)
+    adopt_models([model_of(path), model_of(other)], out)
+    for target in written:
         typer.echo(target)
+
+
+def model_of(path: Path) -> Path:
+    """The model whose receipt tells of `path`: where that is a part in a folder, the folder."""
+    from wuerstchen.weights.layout import FOLDERS
+
+    place = path.resolve().parent if path.is_file() else path.resolve()
+    return place.parent if place.name in FOLDERS else path

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from wuerstchen.errors import ConfigError
+from wuerstchen.errors import ConfigError, ModelFolderError
 
 EPILOG = "wuerstchen receipt models/tiny --price 1.79 --against sd-2.1"
 
@@ -46,7 +46,8 @@ def receipt(
         ),
     ] = "wuerstchen-v2,wuerstchen-v2-b,sd-1.4,sd-2.1",
     as_json: Annotated[
-        bool, typer.Option("--json", help="For programs: a JSON list of the receipts.")
+        bool,
+        typer.Option("--json", help="For programs: the receipts, their sum and published ones."),
     ] = False,
 ) -> None:
     """Add up what was measured, write receipt.json and receipt.html into the folders, and compare.
@@ -54,14 +55,15 @@ def receipt(
     Everything counts: data preparation, encoding, evaluation, and failed tries. Prices and country
     stay in a receipt until others are given. The table goes to stdout.
     """
-    from wuerstchen.receipts.carbon import grams_per_kwh
+    from wuerstchen.receipts.carbon import country_code, grams_per_kwh
     from wuerstchen.receipts.folder import kept_terms, open_receipt, write_receipts
     from wuerstchen.receipts.published import choose
     from wuerstchen.receipts.receipt import Terms, add_receipts, check_alike
-    from wuerstchen.receipts.telling import tell
+    from wuerstchen.receipts.telling import tell, to_json
 
     published = choose(against)
     if country:
+        country = country_code(country)
         grams_per_kwh(country)
     given = {
         "per_device_hour": price,
@@ -73,6 +75,8 @@ def receipt(
     for option, number in (("--price", price), ("--price-kwh", per_kwh)):
         if number is not None and not math.isfinite(number):
             raise ConfigError(f"{option} must be a finite number, found {number}.")
+    for folder in folders:
+        _check_measured(folder)
     all_terms = [
         Terms.model_validate({**kept_terms(folder).model_dump(), **changes}) for folder in folders
     ]
@@ -81,9 +85,20 @@ def receipt(
         write_receipts(folder, terms) or open_receipt(folder, terms)
         for folder, terms in zip(folders, all_terms, strict=True)
     ]
+    together = add_receipts("together", found, found[0].terms) if len(found) > 1 else None
     if as_json:
-        typer.echo("[" + ",\n".join(each.model_dump_json(indent=1) for each in found) + "]")
-        return
-    if len(found) > 1:
-        found.append(add_receipts("together", found, found[0].terms))
-    typer.echo(tell(found, published))
+        typer.echo(to_json(found, together, published))
+    else:
+        typer.echo(tell([*found, *([together] if together else [])], published))
+
+
+def _check_measured(folder: Path) -> None:
+    """Raise ModelFolderError for the bundled model, which all commands but this one know."""
+    from wuerstchen.weights.hub import BUNDLED, find
+
+    named = str(folder) == BUNDLED and not folder.exists()
+    if named or folder.resolve() == find(None).resolve():
+        raise ModelFolderError(
+            f"{folder}: the bundled model has no receipt, as it was trained before there were any; "
+            "docs/models/emoji.md says how many hours it took."
+        )

@@ -8,7 +8,7 @@ are lost, then where the detail is lost, and last whether drawn semantics are li
 from dataclasses import dataclass
 from typing import Literal
 
-from wuerstchen.evaluation.metrics import Z95
+from wuerstchen.evaluation.metrics import Z95, share_figure
 
 Limit = Literal["a", "b", "c", ""]
 """The stage that limits, or none that stands out."""
@@ -83,6 +83,8 @@ class Symptoms:
     """Shares of captions whose object is found in the pictures of the three ways."""
     lost: tuple[Lost, Lost, Lost]
     """By Stage A, B and C."""
+    captions: int
+    """How many were asked."""
     times_chance: float
     """Distance of drawn semantics to true ones, in distances by chance."""
     contrast: float
@@ -129,13 +131,23 @@ def _limit(found: Symptoms) -> tuple[Limit, str]:
     objects = (
         f", and too few captions were drawn to tell whether Stage {worst.upper()} loses objects"
         if many
-        else ", while objects of captions stay what they are"
+        else _objects_stay(found.captions)
     )
     if found.psnr_b < FINE_PSNR:
         return _loses_detail(found, objects)
     if found.times_chance > FAR:
         return "c", _far(found)
     return "", f"No stage stands out: detail survives{objects}."
+
+
+def _objects_stay(captions: int) -> str:
+    """As far as that is known: where so few were asked that even if none of them was lost, a stage
+    may lose more than it is blamed for, the sentence says how many."""
+    said = ", while objects of captions stay what they are"
+    if share_figure(0, captions).high <= LOST_OBJECTS:
+        return said
+    shows = "1 caption shows" if captions == 1 else f"{captions} captions show"
+    return f"{said} as far as {shows}"
 
 
 def _loses_objects(stage: Limit, found: Symptoms) -> str:

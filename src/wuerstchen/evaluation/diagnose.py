@@ -10,6 +10,7 @@ from wuerstchen import weights
 from wuerstchen.arguments import plan
 from wuerstchen.config import DataConfig
 from wuerstchen.data import Pairs
+from wuerstchen.data.opening import how_to_split
 from wuerstchen.decibels import decibels
 from wuerstchen.errors import DataError
 from wuerstchen.evaluation.advice import Symptoms, advise, lost
@@ -59,7 +60,7 @@ def diagnose(
     compressor = weights.load_compressor(folder).to(pipeline.device, pipeline.dtype).eval()
     train, test = open_squares(data, pipeline)
     if not len(test):
-        raise DataError(f"{data.path}: expected test pictures, found none; set data.test_share.")
+        raise DataError(f"{data.path}: expected test pictures, found none; {how_to_split(data)}.")
     if not len(train):
         raise DataError(
             f"{data.path}: expected training pictures too, found only test pictures; name the "
@@ -141,6 +142,7 @@ def _symptoms(detail: Detail, following: Following, between: Gap, denoising: Den
         contrast_b=detail.contrasts["stage_b"]["middle"],
         followed=(after_a, after_b, after_c),
         lost=following.lost,
+        captions=following.ways[2].n,
         times_chance=between.times_chance,
         contrast=between.contrast,
         overfit_b=denoising.overfit_b,

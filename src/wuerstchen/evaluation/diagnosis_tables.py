@@ -45,7 +45,7 @@ def _errors(detail: Detail) -> Rows:
             [
                 label,
                 f"{figure.value:.2f}",
-                f"{figure.low:.2f} to {figure.high:.2f}",
+                figure.interval("{:.2f}".format),
                 *_percents([detail.shares[k]]),
                 *_percents(shares if k == 0 else [1 - share for share in shares]),
             ]
@@ -62,8 +62,8 @@ def _following(found: Following) -> Rows:
     rows = [["", "followed", "95 %", "n", "lost here", "share of lost"]]
     shares = ["-"] * len(LABELS) if found.shares is None else _percents(found.shares)
     for label, way, gone, share in zip(LABELS, found.ways, found.lost, shares, strict=True):
-        value, low, high, lost = _percents([way.value, way.low, way.high, gone.share])
-        rows.append([label, value, f"{low} to {high}", str(way.n), lost, share])
+        value, lost = _percents([way.value, gone.share])
+        rows.append([label, value, way.interval("{:.1%}".format), str(way.n), lost, share])
     return rows
 
 

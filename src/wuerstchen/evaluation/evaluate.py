@@ -12,6 +12,7 @@ from wuerstchen import weights
 from wuerstchen.arguments import Plan, plan
 from wuerstchen.config import DataConfig
 from wuerstchen.data import Pairs, open_pairs
+from wuerstchen.data.opening import how_to_split
 from wuerstchen.errors import DataError
 from wuerstchen.evaluation.grid import labelled_grid, to_picture
 from wuerstchen.evaluation.metrics import Figure, mean_figure, psnr, share_figure
@@ -49,7 +50,7 @@ def evaluate(
     compressor = weights.load_compressor(folder)
     train, test = open_squares(data, pipeline)
     if not len(test) and pictures != 0:
-        raise DataError(f"{data.path}: expected test pictures, found none; set data.test_share.")
+        raise DataError(f"{data.path}: expected test pictures, found none; {how_to_split(data)}.")
     settings = plan(pipeline.info)
     figures: dict[str, Figure] = {}
     grids: dict[str, Image.Image] = {}

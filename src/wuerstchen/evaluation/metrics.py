@@ -1,5 +1,6 @@
 """Figures of merit and their 95 % intervals. B pictures, R references, pixels in [0, 1]."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,10 @@ class Figure:
     low: float
     high: float
     n: int
+
+    def interval(self, shown: Callable[[float], str]) -> str:
+        """Its bounds for people, or a dash where a single case says nothing of the others."""
+        return f"{shown(self.low)} to {shown(self.high)}" if self.n > 1 else "-"
 
 
 def psnr(image: Tensor, reference: Tensor) -> Tensor:

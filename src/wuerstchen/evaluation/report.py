@@ -51,7 +51,8 @@ class Evaluation:
             title, unit = TITLES[name]
             scale = 100 if unit == "%" else 1
             value, low, high = (scale * x for x in (figure.value, figure.low, figure.high))
-            yield f"{title:40} {value:6.2f} {unit:2}  [{low:.2f}, {high:.2f}]  n = {figure.n}"
+            interval = f"[{low:.2f}, {high:.2f}]" if figure.n > 1 else "-"
+            yield f"{title:40} {value:6.2f} {unit:2}  {interval}  n = {figure.n}"
 
     def save(self, folder: Path) -> list[Path]:
         """Write evaluation.json and the grids into `folder`; returns their paths.

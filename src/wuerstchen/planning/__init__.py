@@ -4,11 +4,12 @@ The networks are built without content, on torch's meta device, and one training
 is walked through operation by operation.
 
     trace, kernels, sizes, networks ─▶ outline ─▶ pictures ─▶ stage_a, stage_b, stage_c ─▶ steps
-    steps ─▶ memory ─▶ fitting, and devices ─▶ costs ─▶ plan ─▶ lines
+    steps ─▶ memory ─▶ fitting, and devices ─▶ costs ─▶ assumptions ─▶ plan ─▶ lines
 """
 
+from wuerstchen.planning.assumptions import Assumptions
 from wuerstchen.planning.devices import DEVICES, Device, find_device, parse_bytes
-from wuerstchen.planning.plan import Assumptions, Plan, StepPlan, plan
+from wuerstchen.planning.plan import Plan, StepPlan, plan
 
 __all__ = [
     "DEVICES",

@@ -112,8 +112,9 @@ def find_device(name: str) -> Device:
     known = {device.name.lower(): device for device in DEVICES}
     if (found := known.get(name.lower())) is not None:
         return found
-    near = difflib.get_close_matches(name.lower(), known, n=1)
-    hint = f"; did you mean {known[near[0]].name}?" if near else "."
+    near = [word for word in known if name and name.lower() in word]
+    near = near or difflib.get_close_matches(name.lower(), known, n=1)
+    hint = f"; did you mean {' or '.join(known[word].name for word in near)}?" if near else "."
     names = ", ".join(device.name for device in DEVICES)
     raise ConfigError(f"--device: expected one of {names}, found {name!r}{hint}")
 

@@ -21,17 +21,18 @@ def largest_micro(
 ) -> MicroBatches:
     """Of the micro-batches that divide `share`, the largest that takes at most `room` bytes.
 
-    Where none does it is a single picture.
+    None is larger than the recipe's `accumulate` leaves it. Where none fits it is a single picture.
     """
 
     def at(micro: int) -> MicroBatches:
         parts = share // micro
         return MicroBatches(micro, parts, step_memory(outline, setting, spread, micro, parts))
 
-    found = at(share)
+    most = share // outline.recipe.accumulate
+    sizes = [size for size in range(1, most + 1) if share % size == 0]
+    found = at(sizes[-1])
     if found.memory.total <= room:  # so it is with small networks, and no other is looked at
         return found
-    sizes = [size for size in range(1, share + 1) if share % size == 0]
     found = at(1)
     low, high = 0, len(sizes) - 1  # sizes[low] is found, sizes[high] takes too much
     while high - low > 1:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from wuerstchen.planning.costs import Costs
 from wuerstchen.planning.devices import GIB
 from wuerstchen.planning.plan import Plan, StepPlan
+from wuerstchen.receipts.units import hours, kilograms, kilowatt_hours, number, with_unit
 
 NAME, COLUMN = 31, 12
 
@@ -46,6 +47,9 @@ def _table(plan: Plan) -> list[str]:
 
 def _work_rows(plan: Plan) -> list[Row]:
     steps = plan.steps
+    drawn = [("FLOPs before, drawing a class", [count(step.once) for step in steps])]
+    if not any(step.once for step in steps):
+        drawn = []
     return [
         ("stage", [step.step for step in steps]),
         ("pictures", [f"{step.images:,}" for step in steps]),
@@ -55,6 +59,7 @@ def _work_rows(plan: Plan) -> list[Row]:
         ("FLOPs a picture: forward", [count(step.flops["forward"]) for step in steps]),
         ("  backward", [count(step.flops["backward"]) for step in steps]),
         ("  frozen encoders", [count(step.flops["frozen"]) for step in steps]),
+        *drawn,
         ("batch", [f"{step.batch:,}" for step in steps]),
         ("  devices x accumulate x micro", [_product(step, plan) for step in steps]),
         ("spread by", [_spread(step, plan) for step in steps]),
@@ -81,10 +86,10 @@ def _memory_rows(plan: Plan) -> list[Row]:
 def _cost_rows(plan: Plan) -> list[Row]:
     each = [step.costs for step in plan.steps]
     rows = [
-        ("hours", [number(costs.hours) for costs in each]),
-        ("device hours", [number(costs.device_hours) for costs in each]),
-        ("kWh", [number(costs.kwh) for costs in each]),
-        ("kg CO2", [number(costs.co2) for costs in each]),
+        ("hours", [hours(costs.hours) for costs in each]),
+        ("device hours", [hours(costs.device_hours) for costs in each]),
+        ("kWh", [kilowatt_hours(costs.kwh) for costs in each]),
+        ("kg CO2", [kilograms(costs.co2) for costs in each]),
     ]
     if plan.assumptions.price is not None:
         rows.append(("money", [number(costs.money or 0) for costs in each]))
@@ -99,13 +104,6 @@ def count(number: float) -> str:
     return f"{number:.3g}"
 
 
-def number(value: float) -> str:
-    """Three digits or more, none of them behind a large number's point."""
-    if value >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.3g}" if value >= 0.01 or value == 0 else "< 0.01"
-
-
 def _product(step: StepPlan, plan: Plan) -> str:
     return f"{plan.assumptions.devices}x{step.accumulate}x{step.micro}"
 
@@ -118,10 +116,10 @@ def _spread(step: StepPlan, plan: Plan) -> str:
 
 def _costs(costs: Costs) -> list[str]:
     found = [
-        f"{number(costs.hours)} hours",
-        f"{number(costs.device_hours)} device hours",
-        f"{number(costs.kwh)} kWh",
-        f"{number(costs.co2)} kg CO2",
+        with_unit(hours(costs.hours), "hours"),
+        f"{with_unit(hours(costs.device_hours), 'hours')} of devices",
+        with_unit(kilowatt_hours(costs.kwh), "kWh"),
+        f"{with_unit(kilograms(costs.co2), 'kg')} CO2",
     ]
     if costs.money is not None:
         found.append(f"money {number(costs.money)}")

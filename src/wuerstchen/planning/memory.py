@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from wuerstchen.planning.kernels import Setting
 from wuerstchen.planning.outline import Outline, Work
-from wuerstchen.planning.trace import Flops, Trace
+from wuerstchen.planning.trace import Flops, Kind, Trace
 from wuerstchen.training.sharding import UNITS
 
 GATHERED = 2
@@ -116,11 +116,9 @@ def traced(
     networks = list(outline.networks().values())
     for network in networks:
         network.train()
-    modules = [*networks, *outline.helpers().values()]
-    known = [tensor for m in modules for tensor in (*m.parameters(), *m.buffers())]
     parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
     hooks = [p.register_post_accumulate_grad_hook(_forget) for p in parameters if free_gradients]
-    trace = Trace(known)
+    trace = Trace(_known(outline))
     work = Work(setting, trace)
     try:
         with setting.kernels(), trace:
@@ -147,6 +145,24 @@ def count_flops(outline: Outline, setting: Setting) -> Flops:
             for kind, count in counts.items():
                 found[phase][kind] = found[phase].get(kind, 0) + round(share * count)
     return found
+
+
+def count_once(outline: Outline, setting: Setting) -> dict[Kind, int]:
+    """Operations before the first step, on one device."""
+    trace = Trace(_known(outline))
+    found: dict[Kind, int] = {}
+    with setting.kernels(), trace:
+        for times in outline.once(Work(setting, trace)):
+            for kind, count in trace.flops["frozen"].items():
+                found[kind] = found.get(kind, 0) + times * count
+            trace.flops["frozen"] = {}
+    return found
+
+
+def _known(outline: Outline) -> list[Tensor]:
+    """All that is there before a step."""
+    modules = [*outline.networks().values(), *outline.helpers().values()]
+    return [tensor for m in modules for tensor in (*m.parameters(), *m.buffers())]
 
 
 def _gathered(networks: Sequence[nn.Module], spread: Spread) -> int:

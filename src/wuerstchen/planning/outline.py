@@ -64,6 +64,11 @@ class Outline(ABC):
         late  with everything there is, or as before the critic joins
         """
 
+    def once(self, work: Work) -> Iterator[int]:
+        """Walk through what is done before the first step; after each part, how often that is."""
+        del work
+        yield from ()
+
 
 def empty(*shape: int) -> Tensor:
     """An fp32 tensor without content."""

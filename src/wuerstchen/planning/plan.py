@@ -1,77 +1,27 @@
 """The plan of a whole road: for each training what it needs, and what all of it costs."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from wuerstchen.config import Config, TrainingConfig
 from wuerstchen.errors import ConfigError
-from wuerstchen.planning.costs import ARITHMETIC, UTILISATION, Costs, costs, together
-from wuerstchen.planning.devices import GIB, Device, shown_bytes
+from wuerstchen.planning.assumptions import Assumptions
+from wuerstchen.planning.costs import Costs, costs, together
+from wuerstchen.planning.devices import shown_bytes
 from wuerstchen.planning.fitting import largest_micro
 from wuerstchen.planning.kernels import Setting
-from wuerstchen.planning.memory import Memory, Spread, count_flops, count_parameters
+from wuerstchen.planning.memory import (
+    Memory,
+    Spread,
+    count_flops,
+    count_once,
+    count_parameters,
+)
 from wuerstchen.planning.outline import Outline
 from wuerstchen.planning.sizes import missing_starts
 from wuerstchen.planning.steps import outlines
 from wuerstchen.planning.trace import added, total
-from wuerstchen.power import WORLD_GRAMS
 from wuerstchen.training.stage import Step
-
-RESERVE = GIB
-"""Of the device's memory, for its driver and for what convolutions work with."""
-
-SAFE = 0.9
-"""Share of the rest that is planned with: what is freed in pieces cannot all be used again."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Assumptions:
-    """What the plan takes for given. Every figure of it rests on these and on the config."""
-
-    device: Device
-    devices: int = 1
-    memory: int | None = None
-    """Bytes of a device; None: as the device has them."""
-    sharded: bool = False
-    """FSDP2 for Stages B and C, whatever the config says."""
-    utilisation: float = UTILISATION
-    grid: float = WORLD_GRAMS
-    """g CO2 per kWh."""
-    price: float | None = None
-    """Of an hour of one device."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.utilisation <= 1:
-            raise ConfigError(f"--mfu must be above 0 and at most 1, found {self.utilisation}.")
-        if self.devices < 1:
-            raise ConfigError(f"--devices must be at least 1, found {self.devices}.")
-        for name, value in (("--grid", self.grid), ("--price", self.price or 0)):
-            if value < 0:
-                raise ConfigError(f"{name} must not be negative, found {value}.")
-
-    @property
-    def room(self) -> int:
-        """Bytes that a step may take."""
-        whole = self.device.memory if self.memory is None else self.memory
-        return int(SAFE * max(0, whole - RESERVE))
-
-    def words(self) -> list[str]:
-        """Each as a sentence."""
-        device, reserve = self.device, RESERVE / GIB
-        found = [
-            f"Device: {device.name}, {device.bf16 / 1e12:g} TFLOP/s in bf16, {device.watts:g} W "
-            f"({device.source}).",
-            f"Speed: {self.utilisation:.0%} of that peak; other numbers as fast, up to "
-            f"{ARITHMETIC:.0%} of their own. Devices share the work without loss.",
-            "Operations: matrix products, convolutions and attention, each picture encoded every "
-            "time it is seen, unless data.encoded names what was encoded ahead.",
-            f"Memory: {SAFE:.0%} of what is left beside {reserve:g} GiB for the driver is planned "
-            "with; looks and checkpoints are left out.",
-            "Energy: the devices alone at their full power; host, cooling and network are left "
-            f"out. {self.grid:g} g CO2 per kWh.",
-        ]
-        if self.price is not None:
-            found.append(f"Money: {self.price:g} for an hour of one device.")
-        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +43,12 @@ class StepPlan:
     """... and that do not."""
     flops: dict[str, float]
     """Of one picture: frozen, forward, backward (what checkpoints repeat included)."""
+    once: float
+    """FLOPs of all devices before the first step: what a base draws of the class of a subject."""
     memory: Memory
     room: int
+    remedies: tuple[str, ...]
+    """What makes this step need less of a device."""
     costs: Costs
 
     @property
@@ -106,12 +60,12 @@ class StepPlan:
         """What to do where not even one picture fits, in a sentence."""
         if self.fits:
             return None
+        *others, last = self.remedies
         return (
             f"Stage {self.step} does not fit: one picture at a time needs "
             f"{shown_bytes(self.memory.total)} on each device, of which "
             f"{shown_bytes(self.memory.activations)} are activations, but "
-            f"{shown_bytes(self.room)} can be planned with; take a larger device, --sharded with "
-            "more devices, gradient_checkpointing=true for Stages B and C, or smaller pictures."
+            f"{shown_bytes(self.room)} can be planned with; take {', '.join(others)} or {last}."
         )
 
 
@@ -178,6 +132,9 @@ def _plan_step(outline: Outline, assumptions: Assumptions) -> StepPlan:
     setting = Setting("accelerator", bf16=recipe.precision != "fp32")
     spread = Spread(assumptions.devices, _is_sharded(outline, assumptions))
     share = _share(recipe, outline.name, assumptions)
+    once = {
+        kind: count * assumptions.devices for kind, count in count_once(outline, setting).items()
+    }
     batches = largest_micro(outline, setting, spread, share, assumptions.room)
     flops = count_flops(outline, setting)
     parameters = count_parameters(outline)
@@ -192,10 +149,12 @@ def _plan_step(outline: Outline, assumptions: Assumptions) -> StepPlan:
         trained=parameters.trained,
         frozen=parameters.frozen,
         flops={phase: total(counts) for phase, counts in flops.items()},
+        once=total(once),
         memory=batches.memory,
         room=assumptions.room,
+        remedies=tuple(_remedies(outline, sharded=spread.sharded)),
         costs=costs(
-            {kind: count * recipe.images for kind, count in added(flops.values()).items()},
+            added([once, *({k: n * recipe.images for k, n in f.items()} for f in flops.values())]),
             assumptions.device,
             assumptions.devices,
             utilisation=assumptions.utilisation,
@@ -213,9 +172,27 @@ def _is_sharded(outline: Outline, assumptions: Assumptions) -> bool:
 
 def _share(recipe: TrainingConfig, name: Step, assumptions: Assumptions) -> int:
     """Pictures of a step on each device."""
-    if recipe.batch % assumptions.devices:
+    parts = assumptions.devices * recipe.accumulate
+    if recipe.batch % parts:
+        sharers = "1 device" if assumptions.devices == 1 else f"{assumptions.devices} devices"
+        times = "" if recipe.accumulate == 1 else f" with accumulate {recipe.accumulate}"
         raise ConfigError(
-            f"The batch of stage {name} is {recipe.batch}, which {assumptions.devices} devices "
-            f"cannot share equally; set it to a multiple of {assumptions.devices}."
+            f"The batch of stage {name} is {recipe.batch}, which {sharers}{times} cannot "
+            f"share equally; set it to a multiple of {parts}."
         )
     return recipe.batch // assumptions.devices
+
+
+def _remedies(outline: Outline, *, sharded: bool) -> Iterator[str]:
+    """What can be done where one picture is too much for a device, of what this step has."""
+    yield "a larger device"
+    if outline.name != "a" and not sharded:  # its codes are placed by hand, which needs it whole
+        yield "--sharded with more devices"
+    recipe = outline.recipe
+    checkpointed = getattr(recipe, "gradient_checkpointing", None)
+    if checkpointed is False:
+        yield f"stage_{outline.name}.training.gradient_checkpointing=true"
+    if outline.name == "a":
+        yield "smaller crops by stage_a.training.crop"
+    else:
+        yield "smaller pictures by data.size"

@@ -84,6 +84,8 @@ class StageCOutline(Outline):
         self._below = _Below(config)
         self._text = text_of_stage_c(config)
         self._tokens = (self._text.length, self._text.width)
+        cells = semantics_size(config.data.size, config.data.size)
+        self._cells = (config.stage_c.model.semantic_channels, *cells)
         # Only what a published encoder makes of captions is encoded ahead.
         self._encoded = self._below.pictures.encoded and bool(config.text.pretrained)
         with META:
@@ -116,6 +118,22 @@ class StageCOutline(Outline):
         with work.learning():
             predicted = self._both(captions, noisy, t)
         yield (predicted.float() - noise).square().mean(dim=(1, 2, 3)).mean()
+
+    def once(self, work: Work) -> Iterator[int]:
+        """What the base draws of a subject's class, as `training/preserving.py` does.
+
+        Its caption is left out: it is encoded a single time.
+        """
+        if self.recipe.preserve is None:
+            return
+        drawn, steps = self.recipe.preserve.drawn, len(diffusion.published_times()) - 1
+        stage_c = self._both.stage_c.eval()
+        with work.frozen():
+            condition = stage_c.condition(empty(2, *self._tokens))  # wanted and unwanted
+        yield drawn
+        with work.frozen():
+            stage_c(empty(2, *self._cells), empty(2), condition)
+        yield drawn * steps
 
     def _encode_text(self, work: Work, text: TextEncoder, count: int) -> Tensor:
         """Within the network, so in its numbers; but counted as what it is, a frozen part."""

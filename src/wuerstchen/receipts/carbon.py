@@ -15,6 +15,11 @@ WORLD = "world"
 TABLE = Path("data", "private_infra", "global_energy_mix.json")
 
 
+def country_code(country: str) -> str:
+    """A country as the table names it, in whatever case it is written."""
+    return WORLD if country.lower() == WORLD else country.upper()
+
+
 def grams_per_kwh(country: str) -> float:
     """Grams of CO2 equivalents for a kWh in `country`: three letters (ISO 3166), or `world`.
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from wuerstchen.receipts.amounts import Amounts
 from wuerstchen.receipts.published import Published
 from wuerstchen.receipts.receipt import Receipt, Terms
-
-ABSENT = "–"
+from wuerstchen.receipts.units import ABSENT, hours, kilograms, kilowatt_hours, number
 
 
 @dataclass(frozen=True)
@@ -30,12 +29,12 @@ class Row:
     def cells(self) -> list[str]:
         return [
             self.title,
-            number(self.device_hours),
-            number(self.failed_hours),
+            hours(self.device_hours),
+            hours(self.failed_hours),
             ABSENT if self.flops is None else f"{self.flops:.2e}",
             ABSENT if self.images is None else f"{self.images:,}",
-            number(self.kwh),
-            number(self.kg),
+            kilowatt_hours(self.kwh),
+            kilograms(self.kg),
             number(self.money),
             self.device,
         ]
@@ -70,17 +69,16 @@ def row_of(receipt: Receipt) -> Row:
 
 def row_of_published(entry: Published, terms: Terms) -> Row:
     """A published one; its money is that of its hours at our price of a device hour."""
-    hours = entry.device_hours
-    priced = terms.per_device_hour > 0 and hours is not None
+    priced = terms.per_device_hour > 0 and entry.device_hours is not None
     return Row(
         title=entry.title,
-        device_hours=hours,
+        device_hours=entry.device_hours,
         failed_hours=None,
         flops=None,
         images=entry.images,
         kwh=None,
         kg=entry.kg,
-        money=(hours or 0.0) * terms.per_device_hour if priced else None,
+        money=(entry.device_hours or 0.0) * terms.per_device_hour if priced else None,
         device=entry.device,
         note=f"{entry.counts} ({entry.source})",
     )
@@ -132,18 +130,11 @@ def as_text(rows: Sequence[Sequence[str]], texts: Iterable[int]) -> str:
     )
 
 
-def number(value: float | None) -> str:
-    """Three figures, and whole numbers from 100 on; a dash for None."""
-    if value is None:
-        return ABSENT
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
 def _cells(amounts: Amounts) -> list[str]:
     return [
-        number(amounts.device_hours),
+        hours(amounts.device_hours),
         f"{amounts.flops:.2e}" if amounts.flops else ABSENT,
         f"{amounts.images:,}",
-        number(amounts.kwh),
-        number(amounts.kg),
+        kilowatt_hours(amounts.kwh),
+        kilograms(amounts.kg),
     ]

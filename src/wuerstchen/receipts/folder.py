@@ -6,14 +6,16 @@ FOLDER/runs/STEP/receipt.*   those of the runs, in a model folder
 """
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from wuerstchen.aside import write_file
 from wuerstchen.errors import ModelFolderError, WuerstchenError
+from wuerstchen.receipts.hashes import text_digest
 from wuerstchen.receipts.page import write_page
-from wuerstchen.receipts.phases import LEDGER, OPEN, Phase, read_phases
+from wuerstchen.receipts.phases import LEDGER, OPEN, Phase, append_phases, read_phases
 from wuerstchen.receipts.receipt import Receipt, Terms, make_receipt
 
 RECEIPT = "receipt.json"
@@ -51,7 +53,8 @@ def write_receipts(folder: Path, terms: Terms) -> Receipt | None:
     if not _phases_of(folder):
         return None
     whole = open_receipt(folder, terms)
-    runs = [folder / "runs" / stage for stage in sorted({phase.stage for phase in whole.phases})]
+    own = {phase.stage for phase in whole.phases if not phase.origin}
+    runs = [folder / "runs" / stage for stage in sorted(own)]
     for place in (folder, *(run for run in runs if run.is_dir())):
         receipt = whole if place == folder else open_receipt(place, whole.terms)
         write_file(place / RECEIPT, (receipt.model_dump_json(indent=1) + "\n").encode())
@@ -67,13 +70,47 @@ def keep_receipts(folder: Path) -> None:
         log.warning("The receipt of %s could not be written: %s", folder, error)
 
 
+def adopt_models(sources: Sequence[Path], folder: Path) -> None:
+    """What the models at `sources` cost goes into the receipts of the one made of them in `folder`.
+
+    Phases that are there already are not taken twice, those under way not at all; a source without
+    a ledger and a receipt adds nothing. No work fails for its receipt.
+    """
+    for source in sources:
+        try:
+            _adopt_model(source, folder)
+        except (WuerstchenError, OSError) as error:
+            log.warning("The receipt of %s lacks what %s cost: %s", folder, source, error)
+    keep_receipts(folder)
+
+
+def _adopt_model(source: Path, folder: Path) -> None:
+    if source.resolve() == folder.resolve():
+        return
+    phases = _phases_of(source)
+    if not phases and (old := _read_receipt(source)):
+        phases = old.phases
+    known = {phase.id for phase in read_phases(folder)}
+    # Two models may have one name; and both train a stage from its start, which in one ledger looks
+    # like one model that was begun anew.
+    origin = f"{source.resolve().name}-{text_digest(str(source.resolve()))[:8]}"
+    new = [
+        phase.model_copy(update={"origin": phase.origin or origin})
+        for phase in phases
+        if phase.id not in known and phase.end != "open"
+    ]
+    if new:
+        append_phases(folder, new)
+
+
 def _phases_of(folder: Path) -> list[Phase]:
     """Of a folder with a ledger, or of one run of such a folder."""
     if _has_ledger(folder):
         return read_phases(folder)
     model = folder.resolve().parent.parent
     if folder.resolve().parent.name == "runs" and _has_ledger(model):
-        return [phase for phase in read_phases(model) if phase.stage == folder.resolve().name]
+        stage = folder.resolve().name
+        return [each for each in read_phases(model) if each.stage == stage and not each.origin]
     return []
 
 

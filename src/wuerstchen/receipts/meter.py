@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from wuerstchen.errors import ConfigError, SaveError
 from wuerstchen.power import WORLD_GRAMS
 from wuerstchen.receipts.amounts import Amounts
-from wuerstchen.receipts.carbon import WORLD, grams_per_kwh
+from wuerstchen.receipts.carbon import WORLD, country_code, grams_per_kwh
 from wuerstchen.receipts.devices import device_name
 from wuerstchen.receipts.energy import Gauge, Reading, open_gauge
 from wuerstchen.receipts.hashes import code_digest, text_digest
@@ -237,7 +237,7 @@ class Meter:
 def _known(country: str) -> tuple[str, float]:
     """The country and its grams per kWh, or those of the world where it is not known."""
     try:
-        return country, grams_per_kwh(country)
+        return country_code(country), grams_per_kwh(country_code(country))
     except ConfigError as error:
         log.warning("%s The mean of the world is used.", error)
         return WORLD, WORLD_GRAMS

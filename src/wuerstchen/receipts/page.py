@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from wuerstchen.aside import write_file
-from wuerstchen.html_page import html_page, html_table
+from wuerstchen.html_page import html_page, html_table, wide
 from wuerstchen.receipts.compare import (
     Row,
     heads,
     heads_of_lines,
     lines_of,
-    number,
     row_of,
     row_of_published,
     tariff,
@@ -20,6 +19,7 @@ from wuerstchen.receipts.compare import (
 from wuerstchen.receipts.published import PUBLISHED
 from wuerstchen.receipts.receipt import Receipt
 from wuerstchen.receipts.sorting import FAILED
+from wuerstchen.receipts.units import hours, kilograms, kilowatt_hours, number, with_unit
 
 STYLE = """
 svg text { font: 12px system-ui, sans-serif } code { font-size: 12px; overflow-wrap: anywhere }
@@ -72,24 +72,18 @@ def _summary(receipt: Receipt) -> str:
     began = min((phase.started[:16].replace("T", " ") for phase in receipt.phases), default="")
     return (
         f"Begun {began} UTC, {len(receipt.phases)} phases, {_time(amounts.device_hours)} of a "
-        f"device, {_time(failed.device_hours)} of it in failed tries; {_large(amounts.kwh, 'Wh')}, "
-        f"{_large(amounts.kg, 'g')} of CO2. {tariff(receipt.terms)}"
+        f"device, {_time(failed.device_hours)} of it in failed tries; "
+        f"{with_unit(kilowatt_hours(amounts.kwh), 'kWh')}, "
+        f"{with_unit(kilograms(amounts.kg), 'kg')} of CO2. {tariff(receipt.terms)}"
     )
 
 
-def _time(hours: float) -> str:
-    """In the unit that suits it."""
+def _time(value: float) -> str:
+    """Hours in the unit that suits them."""
     for unit, size in (("hours", 1.0), ("minutes", 60.0)):
-        if hours * size >= 1:
-            return f"{number(hours * size)} {unit}"
-    return f"{number(hours * 3600)} seconds"
-
-
-def _large(thousands: float, unit: str) -> str:
-    """kWh or kg, or the thousandth of it where there is little."""
-    if thousands >= 1:
-        return f"{number(thousands)} k{unit}"
-    return f"{number(thousands * 1000)} {unit}"
+        if value * size >= 1:
+            return f"{number(value * size)} {unit}"
+    return f"{number(value * 3600)} seconds"
 
 
 def _bars(
@@ -110,7 +104,7 @@ def _bars(
         drawn.append(
             f'<text x="{NAMES - 8}" y="{y + 15}" text-anchor="end">{html.escape(name)}</text>'
             f'<rect x="{NAMES}" y="{y + 4}" width="{length:.1f}" height="14" fill="{colour}"/>'
-            f'<text x="{NAMES + length + 6:.1f}" y="{y + 15}">{number(value)}</text>'
+            f'<text x="{NAMES + length + 6:.1f}" y="{y + 15}">{hours(value)}</text>'
         )
     width, height = NAMES + BARS + 80, LINE * len(shown)
     size = f'viewBox="0 0 {width} {height}" width="{width}"'
@@ -134,7 +128,7 @@ def _phases(receipt: Receipt) -> str:
             phase.stage,
             phase.kind,
             phase.end,
-            number(sum(amounts.device_hours for amounts in phase.work.values())),
+            hours(sum(amounts.device_hours for amounts in phase.work.values())),
             f"{sum(amounts.images for amounts in phase.work.values()):,}",
             f"{phase.devices}",
             phase.error,
@@ -153,4 +147,4 @@ def _hashes(receipt: Receipt) -> str:
     devices = [
         f"{html.escape(name)}: {seconds:,.0f} s" for name, seconds in receipt.devices.items()
     ]
-    return f"<p>{'; '.join(devices)}</p><table>{''.join(lines)}</table>"
+    return f"<p>{'; '.join(devices)}</p>" + wide(f"<table>{''.join(lines)}</table>")

@@ -62,6 +62,9 @@ class Phase(BaseModel):
     config: str
     data: str
     """SHA-256 of the package's sources, of the settings, and of what was read; or empty."""
+    origin: str = ""
+    """The model in which it was measured, where this one was merged or converted from that; empty
+    where it was measured here, or came with a prepared set."""
 
 
 def read_phases(folder: Path) -> list[Phase]:

@@ -1,9 +1,9 @@
 """Which work is in the model and which was a failed try.
 
-Work counts where its phase ended well, or where a later phase of the same stage and kind went on
-from it, or as far as it says that its work stands on the disk. All else is a failed try: what came
-after the last checkpoint before an error or a kill, what was never gone on with, and all of a stage
-that was begun anew.
+Work counts where its phase ended well, or where a later phase of the same stage and kind, and of
+the same model where several were merged, went on from it, or as far as it says that its work stands
+on the disk. All else is a failed try: what came after the last checkpoint before an error or a
+kill, what was never gone on with, and all of a stage that was begun anew.
 """
 
 from collections.abc import Iterator, Sequence
@@ -56,7 +56,10 @@ def _lost(phase: Phase, later: Sequence[Phase]) -> float:
 
 
 def _resumed(phase: Phase, later: Sequence[Phase]) -> int | None:
-    """The fewest pictures from which a later phase of its stage and kind went on."""
-    work: tuple[str, Kind] = (phase.stage, phase.kind)
-    found = [other.at for other in later if (other.stage, other.kind) == work]
+    """The fewest pictures from which a later phase of its model, stage and kind went on."""
+    found = [other.at for other in later if _work(other) == _work(phase)]
     return min((at for at in found if at is not None), default=None)
+
+
+def _work(phase: Phase) -> tuple[str, str, Kind]:
+    return phase.origin, phase.stage, phase.kind

@@ -1,6 +1,8 @@
-"""Receipts as text for a terminal."""
+"""Receipts as text for a terminal, and as JSON for programs."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from wuerstchen.receipts.compare import (
     as_text,
@@ -30,3 +32,15 @@ def tell(receipts: Sequence[Receipt], published: Sequence[Published]) -> str:
     notes = [f"{row.title}: {row.note}" for row in rows]
     parts.append("\n".join(["What counts:", *notes, tariff(terms)]))
     return "\n\n".join(parts)
+
+
+def to_json(
+    receipts: Sequence[Receipt], together: Receipt | None, published: Sequence[Published]
+) -> str:
+    """An object with `receipts`, `together` (null for a single one) and `published`."""
+    found = {
+        "receipts": [receipt.model_dump(mode="json") for receipt in receipts],
+        "together": None if together is None else together.model_dump(mode="json"),
+        "published": [asdict(entry) for entry in published],
+    }
+    return json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
