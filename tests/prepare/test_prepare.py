@@ -222,6 +222,19 @@ def test_a_process_that_helps_waits_for_the_first_and_takes_no_folder_itself(
         prepare(str(source), out, LOSSLESS, rank=1, world=2)
 
 
+def test_progress_counts_every_picture_and_every_shard_once(tmp_path: Path) -> None:
+    source = write(tmp_path / "source", some(7))
+    told: list[tuple[int, int]] = []
+    prepare(
+        str(source),
+        tmp_path / "out",
+        LOSSLESS.model_copy(update={"shard": 3}),
+        tell=lambda more, of: told.append((more, of)),
+    )
+    assert sum(more for more, _ in told) == 7
+    assert sum(more == 0 for more, _ in told) == 3 and {of for _, of in told} == {3}
+
+
 def test_a_kill_at_the_very_end_leaves_nothing_behind(tmp_path: Path) -> None:
     source = write(tmp_path / "source", some(4))
     out = prepare(str(source), tmp_path / "out", LOSSLESS)

@@ -88,7 +88,7 @@ def write_part(
 ) -> None:
     """Read a unit, keep what passes, and write its part.
 
-    tell  is told how many pictures more were looked at
+    tell  is told how many pictures more were looked at, never 0
 
     Raises SaveError where the disk is full or may not be written to.
     """
@@ -99,7 +99,8 @@ def write_part(
         for reason, names in report.skipped.items()
         for name in names
     ]
-    tell(len(dropped))
+    if dropped:
+        tell(len(dropped))
     rows: list[Row] = []
     fields: set[str] = set()
     with open_shard(folder / f"{unit.name}.tar") as shard:
