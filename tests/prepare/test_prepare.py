@@ -172,6 +172,7 @@ def test_the_same_key_in_two_tars_names_two_pictures(tmp_path: Path) -> None:
     assert sorted(row["key"] for row in rows(out)) == ["0/x", "1/x"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_as_one_that_never_stopped(tmp_path: Path) -> None:
     source = write(tmp_path / "source", some(60))
     words = ["size=128", "shard=4", "format=png"]

@@ -184,6 +184,7 @@ def test_a_lora_of_stage_a_that_cannot_be_is_one_sentence(
         parse({"stage_a": {"training": training}}, "stage a")
 
 
+@pytest.mark.slow
 def test_a_class_is_learned_beside_its_subject(
     trained: Path, pictures: Path, tmp_path: Path
 ) -> None:

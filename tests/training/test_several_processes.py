@@ -138,6 +138,7 @@ main()
 '''
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("processes", "seen"), [(1, True), (2, False)])
 def test_several_processes_end_before_threads_of_theirs_could_abort_them(
     trained: Path, pictures: Path, tmp_path: Path, processes: int, seen: bool
