@@ -8,6 +8,8 @@ import pytest
 import torch
 from small_runs import config, write_pictures
 
+from wuerstchen.config import DataConfig
+from wuerstchen.data import Pairs, open_pairs
 from wuerstchen.training import road
 
 
@@ -31,3 +33,9 @@ def trained(pictures: Path, tmp_path_factory: pytest.TempPathFactory, one_thread
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         return road.train(config(pictures, tmp_path_factory.mktemp("models") / "whole"))
+
+
+@pytest.fixture(scope="module")
+def splits(pictures: Path) -> tuple[Pairs, Pairs]:
+    train, test, _ = open_pairs(DataConfig(path=str(pictures), test_share=0.2))
+    return train, test

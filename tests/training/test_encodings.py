@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from wuerstchen.data import Batches, Pairs, open_pairs
 from wuerstchen.errors import TrainingError
 from wuerstchen.models.compressor import shrink
 from wuerstchen.models.text import encode_frozen
+from wuerstchen.receipts import Terms, open_receipt
 from wuerstchen.training import encodings, road
 from wuerstchen.training.encode import encode
 from wuerstchen.training.encodings import TextStates, find_encoding
@@ -185,6 +187,23 @@ def test_damaged_files_are_made_again_and_no_others(
 
 def _change(path: Path, change: Callable[[bytes], bytes]) -> None:
     path.write_bytes(change(path.read_bytes()))
+
+
+def test_a_receipt_counts_the_rows_of_all_processes_once(
+    pictures: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second process does its share of three files while the first one waits for it."""
+    how = settings(pictures, model, tmp_path / "shared")
+    monkeypatch.setattr(encodings, "CHUNK", 3)
+    monkeypatch.setattr("wuerstchen.training.encode.CHUNK", 3)
+
+    def others(seconds: float) -> None:
+        encode(how, ["semantics"], "fp16", rank=1, world=2)
+
+    monkeypatch.setattr("wuerstchen.training.encode.time", SimpleNamespace(sleep=others))
+    before = open_receipt(model, Terms()).total.images
+    encode(how, ["semantics"], "fp16", rank=0, world=2)
+    assert open_receipt(model, Terms()).total.images - before == len(train_of(how)) > 6
 
 
 @pytest.mark.parametrize("harm", [lambda whole: whole[:-100], lambda whole: whole[:-1] + b"\0"])

@@ -1,116 +1,25 @@
 """Laws of the loop, shown by a stage that fits a line: steps, averages, checkpoints, failures."""
 
-import itertools
 import json
 import math
 import os
 import re
 import resource
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 import torch
-from accelerate import Accelerator
-from torch import Tensor, nn
+from line_stage import Judged, Line, assert_equal, loop_of, recipe, state_of
+from torch import Tensor
 
 from wuerstchen import diffusion
-from wuerstchen.config import DataConfig, TrainingConfig
-from wuerstchen.data import Batch, Batches, Pairs, open_pairs
+from wuerstchen.config import DataConfig
+from wuerstchen.data import Pairs, open_pairs
 from wuerstchen.errors import SaveError, TrainingError
-from wuerstchen.models.dropout import Dropout
-from wuerstchen.receipts import Meter
 from wuerstchen.training.learner import schedule
-from wuerstchen.training.loop import Loop
-from wuerstchen.training.metering import Metered
-from wuerstchen.training.record import Record
-from wuerstchen.training.stage import Draws, Loss, Networks, Stage, Step, held_out_batch
-
-
-class Line(Stage):
-    """Tells a picture's brightness from its mean colour; `disturb` may spoil the loss of a step."""
-
-    name = "a"
-    trained = "line"
-
-    def __init__(self, recipe: TrainingConfig, width: int = 1) -> None:
-        self.training = recipe
-        torch.manual_seed(0)
-        self.line = nn.Sequential(nn.Linear(3, width), Dropout(0.2), nn.Linear(width, 1))
-        self.disturb: Callable[[int, Tensor], Tensor] = lambda step, value: value
-        self.seen: list[str] = []
-        self.losses_held_out: Iterator[float] = itertools.repeat(1.0)
-        self.history: list[Tensor] = []
-
-    def networks(self) -> dict[str, nn.Module]:
-        return {"line": self.line}
-
-    def losses(self, networks: Networks, batch: Batch, draws: Draws) -> Iterator[Loss]:
-        self.seen += batch.keys
-        colours = batch.images.mean(dim=(2, 3))
-        noise = draws.normal(colours)
-        error = (networks["line"](colours + 0.1 * noise) - colours.mean(1, keepdim=True)).square()
-        value = self.disturb(self.step, error.mean())
-        yield Loss("line", value, {"error": value})
-
-    def after_step(self) -> dict[str, float]:
-        self.history.append(self.line[0].weight.detach().clone())
-        return {}
-
-    def held_out(self, network: nn.Module, test: Pairs, count: int) -> dict[str, float]:
-        return {"held_out": next(self.losses_held_out)}
-
-    def grid(self, network: nn.Module, test: Pairs) -> Tensor:
-        return torch.zeros(3, 4, 4)
-
-    def export(self, network: nn.Module, folder: Path) -> None:
-        raise AssertionError("the loop exports nothing")
-
-
-class Judged(Line):
-    """With a second network that joins later, as the critic of Stage A does."""
-
-    def __init__(self, recipe: TrainingConfig) -> None:
-        super().__init__(recipe)
-        self.critic = nn.Linear(1, 1)
-
-    def networks(self) -> dict[str, nn.Module]:
-        return {**super().networks(), "critic": self.critic}
-
-    def losses(self, networks: Networks, batch: Batch, draws: Draws) -> Iterator[Loss]:
-        yield from super().losses(networks, batch, draws)
-        if self.images >= 40:
-            opinion = networks["critic"](torch.ones(1, 1)).square().mean()
-            yield Loss("critic", opinion, {})
-
-
-@pytest.fixture(scope="module")
-def splits(pictures: Path) -> tuple[Pairs, Pairs]:
-    train, test, _ = open_pairs(DataConfig(path=str(pictures), test_share=0.2))
-    return train, test
-
-
-def recipe(**changes: object) -> TrainingConfig:
-    values = {"images": 80, "batch": 4, "warmup": 2, "save_every": 8, "look_every": 20}
-    return TrainingConfig.model_validate({**values, "learning_rate": 1e-2, "ema": 0.5, **changes})
-
-
-def loop_of(stage: Stage, splits: tuple[Pairs, Pairs], folder: Path) -> Loop:
-    record = Record(folder, writes=True)
-    record.write("config.yaml", "")
-    return Loop(stage, *splits, record, Accelerator(cpu=True), seed=0)
-
-
-def state_of(loop: Loop) -> dict[str, Tensor]:
-    with loop.trained() as network:
-        return {name: tensor.clone() for name, tensor in network.state_dict().items()}
-
-
-def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
-    assert one.keys() == other.keys()
-    assert all(torch.equal(one[key], other[key]) for key in one)
+from wuerstchen.training.stage import held_out_batch
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -146,19 +55,6 @@ def test_the_data_order_does_not_depend_on_the_batch(
     loop_of(four, splits, tmp_path / "4").run()
     loop_of(eight, splits, tmp_path / "8").run()
     assert four.seen == eight.seen
-
-
-def test_accumulation_changes_nothing(splits: tuple[Pairs, Pairs], tmp_path: Path) -> None:
-    results = []
-    for parts in (1, 2, 4):
-        stage = Line(recipe(accumulate=parts))
-        stage.line[1].p = 0.0
-        loop = loop_of(stage, splits, tmp_path / str(parts))
-        loop.run()
-        results.append(state_of(loop))
-    for other in results[1:]:
-        for key, value in other.items():
-            torch.testing.assert_close(value, results[0][key], atol=1e-6, rtol=0)
 
 
 def test_the_average_follows_its_law(splits: tuple[Pairs, Pairs], tmp_path: Path) -> None:
@@ -263,7 +159,9 @@ def test_a_stage_that_is_taken_over_reads_no_picture(
     splits: tuple[Pairs, Pairs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Pairs, "image", lambda pairs, i: pytest.fail("a picture was read"))
-    loop_of(Line(recipe(images=0, start="another")), splits, tmp_path).run()
+    loop = loop_of(Line(recipe(images=0, start="another")), splits, tmp_path)
+    loop.run()
+    assert loop.images == 0 and loop.stage.step == 0
 
 
 def test_without_pictures_that_are_held_out_the_last_weights_count(
@@ -291,128 +189,6 @@ def test_of_several_averages_the_one_with_the_lowest_loss_is_taken(
     assert_equal(state_of(loop), state_of(other))
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [entry["held_out@0.5"] for entry in log if "held_out@0.5" in entry] == [2.0, 0.8]
-
-
-def test_parts_of_a_batch_are_the_batch_for_several_networks(
-    splits: tuple[Pairs, Pairs], tmp_path: Path
-) -> None:
-    whole = loop_of(Judged(recipe()), splits, tmp_path / "whole")
-    parts = loop_of(Judged(recipe(accumulate=2)), splits, tmp_path / "parts")
-    whole.run()
-    parts.run()
-    for key, value in state_of(parts).items():
-        torch.testing.assert_close(value, state_of(whole)[key], atol=1e-6, rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("full"), MemoryError()], ids=["gpu", "cpu"]
-)
-def test_out_of_memory_halves_the_parts_and_keeps_the_batch(
-    splits: tuple[Pairs, Pairs],
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    error: Exception,
-) -> None:
-    class Large(Line):
-        """Needs a device that holds two pictures; this one holds one."""
-
-        parts: ClassVar[list[int]] = []
-
-        def losses(self, networks: Networks, batch: Batch, draws: Draws) -> Iterator[Loss]:
-            if len(batch) > 1 and self.step > 3:
-                raise error
-            self.parts.append(len(batch))
-            return super().losses(networks, batch, draws)
-
-    whole, large = Line(recipe(), width=8), Large(recipe(), width=8)
-    expected = loop_of(whole, splits, tmp_path / "whole")
-    found = loop_of(large, splits, tmp_path / "large")
-    expected.run()
-    found.run()
-    assert large.parts[:3] == [4, 4, 4] and set(large.parts[3:]) == {1}
-    for key, value in state_of(found).items():
-        torch.testing.assert_close(value, state_of(expected)[key], atol=1e-6, rtol=1e-5)
-    assert "ran out of memory at step 4; from now on a batch is 4 parts of 1" in caplog.text
-    large.step, large.parts = 4, []
-    again = loop_of(large, splits, tmp_path / "large")
-    again.images = 16
-    again._step(next(iter(Batches(splits[0], 4, 0))))
-    assert large.parts == [1, 1, 1, 1], "a restart remembers"
-
-
-def test_operations_of_a_resumed_run_are_those_of_its_steps(
-    splits: tuple[Pairs, Pairs], tmp_path: Path
-) -> None:
-    """The first step of each process also encodes, whose operations no later step has."""
-
-    class Encoding(Line):
-        encoded = False
-
-        def losses(self, networks: Networks, batch: Batch, draws: Draws) -> Iterator[Loss]:
-            if not self.encoded:
-                torch.ones(100, 100) @ torch.ones(100, 100)
-            self.encoded = True
-            return super().losses(networks, batch, draws)
-
-    class Ticks(Metered):
-        found: ClassVar[list[float]] = []
-
-        def tick(self, images: int, flops: float) -> None:
-            self.found.append(flops)
-
-    loop_of(Encoding(recipe(images=40)), splits, tmp_path).run()
-    with Meter(tmp_path, stage="a", kind="training") as meter:
-        loop_of(Encoding(recipe()), splits, tmp_path).run(Ticks(meter, 1))
-    first, *others = Ticks.found
-    assert len(others) == 9 and len(set(others)) == 1
-    assert first == others[0] + 2e6
-
-
-def test_parts_of_a_larger_share_are_those_of_a_smaller_one_as_far_as_it_goes(
-    splits: tuple[Pairs, Pairs], tmp_path: Path
-) -> None:
-    """As after a restart with more processes."""
-    (tmp_path / "memory.json").write_text('{"parts": 8}')
-    assert loop_of(Line(recipe()), splits, tmp_path)._steps.parts == 4
-    (tmp_path / "memory.json").write_text('{"parts": 3}')
-    assert loop_of(Line(recipe()), splits, tmp_path)._steps.parts == 4
-
-
-@pytest.mark.parametrize(
-    ("name", "advice"),
-    [
-        ("a", "batch; use smaller networks"),
-        ("c-rehearsal", "batch; set sharded in stage_c.rehearsal, use smaller networks"),
-    ],
-)
-def test_a_picture_that_does_not_fit_alone_is_told(
-    splits: tuple[Pairs, Pairs], tmp_path: Path, name: Step, advice: str
-) -> None:
-    """With keys that this stage has, and none else."""
-    stage = Line(recipe())
-    stage.name = name
-
-    def fill(step: int, value: Tensor) -> Tensor:
-        raise torch.OutOfMemoryError("full")
-
-    stage.disturb = fill
-    with pytest.raises(TrainingError, match=rf"out of memory with parts of 1, .*{advice}"):
-        loop_of(stage, splits, tmp_path).run()
-
-
-def test_memory_that_ends_where_parts_do_not_help_is_told(
-    splits: tuple[Pairs, Pairs], tmp_path: Path
-) -> None:
-    stage = Line(recipe())
-
-    def full() -> Iterator[float]:
-        raise torch.OutOfMemoryError("full")
-        yield
-
-    stage.losses_held_out = full()
-    with pytest.raises(TrainingError, match=r"Stage a ran out of memory in .* a look.*look_at"):
-        loop_of(stage, splits, tmp_path).run()
-    assert loop_of(stage, splits, tmp_path).images == 16, "what was saved is kept"
 
 
 def test_a_full_disk_keeps_the_checkpoint_before(

@@ -108,7 +108,7 @@ class Meter:
         self._gauge = open_gauge(self._devices, self._grams)
         self._started = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._settled = self._kept = time.perf_counter()
-        self._read = Reading(0.0, 0.0)
+        self._read = Reading()
         self._read = self._reading()
         self._keep()
         return self

@@ -62,7 +62,7 @@ class Checkpoints:
     def __init__(self, run: Path, keep: int) -> None:
         self._folder, self._keep = run / FOLDER, keep
 
-    def __bool__(self) -> bool:
+    def begun(self) -> bool:
         """Whether anything was saved yet, or tried to be."""
         return any(self._folder.glob("*"))
 

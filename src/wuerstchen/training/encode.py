@@ -65,8 +65,7 @@ def encode(
     """Encode the training pictures of a config into `config.data.encoded`; returns the folders.
 
     What is there already and whole is not made again; the first process mends what was finished
-    once and is damaged now. rank, world: of this process among those that share
-    the work.
+    once and is damaged now. rank, world: of this process among those that share the work.
 
     Raises TrainingError where the config names no folder or a device is not there, ModelFolderError
     where a stage is not trained yet, SaveError where nothing can be written or a value is too large
@@ -146,16 +145,20 @@ def _make(
     """
     chunks = _chunks(info)
     paths = [folder / file_name(place) for place in range(len(chunks))]
+    others = [place for place in range(len(chunks)) if place % world != rank]
+    missing = [place for place in others if not is_whole(paths[place], chunks[place])]
     for place in range(rank, len(chunks), world):
         rows, path = chunks[place], paths[place]
         if not is_whole(path, rows, _digest_in(info, rows)):
             write_file(path, _encoded(rows, keys, of_rows, info, tell))
-            meter.tick(len(rows) * world)  # the others have as much to do, on average
+            meter.tick(len(rows))
         meter.stands()
         tell(info.what, rows.stop, info.rows)
     if rank == 0:
         while not all(map(is_whole, paths, chunks)):
             time.sleep(WAIT)  # for the files of the other processes
+        meter.tick(sum(len(chunks[place]) for place in missing))
+        meter.stands()
         info = info.model_copy(update={"files": {path.name: file_digest(path) for path in paths}})
         write_file(folder / ENCODING, (info.model_dump_json(indent=2) + "\n").encode())
 
