@@ -29,7 +29,7 @@ from benchmarks.whole import (
     their_pipeline,
     time_pictures,
 )
-from wuerstchen.steps import MOST_PROGRAMS
+from wuerstchen.inference.sampling import MOST_PROGRAMS
 
 MODES = ("eager", "compiled")
 COMPILE_MODE = "reduce-overhead"

@@ -22,14 +22,14 @@ from PIL import Image, ImageOps
 
 from benchmarks.records import ROOT, Run, this_run
 from benchmarks.tables import digits, table
-from wuerstchen import model_folder
-from wuerstchen.aside import write_file
+from wuerstchen.atomic_write import write_file
 from wuerstchen.config import DataConfig, load
 from wuerstchen.data import open_pairs
 from wuerstchen.evaluation import evaluate
 from wuerstchen.evaluation.diagnose import diagnose
 from wuerstchen.evaluation.metrics import Figure
-from wuerstchen.training import road
+from wuerstchen.inference import model_info
+from wuerstchen.training import run as training_run
 
 BLUE, PICTURES, PROMPTS, SIDE = "#0a1478", 300, 100, 128
 HELD_OUT = 0.15
@@ -93,11 +93,11 @@ def write_blue(fluent3d: Path, folder: Path, count: int) -> DataConfig:
 
 def take_row(name: str, data: DataConfig, output: Path) -> Row:
     """The base before, its fine-tuning, and what became of it."""
-    base = model_folder.find("emoji")
+    base = model_info.find("emoji")
     before = measure(base, data)
     words = [f"data.{key}={value}" for key, value in data.model_dump(exclude_defaults=True).items()]
     began = perf_counter()
-    tuned = road.train(load("lora", ["base=emoji", f"output={output}", *words]))
+    tuned = training_run.train(load("lora", ["base=emoji", f"output={output}", *words]))
     seconds = perf_counter() - began
     row = Row(name, len(open_pairs(data)[0]), before, measure(tuned, data), seconds)
     print(row, flush=True)

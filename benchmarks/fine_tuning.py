@@ -30,7 +30,7 @@ from benchmarks.memory_plan import CAPTIONS, trainer
 from benchmarks.records import ROOT, Run, this_run
 from benchmarks.tables import digits, table
 from wuerstchen import weights
-from wuerstchen.aside import write_file
+from wuerstchen.atomic_write import write_file
 from wuerstchen.config import (
     CompressorModel,
     Config,
@@ -49,9 +49,9 @@ from wuerstchen.models.text import small_text_encoder
 from wuerstchen.planning.kernels import Setting
 from wuerstchen.planning.memory import Spread, step_memory
 from wuerstchen.planning.steps import outlines
-from wuerstchen.training.learner import Learner
-from wuerstchen.training.record import Record
-from wuerstchen.training.steps import Steps
+from wuerstchen.training.optim import Learner
+from wuerstchen.training.run_log import Record
+from wuerstchen.training.train_step import Steps
 
 BATCH = {"a": 4, "b": 1, "c": 1}
 SIDE, STEPS, RANK = 512, 2, 4

@@ -35,13 +35,13 @@ from wuerstchen.planning.kernels import Setting
 from wuerstchen.planning.memory import Memory, Spread, step_memory
 from wuerstchen.planning.steps import outlines
 from wuerstchen.training.frozen import FrozenStages
-from wuerstchen.training.learner import Learner
-from wuerstchen.training.record import Record
+from wuerstchen.training.optim import Learner
+from wuerstchen.training.run_log import Record
 from wuerstchen.training.stage import Stage
 from wuerstchen.training.stage_a import StageATrainer
 from wuerstchen.training.stage_b import StageBTrainer
 from wuerstchen.training.stage_c import StageCTrainer
-from wuerstchen.training.steps import Steps
+from wuerstchen.training.train_step import Steps
 
 MIB = 2**20
 

@@ -24,7 +24,7 @@ from benchmarks.full_size import DECODER, PRIOR, PROMPT, write_pair
 from benchmarks.jobs import dtype_of
 from benchmarks.peaks_page import page
 from benchmarks.records import ROOT, Run, this_run
-from wuerstchen.aside import write_file
+from wuerstchen.atomic_write import write_file
 
 Mode = Literal["normal", "low_memory", "diffusers", "stage_a", "stage_a_strips"]
 
@@ -149,7 +149,7 @@ def _maker(case: Case, decoder: Path, prior: Path) -> Callable[[], Tensor]:
     import transformers
 
     from wuerstchen import weights
-    from wuerstchen.pipeline import Pipeline
+    from wuerstchen.inference.pipeline import Pipeline
 
     for name in ("CLIPTextModel", "CLIPTokenizer"):  # else loaded where they are used first
         getattr(transformers, name)

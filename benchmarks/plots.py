@@ -19,7 +19,7 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 from benchmarks.figures import Figures
 from benchmarks.networks import STAGES
 from benchmarks.recipes import FIFTY, SIXTY, Recipe, our_defaults
-from wuerstchen.aside import write_file
+from wuerstchen.atomic_write import write_file
 
 
 class Line(NamedTuple):

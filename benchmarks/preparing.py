@@ -25,7 +25,7 @@ from PIL import Image
 
 from benchmarks.records import ROOT, Run, this_run
 from benchmarks.tables import digits, table
-from wuerstchen.aside import write_file
+from wuerstchen.atomic_write import write_file
 from wuerstchen.config import DataConfig
 from wuerstchen.data import open_pairs
 

@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.jobs import ask_any, build, dtype_of, rows_of
 from benchmarks.networks import PUBLISHED, STAGES, TINY
-from wuerstchen.aside import write_file
+from wuerstchen.atomic_write import write_file
 
 LINES = 25
 """Operators that are shown."""

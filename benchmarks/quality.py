@@ -15,7 +15,7 @@ from benchmarks.quality_rows import read, write
 from benchmarks.quality_study import DETERMINISTIC, STOCHASTIC, Setting, Study, measure
 from benchmarks.records import ROOT, this_run
 from wuerstchen.diffusion import TIMES, Guidance, published_times, uniform_times
-from wuerstchen.steps import Walk
+from wuerstchen.inference.sampling import Walk
 
 OUT = ROOT / "docs/benchmarks/quality.json"
 FINE = 500

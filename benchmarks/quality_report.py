@@ -14,7 +14,7 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 from benchmarks.quality import FINE, OUT
 from benchmarks.quality_rows import Row, read
 from benchmarks.records import Run
-from wuerstchen.aside import write_file
+from wuerstchen.atomic_write import write_file
 
 LOOKS = {
     ("ddpm", "time"): ("#000000", "s", "-"),

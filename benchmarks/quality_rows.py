@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from benchmarks.records import Run
-from wuerstchen.aside import write_file
+from wuerstchen.atomic_write import write_file
 
 
 class Row(BaseModel):

@@ -11,13 +11,13 @@ from torch import Tensor
 from benchmarks.frechet import features, frechet
 from benchmarks.quality_rows import Row
 from wuerstchen import Pipeline, noise, weights
-from wuerstchen.arguments import plan
 from wuerstchen.config import DataConfig
 from wuerstchen.data import Pairs, open_pairs
 from wuerstchen.evaluation.metrics import psnr, share_figure
-from wuerstchen.evaluation.neighbours import answer, choose_questions, small_pictures
+from wuerstchen.evaluation.nearest_neighbours import answer, choose_questions, small_pictures
+from wuerstchen.inference.generation_plan import plan
+from wuerstchen.inference.sampling import Walk
 from wuerstchen.models.compressor import Compressor, shrink
-from wuerstchen.steps import Walk
 
 BATCH = 20
 DETERMINISTIC = ("ddim", "dpm++2m", "heun")

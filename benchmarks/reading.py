@@ -29,14 +29,14 @@ from benchmarks.records import ROOT, Run, load, this_run
 from benchmarks.tables import digits, spread, table
 from benchmarks.timing import alternate
 from wuerstchen import weights
-from wuerstchen.aside import write_file
+from wuerstchen.atomic_write import write_file
 from wuerstchen.config import Config, DataConfig, load_prepare
 from wuerstchen.config import load as load_config
 from wuerstchen.data import Batches, open_pairs
 from wuerstchen.data.images import cropped
-from wuerstchen.prepare.work import prepare
-from wuerstchen.training import road
-from wuerstchen.training.encode import encode
+from wuerstchen.prepare.prepare import prepare
+from wuerstchen.training import run as training_run
+from wuerstchen.training.cache_latents import encode
 
 BATCH = 64
 WORKERS = os.cpu_count() or 1
@@ -166,7 +166,7 @@ def _waiting(size: int, ready: Path, scratch: Path) -> dict[str, dict[str, float
         config = _short(model, ready, size, scratch / "encoded" if name == "encodings" else None)
         if name == "encodings":
             encode(config, ["semantics"], "fp16")
-        road.train(config, "c")
+        training_run.train(config, "c")
         lines = (model / "runs" / "c" / "log.jsonl").read_text().splitlines()
         entries = [json.loads(line) for line in lines if "waiting" in line][1:]
         found[name] = {

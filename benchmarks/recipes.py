@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.peers import PEERS
-from wuerstchen.arguments import plan
 from wuerstchen.diffusion import SAMPLERS
-from wuerstchen.model_folder import ModelInfo
-from wuerstchen.steps import Walk
+from wuerstchen.inference.generation_plan import plan
+from wuerstchen.inference.model_info import ModelInfo
+from wuerstchen.inference.sampling import Walk
 
 
 class Recipe(NamedTuple):

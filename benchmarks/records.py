@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from wuerstchen.aside import write_file
+from wuerstchen.atomic_write import write_file
 
 ROOT = Path(__file__).parents[1]
 

@@ -8,7 +8,7 @@ from benchmarks.figures import Figures
 from benchmarks.goals import judge
 from benchmarks.records import Results, read
 from benchmarks.tables import table
-from wuerstchen.aside import write_file
+from wuerstchen.atomic_write import write_file
 
 SECTIONS = ("stages", "memory", "whole", "start", "peers", "flops", "accelerator")
 PAGE = "inference.md"

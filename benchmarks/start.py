@@ -27,7 +27,7 @@ LIKE_DIFFUSERS = (
 
 def measure_start(job: Job) -> None:
     """Our defaults, our command with diffusers' settings, and diffusers."""
-    from wuerstchen.model_folder import find, read_info
+    from wuerstchen.inference.model_info import find, read_info
 
     if job.done("times", part="start", system="diffusers"):
         return

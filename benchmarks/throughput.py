@@ -40,13 +40,19 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from benchmarks.records import ROOT, Run, this_run
 from benchmarks.tables import digits, table
 from wuerstchen import diffusion
-from wuerstchen.adapters import add_lora
-from wuerstchen.aside import write_file
+from wuerstchen.atomic_write import write_file
 from wuerstchen.config import CompressorModel, LoraTraining, StageCModel
 from wuerstchen.geometry import compressor_size, semantics_size
+from wuerstchen.lora import add_lora
 from wuerstchen.models.compressor import Compressor
 from wuerstchen.models.stage_c import StageC
-from wuerstchen.training.encodings import ENCODING, Encoding, EncodingInfo, file_name, read_encoding
+from wuerstchen.training.latent_cache import (
+    ENCODING,
+    Encoding,
+    EncodingInfo,
+    file_name,
+    read_encoding,
+)
 
 BATCH = {512: 2, 1024: 1}
 """Pictures of a step by LoRA; of the whole network always 1: that fits into 24 GB."""
@@ -159,7 +165,7 @@ def _ours(kind: str, side: int) -> Made:
 def _theirs(kind: str, side: int) -> Made:
     """diffusers' prior, with what its scripts do before it in every step."""
     batch, inner = _batch(kind, side), compressor_size(side, side)[0]
-    pictures = [_jpeg(side, seed) for seed in range(PICTURES)]
+    jpegs = [_jpeg(side, seed) for seed in range(PICTURES)]
     compressor = Compressor(CompressorModel()).eval().requires_grad_(False)
     encoder = CLIPTextModel(BIG_G).eval().requires_grad_(False)
     network = WuerstchenPrior(
@@ -183,7 +189,7 @@ def _theirs(kind: str, side: int) -> Made:
     def step(number: int) -> Tensor:
         chosen = [(number * batch + at) % PICTURES for at in range(batch)]
         images = timed(
-            "decode", lambda: torch.stack([_decoded(pictures[at], inner) for at in chosen])
+            "decode", lambda: torch.stack([_decoded(jpegs[at], inner) for at in chosen])
         )
         tokens = torch.randint(0, 49408, (batch, TOKENS))
         mask = torch.ones_like(tokens)

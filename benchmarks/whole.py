@@ -19,12 +19,12 @@ from benchmarks.stages import largest_difference
 from benchmarks.timing import Clock, Work, alternate, wall
 from wuerstchen.config import TextConfig
 from wuerstchen.diffusion import published_times, uniform_times
-from wuerstchen.model_folder import ModelInfo
+from wuerstchen.inference.model_info import ModelInfo
+from wuerstchen.inference.pipeline import Pipeline
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
 from wuerstchen.models.text import TextEncoder, small_text_encoder
-from wuerstchen.pipeline import Pipeline
 
 PROMPT = "a red fox in the snow"
 SEED = 3

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from wuerstchen.pipeline import Pipeline
+from wuerstchen.inference.pipeline import Pipeline
 
 PROMPT = "a red apple"
 STEPS_C, STEPS_B = 6, 4

@@ -4,12 +4,12 @@ import torch
 from torch import nn
 
 from wuerstchen.config import StageAModel, StageBModel, StageCModel, TextConfig
-from wuerstchen.model_folder import Defaults, ModelInfo
+from wuerstchen.inference.model_info import Defaults, ModelInfo
+from wuerstchen.inference.pipeline import Pipeline
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
 from wuerstchen.models.text import TextEncoder, small_text_encoder
-from wuerstchen.pipeline import Pipeline
 
 CAPTIONS = ("a red apple", "a green hat", "the blue whale is asleep", "two yellow birds")
 CHANNELS = 6

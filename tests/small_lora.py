@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from wuerstchen.adapters import Lora, LoraLayer, save_lora
-from wuerstchen.pipeline import Pipeline
+from wuerstchen.inference.pipeline import Pipeline
+from wuerstchen.lora import Lora, LoraLayer, save_lora
 
 LAYERS = ("blocks.0.channelwise.0", "blocks.2.attention.to_k", "blocks.5.attention.to_q")
 """Layers of Stage C that it changes: of a convolution, and what text and cells become."""

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from wuerstchen import Pipeline
-from wuerstchen.steps import Walk
+from wuerstchen.inference.sampling import Walk
 
 FOLDER = Path(str(files("wuerstchen"))) / "bundled" / "emoji"
 PROMPT = "a 3D emoji of a red apple"

@@ -11,9 +11,9 @@ from drawn import PROMPT, difference, pixels
 from models_small import small_pipeline
 from small_lora import write_lora
 
-from wuerstchen import steps
 from wuerstchen.errors import WuerstchenError
-from wuerstchen.pipeline import Pipeline
+from wuerstchen.inference import sampling
+from wuerstchen.inference.pipeline import Pipeline
 
 pytestmark = [
     pytest.mark.slow,
@@ -118,12 +118,12 @@ def test_an_unguided_time_costs_half_in_a_compiled_network_too(compiled):
 def test_any_number_of_shapes_runs_and_as_many_as_promised_are_compiled():
     network = torch.nn.Linear(4, 3)
     torch._dynamo.reset()
-    step, before = steps.compiled(network, lambda: True), graphs()
+    step, before = sampling.compiled(network, lambda: True), graphs()
     with torch.inference_mode():
-        for rows in range(1, steps.PROGRAMS + 4):
+        for rows in range(1, sampling.PROGRAMS + 4):
             x = torch.randn(rows, 4)
             assert difference(step(x), network(x)) < 1e-6
-    assert graphs() - before == steps.PROGRAMS
+    assert graphs() - before == sampling.PROGRAMS
     torch._dynamo.reset()
 
 

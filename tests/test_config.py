@@ -11,7 +11,7 @@ from wuerstchen import config
 from wuerstchen.config import Config
 from wuerstchen.errors import ConfigError
 from wuerstchen.models.compressor import Compressor
-from wuerstchen.models.critic import Critic
+from wuerstchen.models.discriminator import Critic
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from wuerstchen.errors import WuerstchenError
-from wuerstchen.overflow import first_bad_layer
-from wuerstchen.pipeline import Pipeline
+from wuerstchen.inference.nan_check import first_bad_layer
+from wuerstchen.inference.pipeline import Pipeline
 
 NAN = float("nan")
 

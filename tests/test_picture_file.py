@@ -9,7 +9,7 @@ from PIL import Image, PngImagePlugin
 
 from wuerstchen import __version__
 from wuerstchen.errors import ConfigError
-from wuerstchen.picture_file import OWN, Settings, parameters, read_settings, save_png
+from wuerstchen.inference.png_metadata import OWN, Settings, parameters, read_settings, save_png
 
 NEEDED: dict[str, object] = {
     "prompt": 'a hat,\nñ: 果 "quoted"',

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from wuerstchen.diffusion import SAMPLERS
 from wuerstchen.errors import ConfigError
-from wuerstchen.pipeline import Pipeline
-from wuerstchen.precision import DRAWING, precisions
+from wuerstchen.inference.dtypes import DRAWING, precisions
+from wuerstchen.inference.pipeline import Pipeline
 
 FP32, BF16, FP16 = torch.float32, torch.bfloat16, torch.float16
 

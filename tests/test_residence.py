@@ -10,7 +10,7 @@ from small_lora import write_lora
 from torch import nn
 
 from wuerstchen.errors import ConfigError, ModelFolderError
-from wuerstchen.pipeline import Pipeline
+from wuerstchen.inference.pipeline import Pipeline
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def test_offloading_a_model_whose_weights_are_on_disk_only_moves_its_work(normal
 
 
 def test_short_of_memory_stage_a_decodes_large_pictures_in_strips(normal, frugal, monkeypatch):
-    monkeypatch.setattr("wuerstchen.cascade.STRIP_CELLS", 32 * 5)
+    monkeypatch.setattr("wuerstchen.inference.cascade.STRIP_CELLS", 32 * 5)
     taken: list[int] = []
     decode = type(frugal.stage_a).decode
     monkeypatch.setattr(

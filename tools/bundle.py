@@ -10,14 +10,15 @@ from pathlib import Path
 
 import torch
 
-from wuerstchen import model_folder, weights
+from wuerstchen import weights
+from wuerstchen.inference import model_info
 
 BUNDLED = Path(__file__).parents[1] / "src" / "wuerstchen" / "bundled"
 
 
 def bundle(source: Path) -> Path:
     """Write the copy; returns its folder."""
-    info = model_folder.read_info(source, source.name)
+    info = model_info.read_info(source, source.name)
     target = BUNDLED / source.name
     half = torch.float16
     weights.save_stage_a(target, weights.load_stage_a(source), half)
@@ -27,7 +28,7 @@ def bundle(source: Path) -> Path:
     for stage in ("b", "c"):
         weights.save_text_encoder(target, weights.load_text_encoder(source, stage), stage, half)
     weights.finish_folder(target)
-    model_folder.write_info(target, info)
+    model_info.write_info(target, info)
     return target
 
 

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from wuerstchen.pipeline import Pipeline
+    from wuerstchen.inference.pipeline import Pipeline
 
 __all__ = ["Pipeline", "__version__"]
 
@@ -18,7 +18,7 @@ __version__ = version("wuerstchen")
 def __getattr__(name: str) -> object:
     """Import `Pipeline` when it is asked for: torch takes seconds, and `--help` needs none."""
     if name == "Pipeline":
-        from wuerstchen.pipeline import Pipeline
+        from wuerstchen.inference.pipeline import Pipeline
 
         return Pipeline
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,7 +14,7 @@ from benchmarks.networks import PUBLISHED, STAGES, TINY, ask, pair
 from benchmarks.recipes import SIXTY, Recipe, evaluations, pieces
 from benchmarks.timing import alternate, ratios
 from wuerstchen.diffusion import Guidance
-from wuerstchen.steps import Walk
+from wuerstchen.inference.sampling import Walk
 
 ROOT = Path(__file__).parents[2]
 

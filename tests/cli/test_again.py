@@ -14,7 +14,7 @@ from models_small import small_pipeline
 from PIL import Image
 from small_lora import write_lora
 
-from wuerstchen.picture_file import read_settings
+from wuerstchen.inference.png_metadata import read_settings
 
 
 @pytest.mark.parametrize(

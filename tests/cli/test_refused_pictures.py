@@ -10,7 +10,7 @@ from in_process import FEW, altered, shown
 from PIL import Image
 
 from wuerstchen import cli
-from wuerstchen.picture_file import Settings
+from wuerstchen.inference.png_metadata import Settings
 
 
 @pytest.fixture(scope="module")

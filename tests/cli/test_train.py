@@ -57,14 +57,14 @@ def test_ctrl_c_while_the_data_is_read_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from wuerstchen.training import road
+    from wuerstchen.training import run as training_run
 
     def pressed(config: object) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
     # A shell that started the tests in the background has switched Ctrl-C off for them.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    monkeypatch.setattr(road, "open_pairs", pressed)
+    monkeypatch.setattr(training_run, "open_pairs", pressed)
     words = [str(write_config(pictures, tmp_path / "model"))]
     try:
         message = fails(words, monkeypatch, capsys)

@@ -10,7 +10,7 @@ from made_data import write
 from made_sources import as_bytes, drawing
 
 from wuerstchen.config import DataConfig
-from wuerstchen.data import Batch, Batches, Pairs, open_pairs, order
+from wuerstchen.data import Batch, Batches, Pairs, open_pairs, sampler
 from wuerstchen.geometry import bucket_shapes, check_size
 
 SIZES = {"square": (400, 400), "wide": (640, 384), "tall": (300, 520)}
@@ -71,7 +71,7 @@ def test_every_picture_comes_once_in_each_epoch_of_its_shape(pairs: Pairs, batch
 def test_shapes_with_fewer_pictures_than_a_batch_are_named_once(
     pairs: Pairs, caplog: pytest.LogCaptureFixture
 ) -> None:
-    order._warn_once.cache_clear()
+    sampler._warn_once.cache_clear()
     for _ in range(2):
         Batches(pairs, 6, 7)
     (record,) = caplog.records
@@ -114,7 +114,7 @@ def test_held_out_pictures_are_of_the_most_frequent_shape(pairs: Pairs) -> None:
 
 def test_a_prepared_set_has_the_same_shapes(pairs: Pairs, tmp_path: Path) -> None:
     from wuerstchen.config import PrepareConfig
-    from wuerstchen.prepare.work import prepare
+    from wuerstchen.prepare.prepare import prepare
 
     config = PrepareConfig(size=384, format="png", test_share=0, copies=None)
     out = prepare(pairs.config.path, tmp_path / "out", config)

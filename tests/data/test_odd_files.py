@@ -18,7 +18,7 @@ from wuerstchen.data import open_pairs
 from wuerstchen.data.images import decode
 from wuerstchen.errors import DataError, SaveError
 from wuerstchen.geometry import Shape
-from wuerstchen.prepare.work import prepare
+from wuerstchen.prepare.prepare import prepare
 
 PASSES = 7
 

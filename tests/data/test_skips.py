@@ -12,7 +12,7 @@ from wuerstchen.config import DataConfig, PrepareConfig
 from wuerstchen.data import Report, open_pairs
 from wuerstchen.data.images import MAX_PIXELS
 from wuerstchen.errors import DataError
-from wuerstchen.prepare.work import prepare
+from wuerstchen.prepare.prepare import prepare
 
 FILES = {
     "good.png": png(),

@@ -15,23 +15,23 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from wuerstchen import Pipeline, weights
-from wuerstchen.arguments import plan
 from wuerstchen.cli.diagnose import diagnose as command
 from wuerstchen.config import CompressorModel, DataConfig
 from wuerstchen.data import open_pairs
 from wuerstchen.errors import ConfigError, DataError, ModelFolderError, SaveError
 from wuerstchen.evaluation.advice import Lost, Symptoms, advise, lost
-from wuerstchen.evaluation.bands import BANDS, band_powers, contrast_powers
 from wuerstchen.evaluation.chain import Chain
 from wuerstchen.evaluation.denoising import TIMES, guess_errors
 from wuerstchen.evaluation.diagnose import diagnose
 from wuerstchen.evaluation.diagnosis import Diagnosis
 from wuerstchen.evaluation.diagnosis_page import page, save
 from wuerstchen.evaluation.diagnosis_tables import lines
+from wuerstchen.evaluation.distances import frechet, gap
+from wuerstchen.evaluation.frequency_bands import BANDS, band_powers, contrast_powers
 from wuerstchen.evaluation.metrics import mean_figure
-from wuerstchen.evaluation.neighbours import choose_questions
+from wuerstchen.evaluation.nearest_neighbours import choose_questions
 from wuerstchen.evaluation.report import Evaluation
-from wuerstchen.evaluation.spreads import frechet, gap
+from wuerstchen.inference.generation_plan import plan
 from wuerstchen.models.compressor import Compressor
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC

@@ -18,7 +18,7 @@ from wuerstchen.config import CompressorModel, DataConfig
 from wuerstchen.data import Pairs, open_pairs
 from wuerstchen.errors import ConfigError, DataError, ModelFolderError, SaveError
 from wuerstchen.evaluation import Evaluation, evaluate, open_pipeline, prompt_grid
-from wuerstchen.evaluation.neighbours import answer, choose_questions, small_pictures
+from wuerstchen.evaluation.nearest_neighbours import answer, choose_questions, small_pictures
 from wuerstchen.evaluation.report import TITLES
 from wuerstchen.models.compressor import Compressor
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from wuerstchen.config import CompressorModel
 from wuerstchen.models.compressor import Compressor
-from wuerstchen.models.critic import Critic
+from wuerstchen.models.discriminator import Critic
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC

@@ -13,17 +13,16 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from wuerstchen import cli
-from wuerstchen.adapters import add_lora
 from wuerstchen.config import Config, LoraTraining, dump, load, parse
 from wuerstchen.errors import ConfigError, ModelFolderError
+from wuerstchen.hardware import watts_of
+from wuerstchen.lora import add_lora
 from wuerstchen.models.compressor import Compressor, shrink
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.planning import DEVICES, Assumptions, Plan, find_device, parse_bytes, plan
-from wuerstchen.planning.costs import costs
-from wuerstchen.planning.fitting import largest_micro
+from wuerstchen.planning.estimate import costs
 from wuerstchen.planning.kernels import Setting
-from wuerstchen.planning.lines import lines
 from wuerstchen.planning.memory import (
     Parameters,
     Spread,
@@ -32,11 +31,12 @@ from wuerstchen.planning.memory import (
     step_memory,
     traced,
 )
+from wuerstchen.planning.micro_batch import largest_micro
 from wuerstchen.planning.networks import PUBLISHED, published_text, text_encoder
 from wuerstchen.planning.outline import Outline
 from wuerstchen.planning.steps import outlines
+from wuerstchen.planning.table import lines
 from wuerstchen.planning.trace import Trace, added, total
-from wuerstchen.power import watts_of
 from wuerstchen.receipts.carbon import grams_per_kwh
 from wuerstchen.receipts.units import hours, kilograms, kilowatt_hours
 from wuerstchen.training.stage_a import Autoencoder

@@ -11,9 +11,9 @@ from made_sources import as_bytes, drawing, dropped, report, rows
 from PIL import Image, ImageEnhance
 
 from wuerstchen.config import PrepareConfig
-from wuerstchen.prepare.copies import TINT, clusters
-from wuerstchen.prepare.pictures import look_of
-from wuerstchen.prepare.work import prepare
+from wuerstchen.prepare.duplicates import TINT, clusters
+from wuerstchen.prepare.images import look_of
+from wuerstchen.prepare.prepare import prepare
 
 CONFIG = PrepareConfig(size=128, test_share=0)
 

@@ -9,7 +9,7 @@ from made_sources import Files, as_bytes, drawing, dropped, rows
 
 from wuerstchen.config import PRESETS, FilterConfig, PrepareConfig, load_prepare
 from wuerstchen.errors import ConfigError
-from wuerstchen.prepare.work import prepare
+from wuerstchen.prepare.prepare import prepare
 
 SIZES = {"tiny": (60, 200), "square": (200, 200), "long": (130, 400), "large": (300, 500)}
 SCORES = {

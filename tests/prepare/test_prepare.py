@@ -24,10 +24,10 @@ from wuerstchen.config import DataConfig, PrepareConfig
 from wuerstchen.data import open_pairs
 from wuerstchen.errors import DataError, SaveError
 from wuerstchen.geometry import Shape, bucket_shapes
-from wuerstchen.prepare.pictures import stored_size
+from wuerstchen.prepare.images import stored_size
+from wuerstchen.prepare.prepare import prepare
 from wuerstchen.prepare.shards import write_rows
-from wuerstchen.prepare.units import digest_of, units_of
-from wuerstchen.prepare.work import prepare
+from wuerstchen.prepare.work_units import digest_of, units_of
 from wuerstchen.receipts import Terms, open_receipt
 from wuerstchen.receipts.phases import read_phases
 
@@ -210,7 +210,7 @@ def test_a_process_that_helps_waits_for_the_first_and_takes_no_folder_itself(
     def leave(seconds: float) -> None:
         raise TimeoutError
 
-    monkeypatch.setattr("wuerstchen.prepare.taking.time.sleep", leave)
+    monkeypatch.setattr("wuerstchen.prepare.claim.time.sleep", leave)
     with pytest.raises(TimeoutError):
         prepare(str(source), out, LOSSLESS, rank=1, world=2)
     assert not out.exists()

@@ -11,7 +11,7 @@ from made_sources import rows, some
 from wuerstchen.config import DataConfig, PrepareConfig
 from wuerstchen.data import Batches, open_pairs
 from wuerstchen.errors import DataError, TrainingError
-from wuerstchen.prepare.work import prepare
+from wuerstchen.prepare.prepare import prepare
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from made_sources import rows, some
 from wuerstchen.config import DataConfig, FilterConfig, PrepareConfig
 from wuerstchen.data import open_pairs
 from wuerstchen.errors import DataError, SaveError
-from wuerstchen.prepare.work import prepare
+from wuerstchen.prepare.prepare import prepare
 from wuerstchen.receipts import Terms, open_receipt
 
 CONFIG = PrepareConfig(size=128, shard=2, format="png", test_share=0.25)
@@ -31,7 +31,7 @@ def stop_at_the_end(source: Path, out: Path, monkeypatch: pytest.MonkeyPatch) ->
     def stop(*words: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("wuerstchen.prepare.work.finish", stop)
+    monkeypatch.setattr("wuerstchen.prepare.prepare.finish", stop)
     with pytest.raises(KeyboardInterrupt):
         prepare(str(source), out, CONFIG)
     monkeypatch.undo()
@@ -146,7 +146,7 @@ def test_a_lock_that_the_disk_refuses_is_one_sentence(
     def refuse(path: Path, *, blocking: bool) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("wuerstchen.prepare.taking.FileLock", refuse)
+    monkeypatch.setattr("wuerstchen.prepare.claim.FileLock", refuse)
     with pytest.raises(SaveError, match=r"lock could not be written \(Permission denied\)"):
         prepare(str(source), tmp_path / "out", CONFIG)
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 import pytest
 
 from wuerstchen.errors import ConfigError
-from wuerstchen.power import watts_of
+from wuerstchen.hardware import watts_of
 from wuerstchen.receipts import Meter
 from wuerstchen.receipts import energy as gauges
 from wuerstchen.receipts.carbon import grams_per_kwh

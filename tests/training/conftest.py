@@ -10,7 +10,7 @@ from small_runs import config, write_pictures
 
 from wuerstchen.config import DataConfig
 from wuerstchen.data import Pairs, open_pairs
-from wuerstchen.training import road
+from wuerstchen.training import run as training_run
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -32,7 +32,7 @@ def trained(pictures: Path, tmp_path_factory: pytest.TempPathFactory, one_thread
     """All three stages, 24 steps each, without an interruption. Do not write into it."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        return road.train(config(pictures, tmp_path_factory.mktemp("models") / "whole"))
+        return training_run.train(config(pictures, tmp_path_factory.mktemp("models") / "whole"))
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from wuerstchen.config import TrainingConfig
 from wuerstchen.data import Batch, Pairs
 from wuerstchen.models.dropout import Dropout
 from wuerstchen.training.loop import Loop
-from wuerstchen.training.record import Record
+from wuerstchen.training.run_log import Record
 from wuerstchen.training.stage import Draws, Loss, Networks, Stage
 
 

@@ -13,9 +13,9 @@ from wuerstchen.config import Config, dump, parse
 from wuerstchen.data import open_pairs
 from wuerstchen.errors import TrainingError
 from wuerstchen.receipts.phases import read_phases
-from wuerstchen.training import road
-from wuerstchen.training.changes import check_same_data, check_unchanged
+from wuerstchen.training import run as training_run
 from wuerstchen.training.checkpoints import Checkpoints, Facts
+from wuerstchen.training.resume_check import check_same_data, check_unchanged
 
 
 def changed(settings: Config, key: str, value: object) -> Config:
@@ -127,9 +127,9 @@ def test_a_finished_stage_says_that_its_config_changed(
 ) -> None:
     settings = config(pictures, trained)
     with caplog.at_level("WARNING", logger="wuerstchen"):
-        road.train(settings, "a")
+        training_run.train(settings, "a")
         assert not caplog.records
-        road.train(changed(settings, "stage_a.training.commitment", 0.5), "a")
+        training_run.train(changed(settings, "stage_a.training.commitment", 0.5), "a")
     assert "Stage a stays as it is" in caplog.text
     assert "stage_a.training.commitment was 0.25 and is 0.5" in caplog.text
 
@@ -147,7 +147,7 @@ def test_no_checkpoint_holds_work_that_the_receipt_has_not(
         seen.append((facts["images"], phase.work["training"].images))
 
     monkeypatch.setattr(Checkpoints, "save", noted)
-    road.train(settings, "a")
+    training_run.train(settings, "a")
     assert len(seen) > 3 and all(held == told for held, told in seen)
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from wuerstchen.data import Batch
-from wuerstchen.training.pictures import picture_grid, random_crop
+from wuerstchen.training.crops import picture_grid, random_crop
 from wuerstchen.training.stage import Cache, Draws
 
 CPU = torch.device("cpu")

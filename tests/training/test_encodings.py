@@ -21,9 +21,9 @@ from wuerstchen.errors import TrainingError
 from wuerstchen.models.compressor import shrink
 from wuerstchen.models.text import encode_frozen
 from wuerstchen.receipts import Terms, open_receipt
-from wuerstchen.training import encodings, road
-from wuerstchen.training.encode import encode
-from wuerstchen.training.encodings import TextStates, find_encoding
+from wuerstchen.training import run as training_run
+from wuerstchen.training.cache_latents import encode
+from wuerstchen.training.latent_cache import TextStates, find_encoding
 
 
 def settings(pictures: Path, model: Path, encoded: Path, **data: object) -> Config:
@@ -73,7 +73,7 @@ def test_stage_c_from_encodings_is_stage_c_from_pictures(
         return plain(pairs, i)
 
     monkeypatch.setattr(Pairs, "image", of_the_test_split_alone)
-    before, after = weights_of(trained), weights_of(road.train(how, "c"))
+    before, after = weights_of(trained), weights_of(training_run.train(how, "c"))
     assert before.keys() == after.keys()
     for name, tensor in before.items():
         np.testing.assert_allclose(after[name], tensor, atol=2e-4, err_msg=name)
@@ -85,7 +85,7 @@ def test_stage_b_reads_latents_and_learns_the_same(
     shutil.rmtree(model / "runs" / "b")
     how = settings(pictures, model, tmp_path / "encoded")
     encode(how, ["latents"], "fp32")
-    before, after = weights_of(trained), weights_of(road.train(how, "b"))
+    before, after = weights_of(trained), weights_of(training_run.train(how, "b"))
     for name in (name for name in before if name.startswith("decoder")):
         np.testing.assert_allclose(after[name], before[name], atol=2e-4, err_msg=name)
 
@@ -117,8 +117,8 @@ def test_a_killed_encoding_goes_on_and_processes_share_it(
     pictures: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     how = settings(pictures, model, tmp_path / "whole")
-    monkeypatch.setattr(encodings, "CHUNK", 2)
-    monkeypatch.setattr("wuerstchen.training.encode.CHUNK", 2)
+    monkeypatch.setattr(latent_cache, "CHUNK", 2)
+    monkeypatch.setattr("wuerstchen.training.cache_latents.CHUNK", 2)
     whole = encode(how, ["semantics"], "fp16")[0]
     shared = settings(pictures, model, tmp_path / "shared")
     second = Path(shutil.copytree(tmp_path / "whole", tmp_path / "half")) / whole.name
@@ -170,8 +170,8 @@ def test_damaged_files_are_made_again_and_no_others(
     finished: bool,
 ) -> None:
     """Before the seal nothing knows the digests, and what rotted in place is not seen."""
-    monkeypatch.setattr(encodings, "CHUNK", 2)
-    monkeypatch.setattr("wuerstchen.training.encode.CHUNK", 2)
+    monkeypatch.setattr(latent_cache, "CHUNK", 2)
+    monkeypatch.setattr("wuerstchen.training.cache_latents.CHUNK", 2)
     how = settings(pictures, model, tmp_path / "encoded")
     (folder,) = encode(how, ["semantics"], "fp16")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -194,13 +194,13 @@ def test_a_receipt_counts_the_rows_of_all_processes_once(
 ) -> None:
     """The second process does its share of three files while the first one waits for it."""
     how = settings(pictures, model, tmp_path / "shared")
-    monkeypatch.setattr(encodings, "CHUNK", 3)
-    monkeypatch.setattr("wuerstchen.training.encode.CHUNK", 3)
+    monkeypatch.setattr(latent_cache, "CHUNK", 3)
+    monkeypatch.setattr("wuerstchen.training.cache_latents.CHUNK", 3)
 
     def others(seconds: float) -> None:
         encode(how, ["semantics"], "fp16", rank=1, world=2)
 
-    monkeypatch.setattr("wuerstchen.training.encode.time", SimpleNamespace(sleep=others))
+    monkeypatch.setattr("wuerstchen.training.cache_latents.time", SimpleNamespace(sleep=others))
     before = open_receipt(model, Terms()).total.images
     encode(how, ["semantics"], "fp16", rank=0, world=2)
     assert open_receipt(model, Terms()).total.images - before == len(train_of(how)) > 6

@@ -12,14 +12,14 @@ from safetensors.torch import load_file
 from small_runs import run, values, weights_of, write_pictures
 
 from wuerstchen import Pipeline, weights
-from wuerstchen.adapters import read_lora
 from wuerstchen.config import Config, PreserveTraining, load, parse
 from wuerstchen.errors import ConfigError, TrainingError
+from wuerstchen.lora import read_lora
 from wuerstchen.models.stage_c import StageC
 from wuerstchen.receipts import Terms, open_receipt
-from wuerstchen.training import road
+from wuerstchen.training import run as training_run
 from wuerstchen.training.counting import Counting
-from wuerstchen.training.preserving import draw_preserved
+from wuerstchen.training.prior_preservation import draw_preserved
 from wuerstchen.training.stage import Draws
 from wuerstchen.weights.hub import find
 
@@ -41,7 +41,7 @@ def tuning(trained: Path, pictures: Path, output: Path, **training: object) -> C
 @pytest.fixture(scope="module")
 def tuned(trained: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("tuned") / "model"
-    return road.train(tuning(trained, pictures, output, lora={"rank": 3, "text": True}))
+    return training_run.train(tuning(trained, pictures, output, lora={"rank": 3, "text": True}))
 
 
 @torch.no_grad()
@@ -120,7 +120,7 @@ def test_stage_b_learns_by_lora_while_semantics_keep_their_meaning(
     }
     assert isinstance(plain["stage_a"], dict)
     plain["stage_a"]["training"]["crop"] = 32
-    folder = road.train(parse({**plain, "base": str(trained)}, "stage b"))
+    folder = training_run.train(parse({**plain, "base": str(trained)}, "stage b"))
     before, after = weights_of(trained), weights_of(folder)
     changed = {key.split("/")[0] for key in before if not np.array_equal(before[key], after[key])}
     assert changed == {"decoder"}
@@ -147,7 +147,7 @@ def test_a_lora_of_stage_a_changes_its_layers_by_its_rank_and_nothing_else(
 ) -> None:
     lora = {"rank": 2, "layers": "all"}
     changes = {"lora": lora, "images": 120, "learning_rate": 0.01, "revive_after": 2}
-    folder = road.train(tuned_stage_a(trained, pictures, tmp_path / "model", **changes))
+    folder = training_run.train(tuned_stage_a(trained, pictures, tmp_path / "model", **changes))
     before, after = weights_of(trained), weights_of(folder)
     changed = {key for key in before if not np.array_equal(before[key], after[key])}
     assert before.keys() == after.keys()
@@ -163,7 +163,7 @@ def test_a_start_keeps_its_codebook_and_learns_on(
 ) -> None:
     """Codes are placed anew in a training from nothing; those of a start stay where they are."""
     changes = {"images": 120, "learning_rate": 1e-5, "revive_after": 1000}
-    folder = road.train(tuned_stage_a(trained, pictures, tmp_path / "model", **changes))
+    folder = training_run.train(tuned_stage_a(trained, pictures, tmp_path / "model", **changes))
     before, after = weights_of(trained), weights_of(folder)
     (book,) = (key for key in before if "quantize" in key and "weight" in key)
     spread = before[book].std()
@@ -193,7 +193,7 @@ def test_a_class_is_learned_beside_its_subject(
     for name, weight in (("preserved", 20.0), ("forgotten", 1e-6)):
         preserve = {"caption": "a green square", "drawn": 6, "weight": weight}
         changes = {"preserve": preserve, "images": 192, "log_every": 1, "text_drop": 0.0}
-        folder = road.train(tuning(trained, pictures, tmp_path / name, **changes))
+        folder = training_run.train(tuning(trained, pictures, tmp_path / name, **changes))
         log = (folder / "runs" / "c" / "log.jsonl").read_text().splitlines()
         entries = [json.loads(line) for line in log]
         losses.append([entry["class"] for entry in entries if "class" in entry])
@@ -210,7 +210,7 @@ def test_what_is_drawn_of_a_class_is_in_the_receipt(
     for drawn in (1, 21):
         preserve = {"caption": "a green square", "drawn": drawn, "weight": 1.0}
         config = tuning(trained, pictures, tmp_path / str(drawn), preserve=preserve, images=4)
-        counts.append(open_receipt(road.train(config) / "runs" / "c", Terms()).total.flops)
+        counts.append(open_receipt(training_run.train(config) / "runs" / "c", Terms()).total.flops)
     one = Counting()
     stage_c = weights.load_stage_c(trained)
     condition = stage_c.condition(torch.zeros(2, 8, 16))
@@ -245,7 +245,9 @@ def test_the_bundled_model_is_a_base_by_its_name(
     """As `generate --model` calls it; no path into the package has to be known."""
     monkeypatch.chdir(tmp_path)
     words = [f"data.path={pictures}", "stage_c.training.images=8", "stage_c.training.look_at=1"]
-    folder = road.train(load("lora", ["base=emoji", "stage_c.training.lora.rank=2", *words]))
+    folder = training_run.train(
+        load("lora", ["base=emoji", "stage_c.training.lora.rank=2", *words])
+    )
     before, after = weights_of(find(None)), weights_of(folder)
     changed = {key for key in before if not np.array_equal(before[key], after[key])}
     assert changed and all(key.startswith("prior_prior/") for key in changed)
@@ -261,7 +263,7 @@ def test_a_base_that_is_nowhere_is_one_sentence_and_no_download(
     told = {"emojy": "the bundled model, emoji", "owner/name": "wuerstchen convert owner/name"}
     for wrong, advice in told.items():
         with pytest.raises(TrainingError, match=rf"start is '{wrong}'.*{advice}"):
-            road.train(load("lora", [f"base={wrong}", *words]))
+            training_run.train(load("lora", [f"base={wrong}", *words]))
     assert not (tmp_path / "model").exists()
 
 

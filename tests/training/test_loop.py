@@ -18,7 +18,7 @@ from wuerstchen import diffusion
 from wuerstchen.config import DataConfig
 from wuerstchen.data import Pairs, open_pairs
 from wuerstchen.errors import SaveError, TrainingError
-from wuerstchen.training.learner import schedule
+from wuerstchen.training.optim import schedule
 from wuerstchen.training.stage import held_out_batch
 
 

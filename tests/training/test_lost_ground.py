@@ -14,11 +14,11 @@ from small_runs import run, start, values
 
 from wuerstchen.config import PrepareConfig
 from wuerstchen.errors import TrainingError
-from wuerstchen.prepare.work import prepare
+from wuerstchen.prepare.prepare import prepare
+from wuerstchen.training.cache_latents import encode
 from wuerstchen.training.checkpoints import Checkpoints, load
-from wuerstchen.training.checks import check_device
-from wuerstchen.training.encode import encode
-from wuerstchen.training.processes import own_device
+from wuerstchen.training.distributed import own_device
+from wuerstchen.training.preflight import check_device
 
 TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 
@@ -31,7 +31,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 from wuerstchen.errors import SaveError
-from wuerstchen.training import checkpoints, processes
+from wuerstchen.training import checkpoints, distributed
 
 checkpoints.FILE_SIZE = 0
 mesh = init_device_mesh("cpu", (2,))
@@ -50,7 +50,7 @@ try:
 except SaveError as error:
     print(f"process {dist.get_rank()}: {error}\\n", end="", flush=True)
 dist.barrier()
-processes.leave()
+distributed.leave()
 '''
 
 
@@ -191,8 +191,8 @@ def test_a_shard_that_changes_while_it_is_read_loses_nothing(
     assert newest is not None and newest.facts["images"]
     shard.write_bytes(whole)
     os.utime(shard)
-    images = int(newest.facts["images"]) + 8
-    again = run(*words, f"stage_a.training.images={images}")
+    total = int(newest.facts["images"]) + 8
+    again = run(*words, f"stage_a.training.images={total}")
     assert again.returncode == 0, again.stderr
     finished = json.loads((folder / "runs" / "a" / "finished.json").read_text())
-    assert finished == {"images": images, "steps": images // 4}
+    assert finished == {"images": total, "steps": total // 4}

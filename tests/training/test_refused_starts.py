@@ -16,7 +16,7 @@ from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
 from wuerstchen.models.text import small_text_encoder
-from wuerstchen.training import road
+from wuerstchen.training import run as training_run
 
 Values = dict[str, object]
 
@@ -114,14 +114,14 @@ def test_it_is_refused_before_any_work(
     key, name, words = REFUSED[what]
     config = settings(pictures, tmp_path / "none", {key: str(models / name)})
     with pytest.raises((ModelFolderError, TrainingError), match=words):
-        road.train(config)
+        training_run.train(config)
     assert not (tmp_path / "none").exists()
 
 
 def test_text_of_stage_b_has_its_width_too(models: Path, pictures: Path, tmp_path: Path) -> None:
     text = {"text.pretrained_b": str(models / "text"), "stage_b.training.text": True}
     with pytest.raises(TrainingError, match=r"encoder and of Stage B .* found 32 and 16"):
-        road.train(settings(pictures, tmp_path / "none", text))
+        training_run.train(settings(pictures, tmp_path / "none", text))
 
 
 @pytest.mark.parametrize("name", ["wide", "long"])
@@ -132,5 +132,5 @@ def test_a_whole_model_of_other_sizes_than_the_config_is_a_start(
     short = {f"stage_{stage}.training.images": 0 for stage in "ab"}
     short |= {"stage_c.training.images": 4, "stage_b.training.text": True}
     config = settings(pictures, tmp_path / "model", {**short, "base": str(models / name)})
-    folder = road.train(config)
+    folder = training_run.train(config)
     weights.check_fit(weights.locate(folder))

@@ -9,7 +9,7 @@ import pytest
 from small_runs import values, weights_of
 
 from wuerstchen.config import Config, load, parse
-from wuerstchen.training import road
+from wuerstchen.training import run as training_run
 
 REHEARSAL = {
     "images": 320,
@@ -47,14 +47,14 @@ def errors(folder: Path, run: str) -> list[float]:
 
 def test_they_come_before_their_stage_and_never_after(tmp_path: Path) -> None:
     config = load("emoji", [f"output={tmp_path}"])
-    assert road._steps(config, None) == ["a", "b-rehearsal", "b", "c-rehearsal", "c"]
-    assert road._steps(config, "b") == ["b-rehearsal", "b"]
-    assert road._steps(config, "c") == ["c-rehearsal", "c"]
+    assert training_run._steps(config, None) == ["a", "b-rehearsal", "b", "c-rehearsal", "c"]
+    assert training_run._steps(config, "b") == ["b-rehearsal", "b"]
+    assert training_run._steps(config, "c") == ["c-rehearsal", "c"]
     for stage, left in (("b", ["a", "b", "c-rehearsal", "c"]), ("c", ["a", "b", "c"])):
         done = tmp_path / "runs" / stage / "finished.json"
         done.parent.mkdir(parents=True)
         done.write_text("{}")
-        assert road._steps(config, None) == left
+        assert training_run._steps(config, None) == left
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_what_rehearsed_has_learned_and_is_where_its_stage_begins(
     trained: Path,
     pictures: Path,
     tmp_path: Path,
-    stage: road.StageName,
+    stage: training_run.StageName,
     part: str,
 ) -> None:
     folder = without(trained, tmp_path / "model", *("b", "c")["bc".index(stage) :])
@@ -76,7 +76,7 @@ def test_what_rehearsed_has_learned_and_is_where_its_stage_begins(
         training={"images": 8, "batch": 8, "learning_rate": 1e-9},  # too slow to move anything
     )
     rehearsal = f"{stage}-rehearsal"
-    road.train(config, stage)
+    training_run.train(config, stage)
     found = errors(folder, rehearsal)
     assert found[-1] < 0.7 * found[0], found
     rehearsed = weights_of(folder / "runs" / rehearsal / part)
@@ -94,7 +94,7 @@ def test_a_frozen_compressor_stays_and_stage_b_goes_on(
 ) -> None:
     folder = without(trained, tmp_path / "model", "b")
     training = {"images": 32, "start": str(trained), "freeze_compressor": True}
-    road.train(changed(pictures, folder, "b", training=training), "b")
+    training_run.train(changed(pictures, folder, "b", training=training), "b")
     before, after = weights_of(trained), weights_of(folder)
     for key, tensor in before.items():
         same = (after[key] == tensor).all()

@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import wuerstchen.config
 from wuerstchen import Pipeline
 from wuerstchen.errors import TrainingError
-from wuerstchen.training import road
+from wuerstchen.training import run as training_run
 
 STAGES = ("a", "b", "c")
 
@@ -54,14 +54,14 @@ def test_a_finished_stage_is_not_trained_again(
     trained: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
-    monkeypatch.setattr(road, "open_pairs", None)  # not even the data is read
-    assert road.train(config(pictures, trained)) == trained
+    monkeypatch.setattr(training_run, "open_pairs", None)  # not even the data is read
+    assert training_run.train(config(pictures, trained)) == trained
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
 
 
 def test_a_stage_without_the_ones_before_it_is_refused(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"Stage b needs stage_a .*train the stages before"):
-        road.train(config(pictures, tmp_path / "none"), "b")
+        training_run.train(config(pictures, tmp_path / "none"), "b")
     assert not (tmp_path / "none").exists()
 
 
@@ -70,14 +70,14 @@ def test_a_finished_stage_is_not_left_behind_by_one_before_it(
 ) -> None:
     folder = Path(shutil.copytree(trained, tmp_path / "model"))
     with caplog.at_level("INFO", "wuerstchen"):
-        road.train(config(pictures, folder))
+        training_run.train(config(pictures, folder))
     advice = next(r.getMessage() for r in caplog.records if "Stage a" in r.getMessage())
     for stage in STAGES:  # what it says has to be enough
         assert str(folder / "runs" / stage) in advice
     before = weights_of(folder)
     shutil.rmtree(folder / "runs" / "a")
     with pytest.raises(TrainingError, match=r"b, c in .* learned with the old one; delete .*runs"):
-        road.train(config(pictures, folder))
+        training_run.train(config(pictures, folder))
     assert all((tensor == before[key]).all() for key, tensor in weights_of(folder).items())
 
 
@@ -95,7 +95,7 @@ def test_two_trainings_in_one_folder_are_refused(pictures: Path, tmp_path: Path)
     assert second.returncode == 2
     assert f"Another process is training in {folder}" in second.stderr
     assert "Traceback" not in second.stderr
-    with road._alone(folder):  # a killed one does not keep the folder locked
+    with training_run._alone(folder):  # a killed one does not keep the folder locked
         pass
 
 
@@ -109,14 +109,14 @@ def test_a_path_that_leads_nowhere_is_refused_before_any_work(
     nowhere = str(tmp_path / "nowhere")
     settings = _with(config(pictures, tmp_path / "none"), section[-1], **{key: nowhere})
     with pytest.raises(TrainingError, match=rf"{section}.training.{key} is .*nowhere"):
-        road.train(settings)
+        training_run.train(settings)
     assert not (tmp_path / "none").exists()
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(pictures: Path, tmp_path: Path) -> None:
     odd = _with(config(pictures, tmp_path / "none"), "a", accumulate=3)
     with pytest.raises(TrainingError, match=r"batch of stage a is 4, .* to a multiple of 3"):
-        road.train(odd, "a")
+        training_run.train(odd, "a")
 
 
 def test_a_run_without_a_test_split_trains_and_looks_at_nothing(
@@ -124,14 +124,14 @@ def test_a_run_without_a_test_split_trains_and_looks_at_nothing(
 ) -> None:
     short = _with(config(pictures, tmp_path / "model"), "a", images=8, adversarial_from=0)
     data = short.data.model_copy(update={"test_share": 0.0})
-    road.train(short.model_copy(update={"data": data}), "a")
+    training_run.train(short.model_copy(update={"data": data}), "a")
     assert "held_out" not in (tmp_path / "model/runs/a/log.jsonl").read_text()
 
 
 def test_stages_may_differ_in_precision(trained: Path, pictures: Path, tmp_path: Path) -> None:
     folder = copy_without(trained, tmp_path, "b", "c")
     settings = _with(config(pictures, folder), "b", images=8, precision="bf16")
-    road.train(_with(settings, "c", images=8, precision="fp32"))
+    training_run.train(_with(settings, "c", images=8, precision="fp32"))
     assert (folder / "runs/c/finished.json").exists()
 
 
@@ -142,7 +142,7 @@ def test_training_from_a_finished_model_changes_it_as_training_does(
     settings = config(pictures, tmp_path / "next")
     for stage in STAGES:
         settings = _with(settings, stage, images=4, start=str(trained), batch=2)
-    folder = road.train(settings)
+    folder = training_run.train(settings)
     before, after = weights_of(trained), weights_of(folder)
     assert before.keys() == after.keys()
     for part in ("vqgan", "compressor"):
@@ -156,7 +156,7 @@ def test_zero_pictures_take_a_stage_over_as_it_is(
 ) -> None:
     settings = _with(config(pictures, tmp_path / "next"), "b", images=0, start=str(trained))
     shutil.copytree(trained / "vqgan", tmp_path / "next" / "vqgan")
-    after = weights_of(road.train(settings, "b"))
+    after = weights_of(training_run.train(settings, "b"))
     before = weights_of(trained)
     assert all((after[key] == before[key]).all() for key in after)
 
@@ -204,5 +204,5 @@ def test_bf16_on_a_processor_without_it_is_said_to_be_slow(
     plain = values(pictures, tmp_path / "model")
     plain["stage_a"]["training"] |= short
     with caplog.at_level("WARNING"):
-        road.train(wuerstchen.config.parse(plain, "here"), "a")
+        training_run.train(wuerstchen.config.parse(plain, "here"), "a")
     assert ("stage_a.training.precision=fp32" in caplog.text) is not has

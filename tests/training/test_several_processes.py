@@ -17,8 +17,8 @@ from small_runs import COMMAND, ENVIRONMENT, config, run, weights_of
 
 import wuerstchen.config
 from wuerstchen import weights
-from wuerstchen.training import road
-from wuerstchen.training.road import StageName
+from wuerstchen.training import run as training_run
+from wuerstchen.training.run import StageName
 
 ACCELERATE = (
     *("-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"),
@@ -64,15 +64,15 @@ def errors(folder: Path, stage: str) -> list[float]:
 
 @torch.no_grad()
 def redrawn(folder: Path) -> torch.Tensor:
-    """What Stage A makes of a picture."""
+    """What Stage A makes of a noise."""
     stage_a = weights.load_stage_a(folder).eval()
-    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    made: torch.Tensor = stage_a.decode(stage_a.encode(picture))
+    noise = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    made: torch.Tensor = stage_a.decode(stage_a.encode(noise))
     return made
 
 
 def train_here(source: Path, stage: StageName, *words: str) -> Path:
-    return road.train(wuerstchen.config.load(str(source), list(words)), stage)
+    return training_run.train(wuerstchen.config.load(str(source), list(words)), stage)
 
 
 def written(pictures: Path, folder: Path) -> Path:
@@ -82,7 +82,7 @@ def written(pictures: Path, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("stage", "images", "processes", "words", "tolerance"),
+    ("stage", "total", "processes", "words", "tolerance"),
     [
         pytest.param("a", 88, 2, [], 1e-4, marks=pytest.mark.slow),  # 20 steps, then codes, 2 steps
         pytest.param("b", 16, 2, [], 1e-4, marks=pytest.mark.slow),
@@ -102,7 +102,7 @@ def test_several_processes_train_the_same_model(
     pictures: Path,
     tmp_path: Path,
     stage: StageName,
-    images: int,
+    total: int,
     processes: int,
     words: list[str],
     tolerance: float,
@@ -110,13 +110,13 @@ def test_several_processes_train_the_same_model(
     """Each with its part of the batch, by DDP and by FSDP2: the loss curve of one process."""
     one, several = (prepared(trained, tmp_path / name, stage) for name in ("one", "several"))
     source = written(pictures, several)
-    settings = changes(stage, images)
+    settings = changes(stage, total)
     train_here(source, stage, *settings, f"output={one}")
     settings += [f"stage_{stage}.training.{word}" for word in words]
     done = run("train", source, "--stage", stage, *settings, command=launch(processes))
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{several}\n", "the first process alone talks"
-    assert len(errors(one, stage)) > images // 4
+    assert len(errors(one, stage)) > total // 4
     np.testing.assert_allclose(errors(several, stage), errors(one, stage), rtol=tolerance)
     found, expected, start = weights_of(several), weights_of(one), weights_of(trained)
     assert any((expected[key] != start[key]).any() for key in expected)

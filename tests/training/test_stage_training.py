@@ -20,7 +20,7 @@ from wuerstchen.models.text import small_text_encoder
 from wuerstchen.training.frozen import FrozenStages
 from wuerstchen.training.loop import Loop
 from wuerstchen.training.perceptual import Vgg16Loss, perceptual_loss, pyramid_loss
-from wuerstchen.training.record import Record
+from wuerstchen.training.run_log import Record
 from wuerstchen.training.stage import Draws, Stage, held_out_batch
 from wuerstchen.training.stage_a import SETTLING, StageATrainer, perplexity
 from wuerstchen.training.stage_b import StageBTrainer

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from wuerstchen import diffusion
-from wuerstchen.training.weighting import AdaptiveWeight, held_out_errors, weighting
+from wuerstchen.training.loss_weighting import AdaptiveWeight, held_out_errors, weighting
 
 
 def errors_at(t: torch.Tensor) -> torch.Tensor:

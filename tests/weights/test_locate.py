@@ -10,8 +10,9 @@ from published_files import to_cache, two_repositories
 from safetensors.torch import save_file
 from small_networks import B, randomised
 
-from wuerstchen import model_folder, weights
+from wuerstchen import weights
 from wuerstchen.errors import ModelFolderError
+from wuerstchen.inference import model_info
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
 
@@ -51,7 +52,7 @@ def test_a_model_folder_is_found_with_all_its_parts(whole: Path) -> None:
 
 
 def test_the_bundled_model_is_found_and_says_its_name() -> None:
-    assert model_folder.info_of(weights.locate()).name == "emoji"
+    assert model_info.info_of(weights.locate()).name == "emoji"
 
 
 def test_a_decoder_and_its_prior_are_one_model(whole: Path, pair: tuple[Path, Path]) -> None:
@@ -70,7 +71,7 @@ def test_the_published_pair_is_found_in_the_hubs_cache_by_the_decoders_name(
         to_cache(folder, offline, name)
     found = weights.locate(DECODER, local_files_only=True)
     torch.testing.assert_close(states(found), states(weights.locate(whole)), rtol=0, atol=0)
-    assert model_folder.info_of(found).name == DECODER
+    assert model_info.info_of(found).name == DECODER
     again = weights.locate(DECODER, prior=PRIOR, cache_dir=offline, local_files_only=True)
     assert again == found
 

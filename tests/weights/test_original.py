@@ -15,11 +15,11 @@ from wuerstchen.models.compressor import Compressor
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
+from wuerstchen.weights.components import published_tensors
 from wuerstchen.weights.headers import Header, Stored
-from wuerstchen.weights.opening import published_tensors
+from wuerstchen.weights.identify import networks
+from wuerstchen.weights.infer_config import inferred
 from wuerstchen.weights.original import to_original
-from wuerstchen.weights.recognise import networks
-from wuerstchen.weights.shapes import inferred
 
 FULL = [
     ("stage_a", StageAModel(), StageA),

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from wuerstchen.cli.checks import at_least
-from wuerstchen.cli.measuring import make_folder, metered, progress_bars, split_words
+from wuerstchen.cli.evaluation_options import make_folder, metered, progress_bars, split_words
 from wuerstchen.errors import ConfigError
 
 EPILOG = """Examples:
@@ -64,12 +64,12 @@ def diagnose(
         )
     make_folder(out)
 
-    from wuerstchen import model_folder
     from wuerstchen.evaluation.diagnose import diagnose
     from wuerstchen.evaluation.diagnosis_page import save
     from wuerstchen.evaluation.diagnosis_tables import lines
+    from wuerstchen.inference import model_info
 
-    folder = model_folder.find(model)
+    folder = model_info.find(model)
     with progress_bars() as progress:
         with metered(folder):
             found = diagnose(folder, data, pictures=pictures, seed=seed, progress=progress)

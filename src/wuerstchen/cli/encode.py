@@ -9,11 +9,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn
 
-from wuerstchen.cli.launched import rank_and_world
+from wuerstchen.cli.launcher import rank_and_world
 from wuerstchen.errors import TrainingError, how_to_install
 
 if TYPE_CHECKING:
-    from wuerstchen.training.encodings import What
+    from wuerstchen.training.latent_cache import What
 
 EPILOG = "wuerstchen encode tiny data.path=prepared data.encoded=encoded"
 
@@ -62,7 +62,7 @@ def encode(
     logging.getLogger("wuerstchen").setLevel(logging.INFO)
     rank, world = rank_and_world()
     try:
-        from wuerstchen.training.encode import encode as work
+        from wuerstchen.training.cache_latents import encode as work
     except ModuleNotFoundError as error:
         raise TrainingError(
             f"Encoding needs {error.name}, which is not installed; {how_to_install('train')}."

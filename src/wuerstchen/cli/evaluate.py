@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from wuerstchen.cli.checks import at_least
-from wuerstchen.cli.measuring import make_folder, metered, progress_bars, split_words
+from wuerstchen.cli.evaluation_options import make_folder, metered, progress_bars, split_words
 from wuerstchen.errors import ConfigError
 
 EPILOG = """Examples:
@@ -79,10 +79,11 @@ def evaluate(
         )
     make_folder(out)
 
-    from wuerstchen import evaluation, model_folder
+    from wuerstchen import evaluation
     from wuerstchen.evaluation.report import save_picture
+    from wuerstchen.inference import model_info
 
-    folder = model_folder.find(model)
+    folder = model_info.find(model)
     with progress_bars() as progress:
         if data.path:
             with metered(folder):

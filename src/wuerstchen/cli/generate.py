@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from wuerstchen.cli.checks import at_least
-from wuerstchen.cli.targets import check_target, picture_path
+from wuerstchen.cli.output_path import check_target, picture_path
 
 HOW, MODEL, FILES = "How it is drawn", "Which model", "Files"
 """Headings in the help."""
@@ -204,12 +204,13 @@ def generate(
     """
     check_target(out)
 
-    from wuerstchen import arguments, noise, weights  # torch loads here, and not for --help
+    from wuerstchen import noise, weights  # torch loads here, and not for --help
+    from wuerstchen.cli.generate_images import draw
     from wuerstchen.cli.model import check_same, names, open_model, parse_loras
-    from wuerstchen.cli.pictures import draw
     from wuerstchen.cli.request import from_options, parse_interval
-    from wuerstchen.model_folder import ModelInfo, StageSettings, info_of
-    from wuerstchen.picture_file import save_png
+    from wuerstchen.inference import generation_plan
+    from wuerstchen.inference.model_info import ModelInfo, StageSettings, info_of
+    from wuerstchen.inference.png_metadata import save_png
 
     request = from_options(
         prompt,
@@ -236,15 +237,15 @@ def generate(
         picture,
     )
     # What no model can do is said before one is opened, and before a tokenizer meets the texts.
-    arguments.plan(ModelInfo(), prior=request.prior, decoder=request.decoder)
-    arguments.texts(request.prompt, request.negative_prompt, None, num_images)
+    generation_plan.plan(ModelInfo(), prior=request.prior, decoder=request.decoder)
+    generation_plan.texts(request.prompt, request.negative_prompt, None, num_images)
     noise.check_seed(request.seed, num_images)
     loras = parse_loras(lora or [])
     # What this model cannot do is said before its weights are read.
     files = weights.locate(model, prior=prior, variant=variant)
     info = info_of(files)
     check_same(request, info.name, loras)
-    plan = arguments.plan(
+    plan = generation_plan.plan(
         info,
         height=request.height,
         width=request.width,
@@ -262,7 +263,7 @@ def generate(
 
 def _warn(sentence: str) -> None:
     """Say now what the pipeline would say as a Python warning, with file and line, later."""
-    from wuerstchen.pipeline import PromptWarning
+    from wuerstchen.inference.pipeline import PromptWarning
 
     if sentence:
         print(f"Warning: {sentence}", file=sys.stderr)

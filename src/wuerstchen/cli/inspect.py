@@ -41,7 +41,7 @@ def inspect(
 
     No weight is read and nothing is downloaded. Files are known by their keys, not their names.
     """
-    from wuerstchen.adapters.describing import describe_lora
+    from wuerstchen.lora.describe import describe_lora
     from wuerstchen.weights import describe  # torch loads here, not for --help
     from wuerstchen.weights.hub import find
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 
 from wuerstchen import __version__
-from wuerstchen.adapters import parse_lora
 from wuerstchen.cli.request import Request
 from wuerstchen.errors import ConfigError
-from wuerstchen.pipeline import Pipeline
+from wuerstchen.inference.pipeline import Pipeline
+from wuerstchen.lora import parse_lora
 from wuerstchen.weights import ModelFiles
 
 KINDS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

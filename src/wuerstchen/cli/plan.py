@@ -61,9 +61,9 @@ def plan(
     settings = load(config, overrides or [])
     try:
         from wuerstchen import planning
-        from wuerstchen.planning.costs import UTILISATION
-        from wuerstchen.planning.lines import lines
-        from wuerstchen.power import WORLD_GRAMS
+        from wuerstchen.hardware import WORLD_GRAMS
+        from wuerstchen.planning.estimate import UTILISATION
+        from wuerstchen.planning.table import lines
     except ModuleNotFoundError as error:
         raise TrainingError(
             f"Planning needs {error.name}, which is not installed; {how_to_install('train')}."

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from wuerstchen.cli.launched import rank_and_world
+from wuerstchen.cli.launcher import rank_and_world
 from wuerstchen.errors import DataError, how_to_install
 
 EPILOG = "wuerstchen prepare photos prepared size=256 filters.least_side=256"
@@ -57,7 +57,7 @@ def prepare(
     logging.getLogger("wuerstchen").setLevel(logging.INFO)
     rank, world = rank_and_world()
     try:
-        from wuerstchen.prepare.work import prepare as work
+        from wuerstchen.prepare.prepare import prepare as work
 
         with _progress(visible=rank == 0) as tell:
             folder = work(source, out, config, rank=rank, world=world, workers=workers, tell=tell)

@@ -57,9 +57,9 @@ def receipt(
     """
     from wuerstchen.receipts.carbon import country_code, grams_per_kwh
     from wuerstchen.receipts.folder import kept_terms, open_receipt, write_receipts
+    from wuerstchen.receipts.format_text import tell, to_json
     from wuerstchen.receipts.published import choose
     from wuerstchen.receipts.receipt import Terms, add_receipts, check_alike
-    from wuerstchen.receipts.telling import tell, to_json
 
     published = choose(against)
     if country:

@@ -7,8 +7,8 @@ from typing import get_args
 
 from wuerstchen.errors import ConfigError, SizeError
 from wuerstchen.geometry import check_size
-from wuerstchen.model_folder import StageSettings
-from wuerstchen.picture_file import Dtype, Settings, read_settings
+from wuerstchen.inference.model_info import StageSettings
+from wuerstchen.inference.png_metadata import Dtype, Settings, read_settings
 
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 

@@ -52,9 +52,9 @@ def train(
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("wuerstchen").setLevel(logging.INFO)
     try:
-        from wuerstchen.training import processes, road
+        from wuerstchen.training import distributed, run
 
-        folder = road.train(settings, stage.value if stage else None, allow_changes=allow_changes)
+        folder = run.train(settings, stage.value if stage else None, allow_changes=allow_changes)
     except ModuleNotFoundError as error:
         raise TrainingError(
             f"Training needs {error.name}, which is not installed; {how_to_install('train')}."
@@ -64,6 +64,6 @@ def train(
             "Interrupted outside of the training steps; what was saved is kept, run the same "
             "command to go on."
         ) from None
-    if processes.is_first():
+    if distributed.is_first():
         typer.echo(folder)
-    processes.leave()
+    distributed.leave()

@@ -3,8 +3,8 @@
 sources ─▶ folder | table | tars ─▶ Item ─▶ open_pairs ─▶ Pairs ─▶ Batches ─▶ Batch
 """
 
-from wuerstchen.data.batches import Batch, Batches
-from wuerstchen.data.opening import open_pairs
+from wuerstchen.data.loader import Batch, Batches
+from wuerstchen.data.open import open_pairs
 from wuerstchen.data.pair import Pair
 from wuerstchen.data.pairs import Pairs
 from wuerstchen.data.report import Report

@@ -27,7 +27,7 @@ _EXPECTED = (
 
 
 PREPARED = "prepared.json"
-"""The file that makes a folder a prepared set (`wuerstchen.data.index`)."""
+"""The file that makes a folder a prepared set (`wuerstchen.data.prepared`)."""
 
 
 def is_prepared(folder: Path) -> bool:

@@ -11,14 +11,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from wuerstchen.arguments import Plan
 from wuerstchen.data import Pairs
-from wuerstchen.evaluation.bands import band_powers, contrast_powers
 from wuerstchen.evaluation.denoising import errors_of_stage_b, errors_of_stage_c
+from wuerstchen.evaluation.frequency_bands import band_powers, contrast_powers
 from wuerstchen.evaluation.metrics import thumbnails
+from wuerstchen.inference.generation_plan import Plan
+from wuerstchen.inference.pipeline import Pipeline
 from wuerstchen.models.compressor import Compressor, shrink
 from wuerstchen.noise import Streams, seeded
-from wuerstchen.pipeline import Pipeline
 
 WAYS = ("stage_a", "stage_b", "stage_c")
 """Named after the last stage that joins: each way has the stages of the one before it too."""

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from wuerstchen import diffusion
 from wuerstchen.geometry import scale_semantics
+from wuerstchen.inference.pipeline import Pipeline
 from wuerstchen.noise import Streams
-from wuerstchen.pipeline import Pipeline
 
 LEVELS = 10
 TIMES = tuple((k + 0.5) / LEVELS for k in range(LEVELS))

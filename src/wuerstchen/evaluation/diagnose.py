@@ -7,23 +7,23 @@ import torch
 from torch import Tensor
 
 from wuerstchen import weights
-from wuerstchen.arguments import plan
 from wuerstchen.config import DataConfig
 from wuerstchen.data import Pairs
-from wuerstchen.data.opening import how_to_split
+from wuerstchen.data.open import how_to_split
 from wuerstchen.decibels import decibels
 from wuerstchen.errors import DataError
 from wuerstchen.evaluation.advice import Symptoms, advise, lost
-from wuerstchen.evaluation.bands import BANDS
+from wuerstchen.evaluation.batching import Progress, batches, evenly, silent
 from wuerstchen.evaluation.chain import WAYS, Chain, Passed, joined, variances
 from wuerstchen.evaluation.denoising import TIMES, guess_errors
 from wuerstchen.evaluation.diagnosis import Denoising, Detail, Diagnosis, Following
+from wuerstchen.evaluation.distances import Gap, gap, moments
 from wuerstchen.evaluation.evaluate import open_pipeline, open_squares
+from wuerstchen.evaluation.frequency_bands import BANDS
 from wuerstchen.evaluation.metrics import mean_figure, nearest, share_figure, thumbnails
-from wuerstchen.evaluation.neighbours import choose_questions
-from wuerstchen.evaluation.portions import Progress, batches, evenly, silent
-from wuerstchen.evaluation.spreads import Gap, gap, moments
+from wuerstchen.evaluation.nearest_neighbours import choose_questions
 from wuerstchen.geometry import SEMANTICS_SCALE
+from wuerstchen.inference.generation_plan import plan
 
 PICTURES = 100
 """Of either split: a share of captions is then known to ten percent points or better."""

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from wuerstchen import __version__
 from wuerstchen.evaluation.advice import Lost, Verdict
 from wuerstchen.evaluation.chain import Shown
+from wuerstchen.evaluation.distances import Gap, Moments
 from wuerstchen.evaluation.metrics import Figure
 from wuerstchen.evaluation.report import Setting
-from wuerstchen.evaluation.spreads import Gap, Moments
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from wuerstchen.aside import write_file
+from wuerstchen.atomic_write import write_file
 from wuerstchen.evaluation.diagnosis import Denoising, Diagnosis
 from wuerstchen.evaluation.diagnosis_tables import LABELS, tables
 from wuerstchen.evaluation.grid import labelled_grid, to_picture
@@ -115,10 +115,10 @@ def _plot(name: str, times: Sequence[float], curves: Sequence[Sequence[float]]) 
 
 
 def _figure(image: Tensor, words: str) -> str:
-    picture = to_picture(image)
-    picture.thumbnail((THUMB, THUMB), Image.Resampling.LANCZOS)
+    thumbnail = to_picture(image)
+    thumbnail.thumbnail((THUMB, THUMB), Image.Resampling.LANCZOS)
     content = io.BytesIO()
-    picture.save(content, "PNG")
+    thumbnail.save(content, "PNG")
     data = base64.b64encode(content.getvalue()).decode()
     text = html.escape(words)
     return (

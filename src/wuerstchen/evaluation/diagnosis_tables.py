@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from wuerstchen.evaluation.bands import BANDS
 from wuerstchen.evaluation.chain import WAYS
 from wuerstchen.evaluation.diagnosis import Denoising, Detail, Diagnosis, Following
-from wuerstchen.evaluation.spreads import Gap
+from wuerstchen.evaluation.distances import Gap
+from wuerstchen.evaluation.frequency_bands import BANDS
 
 LABELS = ("A alone", "B + A from true semantics", "all three from the caption")
 """Of the three ways."""

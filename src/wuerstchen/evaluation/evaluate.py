@@ -9,19 +9,25 @@ from PIL import Image
 from torch import Tensor
 
 from wuerstchen import weights
-from wuerstchen.arguments import Plan, plan
 from wuerstchen.config import DataConfig
 from wuerstchen.data import Pairs, open_pairs
-from wuerstchen.data.opening import how_to_split
+from wuerstchen.data.open import how_to_split
 from wuerstchen.errors import DataError
+from wuerstchen.evaluation.batching import Progress, batches, evenly, silent
 from wuerstchen.evaluation.grid import labelled_grid, to_picture
 from wuerstchen.evaluation.metrics import Figure, mean_figure, psnr, share_figure
-from wuerstchen.evaluation.neighbours import FIRST, Answer, answer, choose_questions, small_pictures
-from wuerstchen.evaluation.portions import Progress, batches, evenly, silent
+from wuerstchen.evaluation.nearest_neighbours import (
+    FIRST,
+    Answer,
+    answer,
+    choose_questions,
+    small_pictures,
+)
 from wuerstchen.evaluation.reconstruct import reconstruct
 from wuerstchen.evaluation.report import Evaluation, neighbour_grid, reconstruction_grid
+from wuerstchen.inference.generation_plan import Plan, plan
+from wuerstchen.inference.pipeline import Pipeline, PromptWarning
 from wuerstchen.models.compressor import Compressor
-from wuerstchen.pipeline import Pipeline, PromptWarning
 
 SHOWN_RECONSTRUCTIONS, SHOWN_NEIGHBOURS = 16, 24
 

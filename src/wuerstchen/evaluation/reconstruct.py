@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wuerstchen.arguments import Plan
+from wuerstchen.inference.generation_plan import Plan
+from wuerstchen.inference.pipeline import Pipeline
 from wuerstchen.models.compressor import Compressor, shrink
 from wuerstchen.noise import seeded
-from wuerstchen.pipeline import Pipeline
 
 
 @dataclass(frozen=True, slots=True)

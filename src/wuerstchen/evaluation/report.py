@@ -10,11 +10,11 @@ from PIL import Image
 from torch import Tensor
 
 from wuerstchen import __version__
-from wuerstchen.aside import write_file
+from wuerstchen.atomic_write import write_file
 from wuerstchen.data import Pairs
 from wuerstchen.evaluation.grid import labelled_grid, to_picture
 from wuerstchen.evaluation.metrics import Figure
-from wuerstchen.evaluation.neighbours import FIRST, Answer
+from wuerstchen.evaluation.nearest_neighbours import FIRST, Answer
 
 TITLES = {
     "stage_a_psnr": ("Stage A alone, PSNR", "dB"),

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wuerstchen.models import lean
+from wuerstchen.models import fused
 from wuerstchen.models.dropout import Dropout
 
 
@@ -45,7 +45,7 @@ class GlobalResponseNorm(nn.Module):
 
     def normalise_(self, x: Tensor) -> Tensor:
         """`forward` in the memory of x, for where no gradient is needed."""
-        gain = self._gain(lean.energy(x)).to(x)
+        gain = self._gain(fused.energy(x)).to(x)
         return torch.addcmul(self.beta.to(x), x, gain, out=x)
 
     def _gain(self, energy: Tensor) -> Tensor:
@@ -85,11 +85,11 @@ class ConvBlock(nn.Module):
         first, gelu, grn, dropout, last = self.channelwise
         y = torch.cat([self.norm(self.depthwise(x)), *maps], dim=1)  # (B, C + S, H, W)
         y = y.permute(0, 2, 3, 1)  # (B, H, W, C + S)
-        if lean.is_lean(first, last):
+        if fused.is_lean(first, last):
             layer = folded or Folded(first.weight, first.bias)  # type: ignore[arg-type]
-            hidden = lean.linear(y, *layer, gelu=True)  # (B, H, W, 4C)
+            hidden = fused.linear(y, *layer, gelu=True)  # (B, H, W, 4C)
             hidden = grn.normalise_(hidden)  # type: ignore[operator]
-            return lean.apply(last, hidden, x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+            return fused.apply(last, hidden, x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         y = first(y) if folded is None else F.linear(y, folded.weight, folded.bias)
         y = last(dropout(grn(gelu(y))))  # (B, H, W, C)
         out: Tensor = x + y.permute(0, 3, 1, 2)  # (B, C, H, W)
@@ -146,12 +146,12 @@ class Attention(nn.Module):
 
     def keys_values(self, context: Tensor) -> TextKeys:
         """(B, N, C) of what is looked at to its keys and values."""
-        return TextKeys(lean.apply(self.to_k, context), lean.apply(self.to_v, context))
+        return TextKeys(fused.apply(self.to_k, context), fused.apply(self.to_v, context))
 
     def forward(self, cells: Tensor, text: TextKeys, residual: Tensor) -> Tensor:
         """(B, HW, C) cells look at all cells and at the text; `residual` is added."""
         own = self.keys_values(cells)
-        q = self._split(lean.apply(self.to_q, cells))  # (B, heads, HW, D)
+        q = self._split(fused.apply(self.to_q, cells))  # (B, heads, HW, D)
         k = self._split(torch.cat([own.keys, text.keys], dim=1))  # (B, heads, HW + L, D)
         v = self._split(torch.cat([own.values, text.values], dim=1))
         mixed = attend(q, k, v).transpose(1, 2).flatten(2)  # (B, HW, C)
@@ -159,7 +159,7 @@ class Attention(nn.Module):
         if self.training:
             trained: Tensor = residual + dropout(last(mixed))
             return trained
-        return lean.apply(last, mixed, residual)
+        return fused.apply(last, mixed, residual)
 
     def _split(self, x: Tensor) -> Tensor:
         """(B, N, C) to (B, heads, N, D)."""

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wuerstchen.config import StageAModel
-from wuerstchen.models import lean
+from wuerstchen.models import fused
 from wuerstchen.models.blocks import initialise
 
 
@@ -34,7 +34,7 @@ class MixingBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape; cells further than one row or column are not seen."""
-        if lean.is_lean(self.depthwise[1], self.channelwise[0], self.channelwise[2]):
+        if fused.is_lean(self.depthwise[1], self.channelwise[0], self.channelwise[2]):
             return self._in_strips(x)
         scale, shift, gain, scale_mlp, shift_mlp, gain_mlp = self.gammas
         y = self._norm(x.permute(0, 2, 3, 1)) * (1 + scale) + shift  # (B, H, W, C)
@@ -55,7 +55,7 @@ class MixingBlock(nn.Module):
         weight, bias = conv.weight * gain, conv.bias * gain
         last_weight, last_bias = last.weight * gain_mlp, last.bias * gain_mlp
         height, width = x.shape[2:]
-        for top, end in lean.strips(height, len(x) * 4 * self.width * width, x.device):
+        for top, end in fused.strips(height, len(x) * 4 * self.width * width, x.device):
             above, below = min(top, 1), min(height - end, 1)  # rows that the convolution sees, too
             y = x[:, :, top - above : end + below].permute(0, 2, 3, 1)  # (B, H, W, C)
             y = self._scaled_norm(y, scale, shift).permute(0, 3, 1, 2)
@@ -63,8 +63,8 @@ class MixingBlock(nn.Module):
             y = F.conv2d(y, weight, bias, groups=self.width).add_(x[:, :, top:end])
             rows = y.permute(0, 2, 3, 1)  # (B, H, W, C)
             hidden = self._scaled_norm(rows, scale_mlp, shift_mlp)
-            hidden = lean.linear(hidden, first.weight, first.bias, gelu=True)
-            mixed = lean.linear(hidden, last_weight, last_bias, add=rows)
+            hidden = fused.linear(hidden, first.weight, first.bias, gelu=True)
+            mixed = fused.linear(hidden, last_weight, last_bias, add=rows)
             out[:, :, top:end] = mixed.permute(0, 3, 1, 2)
         return out
 

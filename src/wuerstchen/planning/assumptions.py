@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from math import isfinite
 
 from wuerstchen.errors import ConfigError
-from wuerstchen.planning.costs import ARITHMETIC, UTILISATION
+from wuerstchen.hardware import WORLD_GRAMS
 from wuerstchen.planning.devices import GIB, Device
-from wuerstchen.power import WORLD_GRAMS
+from wuerstchen.planning.estimate import ARITHMETIC, UTILISATION
 
 RESERVE = GIB
 """Of the device's memory, for its driver and for what convolutions work with."""

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 
 from wuerstchen.errors import ConfigError
-from wuerstchen.power import BOARD_WATTS
+from wuerstchen.hardware import BOARD_WATTS
 
 GIB = 2**30
 TERA = 1e12

@@ -6,9 +6,8 @@ from dataclasses import asdict, dataclass
 from wuerstchen.config import Config, TrainingConfig
 from wuerstchen.errors import ConfigError
 from wuerstchen.planning.assumptions import Assumptions
-from wuerstchen.planning.costs import Costs, costs, together
 from wuerstchen.planning.devices import shown_bytes
-from wuerstchen.planning.fitting import largest_micro
+from wuerstchen.planning.estimate import Costs, costs, together
 from wuerstchen.planning.kernels import Setting
 from wuerstchen.planning.memory import (
     Memory,
@@ -17,6 +16,7 @@ from wuerstchen.planning.memory import (
     count_once,
     count_parameters,
 )
+from wuerstchen.planning.micro_batch import largest_micro
 from wuerstchen.planning.outline import Outline
 from wuerstchen.planning.sizes import missing_starts
 from wuerstchen.planning.steps import outlines

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wuerstchen.adapters import add_lora
 from wuerstchen.config import Config, StageATraining
-from wuerstchen.models.critic import Critic
+from wuerstchen.lora import add_lora
+from wuerstchen.models.discriminator import Critic
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.planning.networks import META, Vgg16Outline
 from wuerstchen.planning.outline import Outline, Work, empty
@@ -45,7 +45,7 @@ class StageAOutline(Outline):
         judged = late and self.late > 0
         images = empty(micro, 3, self._side, self._side)
         crop = self.recipe.crop
-        image = torch.stack([picture[:, :crop, :crop] for picture in images])
+        image = torch.stack([each[:, :crop, :crop] for each in images])
         skip = torch.empty(micro, 1, 1, 1, dtype=torch.bool, device=META)
         with work.learning():
             out = self._autoencoder(image, skip)

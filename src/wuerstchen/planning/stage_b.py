@@ -8,17 +8,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wuerstchen import diffusion
-from wuerstchen.adapters import add_lora
 from wuerstchen.config import CompressorRehearsalTraining, Config, StageBTraining
 from wuerstchen.geometry import latent_size, semantics_size
+from wuerstchen.lora import add_lora
 from wuerstchen.models.compressor import Compressor, shrink
-from wuerstchen.models.sketch import LatentSketch
+from wuerstchen.models.pretrain_heads import LatentSketch
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.text import encode_frozen
 from wuerstchen.planning.networks import META, text_of_stage_b
 from wuerstchen.planning.outline import Outline, Work, empty
 from wuerstchen.planning.pictures import Pictures
-from wuerstchen.training.rehearsal_b import CompressorAndSketch
+from wuerstchen.training.pretrain_compressor import CompressorAndSketch
 from wuerstchen.training.stage_b import CompressorAndStageB
 
 

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wuerstchen import diffusion
-from wuerstchen.adapters import add_lora
 from wuerstchen.config import Config, StageCTraining, TextRehearsalTraining
 from wuerstchen.geometry import semantics_size
+from wuerstchen.lora import add_lora
 from wuerstchen.models.compressor import Compressor
-from wuerstchen.models.sketch import SemanticsSketch
+from wuerstchen.models.pretrain_heads import SemanticsSketch
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
 from wuerstchen.models.text import TextEncoder, encode_frozen
@@ -25,7 +25,7 @@ from wuerstchen.planning.networks import (
 )
 from wuerstchen.planning.outline import Outline, Work, empty
 from wuerstchen.planning.pictures import Pictures
-from wuerstchen.training.rehearsal_c import TextAndSketch
+from wuerstchen.training.pretrain_text import TextAndSketch
 from wuerstchen.training.stage_c import TextAndStageC
 
 
@@ -120,7 +120,7 @@ class StageCOutline(Outline):
         yield (predicted.float() - noise).square().mean(dim=(1, 2, 3)).mean()
 
     def once(self, work: Work) -> Iterator[int]:
-        """What the base draws of a subject's class, as `training/preserving.py` does.
+        """What the base draws of a subject's class, as `training/prior_preservation.py` does.
 
         Its caption is left out: it is encoded a single time.
         """

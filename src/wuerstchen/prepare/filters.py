@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 
 from wuerstchen.config import FilterConfig
-from wuerstchen.data.index import SCORES
+from wuerstchen.data.prepared import SCORES
 
 FIELDS: Mapping[str, Sequence[str]] = {
     "aesthetic": ("aesthetic", "AESTHETIC_SCORE", "aesthetic_score"),

@@ -15,19 +15,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from wuerstchen.aside import explained, write_file
+from wuerstchen.atomic_write import explained, write_file
 from wuerstchen.config import PrepareConfig
-from wuerstchen.data.index import INDEX, SCHEMA, SHARDS, PreparedInfo
+from wuerstchen.data.prepared import INDEX, SCHEMA, SHARDS, PreparedInfo
 from wuerstchen.data.report import Report
 from wuerstchen.data.sources import PREPARED
 from wuerstchen.data.splits import assign_splits
 from wuerstchen.errors import DataError
-from wuerstchen.prepare.copies import clusters
-from wuerstchen.prepare.page import write_page
-from wuerstchen.prepare.pictures import SUFFIXES
+from wuerstchen.prepare.duplicates import clusters
+from wuerstchen.prepare.images import SUFFIXES
+from wuerstchen.prepare.report import Copy, Overlap, Summary, summarise
+from wuerstchen.prepare.report_page import write_page
 from wuerstchen.prepare.shards import Dropped, copy_rows, part_of, write_rows
-from wuerstchen.prepare.summary import Copy, Overlap, Summary, summarise
-from wuerstchen.prepare.units import Unit, digest_of
+from wuerstchen.prepare.work_units import Unit, digest_of
 
 PARTS = "parts"
 

@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
-from wuerstchen.aside import explained, settle, write_file
+from wuerstchen.atomic_write import explained, settle, write_file
 from wuerstchen.config import PrepareConfig
-from wuerstchen.data.index import SCHEMA
 from wuerstchen.data.items import Item, Place
-from wuerstchen.data.opening import trouble_of
+from wuerstchen.data.open import trouble_of
+from wuerstchen.data.prepared import SCHEMA
 from wuerstchen.data.report import Report, readable
 from wuerstchen.data.splits import group_of
 from wuerstchen.prepare.filters import (
@@ -32,8 +32,8 @@ from wuerstchen.prepare.filters import (
     trouble_with_scores,
     usable_captions,
 )
-from wuerstchen.prepare.pictures import SUFFIXES, Stored, store_picture
-from wuerstchen.prepare.units import Unit
+from wuerstchen.prepare.images import SUFFIXES, Stored, store_picture
+from wuerstchen.prepare.work_units import Unit
 
 PART_SCHEMA = pa.schema([*SCHEMA, ("tint", pa.binary(32))])
 

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from wuerstchen.errors import ConfigError, how_to_install
-from wuerstchen.power import WORLD_GRAMS
+from wuerstchen.hardware import WORLD_GRAMS
 
 WORLD = "world"
 """Where no country is named."""

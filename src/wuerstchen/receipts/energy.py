@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from wuerstchen.power import WATTS_OF_A_CORE, watts_of
+from wuerstchen.hardware import WATTS_OF_A_CORE, watts_of
 from wuerstchen.receipts.devices import card, local_devices, visible_cards
 
 log = logging.getLogger(__name__)

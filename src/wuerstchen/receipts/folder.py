@@ -11,12 +11,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from wuerstchen.aside import write_file
+from wuerstchen.atomic_write import write_file
 from wuerstchen.errors import ModelFolderError, WuerstchenError
 from wuerstchen.receipts.hashes import text_digest
-from wuerstchen.receipts.page import write_page
 from wuerstchen.receipts.phases import LEDGER, OPEN, Phase, append_phases, read_phases
 from wuerstchen.receipts.receipt import Receipt, Terms, make_receipt
+from wuerstchen.receipts.receipt_page import write_page
 
 RECEIPT = "receipt.json"
 

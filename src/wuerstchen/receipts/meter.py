@@ -23,7 +23,7 @@ from typing import Self
 from pydantic import ValidationError
 
 from wuerstchen.errors import ConfigError, SaveError
-from wuerstchen.power import WORLD_GRAMS
+from wuerstchen.hardware import WORLD_GRAMS
 from wuerstchen.receipts.amounts import Amounts
 from wuerstchen.receipts.carbon import WORLD, country_code, grams_per_kwh
 from wuerstchen.receipts.devices import device_name

@@ -17,7 +17,7 @@ from typing import Literal
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from wuerstchen.aside import explained, write_file
+from wuerstchen.atomic_write import explained, write_file
 from wuerstchen.receipts.amounts import Amounts
 
 Kind = Literal["preparation", "encoding", "training", "look", "evaluation"]

@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from wuerstchen import __version__
 from wuerstchen.errors import ConfigError
 from wuerstchen.receipts.amounts import Amounts, total
+from wuerstchen.receipts.attribution import FAILED, Piece, Word, pieces
 from wuerstchen.receipts.carbon import grams_per_kwh
 from wuerstchen.receipts.phases import Phase
-from wuerstchen.receipts.sorting import FAILED, Piece, Word, pieces
 
 STAGES = ("data", "a", "b-rehearsal", "b", "c-rehearsal", "c", "model")
 KINDS: tuple[Word, ...] = (

@@ -10,10 +10,10 @@ from wuerstchen import weights
 from wuerstchen.config import Config
 from wuerstchen.data import Pairs
 from wuerstchen.models.text import TextEncoder, small_text_encoder
-from wuerstchen.training.encodings import TextStates, find_encoding
 from wuerstchen.training.frozen import FrozenStages
-from wuerstchen.training.rehearsal_b import CompressorRehearsal
-from wuerstchen.training.rehearsal_c import TextRehearsal
+from wuerstchen.training.latent_cache import TextStates, find_encoding
+from wuerstchen.training.pretrain_compressor import CompressorRehearsal
+from wuerstchen.training.pretrain_text import TextRehearsal
 from wuerstchen.training.stage import Stage, Step
 from wuerstchen.training.stage_a import StageATrainer
 from wuerstchen.training.stage_b import StageBTrainer

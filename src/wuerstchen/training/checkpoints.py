@@ -30,7 +30,7 @@ from torch.distributed.checkpoint.state_dict_loader import load as load_distribu
 from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 
 from wuerstchen.errors import SaveError, TrainingError
-from wuerstchen.training.processes import is_first, meet, several, somewhere
+from wuerstchen.training.distributed import is_first, meet, several, somewhere
 from wuerstchen.weights.files import replacing
 
 FOLDER = "checkpoints"

@@ -15,7 +15,7 @@ from wuerstchen.models.compressor import Compressor, shrink
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.text import TextEncoder
-from wuerstchen.training.encodings import Encoding
+from wuerstchen.training.latent_cache import Encoding
 from wuerstchen.training.stage import Cache, Draws
 from wuerstchen.training.stage_b import LOOK_STEPS
 
@@ -59,7 +59,7 @@ class FrozenStages:
         return scale_semantics(semantics)
 
     @torch.no_grad()
-    def picture(self, scaled: Tensor, captions: Sequence[str], draws: Draws) -> Tensor:
+    def decode(self, scaled: Tensor, captions: Sequence[str], draws: Draws) -> Tensor:
         """(B, 3, H, W) pictures on the CPU for scaled semantics."""
         device = scaled.device
         semantics = unscale_semantics(scaled)

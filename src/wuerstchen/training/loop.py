@@ -12,14 +12,14 @@ from torch import nn
 from wuerstchen.data import Batch, Batches, Pairs
 from wuerstchen.errors import TrainingError
 from wuerstchen.training.checkpoints import Checkpoint, Checkpoints, Facts, load
+from wuerstchen.training.distributed import from_first, meet, peers_explained, somewhere
 from wuerstchen.training.interrupts import interrupts
-from wuerstchen.training.learner import Learner
 from wuerstchen.training.metering import Metered
-from wuerstchen.training.processes import from_first, meet, peers_explained, somewhere
+from wuerstchen.training.optim import Learner
 from wuerstchen.training.progress import Pace, progress
-from wuerstchen.training.record import Record
+from wuerstchen.training.run_log import Record
 from wuerstchen.training.stage import Stage
-from wuerstchen.training.steps import Steps, memory_explained
+from wuerstchen.training.train_step import Steps, memory_explained
 
 DIVERGED = 20.0
 """A smoothed error this many times above its best is taken for divergence."""

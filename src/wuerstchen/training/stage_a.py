@@ -12,15 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wuerstchen import weights
-from wuerstchen.adapters import add_lora, fused_copy
 from wuerstchen.config import StageAConfig
 from wuerstchen.data import Batch, Pairs
 from wuerstchen.decibels import decibels
-from wuerstchen.models.critic import Critic
+from wuerstchen.lora import add_lora, fused_copy
+from wuerstchen.models.discriminator import Critic
 from wuerstchen.models.stage_a import Quantised, StageA
+from wuerstchen.training.crops import picture_grid, random_crop
+from wuerstchen.training.distributed import from_all, largest_of_all
 from wuerstchen.training.perceptual import perceptual_loss
-from wuerstchen.training.pictures import picture_grid, random_crop
-from wuerstchen.training.processes import from_all, largest_of_all
 from wuerstchen.training.stage import AT_ONCE, PEEK, Draws, Loss, Networks, Stage, held_out_batch
 from wuerstchen.weights.hub import find
 

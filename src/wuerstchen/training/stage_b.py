@@ -12,17 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from wuerstchen import diffusion, weights
-from wuerstchen.adapters import add_lora, fused_copy, save_everywhere, trained_lora
 from wuerstchen.config import Config
 from wuerstchen.data import Batch, Pairs
 from wuerstchen.decibels import decibels
 from wuerstchen.geometry import SEMANTICS_SCALE, scale_semantics, semantics_size, unscale_semantics
+from wuerstchen.lora import add_lora, fused_copy, save_everywhere, trained_lora
 from wuerstchen.models.compressor import Compressor, shrink
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.text import TextEncoder, encode_frozen
-from wuerstchen.training.encodings import Encoding
-from wuerstchen.training.pictures import picture_grid
+from wuerstchen.training.crops import picture_grid
+from wuerstchen.training.latent_cache import Encoding
+from wuerstchen.training.loss_weighting import held_out_errors, weighting
 from wuerstchen.training.stage import (
     AT_ONCE,
     PEEK,
@@ -35,7 +36,6 @@ from wuerstchen.training.stage import (
     even_times,
     held_out_batch,
 )
-from wuerstchen.training.weighting import held_out_errors, weighting
 from wuerstchen.weights.hub import find
 
 NOISED_UNTIL = 0.5

@@ -10,16 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from wuerstchen import diffusion, weights
-from wuerstchen.adapters import add_lora, fused_copy, save_everywhere, trained_lora
 from wuerstchen.config import Config
 from wuerstchen.data import Batch, Pairs
-from wuerstchen.model_folder import Defaults, ModelInfo, read_info, write_info
+from wuerstchen.inference.model_info import Defaults, ModelInfo, read_info, write_info
+from wuerstchen.lora import add_lora, fused_copy, save_everywhere, trained_lora
 from wuerstchen.models.stage_c import StageC
 from wuerstchen.models.text import TextEncoder, encode_frozen
-from wuerstchen.training.encodings import TextStates
+from wuerstchen.training.crops import picture_grid
 from wuerstchen.training.frozen import FrozenStages
-from wuerstchen.training.pictures import picture_grid
-from wuerstchen.training.preserving import Preserved, draw_preserved
+from wuerstchen.training.latent_cache import TextStates
+from wuerstchen.training.loss_weighting import held_out_errors, weighting
+from wuerstchen.training.prior_preservation import Preserved, draw_preserved
 from wuerstchen.training.stage import (
     AT_ONCE,
     PEEK,
@@ -31,7 +32,6 @@ from wuerstchen.training.stage import (
     even_times,
     held_out_batch,
 )
-from wuerstchen.training.weighting import held_out_errors, weighting
 from wuerstchen.weights.hub import find
 
 REHEARSED_RATE = 0.3
@@ -200,7 +200,7 @@ class StageCTrainer(Stage):
         for at in range(0, len(prompts), PEEK):
             asked = prompts[at : at + PEEK]
             part = Draws(2, range(at, at + len(asked)), device)
-            rows.append(self._below.picture(scaled[at : at + PEEK], asked, part))
+            rows.append(self._below.decode(scaled[at : at + PEEK], asked, part))
         return picture_grid(rows)
 
     def export(self, network: nn.Module, folder: Path) -> None:

@@ -14,25 +14,9 @@ Safetensors are opened, and of the authors' own files what torch can read withou
 Everything is written aside and then renamed.
 """
 
+from wuerstchen.weights.backbones import load_backbone, load_features
 from wuerstchen.weights.checks import check_fit
-from wuerstchen.weights.convert import Target, convert
-from wuerstchen.weights.describe import PartReport, Report, describe
-from wuerstchen.weights.features import load_backbone, load_features
-from wuerstchen.weights.folder import finish_folder
-from wuerstchen.weights.layout import Part, has_part
-from wuerstchen.weights.locate import from_files, locate, locate_part, locate_parts
-from wuerstchen.weights.merge import merge
-from wuerstchen.weights.networks import (
-    load_compressor,
-    load_stage_a,
-    load_stage_b,
-    load_stage_c,
-    save_compressor,
-    save_stage_a,
-    save_stage_b,
-    save_stage_c,
-)
-from wuerstchen.weights.opening import (
+from wuerstchen.weights.components import (
     compressor_config,
     filled,
     open_compressor,
@@ -49,7 +33,23 @@ from wuerstchen.weights.opening import (
     stored_dtype,
     tensors,
 )
+from wuerstchen.weights.convert import Target, convert
+from wuerstchen.weights.describe import PartReport, Report, describe
+from wuerstchen.weights.folder import finish_folder
+from wuerstchen.weights.layout import Part, has_part
+from wuerstchen.weights.merge import merge
+from wuerstchen.weights.networks import (
+    load_compressor,
+    load_stage_a,
+    load_stage_b,
+    load_stage_c,
+    save_compressor,
+    save_stage_a,
+    save_stage_b,
+    save_stage_c,
+)
 from wuerstchen.weights.parts import ModelFiles, PartFiles
+from wuerstchen.weights.resolve import from_files, locate, locate_part, locate_parts
 from wuerstchen.weights.text import (
     load_text_encoder,
     open_text,

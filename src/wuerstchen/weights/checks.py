@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from wuerstchen.errors import ModelFolderError
+from wuerstchen.weights.components import compressor_config, stage_b_config, stage_c_config
 from wuerstchen.weights.headers import read_header
+from wuerstchen.weights.identify import networks, refuse_foreign
 from wuerstchen.weights.layout import TOKENIZER_CONFIG, VOCABULARY, has_vocabulary
-from wuerstchen.weights.opening import compressor_config, stage_b_config, stage_c_config
 from wuerstchen.weights.parts import ModelFiles, PartFiles
-from wuerstchen.weights.recognise import networks, refuse_foreign
 from wuerstchen.weights.text import text_width
 
 

@@ -16,15 +16,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from wuerstchen.aside import write_file
+from wuerstchen.atomic_write import write_file
 from wuerstchen.errors import ConfigError, ModelFolderError, SaveError
-from wuerstchen.weights import opening
+from wuerstchen.weights import components
+from wuerstchen.weights.components import published_tensors
 from wuerstchen.weights.files import replacing
 from wuerstchen.weights.folder import INDEX, PARTS, finish_folder
 from wuerstchen.weights.headers import read_header
 from wuerstchen.weights.layout import CONFIG, PLACES, Part, has_part
 from wuerstchen.weights.names import NETWORKS, published_config
-from wuerstchen.weights.opening import published_tensors
 from wuerstchen.weights.original import to_original
 from wuerstchen.weights.parts import PartFiles, texts_below
 from wuerstchen.weights.streaming import write_stream
@@ -37,18 +37,18 @@ BESIDE = ("wuerstchen.json", "README.md", "LICENSE")
 TOKENIZER_FILES = ("*.json", "*.txt")
 
 OUTLINES: Mapping[Part, Callable[[PartFiles], nn.Module]] = {
-    "stage_a": opening.outline_stage_a,
-    "stage_b": opening.outline_stage_b,
-    "stage_c": opening.outline_stage_c,
-    "compressor": opening.outline_compressor,
+    "stage_a": components.outline_stage_a,
+    "stage_b": components.outline_stage_b,
+    "stage_c": components.outline_stage_c,
+    "compressor": components.outline_compressor,
     "text_b": outline_text,
     "text_c": outline_text,
 }
 CONFIGS = {
-    "stage_a": opening.stage_a_config,
-    "stage_b": opening.stage_b_config,
-    "stage_c": opening.stage_c_config,
-    "compressor": opening.compressor_config,
+    "stage_a": components.stage_a_config,
+    "stage_b": components.stage_b_config,
+    "stage_c": components.stage_c_config,
+    "compressor": components.compressor_config,
 }
 
 

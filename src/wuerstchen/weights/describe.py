@@ -6,18 +6,14 @@ from pathlib import Path
 
 from wuerstchen.errors import ModelFolderError
 from wuerstchen.weights.checks import absent_file
-from wuerstchen.weights.headers import Header, Stored, read_header
-from wuerstchen.weights.layout import PLACES, Part
-from wuerstchen.weights.locate import DRAWING
-from wuerstchen.weights.model_card import licence
-from wuerstchen.weights.opening import (
+from wuerstchen.weights.components import (
     compressor_config,
     stage_a_config,
     stage_b_config,
     stage_c_config,
 )
-from wuerstchen.weights.parts import PartFiles
-from wuerstchen.weights.recognise import (
+from wuerstchen.weights.headers import Header, Stored, read_header
+from wuerstchen.weights.identify import (
     CALLED,
     NEEDS,
     ForeignModelError,
@@ -25,7 +21,11 @@ from wuerstchen.weights.recognise import (
     Generation,
     networks,
 )
-from wuerstchen.weights.survey import survey
+from wuerstchen.weights.layout import PLACES, Part
+from wuerstchen.weights.model_card import licence
+from wuerstchen.weights.parts import PartFiles
+from wuerstchen.weights.resolve import DRAWING
+from wuerstchen.weights.scan import survey
 from wuerstchen.weights.text import text_facts
 from wuerstchen.weights.text_names import text_names
 

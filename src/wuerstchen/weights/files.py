@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from wuerstchen.aside import settle
+from wuerstchen.atomic_write import settle
 from wuerstchen.errors import ModelFolderError, SaveError
 
 

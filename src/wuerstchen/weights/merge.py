@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from wuerstchen.aside import write_file
+from wuerstchen.atomic_write import write_file
 from wuerstchen.errors import ConfigError, ModelFolderError
+from wuerstchen.weights.components import published_tensors
 from wuerstchen.weights.convert import beside_of, check_apart, check_free, write_folder
 from wuerstchen.weights.folder import PARTS, finish_folder
 from wuerstchen.weights.layout import PLACES, Part, has_part
-from wuerstchen.weights.opening import published_tensors
 from wuerstchen.weights.parts import PartFiles
 from wuerstchen.weights.tokenizer import counts_alike
 

@@ -8,8 +8,8 @@ from pydantic import ValidationError
 
 from wuerstchen.config import Section
 from wuerstchen.errors import ModelFolderError
+from wuerstchen.weights.identify import CALLED, CASCADE_CLASSES, NEEDS
 from wuerstchen.weights.layout import Part
-from wuerstchen.weights.recognise import CALLED, CASCADE_CLASSES, NEEDS
 
 DIFFUSERS_VERSION = "0.42.1"
 S = TypeVar("S", bound=Section)

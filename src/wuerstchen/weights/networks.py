@@ -15,16 +15,16 @@ from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
 from wuerstchen.weights import names as tables
-from wuerstchen.weights.files import replacing, write_json, write_tensors
-from wuerstchen.weights.layout import CONFIG, PLACES, Part, need_part
-from wuerstchen.weights.names import Names, published_config, published_key
-from wuerstchen.weights.opening import (
+from wuerstchen.weights.components import (
     copied,
     outline_compressor,
     outline_stage_a,
     outline_stage_b,
     outline_stage_c,
 )
+from wuerstchen.weights.files import replacing, write_json, write_tensors
+from wuerstchen.weights.layout import CONFIG, PLACES, Part, need_part
+from wuerstchen.weights.names import Names, published_config, published_key
 from wuerstchen.weights.parts import PartFiles, folder_part
 
 

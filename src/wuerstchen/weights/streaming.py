@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from wuerstchen.aside import explained
+from wuerstchen.atomic_write import explained
 from wuerstchen.errors import SaveError
 from wuerstchen.weights.headers import DTYPES
 

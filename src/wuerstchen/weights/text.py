@@ -13,10 +13,10 @@ from transformers.utils import logging as transformers_logging
 
 from wuerstchen.errors import ModelFolderError
 from wuerstchen.models.text import TextEncoder
+from wuerstchen.weights.components import copied, filled
 from wuerstchen.weights.files import replacing, standing, write_tensors
 from wuerstchen.weights.headers import read_header
 from wuerstchen.weights.layout import CONFIG, PLACES, Part, need_part
-from wuerstchen.weights.opening import copied, filled
 from wuerstchen.weights.parts import PartFiles
 from wuerstchen.weights.text_names import text_names
 from wuerstchen.weights.text_values import check_sizes, text_sizes

@@ -1,0 +1,1 @@
+"""From a prompt to images: pipeline, cascade, sampling, settings and their metadata."""

@@ -1,0 +1,290 @@
+"""LoRAs on networks: live as layers of peft, or fused into the weights; several with weights.
+
+A live LoRA can be weighted anew at any time and costs two small products per layer. A fused one
+costs nothing, and leaves plain layers in their old places.
+"""
+
+import importlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from wuerstchen.errors import ConfigError, how_to_install
+from wuerstchen.lora.layers import layers_of
+from wuerstchen.lora.lora import Lora, LoraLayer, Network
+
+Place = tuple[Network, str]
+"""A network and the name of one of its layers."""
+
+
+class Adapters:
+    """The LoRAs of a set of networks, which it changes in place.
+
+    The networks must not be replaced while it lives. With no LoRA they are what they were: the
+    same layers, the same parameters, the same bits.
+    """
+
+    def __init__(self, networks: Mapping[Network, nn.Module]) -> None:
+        self._networks = dict(networks)
+        self._loras: dict[str, Lora] = {}
+        self._weights: dict[str, float] = {}
+        self._originals: dict[Place, nn.Parameter] = {}
+        self._live = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All LoRAs that were added, in that order."""
+        return tuple(self._loras)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The LoRAs in use, each with its weight."""
+        return dict(self._weights)
+
+    @property
+    def fused(self) -> bool:
+        """Whether the LoRAs in use are part of the weights."""
+        return bool(self._originals)
+
+    def add(self, name: str, lora: Lora, weight: float = 1.0) -> None:
+        """Add a LoRA that was read for these networks, and use it beside those in use."""
+        need_peft()
+        self._need_live("add a LoRA")
+        if name in self._loras:
+            raise ConfigError(
+                f"there is a LoRA {name!r} already ({self._loras[name].source}); give this one "
+                "another name, or remove the other first."
+            )
+        self._check_fits(lora)
+        weights = _checked_weights((*self._weights, name), (*self._weights.values(), weight))
+        self._loras[name] = lora
+        try:
+            self._use(weights)
+        except BaseException:
+            del self._loras[name]
+            raise
+
+    def set(self, names: str | Sequence[str], weights: float | Sequence[float] = 1.0) -> None:
+        """Use these LoRAs and no others; one weight for all, or one each."""
+        self._need_live("choose LoRAs")
+        names = (names,) if isinstance(names, str) else tuple(names)
+        for name in names:
+            self._need(name)
+        if not isinstance(weights, Sequence):
+            weights = (weights,) * len(names)
+        self._use(_checked_weights(names, weights))
+
+    def fuse(self) -> None:
+        """Make the LoRAs in use part of the weights: W + sum of weight * alpha / rank * B A.
+
+        The sum is taken in fp32 and rounded once to the type of the weight.
+        """
+        if self.fused:
+            return
+        deltas: dict[Place, list[tuple[float, LoraLayer]]] = {}
+        for name, weight in self._weights.items():
+            for network, layers in self._loras[name].layers.items():
+                for layer_name, layer in layers.items():
+                    deltas.setdefault((network, layer_name), []).append((weight, layer))
+        modules = self._layers()
+        for place in deltas:
+            if modules[place].weight.is_meta:
+                raise ConfigError(
+                    f"the weights of {place[0]} are not in memory, so a LoRA cannot be fused into "
+                    "them; turn low_memory off first, or use the LoRA without fusing it."
+                )
+        # Every sum first: where memory ends, nothing has changed yet.
+        fused = {place: _fused(modules[place].weight, changes) for place, changes in deltas.items()}
+        self._unwrap()
+        for place, values in fused.items():
+            original = modules[place].weight
+            assert isinstance(original, nn.Parameter)
+            self._originals[place] = original
+            modules[place].weight = nn.Parameter(values, requires_grad=original.requires_grad)
+
+    def unfuse(self) -> None:
+        """Bring back the weights of before, bit for bit, and the LoRAs as live layers."""
+        if self.fused:
+            self._restore()
+            self._use(self._weights)
+
+    def remove(self, name: str | None = None) -> None:
+        """Take one LoRA away, or all of them; what is fused is unfused first."""
+        if name is not None:
+            self._need(name)
+        self._restore()
+        gone = (name,) if name is not None else self.names
+        for each in gone:
+            del self._loras[each]
+            self._weights.pop(each, None)
+        self._use(self._weights)
+
+    def _use(self, weights: Mapping[str, float]) -> None:
+        """Wrap exactly the layers that LoRAs in use change."""
+        self._unwrap()
+        self._weights = {}
+        if not weights:
+            return
+        # peft freezes all it sees; whether the networks' parameters learn is none of our business.
+        learning = {
+            parameter: parameter.requires_grad
+            for network in self._networks.values()
+            for parameter in network.parameters()
+        }
+        self._live = True
+        try:
+            for index, (name, weight) in enumerate(weights.items()):
+                # Names of users may hold dots, names of modules may not.
+                _inject(self._networks, f"lora{index}", self._loras[name], weight)
+            _activate(self._networks.values(), len(weights))
+            self._weights = dict(weights)
+        except BaseException:
+            self._unwrap()
+            raise
+        finally:
+            for parameter, needed in learning.items():
+                parameter.requires_grad_(needed)
+
+    def _unwrap(self) -> None:
+        """Put every plain layer back into its old place."""
+        if self._live:
+            for network in self._networks.values():
+                unwrap(network)
+        self._live = False
+
+    def _restore(self) -> None:
+        modules = self._layers() if self._originals else {}
+        for place, original in self._originals.items():
+            now = modules[place].weight
+            if (original.device, original.dtype) != (now.device, now.dtype):  # the network moved
+                original = nn.Parameter(original.to(now), requires_grad=original.requires_grad)
+            modules[place].weight = original
+        self._originals.clear()
+
+    def _layers(self) -> dict[Place, nn.Linear | nn.Conv2d]:
+        return {
+            (kind, name): layer
+            for kind, network in self._networks.items()
+            for name, layer in layers_of(network)
+        }
+
+    def _check_fits(self, lora: Lora) -> None:
+        modules = self._layers()
+        for network, layers in lora.layers.items():
+            for name, layer in layers.items():
+                module = modules.get((network, name))
+                found = (len(layer.up), layer.down.shape[1])
+                if module is None or found != (len(module.weight), module.weight[0].numel()):
+                    raise ConfigError(
+                        f"{lora.source}: was read for other networks, {name} of {network} does not "
+                        "fit here; read it with the networks that it is to change."
+                    )
+
+    def _need(self, name: str) -> None:
+        if name not in self._loras:
+            known = ", ".join(repr(each) for each in self._loras) or "none"
+            raise ConfigError(f"there is no LoRA {name!r}; the LoRAs are: {known}.")
+
+    def _need_live(self, what: str) -> None:
+        if self.fused:
+            raise ConfigError(f"LoRAs are fused into the weights; unfuse them to {what}.")
+
+
+def need_peft() -> None:
+    """Raise ConfigError where it is not installed."""
+    try:
+        importlib.import_module("peft")
+    except ImportError:
+        raise ConfigError(
+            f"LoRAs need the package peft, which is not installed; {how_to_install('lora')}."
+        ) from None
+
+
+def _checked_weights(names: Sequence[str], weights: Sequence[float]) -> dict[str, float]:
+    if len(names) != len(weights):
+        raise ConfigError(
+            f"expected one weight for each of {len(names)} LoRAs, found {len(weights)} weights."
+        )
+    if len(set(names)) != len(names):
+        raise ConfigError(f"a LoRA is named twice: {', '.join(names)}; name each once.")
+    for name, weight in zip(names, weights, strict=True):
+        if not isinstance(weight, int | float) or not math.isfinite(weight):
+            raise ConfigError(f"the weight of LoRA {name!r} should be a number, found {weight!r}.")
+    return dict(zip(names, weights, strict=True))
+
+
+@torch.no_grad()
+def _fused(weight: Tensor, changes: Iterable[tuple[float, LoraLayer]]) -> Tensor:
+    total = weight.float()
+    for factor, layer in changes:
+        total = total + factor * layer.delta().to(weight.device).view(weight.shape)
+    rounded = total.to(weight.dtype)
+    if not rounded.isfinite().all():
+        raise ConfigError(
+            "fusing the LoRAs gives weights that are not finite; lower their weights."
+        )
+    return rounded
+
+
+def _inject(networks: Mapping[Network, nn.Module], adapter: str, lora: Lora, weight: float) -> None:
+    """Put layers of peft around the layers that `lora` changes."""
+    from peft import LoraConfig, inject_adapter_in_model
+    from peft.tuners.lora import LoraLayer as Wrapper
+
+    changes = {
+        f"{network}.{place}": layer
+        for network, layers in lora.layers.items()
+        for place, layer in layers.items()
+    }
+    # Rank by rank, since peft tries one pattern per layer on every layer: minutes at full size.
+    for rank in sorted({layer.rank for layer in changes.values()}):
+        names = [name for name, layer in changes.items() if layer.rank == rank]
+        # peft writes on what it is given and reads its `config`; both stay off our networks.
+        holder = nn.ModuleDict({str(kind): network for kind, network in networks.items()})
+        config = LoraConfig(r=rank, lora_alpha=rank, target_modules=names)
+        # Given keys, peft wraps exactly these layers; by the config alone it compares endings.
+        keys = {f"{name}.lora_A.weight": changes[name].down for name in names}
+        inject_adapter_in_model(config, holder, adapter, low_cpu_mem_usage=True, state_dict=keys)
+    wrapped = {
+        f"{kind}.{name}": module
+        for kind, network in networks.items()
+        for name, module in network.named_modules()
+    }
+    for name, layer in changes.items():
+        wrapper = wrapped[name]
+        assert isinstance(wrapper, Wrapper)
+        weight_of_base = wrapper.get_base_layer().weight
+        # Where the weights are away for now, the small matrices stay here.
+        device = "cpu" if weight_of_base.is_meta else weight_of_base.device
+        for half, value in zip((wrapper.lora_A, wrapper.lora_B), layer.halves(), strict=True):
+            half[adapter].weight = nn.Parameter(value.to(device, copy=True), requires_grad=False)
+        wrapper.set_scale(adapter, weight * layer.scale)  # peft has an alpha / rank of 1
+
+
+def _activate(networks: Iterable[nn.Module], count: int) -> None:
+    """Use all adapters at once, in the mode of the layer that they surround, and do not train."""
+    for wrapper in _wrappers(networks):
+        wrapper.set_adapter([f"lora{index}" for index in range(count)])
+        wrapper.train(wrapper.get_base_layer().training)
+        wrapper.requires_grad_(False)
+
+
+def _wrappers(networks: Iterable[nn.Module]):  # type: ignore[no-untyped-def]  # peft's are untyped
+    from peft.tuners.lora import LoraLayer as Wrapper
+
+    for network in networks:
+        yield from [module for module in network.modules() if isinstance(module, Wrapper)]
+
+
+def unwrap(network: nn.Module) -> None:
+    """Put plain layers back into the places of wrapped ones, as they are."""
+    from peft.tuners.lora import LoraLayer as Wrapper
+
+    for parent in list(network.modules()):
+        if isinstance(parent, Wrapper):
+            continue
+        for name, child in list(parent.named_children()):
+            if isinstance(child, Wrapper):
+                setattr(parent, name, child.get_base_layer())

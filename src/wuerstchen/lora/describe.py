@@ -1,0 +1,84 @@
+"""What a LoRA is, by its keys and shapes alone: for `wuerstchen inspect`."""
+
+from pathlib import Path
+
+from wuerstchen.lora.keys import foreign, format_of, parse, refused
+from wuerstchen.lora.layers import flat
+from wuerstchen.lora.load import PEFT_CONFIG, PEFT_WEIGHTS
+from wuerstchen.weights.describe import PartReport, Report, dtypes_of, size_of
+from wuerstchen.weights.headers import Header, read_header
+from wuerstchen.weights.identify import CALLED, networks
+from wuerstchen.weights.model_card import NOT_SAID, licence
+
+STYLES = {
+    "peft": "PEFT",
+    "diffusers": "diffusers",
+    "kohya": "kohya",
+    "onetrainer": "OneTrainer",
+    "original": "StableCascade",
+}
+CASCADE_WIDTH = 2048
+"""Width of Stage C of Stable Cascade; ours has 1536."""
+
+
+def describe_lora(path: Path) -> Report | None:
+    """What the LoRA at `path` is, a file or a folder of peft; None where it is none.
+
+    Adapters that cannot be opened, and those for other models, are described too.
+    """
+    file = path / PEFT_WEIGHTS if (path / PEFT_CONFIG).is_file() else path
+    if not file.is_file() or file.suffix != ".safetensors":
+        return None
+    header = read_header(file)
+    kind = refused(header.tensors)
+    known = [key for key in header.tensors if parse(key) is not None]
+    if networks(header) or not (known or kind):
+        return None
+    style = STYLES[format_of(header.tensors, header.metadata)]
+    generation, fits = _home(header)
+    ranks = sorted(
+        {
+            stored.shape[0]
+            for key, stored in header.tensors.items()
+            if len(stored.shape) > 1 and (said := parse(key)) is not None and said.half == "down"
+        }
+    )
+    return Report(
+        path=str(path),
+        what=f"{kind}, which cannot be opened here" if kind else f"a LoRA ({style} style)",
+        generation=generation,
+        licence=licence(file),
+        size=file.stat().st_size,
+        parts=(
+            PartReport(
+                title="adapter" if kind else "LoRA",
+                path=str(file),
+                generation=generation,
+                naming=style,
+                parameters=sum(stored.count for stored in header.tensors.values()),
+                size=size_of(header.tensors),
+                dtypes=dtypes_of(header.tensors),
+                sizes={"ranks": ranks, "tensors": len(header.tensors)},
+                fits=fits,
+            ),
+        ),
+    )
+
+
+def _home(header: Header) -> tuple[str, str]:
+    """Generation, and the network that the LoRA belongs to, as far as keys and shapes tell."""
+    other = foreign(header.tensors)
+    wide = any(CASCADE_WIDTH in stored.shape for stored in header.tensors.values())
+    if other is not None and not other[0].startswith("Stable Cascade"):
+        return f"none of Würstchen: {other[0]}", f"{other[0]}, by its key {other[1]}"
+    if other is not None or wide:
+        return CALLED["v3"], "Stage C or B of Stable Cascade, and nothing here"
+    names = [flat(key) for key in header.tensors]
+    if any("blocks_" in name and "text_model" not in name for name in names):
+        stage_b = any("up_blocks_" in name or "down_blocks_" in name for name in names)
+        return CALLED[
+            "v2"
+        ], f"Stage {'B' if stage_b else 'C'}: `--lora` says whether every key fits"
+    if any("text_model" in name or "_te_" in name for name in names):
+        return NOT_SAID, "a text encoder"
+    return NOT_SAID, "the network whose modules its keys name"

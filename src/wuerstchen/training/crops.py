@@ -1,0 +1,33 @@
+"""Crops to train on and grids to look at."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from wuerstchen.training.stage import Draws
+
+
+def random_crop(image: Tensor, side: int, draws: Draws) -> Tensor:
+    """(B, 3, H, W) to (B, 3, side, side), each picture cut at a place of its own."""
+    height, width = image.shape[-2:]
+    tops = (draws.uniform() * (height - side + 1)).long().tolist()
+    lefts = (draws.uniform() * (width - side + 1)).long().tolist()
+    cuts = [
+        each[:, top : top + side, left : left + side]
+        for each, top, left in zip(image, tops, lefts, strict=True)
+    ]
+    return torch.stack(cuts)
+
+
+def picture_grid(rows: Sequence[Tensor], gap: int = 2) -> Tensor:
+    """Rows of (N, 3, S, S) pictures to one (3, H, W) picture in [0, 1], white in the gaps."""
+    longest = max(len(row) for row in rows)
+    lines = []
+    for row in rows:
+        padded = functional.pad(row.float().clamp(0, 1), (gap, gap, gap, gap), value=1.0)
+        line = torch.cat(list(padded), dim=-1)  # (3, S, N S)
+        missing = (longest - len(row)) * padded.shape[-1]
+        lines.append(functional.pad(line, (0, missing), value=1.0))
+    return torch.cat(lines, dim=-2)

@@ -1,0 +1,237 @@
+"""What of a stage learns: its networks, their optimizers, and the averages of the trained one.
+
+networks ─▶ (sharded over processes) ─▶ averages, optimizers ─▶ load ─▶ wrap
+"""
+
+import copy
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import convert_to_fp32
+from torch import Tensor, nn
+
+from wuerstchen.config import TrainingConfig
+from wuerstchen.training.checkpoints import Shape
+from wuerstchen.training.distributed import several, share_batch_norms
+from wuerstchen.training.ema import Averages
+from wuerstchen.training.sharding import exchange, shard, whole
+from wuerstchen.training.stage import Stage
+
+
+class Learner:
+    """Networks by name; the one called `stage.trained` is exported as the average of its steps."""
+
+    def __init__(self, stage: Stage, accelerator: Accelerator) -> None:
+        self.recipe = stage.training
+        self._accelerator, self._trained = accelerator, stage.trained
+        self._stage = stage
+        self.networks = stage.networks()
+        self.sharded = self.recipe.sharded and several()
+        self._whole: nn.Module | None = None
+        self._parallel = dict(self.networks)
+        for name, network in self.networks.items():
+            if several():
+                share_batch_norms(network)
+            network.train()  # weights that training starts from come in eval mode
+            if self.sharded:
+                if name == self._trained and accelerator.is_main_process:
+                    self._whole = copy.deepcopy(network)
+                shard(network, accelerator.device)  # which knows no channels-last weights
+            else:
+                _place(network, accelerator.device)
+        self.averages = Averages(self.networks[stage.trained], self.recipe.ema_lengths)
+        self._optimizers = {name: self._optimizer(stage, name) for name in self.networks}
+
+    def wrap(self) -> dict[str, nn.Module]:
+        """The networks as they are called in training; after loading, if there is anything."""
+        if not self.sharded:
+            for name, network in self.networks.items():
+                self._parallel[name] = self._accelerator.prepare_model(network)
+        if precision(self.recipe) is torch.float32:
+            return dict(self._parallel)
+        return {name: InHalf(network) for name, network in self._parallel.items()}
+
+    @contextmanager
+    def averaged(self, index: int = 0) -> Iterator[nn.Module]:
+        """The whole trained network with the weights of average `index`, to look at or to export.
+
+        Every process has to enter; of a sharded network the first one alone sees the average.
+        """
+        network = self.networks[self._trained]
+        if self.sharded:
+            average: dict[str, Tensor] = {}
+            for name, tensor in self.averages.weights(index):
+                gathered = whole(tensor)  # one at a time: together they may not fit a device
+                if self._whole is not None:
+                    average[name] = gathered.cpu()
+            if self._whole is not None:
+                self._whole.load_state_dict(average, strict=False)  # the rest is frozen
+                network = self._whole.to(self._accelerator.device)
+            yield network.eval()
+            if self._whole is not None:
+                self._whole.cpu()
+            self.networks[self._trained].train()
+        else:
+            with self.averages.in_place(index):
+                yield network.eval()
+            network.train()
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of the next update."""
+        rate: float = next(iter(self._optimizers.values())).param_groups[0]["lr"]
+        return rate
+
+    def set_rate(self, step: int, images: int) -> None:
+        rate = self.recipe.learning_rate * schedule(self.recipe, step, images)
+        for optimizer in self._optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["rate"]
+
+    @contextmanager
+    def exchanging(self, *, last: bool) -> Iterator[None]:
+        """Processes exchange gradients only after the last part of a step."""
+        if self.sharded:
+            for network in self.networks.values():
+                exchange(network, last=last)
+            yield
+        elif last:
+            yield
+        else:
+            with ExitStack() as held:
+                for network in self._parallel.values():
+                    held.enter_context(self._accelerator.no_sync(network))
+                yield
+
+    def clip(self, name: str) -> float:
+        """Shorten the gradient of network `name` to the recipe's norm; returns what it was."""
+        parameters = [p for group in self._optimizers[name].param_groups for p in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.recipe.clip)
+        return float(whole(norm))
+
+    def update(self, name: str) -> None:
+        self._optimizers[name].step()
+        self.forget_gradients(name)
+
+    def forget_gradients(self, name: str) -> None:
+        self._optimizers[name].zero_grad(set_to_none=True)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that a checkpoint holds of this, by name; the tensors themselves."""
+        found = {f"average.{name}": tensor for name, tensor in self.averages.tensors().items()}
+        found |= {f"stage.{name}": tensor for name, tensor in self._stage.memory().items()}
+        for name, network in self.networks.items():
+            found |= {f"network.{name}.{key}": t for key, t in _trained_state(network).items()}
+            state = self._optimizers[name].state
+            for key, parameter in network.named_parameters():
+                for kind, value in state.get(parameter, {}).items():
+                    found[f"optimizer.{name}.{kind}.{key}"] = value
+        return found
+
+    def tensors_for(self, shapes: Mapping[str, Shape]) -> dict[str, Tensor]:
+        """`tensors`, with room for what optimizers had when a checkpoint was written, no more."""
+        for name, network in self.networks.items():
+            state = self._optimizers[name].state
+            state.clear()
+            parameters = dict(network.named_parameters())
+            head = f"optimizer.{name}."
+            for saved, (shape, dtype) in shapes.items():
+                kind, _, key = saved.removeprefix(head).partition(".")
+                if saved.startswith(head) and key in parameters:
+                    parameter = parameters[key]
+                    like = parameter.shape == shape
+                    value = (
+                        torch.zeros_like(parameter)
+                        if like
+                        else torch.zeros(shape, dtype=dtype, device=parameter.device)
+                    )
+                    state[parameter][kind] = value.detach()
+        return self.tensors()
+
+    def _optimizer(self, stage: Stage, name: str) -> torch.optim.Optimizer:
+        groups = [
+            {"params": group.parameters, "rate": group.rate}
+            for group in stage.parameter_groups(name)
+        ]
+        recipe = self.recipe
+        # Fused, it goes over the weights once: on a CPU in less than a third of the time.
+        return torch.optim.AdamW(
+            groups,
+            lr=recipe.learning_rate,
+            betas=recipe.betas,
+            weight_decay=recipe.weight_decay,
+            fused=True,
+        )
+
+
+def _place(network: nn.Module, device: torch.device) -> None:
+    """Move a network to its device, with the weights of its convolutions as these work fastest.
+
+    Others stay contiguous, which is how DDP expects the gradients of all for which both orders mean
+    the same, such as kernels of one cell.
+    """
+    network.to(device)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and max(module.kernel_size) > 1:
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+class InHalf(nn.Module):
+    """A network under autocast to bf16, whose results are fp32 again.
+
+    Around the network and not inside of it: looks and exports see the network alone.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *inputs: object) -> object:
+        device = next(self.network.parameters()).device.type
+        with torch.autocast(device, torch.bfloat16):
+            result: object = self.network(*inputs)
+        return convert_to_fp32(result)
+
+
+def precision(recipe: TrainingConfig) -> torch.dtype:
+    """What the networks compute in: bf16 by itself only where an accelerator has it."""
+    if recipe.precision == "auto":
+        half = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    else:
+        half = recipe.precision == "bf16"
+    return torch.bfloat16 if half else torch.float32
+
+
+def emulates_bf16(device: torch.device) -> bool:
+    """Whether a processor has no instructions for bf16; False where that cannot be told."""
+    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):  # of newer torches
+        return False
+    found = torch.cpu.get_capabilities()
+    return not any(found.get(key) for key in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def schedule(recipe: TrainingConfig, step: int, images: int) -> float:
+    """What the learning rate is multiplied by: linear warm-up, then what `decay` says."""
+    warm, done = min(1.0, step / max(1, recipe.warmup)), min(1.0, images / recipe.images)
+    match recipe.decay:
+        case "constant":
+            return warm
+        case "cosine":
+            return warm * (0.505 + 0.495 * math.cos(math.pi * done))
+        case "linear":
+            return warm * (1 - 0.99 * done)
+        case "late":
+            return warm * min(1.0, 0.01 + 0.99 * (1 - done) / LATE)
+
+
+LATE = 0.2
+"""Share of a run, at its end, in which the schedule `late` falls."""
+
+
+def _trained_state(network: nn.Module) -> dict[str, Tensor]:
+    """Weights and statistics without the weights that are frozen: these come with the config."""
+    frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    return {name: t for name, t in network.state_dict().items() if name not in frozen}

@@ -1,0 +1,85 @@
+"""What a run leaves behind for people: config, log, scalars, grids. The whole folder:
+
+runs/STAGE/config.yaml      resolved config
+runs/STAGE/data.json        what was read and what was skipped
+runs/STAGE/log.jsonl        one line per log entry
+runs/STAGE/tensorboard/     the same scalars
+runs/STAGE/grids/           pictures at every look
+runs/STAGE/checkpoints/     the newest few, and the best
+runs/STAGE/finished.json    once the stage is done
+"""
+
+import io
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from wuerstchen.atomic_write import explained, write_file
+
+
+class Record:
+    """The folder of one stage's run. Only the first process writes; it raises SaveError."""
+
+    def __init__(self, folder: Path, *, writes: bool) -> None:
+        self.folder = folder
+        self.writes = writes
+        self._board: SummaryWriter | None = None
+        self._resumed_at = 0
+
+    def write(self, name: str, text: str, *, everywhere: bool = False) -> None:
+        """Write a small file aside and rename it; `everywhere`: whichever process this is."""
+        if self.writes or everywhere:
+            write_file(self.folder / name, text.encode())
+
+    def log(self, images: int, scalars: Mapping[str, float]) -> None:
+        """Append one entry to the log and to TensorBoard."""
+        if not self.writes:
+            return
+        entry = {"images": images, "time": round(time.time(), 3), **scalars}
+        path = self.folder / "log.jsonl"
+        with explained(path):
+            with path.open("a", encoding="utf-8") as log:
+                log.write(json.dumps(entry) + "\n")
+            # What a lost part of the run has written after the checkpoint is hidden.
+            self._board = self._board or SummaryWriter(
+                str(self.folder / "tensorboard"), purge_step=self._resumed_at + 1
+            )
+            for name, value in scalars.items():
+                self._board.add_scalar(name, value, images)
+
+    def resume_at(self, images: int) -> None:
+        """Drop log entries of work that was lost and will be done again."""
+        self._resumed_at = images
+        path = self.folder / "log.jsonl"
+        if self.writes and path.exists():
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            kept = [line for line in lines if _is_entry_until(images, line)]
+            self.write("log.jsonl", "".join(f"{line}\n" for line in kept))
+
+    def grid(self, images: int, picture: Tensor) -> None:
+        """Save a (3, H, W) picture in [0, 1]."""
+        if self.writes:
+            pixels = (picture.permute(1, 2, 0) * 255).round().byte().numpy()
+            file = io.BytesIO()
+            Image.fromarray(np.ascontiguousarray(pixels)).save(file, format="PNG")
+            write_file(self.folder / "grids" / f"{images:010d}.png", file.getvalue())
+
+    def close(self) -> None:
+        """Let TensorBoard write what it still holds back."""
+        if self._board is not None:
+            with explained(self.folder / "tensorboard"):
+                self._board.close()
+
+
+def _is_entry_until(images: int, line: str) -> bool:
+    """Whether a line of the log is whole (a kill may leave half of one) and still holds."""
+    try:
+        return bool(json.loads(line)["images"] <= images)
+    except (ValueError, KeyError, TypeError):
+        return False
