@@ -36,7 +36,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: export DEMO_PROMPT = $(value PROMPT)
-demo: .venv/.core ## install, and draw a picture; another one with PROMPT="a yellow banana"
+demo: .venv/.core ## install, and draw an image; another one with PROMPT="a yellow banana"
 	@.venv/bin/wuerstchen generate -- "$$DEMO_PROMPT"
 
 test: .venv/.dev ## install, and run the test suite without the slow tests

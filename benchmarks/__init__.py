@@ -2,6 +2,6 @@
 
 `python -m benchmarks.inference` runs them, docs/benchmarks/README.md explains them. Words that all
 files here use: a `system` is whose code runs (ours, diffusers, sd21, sdxl), a `part` is a network
-of it, a `side` is the height and width of a square picture in pixels, `rows` are the batch rows of
+of it, a `side` is the height and width of a square image in pixels, `rows` are the batch rows of
 one call of a network (two with guidance: wanted and unwanted).
 """

@@ -1,7 +1,7 @@
-"""The same measurements on a CUDA device: eager and compiled, one and four pictures, two types.
+"""The same measurements on a CUDA device: eager and compiled, one and four images, two types.
 
 Seconds are taken with events on the stream. Ours and diffusers', eager and compiled, meet in one
-round: calls in one, whole pictures in another. fp32 is fp32 for both: without TF32.
+round: calls in one, whole images in another. fp32 is fp32 for both: without TF32.
 """
 
 import copy
@@ -27,7 +27,7 @@ from benchmarks.whole import (
     our_pipeline,
     text_encoders,
     their_pipeline,
-    time_pictures,
+    time_images,
 )
 from wuerstchen.inference.sampling import MOST_PROGRAMS
 
@@ -51,14 +51,14 @@ CUDA = Place("cuda", cuda, repeats=20, warm=4)
 
 
 def measure_accelerator(job: Job) -> None:
-    """Calls, whole pictures and peak memory; nothing where there is no CUDA device."""
+    """Calls, whole images and peak memory; nothing where there is no CUDA device."""
     if not torch.cuda.is_available():
         print("There is no CUDA device: the table of the CPU stands alone.")
         return
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     for dtype in job.dtypes:
-        measure_pictures(job, dtype, CUDA)
+        measure_images(job, dtype, CUDA)
         for part in job.parts:
             measure_calls(job, part, dtype, CUDA)
     measure_memory(job, tuple((CUDA.device, dtype) for dtype in job.dtypes))
@@ -141,8 +141,8 @@ def _compare(
     )
 
 
-def measure_pictures(job: Job, dtype: str, place: Place) -> None:
-    """Pictures by both pipelines at diffusers' settings, and by each at its own."""
+def measure_images(job: Job, dtype: str, place: Place) -> None:
+    """Images by both pipelines at diffusers' settings, and by each at its own."""
 
     def missing(side: int, batch: int, recipe: Recipe) -> bool:
         words = {"part": "whole", "call": call_of(recipe), "dtype": dtype, "device": place.device}
@@ -154,7 +154,7 @@ def measure_pictures(job: Job, dtype: str, place: Place) -> None:
         return
     draws = _all_four(job, dtype, place.device)
     for side, batch, recipe in wanted:
-        time_pictures(
+        time_images(
             job,
             draws,
             recipe,

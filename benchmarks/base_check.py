@@ -1,8 +1,8 @@
-"""What a base can be taught by the config `lora`: pictures like its own, and others.
+"""What a base can be taught by the config `lora`: images like its own, and others.
 
     python -m benchmarks.base_check FLUENT3D DREAMBOOTH [--out docs/benchmarks]
 
-FLUENT3D are the pictures that the bundled model was trained on. 300 of them, spread evenly, are
+FLUENT3D are the images that the bundled model was trained on. 300 of them, spread evenly, are
 coloured anew, their light from dark blue to white, with the captions that they have: a style for
 this base. DREAMBOOTH are photos of things, with `subject` in their side JSON: nothing that this
 base knows. For each the bundled model is measured as `wuerstchen evaluate` and `diagnose`
@@ -31,7 +31,7 @@ from wuerstchen.evaluation.metrics import Figure
 from wuerstchen.inference import model_info
 from wuerstchen.training import run as training_run
 
-BLUE, PICTURES, PROMPTS, SIDE = "#0a1478", 300, 100, 128
+BLUE, IMAGES, PROMPTS, SIDE = "#0a1478", 300, 100, 128
 HELD_OUT = 0.15
 """Of the blue ones; the photos have a split of their own."""
 
@@ -50,7 +50,7 @@ class Row(NamedTuple):
     """One set, before and after."""
 
     name: str
-    pictures: int
+    images: int
     """That were learned."""
     before: Measured
     after: Measured
@@ -66,7 +66,7 @@ def main() -> None:
     words = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        blue = write_blue(words.fluent3d, folder / "blue", PICTURES)
+        blue = write_blue(words.fluent3d, folder / "blue", IMAGES)
         photos = DataConfig(path=str(words.dreambooth), size=SIDE, sample_by="subject")
         rows = [
             take_row("emoji in blue", blue, folder / "blue-model"),
@@ -78,13 +78,13 @@ def main() -> None:
 
 
 def write_blue(fluent3d: Path, folder: Path, count: int) -> DataConfig:
-    """`count` blue pictures with captions in `folder`, and how they are read."""
+    """`count` blue images with captions in `folder`, and how they are read."""
     folder.mkdir()
     pairs, _, _ = open_pairs(DataConfig(path=str(fluent3d), size=2 * SIDE, sample_by="name"))
     for number in range(count):
         index = number * len(pairs) // count
-        picture = Image.fromarray(pairs.image(index).permute(1, 2, 0).numpy())
-        blue = ImageOps.colorize(ImageOps.grayscale(picture), black=BLUE, white="white")
+        image = Image.fromarray(pairs.image(index).permute(1, 2, 0).numpy())
+        blue = ImageOps.colorize(ImageOps.grayscale(image), black=BLUE, white="white")
         blue.save(folder / f"{number:03}.png")
         side = {"captions": pairs[index].captions, "name": pairs[index].group}
         (folder / f"{number:03}.json").write_text(json.dumps(side), encoding="utf-8")
@@ -109,7 +109,7 @@ def measure(model: Path, data: DataConfig) -> Measured:
     figures = evaluate(model, data, prompts=PROMPTS).figures
     names = ("stage_a_psnr", "semantics_psnr", "text_nearest")
     stage_a, semantics, nearest = (figures[name] for name in names)
-    gap = diagnose(model, data, pictures=PROMPTS).semantics
+    gap = diagnose(model, data, images=PROMPTS).semantics
     return Measured(stage_a, semantics, nearest, gap.times_chance)
 
 
@@ -123,7 +123,7 @@ def write_page(out: Path) -> Path:
         rows.append(
             [
                 row["name"],
-                f"{row['pictures']}",
+                f"{row['images']}",
                 f"{before['stage_a']['value']:.1f}",
                 f"{before['semantics']['value']:.1f} of {before['semantics']['n']}",
                 *(_share(each["nearest"]) for each in (before, after)),
@@ -133,9 +133,9 @@ def write_page(out: Path) -> Path:
         )
     heads = (
         "set",
-        "pictures learned",
+        "images learned",
         "A alone, dB",
-        "B + A, dB, of held-out pictures",
+        "B + A, dB, of held-out images",
         "nearest is the object: base",
         "fine-tuned",
         "semantics, times chance: base",

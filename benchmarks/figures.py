@@ -1,4 +1,4 @@
-"""What follows from the measurements: ratios, and pictures composed of measured calls."""
+"""What follows from the measurements: ratios, and images composed of measured calls."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -75,8 +75,8 @@ class Figures:
                 return each.flops
         return None
 
-    def picture_flops(self, system: str, recipe: Recipe, side: int) -> int | None:
-        """Operations of a picture."""
+    def image_flops(self, system: str, recipe: Recipe, side: int) -> int | None:
+        """Operations of an image."""
         found = [
             self.flops(system, piece.part, piece.call, side, piece.rows)
             for piece in pieces(system, recipe)
@@ -86,10 +86,10 @@ class Figures:
         counts = [count for count in found if count is not None]
         return sum(p.times * n for p, n in zip(pieces(system, recipe), counts, strict=True))
 
-    def picture(
+    def image(
         self, system: str, recipe: Recipe, side: int, how: How = CPU, batch: int = 1
     ) -> Seconds | None:
-        """Seconds of a picture, composed of its calls."""
+        """Seconds of an image, composed of its calls."""
         found = [
             (piece, self._call(system, piece, side, how)) for piece in pieces(system, recipe, batch)
         ]
@@ -105,7 +105,7 @@ class Figures:
         )
 
     def whole(self, recipe: Recipe, side: int, how: How, batch: int) -> list[list[float]]:
-        """Seconds of whole pictures of ours and of diffusers, as far as they were drawn."""
+        """Seconds of whole images of ours and of diffusers, as far as they were drawn."""
         both = ("ours", "diffusers")
         return [self.samples(s, "whole", recipe.name, side, batch, how) for s in both]
 

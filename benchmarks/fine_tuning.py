@@ -2,7 +2,7 @@
 
     python -m benchmarks.fine_tuning [--stages a,b,c] [--out docs/benchmarks]
 
-Our own trainers with random weights of the published sizes, fp32 on the CPU, pictures of 512
+Our own trainers with random weights of the published sizes, fp32 on the CPU, images of 512
 pixels: Stage A with a batch of 4 crops of 128 pixels, Stages B and C with a batch of 1. Rank 4,
 around all layers of Stage A and around the attention of the others. Stage C holds Stages A and B
 beside it, as in every training, since they draw its looks; its text encoder is a small one. Each

@@ -1,4 +1,4 @@
-"""Fréchet distance between sets of pictures; features by our compressor, sums by torchmetrics."""
+"""Fréchet distance between sets of images; features by our compressor, sums by torchmetrics."""
 
 from collections.abc import Iterable
 
@@ -33,9 +33,9 @@ def features(compressor: Compressor, images: Iterable[Tensor]) -> Tensor:
 
 
 def frechet(drawn: Tensor, real: Tensor) -> tuple[float, float]:
-    """(N, F) and (M, F) features to their distance, and its spread over resampled pictures.
+    """(N, F) and (M, F) features to their distance, and its spread over resampled images.
 
-    Every feature is measured in standard deviations of the real pictures, so that all count.
+    Every feature is measured in standard deviations of the real images, so that all count.
     """
     drawn, real = drawn / real.std(dim=0), real / real.std(dim=0)
     stream = torch.Generator().manual_seed(0)

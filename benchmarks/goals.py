@@ -43,16 +43,16 @@ def _call(part: str, rows: int) -> Callable[[Figures], Found | None]:
     return find
 
 
-def _picture(figures: Figures) -> Found | None:
-    ours, theirs = (figures.picture(system, SIXTY, SIDE) for system in ("ours", "diffusers"))
+def _image(figures: Figures) -> Found | None:
+    ours, theirs = (figures.image(system, SIXTY, SIDE) for system in ("ours", "diffusers"))
     if ours is None or theirs is None:
         return None
     return Found(ours.value / theirs.value, f"{SIXTY.name} steps, {ours.how}")
 
 
 def _defaults(figures: Figures) -> Found | None:
-    ours = figures.picture("ours", our_defaults(), SIDE)
-    theirs = figures.picture("diffusers", SIXTY, SIDE)
+    ours = figures.image("ours", our_defaults(), SIDE)
+    theirs = figures.image("diffusers", SIXTY, SIDE)
     if ours is None or theirs is None:
         return None
     note = f"{our_defaults().name} against {SIXTY.name} steps, {ours.how}"
@@ -60,7 +60,7 @@ def _defaults(figures: Figures) -> Found | None:
 
 
 def _operations(figures: Figures) -> Found | None:
-    found = figures.picture_flops("ours", our_defaults(), SIDE)
+    found = figures.image_flops("ours", our_defaults(), SIDE)
     return None if found is None else Found(found / 1e12, f"{our_defaults().name} steps")
 
 
@@ -73,8 +73,8 @@ def _accelerated(mode: str) -> Callable[[Figures], Found | None]:
         theirs = figures.whole(SIXTY, SIDE, their_how, 1)[1]
         if ours and theirs:
             return Found(median(ours) / median(theirs), f"{SIXTY.name} steps, measured")
-        first = figures.picture("ours", SIXTY, SIDE, ours_how)
-        second = figures.picture("diffusers", SIXTY, SIDE, their_how)
+        first = figures.image("ours", SIXTY, SIDE, ours_how)
+        second = figures.image("diffusers", SIXTY, SIDE, their_how)
         if first is None or second is None:
             return None
         return Found(first.value / second.value, f"{SIXTY.name} steps, {first.how}")
@@ -92,11 +92,11 @@ GOALS = (
     Goal(f"Stage B step ({_ON_CPU})", 0.70, "", _call("stage_b", 1)),
     Goal(f"Stage A decode ({_ON_CPU})", 0.60, "", _call("stage_a", 1)),
     Goal(f"Stage C step ({_ON_CPU})", 0.95, "", _call("stage_c", 2)),
-    Goal(f"whole picture, same sampler and steps ({_ON_CPU})", 0.85, "", _picture),
-    Goal(f"whole picture at our defaults ({_ON_CPU} at its defaults)", 0.25, "", _defaults),
-    Goal(f"operations per {SIDE} picture at our defaults", 40.0, " TFLOP", _operations),
+    Goal(f"whole image, same sampler and steps ({_ON_CPU})", 0.85, "", _image),
+    Goal(f"whole image at our defaults ({_ON_CPU} at its defaults)", 0.25, "", _defaults),
+    Goal(f"operations per {SIDE} image at our defaults", 40.0, " TFLOP", _operations),
     Goal(
-        "accelerator, bf16, batch 1, whole picture, ours compiled, share of diffusers eager",
+        "accelerator, bf16, batch 1, whole image, ours compiled, share of diffusers eager",
         0.40,
         "",
         _accelerated("eager"),

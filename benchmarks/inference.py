@@ -66,13 +66,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sizes", type=_sides, metavar="512,1024", help="pixels per side")
     parser.add_argument("--repeats", type=int, default=3, help="counted turns (default 3)")
     parser.add_argument(
-        "--whole", action="store_true", help="also draw whole pictures of 512 pixels in turns"
+        "--whole", action="store_true", help="also draw whole images of 512 pixels in turns"
     )
     parser.add_argument(
         "--dtypes", type=_some(DTYPES), default=DTYPES, help="of the accelerator (default both)"
     )
     parser.add_argument(
-        "--batches", type=_batches, default=BATCHES, help="the same, pictures at once (default 1,4)"
+        "--batches", type=_batches, default=BATCHES, help="the same, images at once (default 1,4)"
     )
     parser.add_argument(
         "--resume", action="store_true", help="leave out what is already in the files"
@@ -102,7 +102,7 @@ def _some(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
 def _batches(text: str) -> tuple[int, ...]:
     batches = _numbers(text, "1,4")
     if wrong := [batch for batch in batches if batch < 1]:
-        raise argparse.ArgumentTypeError(f"expected at least 1 picture at once, found {wrong[0]}")
+        raise argparse.ArgumentTypeError(f"expected at least 1 image at once, found {wrong[0]}")
     return batches
 
 

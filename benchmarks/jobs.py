@@ -30,7 +30,7 @@ class Job:
     dtypes: tuple[str, ...] = DTYPES
     """Of an accelerator."""
     batches: tuple[int, ...] = BATCHES
-    """Pictures at once, on an accelerator."""
+    """Images at once, on an accelerator."""
 
     def done(self, kind: str, **words: str | int) -> bool:
         """Whether this can be left out."""

@@ -160,7 +160,7 @@ def started(case: Case) -> Iterator[Config]:
 
 
 def planned(case: Case) -> Memory:
-    """The peak as the plan has it, for a CPU and pictures that were encoded before."""
+    """The peak as the plan has it, for a CPU and images that were encoded before."""
     with started(case) as config:
         encoded = config.data.model_copy(update={"encoded": "before"})
         steps = outlines(config.model_copy(update={"data": encoded}))
@@ -185,7 +185,7 @@ def measured(name: str) -> int:
 
 
 def measure_here(case: Case) -> int:
-    """Two real training steps on random pictures; the most bytes that were handed out at once."""
+    """Two real training steps on random images; the most bytes that were handed out at once."""
     with started(case) as config:
         return _measure(case, config)
 

@@ -54,7 +54,7 @@ class Asked(NamedTuple):
     """A network with its inputs, ready to be run."""
 
     prepare: Callable[[], object] | None
-    """What is done once per picture; None: nothing."""
+    """What is done once per image; None: nothing."""
     step: Callable[[], Tensor]
     """What is done at every step; of a decoder, its only call."""
 
@@ -97,7 +97,7 @@ def fill(network: nn.Module) -> nn.Module:
 def ask(
     system: str, part: str, network: nn.Module, sizes: Sizes, side: int, rows: int = 1
 ) -> Asked:
-    """Inputs for `rows` rows of a picture of `side` pixels; what is once per picture is done."""
+    """Inputs for `rows` rows of an image of `side` pixels; what is once per image is done."""
     like = next(network.parameters())
     latent = noise(like, rows, LATENT_CHANNELS, *latent_size(side, side), seed=1)
     if part == "stage_a":

@@ -1,4 +1,4 @@
-"""Peak memory of whole pictures at the published size, for every way to hold the weights.
+"""Peak memory of whole images at the published size, for every way to hold the weights.
 
 `python -m benchmarks.peaks` writes docs/benchmarks/peaks.json and peaks.md. Every figure is of a
 process of its own, in which nothing was freed before. `python -m benchmarks.peaks one ...` is such
@@ -54,7 +54,7 @@ CASES = (
     Case("low_memory", 512, "bfloat16", "bfloat16"),
     *(Case(mode, side) for side in (1024, 2048) for mode in ("stage_a", "stage_a_strips")),
 )
-"""Pictures first, since decodings take the longest."""
+"""Images first, since decodings take the longest."""
 
 
 class Held(BaseModel):
@@ -79,9 +79,9 @@ class Held(BaseModel):
     """Files of weights that are mapped at a time: all of it is resident where memory is not
     short."""
     seconds: float
-    """From opening the files to the picture."""
+    """From opening the files to the image."""
     finite: bool
-    """Whether all numbers of the picture are."""
+    """Whether all numbers of the image are."""
 
     @property
     def part(self) -> int:
@@ -90,7 +90,7 @@ class Held(BaseModel):
 
     @property
     def peak(self) -> int:
-        """Most bytes that the model and the picture take where the system takes nothing back."""
+        """Most bytes that the model and the image take where the system takes nothing back."""
         return max(self.seen - self.before, self.own - self.own_before + self.mapped)
 
 
@@ -123,7 +123,7 @@ def run_one(case: Case, folder: Path) -> Held:
     before = _status()
     start = time.perf_counter()
     with _watched() as most, torch.inference_mode():
-        picture = make()
+        image = make()
     return Held(
         mode=case.mode,
         side=case.side,
@@ -136,7 +136,7 @@ def run_one(case: Case, folder: Path) -> Held:
         own=most[0],
         mapped=_mapped(case, decoder, prior),
         seconds=round(time.perf_counter() - start, 1),
-        finite=bool(picture.isfinite().all()),
+        finite=bool(image.isfinite().all()),
     )
 
 

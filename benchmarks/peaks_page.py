@@ -17,10 +17,10 @@ KINDS = {"float32": "fp32", "bfloat16": "bf16"}
 INTRODUCTION = """# Peaks of memory
 
 Written by `python -m benchmarks.peaks`. A model of the published sizes with random weights is
-opened from its files and draws one picture, with one guided step of Stage C and one step of Stage
+opened from its files and draws one image, with one guided step of Stage C and one step of Stage
 B; more steps hold no more memory. Every row is a process of its own, on a CPU.
 
-- **peak**: the most that model and picture take at a time: memory of the process's own, and the
+- **peak**: the most that model and image take at a time: memory of the process's own, and the
   mapped files of weights as if every page of them was resident. What the process held with all
   code loaded and no model is taken off; it is the column **code**.
 - **own**: the share that belongs to no file (`RssAnon`, looked at every 5 ms). The system cannot
@@ -36,19 +36,19 @@ B; more steps hold no more memory. Every row is a process of its own, on a CPU.
 def page(peaks: "Peaks") -> str:
     """The whole page."""
     run = peaks.run
-    pictures = [held for held in peaks.held if not held.mode.startswith("stage_a")]
+    images = [held for held in peaks.held if not held.mode.startswith("stage_a")]
     decodings = [held for held in peaks.held if held.mode.startswith("stage_a")]
     lines = [
         INTRODUCTION,
         f"Measured {run.date} on {run.cpu} ({run.memory_gib} GiB), torch {run.torch}, diffusers "
         f"{run.diffusers}, commit {run.commit}. GB are 10^9 bytes.",
         "",
-        "## A whole picture",
+        "## A whole image",
         "",
         "| pixels | works in | files hold | how | peak GB | own GB | seen GB | of the largest "
         "| code GB |",
         "|---|---|---|---|---|---|---|---|---|",
-        *(_picture(held) for held in pictures),
+        *(_image(held) for held in images),
     ]
     if decodings:
         lines += [
@@ -65,7 +65,7 @@ def page(peaks: "Peaks") -> str:
     return "\n".join(lines) + "\n"
 
 
-def _picture(held: "Held") -> str:
+def _image(held: "Held") -> str:
     return (
         f"| {held.side} | {KINDS[held.dtype]} | {KINDS[held.files]} | {WORDS[held.mode]} "
         f"| {_sizes(held)} | {held.peak / held.part:.2f} | {held.before / 1e9:.2f} |"

@@ -78,7 +78,7 @@ def peer(system: str, part: str, sizes: Sizes, *, filled: bool = True) -> nn.Mod
 
 
 def ask_peer(system: str, part: str, network: nn.Module, side: int, rows: int = 1) -> Asked:
-    """Inputs for `rows` rows of a picture of `side` pixels."""
+    """Inputs for `rows` rows of an image of `side` pixels."""
     like = next(network.parameters())
     latent = noise(like, rows, 4, side // LATENT_STRIDE, side // LATENT_STRIDE, seed=1)
     if part == "vae":

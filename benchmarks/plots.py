@@ -50,8 +50,8 @@ def draw_all(figures: Figures, out: Path) -> list[Path]:
     """Draw what there are figures for; the paths of the plots."""
     made: list[Path] = []
     for name, draw in (
-        ("operations-per-picture", _operations),
-        ("seconds-per-picture", _seconds),
+        ("operations-per-image", _operations),
+        ("seconds-per-image", _seconds),
         ("share-of-diffusers", _shares),
     ):
         path = out / f"{name}.png"
@@ -76,12 +76,12 @@ def _operations(axes: Axes, figures: Figures) -> bool:
     sides = sorted({each.side for each in figures.counts})
     drawn = False
     for line in lines():
-        points = [(s, figures.picture_flops(line.system, line.recipe, s)) for s in sides]
+        points = [(s, figures.image_flops(line.system, line.recipe, s)) for s in sides]
         known = [(side, count / 1e12) for side, count in points if count is not None]
         if known:
             _line(axes, line, [side for side, _ in known], [count for _, count in known])
             drawn = True
-    _label(axes, sides, "TFLOP per picture")
+    _label(axes, sides, "TFLOP per image")
     return drawn
 
 
@@ -90,7 +90,7 @@ def _seconds(axes: Axes, figures: Figures) -> bool:
     sides = sorted({each.side for each in figures.counts})
     drawn = False
     for line in lines():
-        points = [(s, figures.picture(line.system, line.recipe, s)) for s in sides]
+        points = [(s, figures.image(line.system, line.recipe, s)) for s in sides]
         known = [(side, each) for side, each in points if each is not None]
         if not known:
             continue
@@ -105,7 +105,7 @@ def _seconds(axes: Axes, figures: Figures) -> bool:
                 markerfacecolor="white",
                 markeredgecolor=line.colour,
             )
-    _label(axes, sides, "seconds per picture on the CPU, fp32")
+    _label(axes, sides, "seconds per image on the CPU, fp32")
     axes.set_title("filled: composed of measured calls; hollow: scaled by operations", fontsize=9)
     return drawn
 
@@ -140,7 +140,7 @@ def _shares(axes: Axes, figures: Figures) -> bool:
         )
     axes.axhline(1, color="black", linestyle="--", linewidth=1, label="diffusers")
     axes.set_xticks(range(len(sides)), [str(side) for side in sides])
-    axes.set_xlabel("side of the picture in pixels")
+    axes.set_xlabel("side of the image in pixels")
     axes.set_ylabel("our time / diffusers' time, CPU, fp32")
     axes.set_ylim(bottom=0)
     axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False)
@@ -164,7 +164,7 @@ def _label(axes: Axes, sides: Sequence[int], what: str) -> None:
     axes.set_xticks(list(sides), [str(side) for side in sides])
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(ScalarFormatter())
-    axes.set_xlabel("side of the picture in pixels")
+    axes.set_xlabel("side of the image in pixels")
     axes.set_ylabel(what)
     axes.grid(visible=True, which="both", alpha=0.3)
     if axes.lines:

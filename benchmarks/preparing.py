@@ -1,8 +1,8 @@
-"""How `wuerstchen prepare` grows with the number of pictures: seconds, and memory.
+"""How `wuerstchen prepare` grows with the number of images: seconds, and memory.
 
     python -m benchmarks.preparing DATA [--counts 10000,100000] [--out docs/benchmarks]
 
-Sources of any size are made from the pictures of DATA: a random part of one of them, turned at
+Sources of any size are made from the images of DATA: a random part of one of them, turned at
 random, with a random field of light over it, so that no two look alike; 128 pixels, as JPEG in
 webdataset tars of 1,000. Each is prepared, and opened as a training opens it, in processes of
 their own.
@@ -50,7 +50,7 @@ class Spent(NamedTuple):
 class Row(NamedTuple):
     """A source, prepared."""
 
-    pictures: int
+    images: int
     kept: int
     """The others count as copies."""
     prepare: Spent
@@ -83,7 +83,7 @@ def take_row(data: str, count: int, scratch: Path) -> Row:
 
 
 def write_source(data: str, folder: Path, count: int) -> None:
-    """Tars of `count` pictures that differ."""
+    """Tars of `count` images that differ."""
     folder.mkdir()
     pairs, _, _ = open_pairs(DataConfig(path=data, size=2 * SIDE))
     random = np.random.default_rng(0)
@@ -143,8 +143,8 @@ def write_page(out: Path) -> Path:
                 f"{opened[1] / 2**30:.2f}",
             ]
         )
-    prepares = ("prepare: seconds", "pictures per second", "GiB")
-    heads = ("pictures", "kept", *prepares, "open: seconds", "GiB")
+    prepares = ("prepare: seconds", "images per second", "GiB")
+    heads = ("images", "kept", *prepares, "open: seconds", "GiB")
     lines = [
         "# Preparing, measured\n",
         "Written by `python -m benchmarks.preparing`; its docstring says what is done.\n",

@@ -1,8 +1,8 @@
 """Quality against network evaluations, on the bundled model: `python -m benchmarks.quality DATA`.
 
-DATA is a folder or tar of captioned pictures, split as in the model's training. Stage C is judged
-by the pictures that it and the model's own Stages B and A draw for training captions; Stage B by
-what it draws from the true semantics of test pictures. Each row is written as soon as it is
+DATA is a folder or tar of captioned images, split as in the model's training. Stage C is judged
+by the images that it and the model's own Stages B and A draw for training captions; Stage B by
+what it draws from the true semantics of test images. Each row is written as soon as it is
 measured, and a row that is there is not measured again.
 """
 
@@ -81,12 +81,12 @@ def _even(stage: str, sampler: str, spacing: str, steps: int, guidance: Guidance
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
-    parser.add_argument("data", help="captioned pictures, as data.path of a config")
-    parser.add_argument("--pictures", type=int, default=100)
+    parser.add_argument("data", help="captioned images, as data.path of a config")
+    parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--stages", default="C,B,whole")
     parser.add_argument("--out", type=Path, default=OUT)
     words = parser.parse_args()
-    study = Study(words.data, words.pictures)
+    study = Study(words.data, words.images)
     found = read(words.out)
     found.runs.append(this_run("the bundled model"))
     known = {(row.stage, row.name) for row in found.rows}

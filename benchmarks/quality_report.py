@@ -30,26 +30,26 @@ LOOKS = {
 INTRODUCTION = """# Quality against network evaluations
 
 Written by `python -m benchmarks.quality_report` from quality.json, which
-`python -m benchmarks.quality DATA` measured on the bundled model (128 pixels) and the pictures that
+`python -m benchmarks.quality DATA` measured on the bundled model (128 pixels) and the images that
 it was trained on and held out.
 
 - **distance**: root mean square between the result and that of {fine} steps of dpm++2m from the
   same noise. Samplers that draw noise in every step have none: no two numbers of steps lead to the
-  same picture.
-- **Fréchet**: distance of features to those of the test pictures, and its standard deviation over
-  resampled pictures. Features are mean and spread of each channel of the compressor's semantics, in
-  standard deviations of the test pictures; the sums are torchmetrics'. It is no FID: with
-  {pictures} pictures of one small model it can rank settings, and cannot be compared with other
+  same image.
+- **Fréchet**: distance of features to those of the test images, and its standard deviation over
+  resampled images. Features are mean and spread of each channel of the compressor's semantics, in
+  standard deviations of the test images; the sums are torchmetrics'. It is no FID: with
+  {images} images of one small model it can rank settings, and cannot be compared with other
   papers.
-- **nearest**, **five**: share of captions whose nearest training picture shows the object that was
+- **nearest**, **five**: share of captions whose nearest training image shows the object that was
   asked for, and whose nearest five do ([card](../models/emoji.md)).
-- **edges**: mean difference of neighbouring pixels, as a share of that of the test pictures. PSNR
-  rises when a picture is blurred; edges fall.
+- **edges**: mean difference of neighbouring pixels, as a share of that of the test images. PSNR
+  rises when an image is blurred; edges fall.
 - **evaluations**: of the network; `29 + 12` are 29 of Stage C and 12 of Stage B.
 - **cost**: the evaluations of Stage C, of which those without guidance count half.
 
 All of it is one small model that draws at guidance 2 what it was trained on. The released weights
-were not at hand: what their pictures lose with fewer steps is for their owners' eyes. Their authors
+were not at hand: what their images lose with fewer steps is for their owners' eyes. Their authors
 drew with `ddpm`, 60 steps or the `published` 29, and 12 of Stage B.
 """
 
@@ -57,12 +57,12 @@ drew with `ddpm`, 60 steps or the `published` 29, and 12 of Stage B.
 def main() -> None:
     found = read(OUT)
     rows = found.rows
-    text = INTRODUCTION.format(fine=FINE, pictures=max(row.pictures for row in rows))
+    text = INTRODUCTION.format(fine=FINE, images=max(row.images for row in rows))
     parts = [text, "![Quality against evaluations](quality.png)\n"]
     for stage, title in (
         ("whole", "Both stages together"),
         ("C", "Stage C, guided at all times; Stage B as the model has it"),
-        ("B", "Stage B, from the true semantics of test pictures"),
+        ("B", "Stage B, from the true semantics of test images"),
     ):
         chosen = [row for row in rows if row.stage == stage]
         if chosen:

@@ -24,21 +24,21 @@ class Row(BaseModel):
     """Of both stages together: evaluations of Stage B."""
     cost: float
     """The evaluations again, in guided ones: one without guidance costs half of one."""
-    pictures: int
+    images: int
     distance: float | None
     """Root mean square to the solution of 500 steps from the same noise; None where noise is new
-    in every step, so that no two numbers of steps lead to the same picture."""
+    in every step, so that no two numbers of steps lead to the same image."""
     frechet: float
-    """Distance of features to the test pictures."""
+    """Distance of features to the test images."""
     frechet_spread: float
-    """Standard deviation of it over resampled pictures."""
+    """Standard deviation of it over resampled images."""
     nearest: float | None
-    """Share of captions whose nearest training picture shows what was asked for."""
+    """Share of captions whose nearest training image shows what was asked for."""
     first_five: float | None
     psnr: float | None
-    """dB to the picture whose semantics were given."""
+    """dB to the image whose semantics were given."""
     edges: float
-    """Mean absolute difference between neighbouring pixels, as a share of the test pictures'."""
+    """Mean absolute difference between neighbouring pixels, as a share of the test images'."""
     seconds: float
     run: int | None = None
     """Index into the runs of the file; None: measured before the file kept them."""

@@ -1,4 +1,4 @@
-"""How a setting of the stages is judged: pictures are drawn with it and compared with real ones."""
+"""How a setting of the stages is judged: images are drawn with it and compared with real ones."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from wuerstchen import Pipeline, noise, weights
 from wuerstchen.config import DataConfig
 from wuerstchen.data import Pairs, open_pairs
 from wuerstchen.evaluation.metrics import psnr, share_figure
-from wuerstchen.evaluation.nearest_neighbours import answer, choose_questions, small_pictures
+from wuerstchen.evaluation.nearest_neighbours import answer, choose_questions, small_images
 from wuerstchen.inference.generation_plan import plan
 from wuerstchen.inference.sampling import Walk
 from wuerstchen.models.compressor import Compressor, shrink
@@ -38,15 +38,15 @@ class Setting:
 
 
 class Study:
-    """The model, the pictures and what is computed once for all settings."""
+    """The model, the images and what is computed once for all settings."""
 
-    def __init__(self, data: str, pictures: int) -> None:
+    def __init__(self, data: str, images: int) -> None:
         self.pipeline = Pipeline.from_pretrained()
-        self.count = pictures
+        self.count = images
         self.own = plan(self.pipeline.info)
         config = DataConfig(path=data, sample_by="name", size=self.pipeline.default_size)
         self.train, self.test, _ = open_pairs(config)
-        self.questions = choose_questions(self.train, pictures, 0)
+        self.questions = choose_questions(self.train, images, 0)
         self.fine: dict[str, list[Tensor]] = {}
 
     @cached_property
@@ -55,7 +55,7 @@ class Study:
 
     @cached_property
     def references(self) -> Tensor:
-        return small_pictures(self.train)
+        return small_images(self.train)
 
     @cached_property
     def real(self) -> Tensor:
@@ -78,7 +78,7 @@ class Study:
         return drawn, text
 
     @torch.inference_mode()
-    def picture(self, semantics: Tensor, captions: Sequence[str], seed: int, walk: Walk) -> Tensor:
+    def image(self, semantics: Tensor, captions: Sequence[str], seed: int, walk: Walk) -> Tensor:
         pipeline = self.pipeline
         text = pipeline.encode(pipeline.text_b, captions)
         draw = noise.seeded(10_000 + seed, len(captions))
@@ -116,7 +116,7 @@ def measure(study: Study, setting: Setting) -> Row:
         evaluations=walk.evaluations,
         decoder=setting.decoder.evaluations if setting.decoder else None,
         cost=walk.evaluations * share,
-        pictures=len(images),
+        images=len(images),
         distance=distance,
         frechet=near,
         frechet_spread=spread,
@@ -133,14 +133,14 @@ Judged = tuple[Tensor, float | None, float | None, float | None, float | None]
 
 def _stage_c(study: Study, setting: Setting) -> Judged:
     drawn: list[Tensor] = []
-    pictures: list[Tensor] = []
+    images: list[Tensor] = []
 
     def draw(captions: Sequence[str], seed: int) -> Tensor:
         semantics, _ = study.semantics(setting.walk, captions, seed)
         drawn.append(semantics)
         decoder = setting.decoder or study.own.decoder
-        pictures.append(study.picture(semantics, captions, seed, decoder))
-        return pictures[-1]
+        images.append(study.image(semantics, captions, seed, decoder))
+        return images[-1]
 
     answers = []
     for start in range(0, len(study.questions), BATCH):
@@ -149,7 +149,7 @@ def _stage_c(study: Study, setting: Setting) -> Judged:
     ranks = [found.rank for found in answers]
     nearest = share_figure(sum(rank == 1 for rank in ranks), len(ranks)).value
     five = share_figure(sum(rank <= 5 for rank in ranks), len(ranks)).value
-    return torch.cat(pictures), _distance(study, setting, torch.cat(drawn)), nearest, five, None
+    return torch.cat(images), _distance(study, setting, torch.cat(drawn)), nearest, five, None
 
 
 def _stage_b(study: Study, setting: Setting) -> Judged:

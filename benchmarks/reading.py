@@ -1,10 +1,10 @@
-"""How fast prepared pictures are read, and how long training waits: `python -m benchmarks.reading`.
+"""How fast prepared images are read, and how long training waits: `python -m benchmarks.reading`.
 
-    python -m benchmarks.reading DATA [--size 256] [--pictures 2000] [--out docs/benchmarks]
+    python -m benchmarks.reading DATA [--size 256] [--images 2000] [--out docs/benchmarks]
 
 DATA is anything that `wuerstchen prepare` reads. Our reader, webdataset and datasets then read the
 same shards in turns: JPEG to (3, S, S) pixels in batches, in a shuffled order, every epoch anew,
-with as many workers as there are cores. Then Stage C is trained for a while, from pictures and from
+with as many workers as there are cores. Then Stage C is trained for a while, from images and from
 encodings, and the share of time is taken that it waits for batches.
 """
 
@@ -48,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reading", description=__doc__)
     parser.add_argument("data")
     parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--pictures", type=int, default=2000, help="of each turn")
+    parser.add_argument("--images", type=int, default=2000, help="of each turn")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, default=ROOT / "docs/benchmarks")
     words = parser.parse_args()
@@ -60,7 +60,7 @@ def _measure(words: argparse.Namespace, scratch: Path) -> None:
     began = time.perf_counter()
     ready = prepare(words.data, scratch / "set", load_prepare(None, [f"size={words.size}"]))
     prepared = time.perf_counter() - began
-    count = words.pictures // BATCH
+    count = words.images // BATCH
     readers: dict[str, Callable[[], Iterator[Tensor]]] = {
         "ours": lambda: _ours(ready, words.size),
         "webdataset": lambda: _webdataset(ready, words.size),
@@ -76,9 +76,9 @@ def _measure(words: argparse.Namespace, scratch: Path) -> None:
         "run": this_run("none").model_dump(),
         "size": words.size,
         "load": before,
-        "pictures": len(open_pairs(DataConfig(path=str(ready), size=words.size))[0]),
+        "images": len(open_pairs(DataConfig(path=str(ready), size=words.size))[0]),
         "prepared_per_second": _kept(ready) / prepared,
-        "pictures_per_second": rates,
+        "images_per_second": rates,
         "waiting": _waiting(words.size, ready, scratch),
     }
     write_file(words.out / "reading.json", (json.dumps(content, indent=1) + "\n").encode())
@@ -120,7 +120,7 @@ def _datasets(ready: Path, size: int, scratch: Path) -> Iterator[Tensor]:
 
     datasets.disable_progress_bars()
     urls = [str(path) for path in sorted((ready / "shards").iterdir())]
-    # It guesses the side fields of all pictures from the first five, which fails where one of these
+    # It guesses the side fields of all images from the first five, which fails where one of these
     # is null; so the fields are named, and the side fields come as their bytes.
     fields = {"jpg": datasets.Image(), "txt": datasets.Value("string")}
     fields |= {name: datasets.Value("string") for name in ("__key__", "__url__")}
@@ -148,7 +148,7 @@ def _datasets(ready: Path, size: int, scratch: Path) -> Iterator[Tensor]:
 
 
 def _square(image: Image.Image, size: int) -> Tensor:
-    """What our reader does to a picture that is sRGB and upright already."""
+    """What our reader does to an image that is sRGB and upright already."""
     pixels = bytearray(cropped(image.convert("RGB"), size, size).tobytes())
     return torch.frombuffer(pixels, dtype=torch.uint8).view(size, size, 3).permute(2, 0, 1)
 
@@ -161,7 +161,7 @@ def _kept(ready: Path) -> int:
 def _waiting(size: int, ready: Path, scratch: Path) -> dict[str, dict[str, float]]:
     """Share of the time of Stage C's training that goes into waiting for a batch."""
     found = {}
-    for name in ("pictures", "encodings"):
+    for name in ("images", "encodings"):
         model = Path(shutil.copytree(weights.locate().source, scratch / name))
         config = _short(model, ready, size, scratch / "encoded" if name == "encodings" else None)
         if name == "encodings":
@@ -201,20 +201,20 @@ def write_page(out: Path) -> Path:
     """reading.md from reading.json."""
     content = json.loads((out / "reading.json").read_text())
     run = Run.model_validate(content["run"])
-    rates: dict[str, list[float]] = content["pictures_per_second"]
+    rates: dict[str, list[float]] = content["images_per_second"]
     ours = median(rates["ours"])
     rows = [
         [name, spread(each), "" if name == "ours" else f"{ours / median(each):.2f}"]
         for name, each in rates.items()
     ]
     lines = [
-        "# Reading pictures, measured\n",
+        "# Reading images, measured\n",
         "Written by `python -m benchmarks.reading`; its docstring says what is done.\n",
         f"{run.date}, commit {run.commit}, {run.cpu}, {run.threads} threads, torch {run.torch}; "
-        f"{content['pictures']} pictures in JPEG for {content['size']} pixels. `wuerstchen "
-        f"prepare` made them at {digits(content['prepared_per_second'])} pictures per second.\n",
+        f"{content['images']} images in JPEG for {content['size']} pixels. `wuerstchen "
+        f"prepare` made them at {digits(content['prepared_per_second'])} images per second.\n",
         *table(
-            ("reader", "pictures per second (range of the turns)", "our rate over its rate"), rows
+            ("reader", "images per second (range of the turns)", "our rate over its rate"), rows
         ),
     ]
     if content["waiting"]:
@@ -222,8 +222,8 @@ def write_page(out: Path) -> Path:
             [name, f"{each['waiting']:.2%}", digits(each["images_per_second"])]
             for name, each in content["waiting"].items()
         ]
-        lines += ["Training Stage C, without pictures in memory:\n"]
-        lines += table(("from", "time spent waiting for data", "pictures per second"), waits)
+        lines += ["Training Stage C, without images in memory:\n"]
+        lines += table(("from", "time spent waiting for data", "images per second"), waits)
     path = out / "reading.md"
     write_file(path, "\n".join(lines).encode())
     return path

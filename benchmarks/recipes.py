@@ -1,4 +1,4 @@
-"""How many evaluations of which network make a picture: the one place that counts them."""
+"""How many evaluations of which network make an image: the one place that counts them."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from wuerstchen.inference.sampling import Walk
 
 
 class Recipe(NamedTuple):
-    """Evaluations for one picture."""
+    """Evaluations for one image."""
 
     name: str
     guided: int
@@ -75,7 +75,7 @@ def evaluations(walk: Walk) -> tuple[int, int]:
 
 
 def pieces(system: str, recipe: Recipe, batch: int = 1) -> list[Piece]:
-    """The calls that make `batch` pictures at once. Text encoders are left out for all systems."""
+    """The calls that make `batch` images at once. Text encoders are left out for all systems."""
     if system in PEERS:
         return [Piece(recipe.guided, "unet", "step", 2 * batch), Piece(1, "vae", "step", batch)]
     calls = [

@@ -47,7 +47,7 @@ class Times(Record):
     system: str
     part: str
     call: str
-    """`step`, `prepare`, or the name of the settings of a whole picture."""
+    """`step`, `prepare`, or the name of the settings of a whole image."""
     side: int
     rows: int
     device: str = "cpu"

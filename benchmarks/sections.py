@@ -18,7 +18,7 @@ CALLS = {"stage_c": "Stage C step", "stage_b": "Stage B step", "stage_a": "Stage
 
 
 def lines_of(figures: Figures) -> list[tuple[str, str, Recipe]]:
-    """The systems that are compared per picture: label, system, recipe."""
+    """The systems that are compared per image: label, system, recipe."""
     own = our_defaults()
     lines = [(f"ours, defaults ({own.name})", "ours", own)]
     if own.work != SIXTY.work:
@@ -53,7 +53,7 @@ def calls(figures: Figures) -> Iterable[str]:
             ]
         )
     header = ("call", "pixels", "ours, s", "diffusers, s", "share (range over the turns)")
-    yield from table((*header, "once per picture, ours, s"), rows)
+    yield from table((*header, "once per image, ours, s"), rows)
 
 
 def differences(figures: Figures) -> Iterable[str]:
@@ -75,15 +75,15 @@ def differences(figures: Figures) -> Iterable[str]:
     yield from table(("what", "pixels", "device", "type", "difference", "largest value"), rows)
 
 
-def pictures(figures: Figures) -> Iterable[str]:
+def images(figures: Figures) -> Iterable[str]:
     sides = sorted({each.side for each in figures.times if each.part in (*STAGES, "unet")})
     own = our_defaults()
     rows = []
     for side in sides:
         for label, first in ((SIXTY.name, SIXTY), (TWENTY_NINE.name, TWENTY_NINE), ("", own)):
             second = first if label else SIXTY
-            ours = figures.picture("ours", first, side)
-            theirs = figures.picture("diffusers", second, side)
+            ours = figures.image("ours", first, side)
+            theirs = figures.image("diffusers", second, side)
             if ours is None or theirs is None:
                 continue
             name = label or f"defaults: {own.name} against {SIXTY.name}"
@@ -99,11 +99,11 @@ def pictures(figures: Figures) -> Iterable[str]:
     yield from table(("steps", "pixels", "ours, s", "diffusers, s", "share", "how"), rows)
 
 
-def all_pictures(figures: Figures) -> Iterable[str]:
+def all_images(figures: Figures) -> Iterable[str]:
     sides = sorted({each.side for each in figures.counts})
     rows = []
     for label, system, recipe in lines_of(figures):
-        found = [figures.picture(system, recipe, side) for side in sides]
+        found = [figures.image(system, recipe, side) for side in sides]
         if any(found):
             rows.append([label, *("-" if each is None else _composed(each) for each in found)])
     yield "The same of all systems; `~` stands before what was scaled by operations.\n"
@@ -124,7 +124,7 @@ def drawn(figures: Figures) -> Iterable[str]:
                 share = upwards(median(each.seconds) / median(theirs))
                 what = [each.call, f"{each.side}", f"{each.rows}", " ".join(how)]
                 rows.append([*what, spread(each.seconds), spread(theirs), share])
-    header = ("steps", "pixels", "pictures", "run", "ours, s", "diffusers, s", "share")
+    header = ("steps", "pixels", "images", "run", "ours, s", "diffusers, s", "share")
     yield from table(header, rows)
 
 
@@ -146,7 +146,7 @@ def memory(figures: Figures) -> Iterable[str]:
 
 
 def starts(figures: Figures) -> Iterable[str]:
-    yield "The bundled model, weights in the file cache, picture written to the disk.\n"
+    yield "The bundled model, weights in the file cache, image written to the disk.\n"
     rows = [
         [NAMES[each.system], each.call, f"{each.side}", spread(each.seconds)]
         for each in figures.times
@@ -159,7 +159,7 @@ def operations(figures: Figures) -> Iterable[str]:
     sides = sorted({each.side for each in figures.counts})
     rows = []
     for label, system, recipe in lines_of(figures):
-        found = [figures.picture_flops(system, recipe, side) for side in sides]
+        found = [figures.image_flops(system, recipe, side) for side in sides]
         rows.append([label, *("-" if each is None else f"{each / 1e12:.1f}" for each in found)])
     yield (
         "TFLOP, guidance as by default, text encoders left out. Matrix products, convolutions and "
@@ -176,7 +176,7 @@ def call_operations(figures: Figures) -> Iterable[str]:
         + [f"{(figures.flops(system, part, call, side, rows_) or 0) / 1e12:.4f}" for side in sides]
         for system, part, call, rows_ in keys
     ]
-    yield "TFLOP. `prepare` is done once per picture.\n"
+    yield "TFLOP. `prepare` is done once per image.\n"
     yield from table(("system", "network", "call", "rows", *(f"{s}" for s in sides)), rows)
 
 

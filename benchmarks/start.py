@@ -1,4 +1,4 @@
-"""From the start of a process to a picture on the disk, with the bundled model.
+"""From the start of a process to an image on the disk, with the bundled model.
 
 `python -m benchmarks.start FOLDER OUT` draws with diffusers' combined pipeline, as a script of a
 user would; our own process is the command line.
@@ -61,7 +61,7 @@ def measure_start(job: Job) -> None:
 
 
 def draw_with_diffusers(folder: str, out: str) -> None:
-    """One picture, as a short script would do it."""
+    """One image, as a short script would do it."""
     import torch
     from diffusers.pipelines.deprecated.wuerstchen import WuerstchenCombinedPipeline
 
@@ -107,10 +107,8 @@ def _pixels_apart(first: Path, second: Path) -> float:
     import numpy as np
     from PIL import Image
 
-    pictures = [
-        np.asarray(Image.open(path).convert("RGB"), dtype=float) for path in (first, second)
-    ]
-    return float(np.abs(pictures[0] - pictures[1]).max())
+    images = [np.asarray(Image.open(path).convert("RGB"), dtype=float) for path in (first, second)]
+    return float(np.abs(images[0] - images[1]).max())
 
 
 if __name__ == "__main__":

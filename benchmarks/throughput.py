@@ -1,9 +1,9 @@
-"""A training step of Stage C at the published size, ours beside diffusers': pictures per second.
+"""A training step of Stage C at the published size, ours beside diffusers': images per second.
 
     python -m benchmarks.throughput [--kinds lora,whole] [--sides 512,1024] [--rounds 2]
 
 Ours learns from encodings on the disk: semantics and text states are read. The other side does what
-diffusers' published fine-tuning scripts for this prior do each time: decode and crop the picture,
+diffusers' published fine-tuning scripts for this prior do each time: decode and crop the image,
 run the compressor and the text encoder without gradients, then the same step. Both have random
 weights of the published sizes, the same batch, clipping, no average of the weights, and the numbers
 of the machine (fp32 on a CPU). AdamW is on either side as it is set there: fused in our trainer, by
@@ -55,10 +55,10 @@ from wuerstchen.training.latent_cache import (
 )
 
 BATCH = {512: 2, 1024: 1}
-"""Pictures of a step by LoRA; of the whole network always 1: that fits into 24 GB."""
+"""Images of a step by LoRA; of the whole network always 1: that fits into 24 GB."""
 STEPS = 2
 """Steps of a turn that are counted."""
-PICTURES = 8
+IMAGES = 8
 TOKENS, WIDTH = 77, 1280
 RANK = 4
 BIG_G = CLIPTextConfig(
@@ -154,7 +154,7 @@ def _ours(kind: str, side: int) -> Made:
 
     def step(number: int) -> Tensor:
         began = time.perf_counter()
-        chosen = [(number * batch + at) % PICTURES for at in range(batch)]
+        chosen = [(number * batch + at) % IMAGES for at in range(batch)]
         scaled, states = semantics.rows(chosen), text.rows(chosen)
         parts["read"].append(time.perf_counter() - began)
         return _loss(lambda x, t: network(x, t, network.condition(states)), scaled)
@@ -165,7 +165,7 @@ def _ours(kind: str, side: int) -> Made:
 def _theirs(kind: str, side: int) -> Made:
     """diffusers' prior, with what its scripts do before it in every step."""
     batch, inner = _batch(kind, side), compressor_size(side, side)[0]
-    jpegs = [_jpeg(side, seed) for seed in range(PICTURES)]
+    jpegs = [_jpeg(side, seed) for seed in range(IMAGES)]
     compressor = Compressor(CompressorModel()).eval().requires_grad_(False)
     encoder = CLIPTextModel(BIG_G).eval().requires_grad_(False)
     network = WuerstchenPrior(
@@ -187,10 +187,8 @@ def _theirs(kind: str, side: int) -> Made:
         return found
 
     def step(number: int) -> Tensor:
-        chosen = [(number * batch + at) % PICTURES for at in range(batch)]
-        images = timed(
-            "decode", lambda: torch.stack([_decoded(jpegs[at], inner) for at in chosen])
-        )
+        chosen = [(number * batch + at) % IMAGES for at in range(batch)]
+        images = timed("decode", lambda: torch.stack([_decoded(jpegs[at], inner) for at in chosen]))
         tokens = torch.randint(0, 49408, (batch, TOKENS))
         mask = torch.ones_like(tokens)
         states = timed(
@@ -215,15 +213,15 @@ def _loss(network: Callable[[Tensor, Tensor], Tensor], scaled: Tensor) -> Tensor
 def _encoding(folder: Path, shape: tuple[int, ...]) -> Encoding:
     """Random rows in the files that `wuerstchen encode` writes."""
     folder.mkdir()
-    rows = {str(row): torch.randn(shape, dtype=torch.float16) for row in range(PICTURES)}
+    rows = {str(row): torch.randn(shape, dtype=torch.float16) for row in range(IMAGES)}
     save_file(rows, folder / file_name(0))
-    info = EncodingInfo(what="semantics", rows=PICTURES, dtype="fp16", made_of={})
+    info = EncodingInfo(what="semantics", rows=IMAGES, dtype="fp16", made_of={})
     (folder / ENCODING).write_text(info.model_dump_json())
     return Encoding(folder, read_encoding(folder))
 
 
 def _jpeg(side: int, seed: int) -> bytes:
-    """A photo-like picture, a third wider than it is used, as files are."""
+    """A photo-like image, a third wider than it is used, as files are."""
     small = np.random.default_rng(seed).integers(0, 255, (side // 16, side // 12, 3), np.uint8)
     file = io.BytesIO()
     Image.fromarray(small).resize((side * 4 // 3, side), Image.Resampling.BICUBIC).save(
@@ -295,7 +293,7 @@ def write_page(out: Path) -> Path:
     lines = [
         "# A training step of Stage C, measured\n",
         "Written by `python -m benchmarks.throughput`; its docstring says what is done.\n",
-        "Pictures per second, and the peak of the process in GiB.\n",
+        "Images per second, and the peak of the process in GiB.\n",
         *table(
             ("step", "ours", "diffusers", "ours over diffusers", "GiB, ours", "GiB, diffusers"),
             rows,

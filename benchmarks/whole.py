@@ -1,7 +1,7 @@
-"""Whole pictures by both pipelines, text and sampler included, from the same noise.
+"""Whole images by both pipelines, text and sampler included, from the same noise.
 
 The networks are of any size, with random weights. The text encoders are small ones of the right
-width, the same in both pipelines, so that the pictures take the time of the three stages.
+width, the same in both pipelines, so that the images take the time of the three stages.
 """
 
 import gc
@@ -32,7 +32,7 @@ GUIDANCE = 4.0
 SHORT = Recipe("8 + 5", 8, 0, 5)
 """A schedule in which rounding errors have little time to grow."""
 WHOLE_SIDE = 512
-"""Side at which whole pictures of the published size are drawn on request."""
+"""Side at which whole images of the published size are drawn on request."""
 
 Key = tuple[str, str]
 """System, and eager or compiled."""
@@ -60,7 +60,7 @@ class Draws(Protocol):
 
 
 def measure_whole(job: Job, *, real: bool) -> None:
-    """How far the latents of both differ; with `real`, also pictures of the published size.
+    """How far the latents of both differ; with `real`, also images of the published size.
 
     Tiny networks show the difference of the whole way in seconds.
     """
@@ -77,10 +77,10 @@ def measure_whole(job: Job, *, real: bool) -> None:
             if not recipe.own:
                 _compare(job, job.sizes.name, side, recipe, draws)
             eager: dict[Key, Draws] = {(system, "eager"): draw for system, draw in draws.items()}
-            time_pictures(job, eager, recipe, side, warm=0)  # all that runs has run before
+            time_images(job, eager, recipe, side, warm=0)  # all that runs has run before
 
 
-def time_pictures(
+def time_images(
     job: Job,
     draws: dict[Key, Draws],
     recipe: Recipe,
@@ -117,7 +117,7 @@ def time_pictures(
 
 
 def call_of(recipe: Recipe) -> str:
-    """What the times of a whole picture are called."""
+    """What the times of a whole image are called."""
     return "defaults" if recipe.own else recipe.name
 
 

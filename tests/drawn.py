@@ -1,4 +1,4 @@
-"""Pictures of the small model, as numbers to compare."""
+"""Images of the small model, as numbers to compare."""
 
 from torch import Tensor
 
@@ -19,5 +19,5 @@ def pixels(pipeline: Pipeline, prompt: str | list[str] = PROMPT, **arguments: ob
 
 
 def difference(first: Tensor, second: Tensor) -> float:
-    """In the mean, of two pictures."""
+    """In the mean, of two images."""
     return float((first.double() - second.double()).abs().mean())

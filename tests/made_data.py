@@ -76,7 +76,7 @@ def write(root: Path, files: dict[str, bytes | str]) -> Path:
 
 
 def as_files(samples: dict[str, Sample]) -> dict[str, bytes | str]:
-    """Picture, caption lines and side fields of every sample, as files of one name."""
+    """Image, caption lines and side fields of every sample, as files of one name."""
     files: dict[str, bytes | str] = {}
     for stem, sample in samples.items():
         files[f"{stem}.png"] = png(sample.colour)

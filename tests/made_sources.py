@@ -1,4 +1,4 @@
-"""Sources of pictures that differ from each other, written as users have them."""
+"""Sources of images that differ from each other, written as users have them."""
 
 import io
 import json
@@ -30,11 +30,11 @@ def as_bytes(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 
 def some(count: int, first: int = 0, **size: int) -> Files:
-    """Pictures with captions and side fields."""
+    """Images with captions and side fields."""
     files: Files = {}
     for k in range(first, first + count):
         files[f"{k:03d}.png"] = as_bytes(drawing(k, **size))
-        files[f"{k:03d}.txt"] = f"picture {k}\nanother caption of {k}"
+        files[f"{k:03d}.txt"] = f"image {k}\nanother caption of {k}"
         files[f"{k:03d}.json"] = json.dumps({"number": k, "name": f"group {k // 2}"})
     return files
 
@@ -55,5 +55,5 @@ def report(folder: Path) -> dict[str, dict[str, dict[str, object]]]:
 
 
 def dropped(folder: Path) -> dict[str, int]:
-    """Pictures by the reason why they were dropped."""
+    """Images by the reason why they were dropped."""
     return {reason: int(str(each["count"])) for reason, each in report(folder)["dropped"].items()}

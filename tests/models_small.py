@@ -17,7 +17,7 @@ CHANNELS = 6
 
 
 def small_pipeline(seed: int = 0) -> Pipeline:
-    """Draws 128 x 128 noise-like pictures in a tenth of a second; the same for the same seed."""
+    """Draws 128 x 128 noise-like images in a tenth of a second; the same for the same seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         parts = (
@@ -53,7 +53,7 @@ def small_pipeline(seed: int = 0) -> Pipeline:
     info = ModelInfo(
         name="small",
         size=128,
-        # diffusers' ways, so that pictures can be compared with its own.
+        # diffusers' ways, so that images can be compared with its own.
         defaults=Defaults(
             prior_num_inference_steps=6,
             prior_sampler="ddpm",

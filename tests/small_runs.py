@@ -1,4 +1,4 @@
-"""Runs of seconds: eight made pictures, networks of width 8 to 16, and the command that trains."""
+"""Runs of seconds: eight made images, networks of width 8 to 16, and the command that trains."""
 
 import json
 import os
@@ -21,8 +21,8 @@ COLOURS = {
 SIDE = 128
 
 
-def write_pictures(folder: Path) -> Path:
-    """A soft disc and a soft square in four colours, and one file that is no picture."""
+def write_images(folder: Path) -> Path:
+    """A soft disc and a soft square in four colours, and one file that is no image."""
     folder.mkdir(parents=True)
     rows, columns = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
     distances = {"disc": np.hypot(rows, columns), "square": np.maximum(abs(rows), abs(columns))}
@@ -34,12 +34,12 @@ def write_pictures(folder: Path) -> Path:
             image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
             image.save(folder / f"{colour} {shape}.png")
             (folder / f"{colour} {shape}.txt").write_text(f"a {colour} {shape}")
-    (folder / "broken.png").write_bytes(b"no picture")
-    (folder / "broken.txt").write_text("a broken picture")
+    (folder / "broken.png").write_bytes(b"no image")
+    (folder / "broken.txt").write_text("a broken image")
     return folder
 
 
-def values(pictures: Path, output: Path) -> dict[str, object]:
+def values(images: Path, output: Path) -> dict[str, object]:
     """A config as YAML would have it; Stage A passes the step at which codes are placed."""
     training = {
         "batch": 4,
@@ -53,7 +53,7 @@ def values(pictures: Path, output: Path) -> dict[str, object]:
     return {
         "name": "made",
         "output": str(output),
-        "data": {"path": str(pictures), "size": SIDE, "test_share": 0.2},
+        "data": {"path": str(images), "size": SIDE, "test_share": 0.2},
         "text": {"vocabulary": 540, "length": 8, "width": 16, "depth": 1, "heads": 2},
         "compressor": {"channels": 6, "width": 0.25, "depth": 0.1},
         "stage_a": {
@@ -94,13 +94,13 @@ def values(pictures: Path, output: Path) -> dict[str, object]:
     }
 
 
-def config(pictures: Path, output: Path) -> Config:
-    return parse(values(pictures, output), "small runs")
+def config(images: Path, output: Path) -> Config:
+    return parse(values(images, output), "small runs")
 
 
-def write_config(pictures: Path, output: Path) -> Path:
+def write_config(images: Path, output: Path) -> Path:
     path = output.with_suffix(".yaml")
-    path.write_text(json.dumps(values(pictures, output)))  # JSON is YAML too
+    path.write_text(json.dumps(values(images, output)))  # JSON is YAML too
     return path
 
 

@@ -33,10 +33,10 @@ def test_the_command_draws_with_it_where_no_model_is_named(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "apple.png\n"
-    with Image.open(tmp_path / "apple.png") as picture:
-        assert min(picture.size) >= 128
-        assert np.asarray(picture).std() > 10, "an even colour is no picture"
-        assert "Model: emoji" in picture.text["parameters"]
+    with Image.open(tmp_path / "apple.png") as image:
+        assert min(image.size) >= 128
+        assert np.asarray(image).std() > 10, "an even colour is no image"
+        assert "Model: emoji" in image.text["parameters"]
 
 
 def test_its_semantics_are_at_least_16_times_smaller_per_side():
@@ -51,7 +51,7 @@ def test_its_semantics_are_at_least_16_times_smaller_per_side():
 
 @pytest.mark.filterwarnings("ignore")  # diffusers' own, about deprecation
 @pytest.mark.parametrize("seed", [1, 2])
-def test_diffusers_draws_the_same_picture_from_the_same_noise(seed):
+def test_diffusers_draws_the_same_image_from_the_same_noise(seed):
     from diffusers.pipelines.deprecated.wuerstchen import WuerstchenCombinedPipeline
 
     theirs = WuerstchenCombinedPipeline.from_pretrained(FOLDER)

@@ -1,4 +1,4 @@
-"""Steps that torch compiled: the same pictures, and compiled once for a size and a batch.
+"""Steps that torch compiled: the same images, and compiled once for a size and a batch.
 
 A small Stage C and B compile in a while on a CPU, so one compiled model serves all tests here.
 """
@@ -45,7 +45,7 @@ def graphs() -> int:
     return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
 
 
-def test_compiled_pictures_are_the_same_and_nothing_that_changes_compiles_anew(compiled):
+def test_compiled_images_are_the_same_and_nothing_that_changes_compiles_anew(compiled):
     plain, before = small_pipeline(), graphs()
     assert before >= 3, "Stage C with both rows and with one, and Stage B"
     with torch.compiler.set_stance("fail_on_recompile"):

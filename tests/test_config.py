@@ -36,9 +36,9 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults(smal
     plain = config.load(small)
     assert plain.stage_b.training.images == 1000  # the file
     assert plain.stage_b.training.batch == 512  # the default
-    over = config.load(small, ["stage_b.training.images=7", "data.path=some/pictures"])
+    over = config.load(small, ["stage_b.training.images=7", "data.path=some/images"])
     assert over.stage_b.training.images == 7
-    assert over.data.path == "some/pictures"
+    assert over.data.path == "some/images"
     assert over.name == "mine"
 
 
@@ -173,9 +173,9 @@ def test_a_file_that_is_no_config_is_refused(tmp_path: Path, text: str, says: st
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     path.write_bytes(b"\x89PNG\xff")
-    with pytest.raises(ConfigError, match=r"picture\.png: expected a YAML file"):
+    with pytest.raises(ConfigError, match=r"image\.png: expected a YAML file"):
         config.load(str(path))
 
 
@@ -325,7 +325,7 @@ def refusal(source: str, *words: str) -> str:
     [
         ("data.path=/data/set #2", ("data", "path"), "/data/set #2"),
         ("data.path=2024", ("data", "path"), "2024"),
-        ("data.path=my: pictures", ("data", "path"), "my: pictures"),
+        ("data.path=my: images", ("data", "path"), "my: images"),
         ("data.background=#ff0000", ("data", "background"), "#ff0000"),
         ("name=on", ("name",), "on"),
         ("data.sample_by=null", ("data", "sample_by"), None),

@@ -59,7 +59,7 @@ def drawn_in_low_memory(folder: Path, dtype: str) -> dict[str, int]:
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="Linux counts pages in /proc")
 @pytest.mark.parametrize(("dtype", "width"), [("float32", 4), ("bfloat16", 2)])
-def test_a_picture_needs_the_memory_of_the_largest_part_and_a_third(
+def test_a_image_needs_the_memory_of_the_largest_part_and_a_third(
     written: Callable[[str], Path], dtype: str, width: int
 ) -> None:
     held = drawn_in_low_memory(written(dtype), dtype)

@@ -38,28 +38,28 @@ ALL = {
 }
 
 
-def picture() -> Image.Image:
+def image() -> Image.Image:
     return Image.new("RGB", (8, 8), (10, 20, 30))
 
 
 def with_chunk(path: Path, text: str) -> Path:
     chunks = PngImagePlugin.PngInfo()
     chunks.add_text(OWN, text)
-    picture().save(path, pnginfo=chunks)
+    image().save(path, pnginfo=chunks)
     return path
 
 
 @pytest.mark.parametrize("values", [NEEDED, ALL])
 def test_what_is_written_is_read_to_the_last_bit(tmp_path, values):
     settings = Settings.model_validate(values)
-    save_png(tmp_path / "a.png", picture(), settings)
+    save_png(tmp_path / "a.png", image(), settings)
     found = read_settings(tmp_path / "a.png")
     assert found == settings.model_copy(update={"version": __version__})
     with Image.open(tmp_path / "a.png") as opened:
-        assert opened.tobytes() == picture().tobytes()
+        assert opened.tobytes() == image().tobytes()
 
 
-def test_a_picture_of_the_first_version_opens_as_what_that_version_did(tmp_path):
+def test_a_image_of_the_first_version_opens_as_what_that_version_did(tmp_path):
     old = {"version": "1.0", **NEEDED, "prior_num_inference_steps": 2, "num_inference_steps": 1}
     found = read_settings(with_chunk(tmp_path / "old.png", json.dumps(old)))
     assert (found.prior_sampler, found.decoder_sampler, found.dtype) == ("ddpm", "ddpm", "fp32")
@@ -67,7 +67,7 @@ def test_a_picture_of_the_first_version_opens_as_what_that_version_did(tmp_path)
     assert (found.batch, found.loras, found.version) == (None, {}, "1.0")
 
 
-def test_a_picture_of_a_later_version_with_more_keys_opens(tmp_path):
+def test_a_image_of_a_later_version_with_more_keys_opens(tmp_path):
     path = with_chunk(tmp_path / "later.png", json.dumps({**ALL, "weather": "fair"}))
     assert read_settings(path).seed == 5
 
@@ -107,16 +107,16 @@ def test_a_chunk_that_is_something_else_is_one_sentence(tmp_path, text):
     assert "\n" not in str(caught.value)
 
 
-def test_files_that_are_no_picture_with_settings_are_one_sentence(tmp_path):
-    picture().save(tmp_path / "bare.png")
-    picture().save(tmp_path / "photo.jpg")
-    (tmp_path / "notes.png").write_text("not a picture")
+def test_files_that_are_no_image_with_settings_are_one_sentence(tmp_path):
+    image().save(tmp_path / "bare.png")
+    image().save(tmp_path / "photo.jpg")
+    (tmp_path / "notes.png").write_text("not an image")
     (tmp_path / "empty.png").touch()
     for name, words in (
         ("bare.png", "found none"),
         ("photo.jpg", "found none"),
-        ("notes.png", "no picture"),
-        ("empty.png", "no picture"),
+        ("notes.png", "no image"),
+        ("empty.png", "no image"),
         ("nowhere.png", "No such file"),
         (".", "directory"),
     ):
@@ -125,8 +125,8 @@ def test_files_that_are_no_picture_with_settings_are_one_sentence(tmp_path):
         assert "\n" not in str(caught.value)
 
 
-def test_a_picture_that_was_cut_off_anywhere_opens_or_is_one_sentence(tmp_path):
-    save_png(tmp_path / "whole.png", picture(), Settings.model_validate(ALL))
+def test_a_image_that_was_cut_off_anywhere_opens_or_is_one_sentence(tmp_path):
+    save_png(tmp_path / "whole.png", image(), Settings.model_validate(ALL))
     content = (tmp_path / "whole.png").read_bytes()
     refused = 0
     for length in range(0, len(content), 23):
@@ -142,7 +142,7 @@ def test_a_chunk_that_unpacks_to_more_than_fits_is_one_sentence(tmp_path):
     chunks = PngImagePlugin.PngInfo()
     chunks.add_text(OWN, " " * 10**7, zip=True)
     content = io.BytesIO()
-    picture().save(content, format="PNG", pnginfo=chunks)
+    image().save(content, format="PNG", pnginfo=chunks)
     (tmp_path / "bomb.png").write_bytes(content.getvalue())
     with pytest.raises(ConfigError, match=r"bomb\.png"):
         read_settings(tmp_path / "bomb.png")

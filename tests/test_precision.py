@@ -1,4 +1,4 @@
-"""Kinds of numbers: which part works in which, and how far pictures may go apart."""
+"""Kinds of numbers: which part works in which, and how far images may go apart."""
 
 import pytest
 import torch
@@ -32,14 +32,14 @@ def kinds(pipeline: Pipeline) -> dict[str, torch.dtype]:
 
 @pytest.mark.parametrize(("kind", "tolerance"), [(BF16, 0.1), (FP16, 0.01)])
 @pytest.mark.parametrize("low_memory", [False, True])
-def test_half_precision_draws_finite_pictures_close_to_those_of_fp32(
+def test_half_precision_draws_finite_images_close_to_those_of_fp32(
     folder, exact, kind, tolerance, low_memory
 ):
     half = pixels(Pipeline.from_pretrained(folder, torch_dtype=kind, low_memory=low_memory))
     assert half.isfinite().all() and half.std() > 0.1
     assert 0 < difference(half, exact) < tolerance
     other_seed = pixels(small_pipeline(), seed=8)
-    assert difference(other_seed, exact) > tolerance, "the tolerance would pass another picture"
+    assert difference(other_seed, exact) > tolerance, "the tolerance would pass another image"
 
 
 def test_fp16_keeps_in_fp32_what_overflows_in_it(folder):
@@ -93,5 +93,5 @@ def test_unknown_parts_and_kinds_are_one_sentence(wanted, words):
     assert "\n" not in str(caught.value)
 
 
-def test_fp64_pictures_are_those_of_fp32_to_rounding(exact):
+def test_fp64_images_are_those_of_fp32_to_rounding(exact):
     assert difference(pixels(small_pipeline().to(dtype=torch.float64)), exact) < 1e-4

@@ -1,4 +1,4 @@
-"""Weights that are in memory only while their stage works: same pictures, and nothing left over."""
+"""Weights that are in memory only while their stage works: same images, and nothing left over."""
 
 import shutil
 
@@ -147,7 +147,7 @@ def test_offloading_a_model_whose_weights_are_on_disk_only_moves_its_work(normal
     assert everywhere(frugal) == all_at(frugal, "meta")
 
 
-def test_short_of_memory_stage_a_decodes_large_pictures_in_strips(normal, frugal, monkeypatch):
+def test_short_of_memory_stage_a_decodes_large_images_in_strips(normal, frugal, monkeypatch):
     monkeypatch.setattr("wuerstchen.inference.cascade.STRIP_CELLS", 32 * 5)
     taken: list[int] = []
     decode = type(frugal.stage_a).decode

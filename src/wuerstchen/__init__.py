@@ -1,4 +1,4 @@
-"""Würstchen: text to image in three stages, from training to pictures (arXiv:2306.00637).
+"""Würstchen: text to image in three stages, from training to images (arXiv:2306.00637).
 
 from wuerstchen import Pipeline
 Pipeline.from_pretrained()("a red apple", seed=1).images[0].save("apple.png")

@@ -2,9 +2,9 @@
 
     WuerstchenError
     ├── ConfigError       a key or a value of a config, before any work is done
-    ├── DataError         pictures, captions, tars and tables that cannot be read or hold no pairs
+    ├── DataError         images, captions, tars and tables that cannot be read or hold no pairs
     ├── ModelFolderError  a model folder that lacks a part, or whose part does not fit
-    ├── SizeError         a picture size that the three stages cannot make
+    ├── SizeError         an image size that the three stages cannot make
     ├── TrainingError     a run that cannot start, or that diverged
     └── SaveError         a disk that is full or a folder that may not be written
 
@@ -35,7 +35,7 @@ class ModelFolderError(WuerstchenError):
 
 
 class SizeError(WuerstchenError):
-    """A picture size that does not fit the grid of the three stages."""
+    """An image size that does not fit the grid of the three stages."""
 
 
 class TrainingError(WuerstchenError):

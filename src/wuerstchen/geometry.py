@@ -1,4 +1,4 @@
-"""Picture size to latent size to semantics size, and the numbers that tie the three stages.
+"""Image size to latent size to semantics size, and the numbers that tie the three stages.
 
 At 1024 pixels a latent has 256 and the semantics have 24 cells per side: 42.67 pixels per cell.
 """
@@ -18,13 +18,13 @@ COMPRESSOR_STRIDE = 32
 """Pixels of the compressor's own input per cell of semantics."""
 
 SEMANTICS_STRIDE = 128 / 3
-"""Pixels of the picture per cell of semantics: the 42:1 of the title (1024 / 24 = 42.67)."""
+"""Pixels of the image per cell of semantics: the 42:1 of the title (1024 / 24 = 42.67)."""
 
 COMPRESSOR_SHRINK = COMPRESSOR_STRIDE / SEMANTICS_STRIDE
-"""The compressor looks at the picture at 0.75 of its size (1024 becomes 768)."""
+"""The compressor looks at the image at 0.75 of its size (1024 becomes 768)."""
 
 SIZE_STEP = 128
-"""Pictures come in multiples of 128 pixels: only there do all three grids meet without rounding."""
+"""Images come in multiples of 128 pixels: only there do all three grids meet without rounding."""
 
 SEMANTICS_SCALE = 42.0
 SEMANTICS_SHIFT = 1.0
@@ -66,17 +66,17 @@ def check_size(height: int, width: int) -> None:
 
 
 def latent_size(height: int, width: int) -> tuple[int, int]:
-    """Cells of the latent for a picture of `height` x `width` pixels."""
+    """Cells of the latent for an image of `height` x `width` pixels."""
     return height // LATENT_STRIDE, width // LATENT_STRIDE
 
 
 def semantics_size(height: int, width: int) -> tuple[int, int]:
-    """Cells of the semantics for a picture of `height` x `width` pixels."""
+    """Cells of the semantics for an image of `height` x `width` pixels."""
     return ceil(height / SEMANTICS_STRIDE), ceil(width / SEMANTICS_STRIDE)
 
 
 def compressor_size(height: int, width: int) -> tuple[int, int]:
-    """Pixels that the compressor wants to see of a picture of `height` x `width` pixels."""
+    """Pixels that the compressor wants to see of an image of `height` x `width` pixels."""
     rows, columns = semantics_size(height, width)
     return rows * COMPRESSOR_STRIDE, columns * COMPRESSOR_STRIDE
 

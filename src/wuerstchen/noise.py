@@ -1,7 +1,7 @@
-"""Randomness that is passed: one stream of noise per picture, used by all stages in turn.
+"""Randomness that is passed: one stream of noise per image, used by all stages in turn.
 
-A stream is a CPU generator, so a seed gives the same picture on every device up to rounding, and
-picture k of a batch is the picture of seed + k alone.
+A stream is a CPU generator, so a seed gives the same image on every device up to rounding, and
+image k of a batch is the image of seed + k alone.
 """
 
 import secrets
@@ -31,7 +31,7 @@ class Streams:
         return [generator.initial_seed() for generator in self.generators]
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Noise of the shape, type and device of (B, ...) x, for as many pictures as streams."""
+        """Noise of the shape, type and device of (B, ...) x, for as many images as streams."""
         return self.normal(tuple(x.shape[1:]), x.device, x.dtype)
 
     def normal(
@@ -57,7 +57,7 @@ def seeded(seed: int | None, count: int) -> Streams:
 
 
 def check_seed(seed: int | None, count: int) -> None:
-    """Raise ConfigError where seed, seed + 1, ... cannot be the seeds of `count` pictures."""
+    """Raise ConfigError where seed, seed + 1, ... cannot be the seeds of `count` images."""
     if seed is None or seed == -1:
         return
     if not isinstance(seed, int) or not 0 <= seed <= SEED_LIMIT - count:
@@ -70,14 +70,14 @@ def check_seed(seed: int | None, count: int) -> None:
 def from_generators(given: torch.Generator | Sequence[torch.Generator], count: int) -> Streams:
     """Streams of the caller's generators.
 
-    A list names one per picture. A single one is the stream of a single picture, and for several
-    pictures it draws a seed for each. One that something was drawn from before, or that a list
-    names twice, draws a seed too: so the reported seeds make each picture again alone.
+    A list names one per image. A single one is the stream of a single image, and for several
+    images it draws a seed for each. One that something was drawn from before, or that a list
+    names twice, draws a seed too: so the reported seeds make each image again alone.
     """
     if not isinstance(given, torch.Generator):
         if len(given) != count:
             raise ConfigError(
-                f"generator must be one, or a list of one per picture: expected {count}, "
+                f"generator must be one, or a list of one per image: expected {count}, "
                 f"found {len(given)}."
             )
         alone = [not _was_used(one) and sum(one is other for other in given) == 1 for one in given]

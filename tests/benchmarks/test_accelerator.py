@@ -10,7 +10,7 @@ from benchmarks.accelerator import (
     _all_four,
     compiled_twins,
     measure_calls,
-    measure_pictures,
+    measure_images,
 )
 from benchmarks.jobs import Job
 from benchmarks.networks import STAGES, TINY, single
@@ -37,7 +37,7 @@ def keys(job: Job) -> set[tuple[str, str, str, int]]:
     return {(each.system, each.mode, each.call, each.rows) for each in found}
 
 
-def test_both_systems_draw_the_same_picture_eager_and_compiled(tmp_path: Path) -> None:
+def test_both_systems_draw_the_same_image_eager_and_compiled(tmp_path: Path) -> None:
     torch._dynamo.reset()
     draws = _all_four(job_in(tmp_path), "float32", "cpu")
     found = {key: draw(SHORT, 128, "latent") for key, draw in draws.items()}
@@ -72,10 +72,10 @@ def test_calls_are_measured_in_four_ways_and_not_again_on_resuming(tmp_path: Pat
     assert job.store.results.records == before
 
 
-def test_whole_pictures_are_measured_in_four_ways(tmp_path: Path) -> None:
+def test_whole_images_are_measured_in_four_ways(tmp_path: Path) -> None:
     torch._dynamo.reset()
     job = job_in(tmp_path)
-    measure_pictures(job, "float32", HERE)
+    measure_images(job, "float32", HERE)
     assert keys(job) == {
         (system, mode, call, 1)
         for system in ("ours", "diffusers")

@@ -110,7 +110,7 @@ def test_ours_never_needs_more_operations_than_diffusers(part: str) -> None:
     assert 0.7 * of("diffusers") < of("ours") <= of("diffusers")
 
 
-def test_a_picture_is_its_steps_its_decoding_and_what_is_done_once() -> None:
+def test_a_image_is_its_steps_its_decoding_and_what_is_done_once() -> None:
     recipe = Recipe("10 + 4", 7, 3, 4)
     assert {(p.times, p.part, p.call, p.rows) for p in pieces("ours", recipe, batch=2)} == {
         (7, "stage_c", "step", 4),

@@ -33,26 +33,26 @@ def figures(*records: Measured) -> Figures:
     return Figures([Results(records=list(records))])
 
 
-def test_a_composed_picture_is_the_sum_of_its_calls() -> None:
+def test_a_composed_image_is_the_sum_of_its_calls() -> None:
     known = figures(
         *(
             seconds("diffusers", *call, value)
             for call, value in zip(CALLS, (1, 10, 100), strict=True)
         )
     )
-    found = known.picture("diffusers", RECIPE, 1024)
+    found = known.image("diffusers", RECIPE, 1024)
     assert found is not None and found.how == "composed"
     assert found.value == pytest.approx(2 * 1 + 3 * 10 + 100)
     assert found.low == pytest.approx(0.9 * found.value)
     assert found.high == pytest.approx(1.2 * found.value)
-    assert known.picture("ours", RECIPE, 1024) is None, "a call that was not measured is not zero"
+    assert known.image("ours", RECIPE, 1024) is None, "a call that was not measured is not zero"
 
 
 def test_a_size_that_was_not_measured_is_scaled_by_operations_and_says_so() -> None:
     times = [seconds("diffusers", *call, 1.0, side=512) for call in CALLS]
     counts = [operations(*call, side=512, flops=100) for call in CALLS]
     counts += [operations(*call, side=1024, flops=700) for call in CALLS]
-    found = figures(*times, *counts).picture("diffusers", RECIPE, 1024)
+    found = figures(*times, *counts).image("diffusers", RECIPE, 1024)
     assert found is not None and found.how == "scaled"
     assert found.value == pytest.approx(7 * (2 + 3 + 1))
 
@@ -132,7 +132,7 @@ def test_a_quick_run_writes_figures_page_and_plots_and_the_page_can_be_made_agai
     done = command(*words, "--only", "stages,peers,flops")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(tmp_path / "inference.md")
-    plots = {"operations-per-picture.png", "seconds-per-picture.png", "share-of-diffusers.png"}
+    plots = {"operations-per-image.png", "seconds-per-image.png", "share-of-diffusers.png"}
     figures = {"stages.json", "peers.json", "flops.json"}
     assert {path.name for path in tmp_path.iterdir()} == {*plots, *figures, "inference.md"}
     page = (tmp_path / "inference.md").read_text()
@@ -168,7 +168,7 @@ def test_words_that_mean_nothing_are_refused(
 
 
 @pytest.mark.slow
-def test_a_quick_run_of_all_sections_finds_equal_pictures(tmp_path: Path) -> None:
+def test_a_quick_run_of_all_sections_finds_equal_images(tmp_path: Path) -> None:
     done = command("--quick", "--whole", "--sizes", "128", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     known = Figures(

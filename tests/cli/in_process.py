@@ -1,4 +1,4 @@
-"""`wuerstchen generate` within the process of the tests, and what it left in its pictures."""
+"""`wuerstchen generate` within the process of the tests, and what it left in its images."""
 
 import json
 from collections.abc import Callable
@@ -20,16 +20,16 @@ Generate = Callable[..., Done]
 
 
 def shown(path: Path | str) -> bytes:
-    with Image.open(path) as picture:
-        return picture.tobytes()
+    with Image.open(path) as image:
+        return image.tobytes()
 
 
 def altered(path: Path, new: str, **changes: object) -> str:
     """A copy whose settings are others; None takes a key out."""
-    with Image.open(path) as picture:
-        settings = {**json.loads(picture.text["wuerstchen"]), **changes}
+    with Image.open(path) as image:
+        settings = {**json.loads(image.text["wuerstchen"]), **changes}
         chunks = PngImagePlugin.PngInfo()
         kept = {key: value for key, value in settings.items() if value is not None}
         chunks.add_text("wuerstchen", json.dumps(kept))
-        picture.save(new, pnginfo=chunks)
+        image.save(new, pnginfo=chunks)
     return new

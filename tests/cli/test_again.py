@@ -1,4 +1,4 @@
-"""`wuerstchen generate --from`: a picture makes itself again; and options that reach the picture.
+"""`wuerstchen generate --from`: an image makes itself again; and options that reach the image.
 
 The command runs in this process, except where the process is the point.
 """
@@ -37,7 +37,7 @@ from wuerstchen.inference.png_metadata import read_settings
         ("--dtype", "fp16", "--low-memory", "--seed", "3"),
     ],
 )
-def test_a_picture_is_made_again_bit_for_bit(generate, words):
+def test_a_image_is_made_again_bit_for_bit(generate, words):
     first = generate("a red apple", *FEW, *words, "--out", "first.png")
     assert first.code == 0, first.error
     again = generate("--from", "first.png", "--out", "again.png")
@@ -48,7 +48,7 @@ def test_a_picture_is_made_again_bit_for_bit(generate, words):
     assert other.code == 0 and shown("other.png") != shown("first.png")
 
 
-def test_the_third_of_four_pictures_is_made_again_bit_for_bit_and_alone(generate):
+def test_the_third_of_four_images_is_made_again_bit_for_bit_and_alone(generate):
     batch = generate("a hat", *FEW, "--num-images", 4, "--seed", 7, "--out", "many/")
     assert batch.out == [f"many/a-hat-{seed}.png" for seed in (7, 8, 9, 10)]
     again = generate("--from", "many/a-hat-9.png", "--out", "again.png")
@@ -59,12 +59,12 @@ def test_the_third_of_four_pictures_is_made_again_bit_for_bit_and_alone(generate
     assert twice.code == 0 and shown("twice.png") == shown("again.png")
 
 
-def test_a_picture_of_a_later_batch_is_made_again(generate):
+def test_a_image_of_a_later_batch_is_made_again(generate):
     steps = ("--steps", 1, "--decoder-steps", 1)
     generate("", *steps, "--num-images", 10, "--seed", 3, "--out", "many/")
-    assert read_settings(Path("many/picture-12.png")).batch == (11, 2)
-    generate("--from", "many/picture-12.png", "--out", "again.png")
-    assert shown("again.png") == shown("many/picture-12.png")
+    assert read_settings(Path("many/image-12.png")).batch == (11, 2)
+    generate("--from", "many/image-12.png", "--out", "again.png")
+    assert shown("again.png") == shown("many/image-12.png")
 
 
 def test_it_is_made_again_by_a_process_of_its_own(generate, model, tmp_path):
@@ -113,7 +113,7 @@ def test_an_option_replaces_one_setting_and_leaves_the_others(generate, words, c
     assert shown("again.png") != shown("first.png")
 
 
-def test_every_option_reaches_the_settings_in_the_picture(generate):
+def test_every_option_reaches_the_settings_in_the_image(generate):
     done = generate(
         *("a hat", "--steps", 3, "--sampler", "heun", "--spacing", "log_snr", "--guidance", 3),
         *("--guidance-interval", "0.2:0.9", "--guidance-rescale", 0.4, "--guidance-end", 2),
@@ -127,11 +127,11 @@ def test_every_option_reaches_the_settings_in_the_picture(generate):
     assert found.prior_guidance_interval == (0.2, 0.9) and found.prior_guidance_rescale == 0.4
     assert (found.prior_num_inference_steps, found.num_inference_steps) == (3, 2)
     assert (found.decoder_timesteps, found.decoder_guidance_scale) == ([1.0, 0.5, 0.0], 1.2)
-    with Image.open("a.png") as picture:
-        assert "Sampler: heun" in picture.text["parameters"]
+    with Image.open("a.png") as image:
+        assert "Sampler: heun" in image.text["parameters"]
 
 
-def test_low_memory_draws_the_same_picture(generate):
+def test_low_memory_draws_the_same_image(generate):
     for words in ((), ("--low-memory",)):
         name = "frugal.png" if words else "plain.png"
         assert generate("a hat", *FEW, "--seed", 5, *words, "--out", name).code == 0

@@ -13,7 +13,7 @@ from models_small import small_pipeline
 from PIL import Image
 
 import wuerstchen
-from wuerstchen.cli.generate import picture_path
+from wuerstchen.cli.generate import image_path
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def a1111_fields(text: str) -> tuple[str, str, dict[str, str]]:
     )
 
 
-def test_pictures_are_written_and_their_paths_alone_are_on_stdout(model, tmp_path):
+def test_images_are_written_and_their_paths_alone_are_on_stdout(model, tmp_path):
     done = run(
         "generate",
         "A red  apple, really!",
@@ -67,11 +67,11 @@ def test_pictures_are_written_and_their_paths_alone_are_on_stdout(model, tmp_pat
     for stage in ("Stage C", "Stage B", "Stage A"):
         assert stage in done.stderr
     for name in names:
-        with Image.open(tmp_path / name) as picture:
-            assert (picture.format, picture.mode, picture.size) == ("PNG", "RGB", (256, 128))
+        with Image.open(tmp_path / name) as image:
+            assert (image.format, image.mode, image.size) == ("PNG", "RGB", (256, 128))
 
 
-def test_the_picture_says_how_it_was_made_and_that_makes_it_again(model, tmp_path):
+def test_the_image_says_how_it_was_made_and_that_makes_it_again(model, tmp_path):
     done = run(
         "generate",
         "a hat,\nñ: 果",
@@ -80,9 +80,9 @@ def test_the_picture_says_how_it_was_made_and_that_makes_it_again(model, tmp_pat
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    with Image.open(tmp_path / "one.png") as picture:
-        text = dict(picture.text)
-        drawn = np.asarray(picture)
+    with Image.open(tmp_path / "one.png") as image:
+        text = dict(image.text)
+        drawn = np.asarray(image)
     assert str(model.parent) not in repr(text) and str(tmp_path) not in repr(text)
 
     own = json.loads(text["wuerstchen"])
@@ -108,14 +108,14 @@ def test_the_picture_says_how_it_was_made_and_that_makes_it_again(model, tmp_pat
     assert np.abs(np.asarray(again).astype(int) - drawn).max() <= 1
 
 
-def test_no_metadata_leaves_the_picture_without_a_word(model, tmp_path):
+def test_no_metadata_leaves_the_image_without_a_word(model, tmp_path):
     (tmp_path / "bare.png").write_text("old")
     done = run(
         "generate", "a hat", "--model", model, "--no-metadata", "--out", "bare.png", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    with Image.open(tmp_path / "bare.png") as picture:
-        assert picture.text == {}, "and what stood there is replaced, since --out names it"
+    with Image.open(tmp_path / "bare.png") as image:
+        assert image.text == {}, "and what stood there is replaced, since --out names it"
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_no_metadata_leaves_the_picture_without_a_word(model, tmp_path):
         (None, False, "a-hat-1.png"),
         ("own.png", False, "own.png"),
         ("own.png", True, "own-1-2.png"),
-        ("pictures", False, "pictures/a-hat-1-2.png"),
+        ("images", False, "images/a-hat-1-2.png"),
         ("new/deep/", False, "new/deep/a-hat-1.png"),
     ],
 )
@@ -132,22 +132,22 @@ def test_a_file_that_out_does_not_name_is_never_replaced(
     tmp_path, monkeypatch, out, several, expected
 ):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "pictures").mkdir()
-    for name in ("own.png", "own-1.png", "pictures/a-hat-1.png"):
+    (tmp_path / "images").mkdir()
+    for name in ("own.png", "own-1.png", "images/a-hat-1.png"):
         (tmp_path / name).write_text("old")
-    assert picture_path(out, "A hat!", 1, several=several) == Path(expected)
+    assert image_path(out, "A hat!", 1, several=several) == Path(expected)
 
 
-def test_more_pictures_than_a_batch_are_those_of_the_seeds_that_follow(model, tmp_path):
+def test_more_images_than_a_batch_are_those_of_the_seeds_that_follow(model, tmp_path):
     done = run(
         *("generate", "", "--model", model, "--seed", 3, "--steps", 1, "--decoder-steps", 1),
         *("--num-images", 10, "--out", "many/deep/"),
         cwd=tmp_path,
     )
-    assert done.stdout.splitlines() == [f"many/deep/picture-{seed}.png" for seed in range(3, 13)]
+    assert done.stdout.splitlines() == [f"many/deep/image-{seed}.png" for seed in range(3, 13)]
 
 
-def test_a_long_prompt_is_one_warning_and_still_a_picture(model, tmp_path):
+def test_a_long_prompt_is_one_warning_and_still_a_image(model, tmp_path):
     done = run(
         *("generate", "a red apple a red apple a red apple a a yellow one"),
         *("--model", model, "--out", "long.png"),
@@ -165,7 +165,7 @@ def test_a_long_prompt_is_one_warning_and_still_a_picture(model, tmp_path):
         (["x", "--model", "nowhere"], "found no folder at 'nowhere'"),
         (["x", "--size", "100"], "height must be a positive multiple of 128 pixels, found 100"),
         (["x", "--size", "big"], "--size must look like 512x768 (width x height), found 'big'"),
-        (["x", "--size", "896000000"], "memory for pictures of 896000000 x 896000000 pixels, 1 at"),
+        (["x", "--size", "896000000"], "memory for images of 896000000 x 896000000 pixels, 1 at"),
         (["x", "--size", "1" + 9 * "0"], "--size must look like 512x768"),
         (["x", "--steps", "0"], "--steps must be at least 1, found 0."),
         (["x", "--decoder-steps", "-3"], "--decoder-steps must be at least 1, found -3."),

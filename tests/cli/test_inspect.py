@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from wuerstchen.cli import main
 from wuerstchen.config import StageCModel
 from wuerstchen.models.stage_c import StageC
-from wuerstchen.weights import save_stage_c
+from wuerstchen.weights import locate, save_stage_c
 
 BUNDLED = Path(__file__).parents[2] / "src" / "wuerstchen" / "bundled" / "emoji"
 

@@ -1,4 +1,4 @@
-"""`wuerstchen train` as users meet it: from a folder of pictures to a picture for a sentence."""
+"""`wuerstchen train` as users meet it: from a folder of images to an image for a sentence."""
 
 import os
 import signal
@@ -7,26 +7,26 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from small_runs import run, write_config, write_pictures
+from small_runs import run, write_config, write_images
 
 from wuerstchen.cli import main
 from wuerstchen.config import shipped
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pictures(tmp_path_factory.mktemp("data") / "pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("data") / "images")
 
 
-def test_from_pictures_to_a_picture(pictures: Path, tmp_path: Path) -> None:
+def test_from_images_to_a_image(images: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
     few = [f"stage_{stage}.training.images=8" for stage in "abc"]
-    done = run("train", write_config(pictures, model), *few)
+    done = run("train", write_config(images, model), *few)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{model}\n"
     assert "broken.png" in done.stderr, "what is skipped is named"
     for stage in "abc":
-        assert f"stage {stage}" in done.stderr and "pictures/s" in done.stderr
+        assert f"stage {stage}" in done.stderr and "images/s" in done.stderr
     drawn = run("generate", "a red disc", "--model", model, "--out", tmp_path / "red.png")
     assert drawn.returncode == 0, drawn.stderr
     with Image.open(tmp_path / "red.png") as image:
@@ -52,7 +52,7 @@ def fails(
 
 
 def test_ctrl_c_while_the_data_is_read_is_one_sentence(
-    pictures: Path,
+    images: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -65,7 +65,7 @@ def test_ctrl_c_while_the_data_is_read_is_one_sentence(
     # A shell that started the tests in the background has switched Ctrl-C off for them.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr(training_run, "open_pairs", pressed)
-    words = [str(write_config(pictures, tmp_path / "model"))]
+    words = [str(write_config(images, tmp_path / "model"))]
     try:
         message = fails(words, monkeypatch, capsys)
     finally:
@@ -74,12 +74,12 @@ def test_ctrl_c_while_the_data_is_read_is_one_sentence(
 
 
 def test_bad_words_are_one_sentence(
-    pictures: Path,
+    images: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    source = str(write_config(pictures, tmp_path / "model"))
+    source = str(write_config(images, tmp_path / "model"))
     for words, expected in (
         ([source, "stage_a.training.bach=4"], "did you mean 'batch'?"),
         ([source, "data.path=nowhere"], "nowhere"),

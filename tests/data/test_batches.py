@@ -1,4 +1,4 @@
-"""The stream of pictures depends on the seed and the position, and on nothing else."""
+"""The stream of images depends on the seed and the position, and on nothing else."""
 
 from collections import Counter
 from itertools import islice
@@ -27,7 +27,7 @@ def pairs(tmp_path_factory) -> Pairs:
 
 @pytest.fixture(scope="module")
 def single(pairs) -> Pairs:
-    """The same pictures, every one its own group."""
+    """The same images, every one its own group."""
     config = pairs.config.model_copy(update={"sample_by": None})
     return open_pairs(config)[0]
 
@@ -61,7 +61,7 @@ def test_white_is_one_and_black_is_zero(tmp_path):
 
 
 @pytest.mark.parametrize("batch", [1, 3, 8, 20])
-def test_every_epoch_shows_every_picture_once(single, batch):
+def test_every_epoch_shows_every_image_once(single, batch):
     stream = [i for i, _ in drawn(take(Batches(single, batch, 1), 40 // batch))]
     epochs = [stream[e : e + 8] for e in range(0, len(stream) - 7, 8)]
     assert epochs
@@ -77,7 +77,7 @@ def test_a_group_of_five_is_drawn_as_often_as_a_group_of_one(pairs):
     assert all(30 < count < 95 for count in five.values())  # 60 expected, deviation 7
 
 
-def test_every_caption_of_a_picture_takes_part(single):
+def test_every_caption_of_a_image_takes_part(single):
     stream = drawn(take(Batches(single, 40, 3), 15))  # 75 epochs
     counts = Counter(stream)
     assert len(counts) == 8 * 3

@@ -1,4 +1,4 @@
-"""Laws of aspect-ratio buckets: one shape a batch, every picture once an epoch, whoever reads."""
+"""Laws of aspect-ratio buckets: one shape a batch, every image once an epoch, whoever reads."""
 
 from collections import Counter
 from itertools import islice
@@ -43,7 +43,7 @@ def test_shapes_lie_on_the_grid_and_keep_the_area(size: int) -> None:
     assert len(shapes) >= (7 if size >= 1024 else 1)
 
 
-def test_pictures_go_into_the_shape_that_is_nearest_and_are_cut_in_the_middle(pairs: Pairs) -> None:
+def test_images_go_into_the_shape_that_is_nearest_and_are_cut_in_the_middle(pairs: Pairs) -> None:
     shapes = {
         pairs[i].key.rstrip("0123456789.png"): pairs.image(i).shape[1:] for i in range(len(pairs))
     }
@@ -56,7 +56,7 @@ def test_every_batch_has_one_shape(pairs: Pairs) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 4, 5])
-def test_every_picture_comes_once_in_each_epoch_of_its_shape(pairs: Pairs, batch: int) -> None:
+def test_every_image_comes_once_in_each_epoch_of_its_shape(pairs: Pairs, batch: int) -> None:
     drawn: dict[str, list[str]] = {kind: [] for kind in COUNTS}
     for each in batches(pairs, 200 // batch * 3, batch=batch):
         for key in each.keys:
@@ -68,7 +68,7 @@ def test_every_picture_comes_once_in_each_epoch_of_its_shape(pairs: Pairs, batch
         assert len({tuple(epoch) for epoch in whole}) > len(whole) // 2, "shuffled anew"
 
 
-def test_shapes_with_fewer_pictures_than_a_batch_are_named_once(
+def test_shapes_with_fewer_images_than_a_batch_are_named_once(
     pairs: Pairs, caplog: pytest.LogCaptureFixture
 ) -> None:
     sampler._warn_once.cache_clear()
@@ -82,8 +82,8 @@ def test_shapes_with_fewer_pictures_than_a_batch_are_named_once(
     assert len(caplog.records) == 1
 
 
-def test_shapes_come_in_proportion_to_their_pictures(pairs: Pairs) -> None:
-    epochs = 8  # of 23 pictures each, which is 46 batches of 4
+def test_shapes_come_in_proportion_to_their_images(pairs: Pairs) -> None:
+    epochs = 8  # of 23 images each, which is 46 batches of 4
     keys = [key for batch in batches(pairs, epochs * 23 // 4) for key in batch.keys]
     counts = Counter(key.rstrip("0123456789.png") for key in keys)
     for kind, count in COUNTS.items():
@@ -100,13 +100,13 @@ def test_processes_and_resuming_change_nothing(pairs: Pairs) -> None:
         assert before.keys == after.keys and torch.equal(before.images, after.images)
 
 
-def test_pictures_in_memory_are_those_on_the_disk(pairs: Pairs) -> None:
+def test_images_in_memory_are_those_on_the_disk(pairs: Pairs) -> None:
     fresh, _, _ = open_pairs(pairs.config.model_copy(update={"memory": 0.0}))
     for i in range(0, len(pairs), 5):
         assert torch.equal(pairs.image(i), fresh.image(i))
 
 
-def test_held_out_pictures_are_of_the_most_frequent_shape(pairs: Pairs) -> None:
+def test_held_out_images_are_of_the_most_frequent_shape(pairs: Pairs) -> None:
     chosen = pairs.of_one_shape(5)
     assert len(chosen) == 5 and {pairs[i].key[:6] for i in chosen} == {"square"}
     assert len(pairs.of_one_shape(99)) == COUNTS["square"]

@@ -7,7 +7,7 @@ import pytest
 from made_sources import as_bytes
 from PIL import Image, ImageCms
 
-from wuerstchen.data.images import open_picture
+from wuerstchen.data.images import open_image
 
 P3 = ((0.5151, 0.2412, -0.0011), (0.2920, 0.6922, 0.0419), (0.1571, 0.0666, 0.7841))
 """Red, green and blue of Display P3 as XYZ under D50 (SMPTE EG 432-1, adapted)."""
@@ -59,14 +59,14 @@ def expected(rgb: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("colour", [(200, 100, 60), (40, 160, 90), (128, 128, 128), (20, 40, 120)])
 def test_wide_colours_become_srgb(colour: tuple[int, int, int]) -> None:
     data = as_bytes(Image.new("RGB", (40, 40), colour), icc_profile=profile(P3))
-    found = np.asarray(open_picture(data, 32, "white").image)[20, 20].astype(float)
+    found = np.asarray(open_image(data, 32, "white").image)[20, 20].astype(float)
     assert np.abs(found - expected(np.array(colour))).max() <= 2
 
 
 def test_transparency_survives() -> None:
     image = Image.new("RGBA", (40, 40), (200, 100, 60, 0))
     data = as_bytes(image, icc_profile=profile(P3))
-    assert open_picture(data, 32, "#010203").image.getpixel((5, 5)) == (1, 2, 3)
+    assert open_image(data, 32, "#010203").image.getpixel((5, 5)) == (1, 2, 3)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_transparency_survives() -> None:
 )
 def test_srgb_and_damaged_profiles_change_nothing(data: bytes) -> None:
     image = Image.new("RGB", (40, 40), (200, 100, 60))
-    assert open_picture(as_bytes(image, icc_profile=data), 32, "white").image.getpixel((5, 5)) == (
+    assert open_image(as_bytes(image, icc_profile=data), 32, "white").image.getpixel((5, 5)) == (
         200,
         100,
         60,

@@ -1,4 +1,4 @@
-"""Whatever a picture file stores, the tensor has the colours that a viewer shows."""
+"""Whatever an image file stores, the tensor has the colours that a viewer shows."""
 
 import struct
 import warnings
@@ -21,7 +21,7 @@ QUADRANTS[:16, 16:] = (0, 255, 0)
 QUADRANTS[16:, :16] = (0, 0, 255)
 QUADRANTS[16:, 16:] = (255, 255, 255)
 
-# How an upright picture is stored under each orientation (EXIF 2.32, tag 0x0112).
+# How an upright image is stored under each orientation (EXIF 2.32, tag 0x0112).
 STORED = {
     1: QUADRANTS,
     2: np.fliplr(QUADRANTS),
@@ -35,12 +35,12 @@ STORED = {
 
 
 def decode(data: bytes, size: int, background: str) -> Tensor:
-    """The picture as a square."""
+    """The image as a square."""
     return images.decode(data, [Shape(size, size)], background)[1]
 
 
 def only_colour(image: Tensor) -> list[int]:
-    """The one colour of a picture; fails where there are several."""
+    """The one colour of an image; fails where there are several."""
     colours = image.flatten(1).unique(dim=1)
     assert colours.shape[1] == 1
     return colours[:, 0].tolist()
@@ -72,12 +72,12 @@ def test_exif_turns_a_large_jpeg_too():
     ("background", "expected"),
     [("white", [255, 127, 127]), ("#0000ff", [128, 0, 127]), ("black", [128, 0, 0])],
 )
-def test_a_half_transparent_picture_is_mixed_with_the_background(background, expected):
+def test_a_half_transparent_image_is_mixed_with_the_background(background, expected):
     image = decode(to_bytes(flat("RGBA", (255, 0, 0, 128))), 16, background)
     assert only_colour(image) == expected
 
 
-def transparent_pictures() -> dict[str, bytes]:
+def transparent_images() -> dict[str, bytes]:
     palette = flat("P", 1)
     palette.putpalette([0, 0, 0, 10, 20, 30])
     return {
@@ -92,9 +92,9 @@ def transparent_pictures() -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("kind", transparent_pictures())
+@pytest.mark.parametrize("kind", transparent_images())
 def test_what_is_clear_shows_the_background_in_every_kind_of_transparency(kind):
-    assert only_colour(decode(transparent_pictures()[kind], 16, "#fe8001")) == [254, 128, 1]
+    assert only_colour(decode(transparent_images()[kind], 16, "#fe8001")) == [254, 128, 1]
 
 
 def test_grey_levels_are_kept():
@@ -196,7 +196,7 @@ def test_an_animation_gives_its_first_frame(kind):
 
 
 @pytest.mark.parametrize("upright", [True, False])
-def test_the_middle_of_a_long_picture_is_kept(upright):
+def test_the_middle_of_a_long_image_is_kept(upright):
     stripes = np.zeros((32, 96, 3), dtype=np.uint8)
     stripes[:, :32], stripes[:, 32:64], stripes[:, 64:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
     stored = stripes.transpose(1, 0, 2) if upright else stripes
@@ -204,7 +204,7 @@ def test_the_middle_of_a_long_picture_is_kept(upright):
     assert only_colour(image) == [0, 255, 0]
 
 
-def test_a_picture_of_the_asked_size_is_not_touched():
+def test_a_image_of_the_asked_size_is_not_touched():
     noise = np.random.default_rng(0).integers(0, 256, (32, 45, 3), dtype=np.uint8)
     image = decode(to_bytes(Image.fromarray(noise)), 32, "white")
     assert np.array_equal(image.permute(1, 2, 0).numpy(), noise[:, 6:38])
@@ -216,16 +216,16 @@ def test_making_smaller_averages_instead_of_picking_pixels():
     assert (image - 127).abs().max() <= 2
 
 
-def test_the_shortcut_for_large_jpegs_shows_the_same_picture():
+def test_the_shortcut_for_large_jpegs_shows_the_same_image():
     rows, columns = np.mgrid[0:1600, 0:1700]
-    waves = 120 + 100 * np.sin(columns / 6)  # seven pixels long in the small picture
-    picture = Image.fromarray(np.stack([rows / 7, columns / 7, waves], -1).astype(np.uint8))
-    jpeg = decode(to_bytes(picture, "JPEG", quality=98, subsampling=0), 256, "white").int()
-    exact = decode(to_bytes(picture), 256, "white").int()
+    waves = 120 + 100 * np.sin(columns / 6)  # seven pixels long in the small image
+    image = Image.fromarray(np.stack([rows / 7, columns / 7, waves], -1).astype(np.uint8))
+    jpeg = decode(to_bytes(image, "JPEG", quality=98, subsampling=0), 256, "white").int()
+    exact = decode(to_bytes(image), 256, "white").int()
     assert (jpeg - exact).abs().max() <= 8
 
 
-def test_a_small_picture_is_made_larger():
+def test_a_small_image_is_made_larger():
     image = decode(png((7, 8, 9), side=5), 128, "white")
     assert image.shape == (3, 128, 128) and image.dtype == torch.uint8
     assert only_colour(image) == [7, 8, 9]
@@ -239,8 +239,8 @@ def test_a_cut_off_file_is_an_error(kind):
         decode(data[: len(data) * 2 // 3], 32, "white")
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture at all", png()[:20]])
-def test_bytes_that_are_no_picture_are_an_error(data):
+@pytest.mark.parametrize("data", [b"", b"no image at all", png()[:20]])
+def test_bytes_that_are_no_image_are_an_error(data):
     with pytest.raises(DataError, match="decodes"):
         decode(data, 32, "white")
 
@@ -252,7 +252,7 @@ def test_float_pixels_without_a_range_are_refused():
 
 @pytest.mark.parametrize("action", ["error", "ignore"])
 @pytest.mark.parametrize("times", [1.01, 2.5])
-def test_a_picture_over_the_pixel_limit_is_refused_unread(action, times):
+def test_a_image_over_the_pixel_limit_is_refused_unread(action, times):
     width = int(MAX_PIXELS * times / 1000)
     with warnings.catch_warnings():
         warnings.simplefilter(action, Image.DecompressionBombWarning)

@@ -46,7 +46,7 @@ def shown(data: bytes, side: int) -> np.ndarray:
 @pytest.mark.parametrize(
     ("side", "held", "interlaced"), [(64, 32, False), (64, 63, False), (8, PASSES - 1, True)]
 )
-def test_a_png_with_fewer_rows_than_it_claims_is_no_picture(
+def test_a_png_with_fewer_rows_than_it_claims_is_no_image(
     side: int, held: int, interlaced: bool
 ) -> None:
     """Pillow shows the missing rows black, without a word."""
@@ -57,7 +57,7 @@ def test_a_png_with_fewer_rows_than_it_claims_is_no_picture(
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
-def test_a_picture_that_is_black_at_the_bottom_is_one(mode: str) -> None:
+def test_a_image_that_is_black_at_the_bottom_is_one(mode: str) -> None:
     image = Image.new(mode, (37, 41))
     assert shown(to_bytes(image), 32).shape == (3, 32, 32)
 

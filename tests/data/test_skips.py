@@ -26,7 +26,7 @@ FILES = {
     "blank.txt": " \n\n\t\n",
     "latin.png": png(),
     "latin.txt": "é".encode("latin1"),
-    "lonely.txt": "no picture",
+    "lonely.txt": "no image",
     "broken.png": png(),
     "broken.txt": "its JSON is cut off",
     "broken.json": '{"name": ',
@@ -36,12 +36,12 @@ FILES = {
 }
 
 REASONS = {
-    "picture does not decode": ["cut"],
-    "picture over the pixel limit": ["huge"],
-    "picture without a caption": ["silent"],
+    "image does not decode": ["cut"],
+    "image over the pixel limit": ["huge"],
+    "image without a caption": ["silent"],
     "caption is empty": ["blank"],
     "caption is not UTF-8 text": ["latin"],
-    "caption without a picture": ["lonely"],
+    "caption without an image": ["lonely"],
     "side JSON does not parse": ["broken", "list"],
 }
 
@@ -74,18 +74,18 @@ def test_every_reason_is_counted_and_named(kind, tmp_path):
 def test_rows_of_a_table_are_counted_and_named(tmp_path):
     rows = ['{"file_name": "a.png", "text": "one"}', '{"file_name": "b.png", "text": ""}', "{oops"]
     rows += ['{"file_name": "c.png"}', '{"file_name": "gone.png", "text": "gone"}']
-    pictures = {f"{name}.png": png() for name in "abcd"}
-    report = report_of(write(tmp_path, {**pictures, "metadata.jsonl": "\n".join(rows)}))
+    images = {f"{name}.png": png() for name in "abcd"}
+    report = report_of(write(tmp_path, {**images, "metadata.jsonl": "\n".join(rows)}))
     assert report.skipped == {
         "side JSON does not parse": ["metadata.jsonl line 3"],
         "caption is empty": ["b.png"],
-        "picture without a caption": ["c.png", "d.png"],
-        "caption without a picture": ["gone.png"],
+        "image without a caption": ["c.png", "d.png"],
+        "caption without an image": ["gone.png"],
     }
 
 
 @pytest.mark.parametrize("kind", ["folder", "tar", "table"])
-def test_pictures_in_formats_that_are_not_read_are_named_once_with_their_format(kind, tmp_path):
+def test_images_in_formats_that_are_not_read_are_named_once_with_their_format(kind, tmp_path):
     files = {"a.png": png(), "a.txt": "one", "b.heic": b"?", "b.txt": "two", "C.JXL": b"?"}
     if kind == "tar":
         report = report_of(write_tar(tmp_path / "t.tar", {**files, "a.heic": b"?"}))
@@ -97,13 +97,13 @@ def test_pictures_in_formats_that_are_not_read_are_named_once_with_their_format(
     else:
         report = report_of(write(tmp_path, {**files, "a.heic": b"?"}))
         names = ["C.JXL", "a.heic", "b.heic"]
-    skipped = report.skipped["picture in a format that is not read"]
+    skipped = report.skipped["image in a format that is not read"]
     assert (report.used, report.found, sorted(skipped)) == (1, 4, sorted(names))
 
 
 def test_a_folder_of_nothing_but_unread_formats_names_them(tmp_path):
     write(tmp_path, {"a.heic": b"?", "a.txt": "one"})
-    with pytest.raises(DataError, match=r"1 × picture in a format that is not read \(a\.heic\)"):
+    with pytest.raises(DataError, match=r"1 × image in a format that is not read \(a\.heic\)"):
         report_of(tmp_path)
 
 
@@ -175,7 +175,7 @@ def test_rows_of_a_table_that_are_damaged_cost_nothing_but_themselves(tmp_path):
     lines = [
         b'\xef\xbb\xbf{"file_name": "a.png", "text": "one"}',
         '{"file_name": "b.png", "text": "é"}'.encode("latin1"),
-        b'{"text": "no picture"}',
+        b'{"text": "no image"}',
         b'{"file_name": "%s.png", "text": "long"}' % (b"x" * 5000),
         b'{"file_name": "nul\\u0000.png", "text": "no name"}',
         '{"file_name": "c.png", "text": "é\u2028é"}'.encode(),
@@ -190,8 +190,8 @@ def test_rows_of_a_table_that_are_damaged_cost_nothing_but_themselves(tmp_path):
     assert report.skipped == {
         "side JSON does not parse": ["metadata.jsonl line 2"],
         "row without a file_name": ["metadata.jsonl line 3"],
-        "picture without a caption": ["b.png"],
-        "caption without a picture": ["x" * 5000 + ".png", "nul\0.png"],
+        "image without a caption": ["b.png"],
+        "caption without an image": ["x" * 5000 + ".png", "nul\0.png"],
     }
 
 
@@ -244,14 +244,14 @@ def test_the_report_names_a_few_in_its_sentence_and_all_in_its_json(tmp_path):
     write(tmp_path, {"a.png": png(), "a.txt": "one"})
     write(tmp_path, {f"x{i}.txt": "lost" for i in range(7)})
     report = report_of(tmp_path)
-    assert "7 × caption without a picture (x0.txt, x1.txt, x2.txt, …)" in report.sentence()
+    assert "7 × caption without an image (x0.txt, x1.txt, x2.txt, …)" in report.sentence()
     assert "\n" not in report.sentence()
     assert json.loads(json.dumps(report.to_dict())) == {
         "path": str(tmp_path),
-        "kind": "pictures with caption files",
+        "kind": "images with caption files",
         "found": 8,
         "used": 1,
         "train": 1,
         "test": 0,
-        "skipped": {"caption without a picture": [f"x{i}.txt" for i in range(7)]},
+        "skipped": {"caption without an image": [f"x{i}.txt" for i in range(7)]},
     }

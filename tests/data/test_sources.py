@@ -95,7 +95,7 @@ def test_captions_of_text_and_json_are_joined_in_order_without_repeats(tmp_path)
         assert open_all(path)[0].captions == ("one", "two", "three", "four")
 
 
-def test_rows_of_one_picture_are_its_captions(tmp_path):
+def test_rows_of_one_image_are_its_captions(tmp_path):
     rows = [{"file_name": "a.png", "text": "one"}, {"file_name": "a.png", "text": "two"}]
     lines = "\n".join(json.dumps(row) for row in rows)
     write(tmp_path, {"a.png": png(), "metadata.jsonl": lines})
@@ -107,20 +107,20 @@ def test_a_caption_may_begin_with_a_bracket(tmp_path):
     assert open_all(tmp_path)[0].captions == ("[sic] a heart",)
 
 
-def test_a_table_names_pictures_relative_to_itself_and_in_any_format_pillow_reads(tmp_path):
+def test_a_table_names_images_relative_to_itself_and_in_any_format_pillow_reads(tmp_path):
     write(tmp_path, {"train/x.dat": png(), "train/metadata.csv": "file_name,text\nx.dat,one\n"})
     assert [pair.key for pair in open_all(tmp_path)] == ["train/x.dat"]
 
 
-def test_a_table_reaches_no_picture_outside_its_folder(tmp_path):
+def test_a_table_reaches_no_image_outside_its_folder(tmp_path):
     write(tmp_path, {"secret.png": png(), "in/a.png": png()})
     write(tmp_path, {"in/metadata.csv": "file_name,text\n../secret.png,one\na.png,two\n"})
     pairs, _, report = open_pairs(DataConfig(path=str(tmp_path / "in"), test_share=0))
     assert [pair.key for pair in pairs] == ["a.png"]
-    assert report.skipped == {"caption without a picture": ["../secret.png"]}
+    assert report.skipped == {"caption without an image": ["../secret.png"]}
 
 
-def test_pictures_of_one_name_and_two_formats_are_two_pairs_of_a_folder(tmp_path):
+def test_images_of_one_name_and_two_formats_are_two_pairs_of_a_folder(tmp_path):
     write(tmp_path, {"a.png": png(), "a.bmp": png(), "a.txt": "one"})
     assert [pair.key for pair in open_all(tmp_path)] == ["a.bmp", "a.png"]
 
@@ -215,14 +215,14 @@ def test_an_unknown_background_is_found_before_anything_is_read(tmp_path):
         open_all(tmp_path / "gone", background="blurple")
 
 
-def test_pictures_are_the_same_with_and_without_memory(tmp_path):
+def test_images_are_the_same_with_and_without_memory(tmp_path):
     write(tmp_path, as_files({f"k{i}": Sample((i, 2 * i, 90), ["x"]) for i in range(9)}))
     kept, fresh = open_all(tmp_path, memory=1), open_all(tmp_path, memory=0)
     for i in range(9):
         assert torch.equal(kept.image(i), fresh.image(i))
 
 
-def test_pictures_in_memory_need_no_file_and_others_say_what_happened(tmp_path):
+def test_images_in_memory_need_no_file_and_others_say_what_happened(tmp_path):
     room_for_two = 2 * 3 * 128 * 128 / 2**30
     write(tmp_path, as_files(THREE))
     pairs = open_all(tmp_path, memory=room_for_two)

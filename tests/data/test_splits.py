@@ -39,7 +39,7 @@ def test_the_folders_of_tars_name_the_split_but_not_those_above(tmp_path):
     assert keys(root / "train" / "0.tar") == (["a"], [])
 
 
-def test_folders_of_pictures_name_the_split(tmp_path):
+def test_folders_of_images_name_the_split(tmp_path):
     write(tmp_path, {**one("train/a"), **one("train/deeper/test/b"), **one("test/c"), **one("d")})
     assert keys(tmp_path) == (["d.png", "train/a.png", "train/deeper/test/b.png"], ["test/c.png"])
 
@@ -63,7 +63,7 @@ def test_named_splits_are_kept_whatever_the_share(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["folder", "tar"])
-def test_the_first_test_pictures_are_of_many_objects_and_always_the_same(kind, tmp_path):
+def test_the_first_test_images_are_of_many_objects_and_always_the_same(kind, tmp_path):
     files: dict[str, bytes | str] = {}
     for name in (f"{thing}{i}" for thing in "abcdefgh" for i in range(8)):
         files |= one(f"test/{name}")
@@ -112,7 +112,7 @@ def test_one_group_is_trained_on_and_a_share_of_zero_holds_nothing_out():
     assert assign_splits([None] * 50, [str(i) for i in range(50)], 0) == ["train"] * 50
 
 
-def test_groups_come_from_the_side_field_or_else_are_single_pictures(tmp_path):
+def test_groups_come_from_the_side_field_or_else_are_single_images(tmp_path):
     samples = {
         **THREE,
         "alone": Sample((1, 1, 1), ["x"]),

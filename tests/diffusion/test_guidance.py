@@ -17,7 +17,7 @@ def rng() -> torch.Generator:
 
 
 def labelled(x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-    """A network whose answer shows which picture, time and condition it was given."""
+    """A network whose answer shows which image, time and condition it was given."""
     return x * condition.view(-1, 1, 1, 1) + t.view(-1, 1, 1, 1)
 
 
@@ -119,11 +119,11 @@ def test_guidance_is_active_where_it_guides_any_time(guidance: Guidance, active:
 
 
 def spread(noise: Tensor) -> Tensor:
-    """(B,) standard deviation over all but the pictures."""
+    """(B,) standard deviation over all but the images."""
     return torch.stack([row.double().std(correction=0) for row in noise])
 
 
-def test_rescale_one_gives_every_picture_the_spread_of_its_wanted_prediction(
+def test_rescale_one_gives_every_image_the_spread_of_its_wanted_prediction(
     rng: torch.Generator,
 ) -> None:
     x = torch.randn(SHAPE, generator=rng) * torch.tensor([0.1, 1, 2, 30.0]).view(-1, 1, 1, 1)
@@ -146,7 +146,7 @@ def test_rescale_leaves_a_constant_prediction_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("rescale", [0.0, 0.7])
-def test_the_guidance_of_a_picture_does_not_depend_on_its_batch(
+def test_the_guidance_of_a_image_does_not_depend_on_its_batch(
     rescale: float, rng: torch.Generator
 ) -> None:
     x = torch.randn(SHAPE, generator=rng)

@@ -141,7 +141,7 @@ def test_sampling_goes_on_from_a_state_that_the_caller_changed_in_place(
 
 
 @EVERY_SAMPLER
-def test_every_picture_of_a_batch_is_the_picture_of_its_seed_alone(sampler: Sampler) -> None:
+def test_every_image_of_a_batch_is_the_image_of_its_seed_alone(sampler: Sampler) -> None:
     times = diffusion.uniform_times(6)
     draw = seeded(7, 4)
     together = last(sampler(mixture_noise, draw(torch.empty(SHAPE)), times, draw))

@@ -56,7 +56,7 @@ def test_noised_unit_data_keeps_unit_variance(t: float, rng: torch.Generator) ->
     assert noisy.var().item() == pytest.approx(1, abs=0.02)  # standard error 0.0033
 
 
-def test_every_picture_of_a_batch_is_noised_at_its_own_time(rng: torch.Generator) -> None:
+def test_every_image_of_a_batch_is_noised_at_its_own_time(rng: torch.Generator) -> None:
     data, noise = torch.randn(2, 4, 3, 3, 3, generator=rng)
     t = torch.tensor([0.1, 0.4, 0.7, 1.0])
     together = diffusion.add_noise(data, noise, t)

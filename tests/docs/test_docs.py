@@ -7,7 +7,7 @@ A block of shell or Python stands below a mark that says how it is tested:
     <!-- run: slow -->                   run by `make test-slow`, on its own
     <!-- run: no, REASON -->             not run
 
-The blocks of a document run one after the other in one folder, which holds `pictures/`. Python
+The blocks of a document run one after the other in one folder, which holds `images/`. Python
 blocks share their names, shell blocks have the commands of the tested installation.
 """
 
@@ -94,9 +94,9 @@ def documents_with(kind: str) -> list[str]:
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder with eight captioned pictures, in which the blocks run."""
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
+    """An empty folder with eight captioned images, in which the blocks run."""
+    images = tmp_path / "images"
+    images.mkdir()
     colours = ("red", "green", "blue", "yellow")
     for index in range(8):
         colour, shape = colours[index % 4], ("circle", "square")[index // 4]
@@ -104,8 +104,8 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         pen = ImageDraw.Draw(image)
         draw: Callable[..., None] = pen.ellipse if shape == "circle" else pen.rectangle
         draw((30, 20, 130, 120), fill=colour)
-        image.save(pictures / f"{index}.png")
-        (pictures / f"{index}.txt").write_text(f"a {colour} {shape}\n", encoding="utf-8")
+        image.save(images / f"{index}.png")
+        (images / f"{index}.txt").write_text(f"a {colour} {shape}\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -186,7 +186,7 @@ def test_words_of_a_mark_reach_training_commands_alone() -> None:
 
 def test_a_block_that_fails_fails_its_test(workplace: Path) -> None:
     with pytest.raises(AssertionError, match="here:1: exit code 3"):
-        run_blocks([Block("here:1", "sh", "ls pictures\nexit 3", None)], workplace)
+        run_blocks([Block("here:1", "sh", "ls images\nexit 3", None)], workplace)
     with pytest.raises(ZeroDivisionError):
         run_blocks([Block("here:1", "python", "1 / 0", None)], workplace)
 

@@ -50,16 +50,16 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def own_data(good: Path, tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
-    """Pictures that the model drew itself: data that all of its stages are right for."""
+    """Images that the model drew itself: data that all of its stages are right for."""
     folder = tmp_path_factory.mktemp("drawn")
     captions = [f"a 3D emoji of a {subject}" for subject in SUBJECTS]
     rows = []
     for split, seed in (("train", 0), ("test", 100)):
         drawn = Pipeline.from_pretrained(good)(captions, seed=seed).images
-        for subject, caption, picture in zip(SUBJECTS, captions, drawn, strict=True):
-            assert isinstance(picture, Image.Image)
+        for subject, caption, image in zip(SUBJECTS, captions, drawn, strict=True):
+            assert isinstance(image, Image.Image)
             name = f"{subject} {split}.png"
-            picture.save(folder / name)
+            image.save(folder / name)
             rows.append({"file_name": name, "text": caption, "name": subject, "split": split})
     (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     return DataConfig(path=str(folder), sample_by="name")
@@ -88,13 +88,13 @@ def spoiled(good: Path, folder: Path, stage: str) -> Path:
 def test_the_stage_that_was_spoiled_is_the_one_that_limits(
     stage: str, good: Path, own_data: DataConfig, tmp_path: Path
 ) -> None:
-    found = diagnose(spoiled(good, tmp_path / stage, stage), own_data, pictures=6)
+    found = diagnose(spoiled(good, tmp_path / stage, stage), own_data, images=6)
     assert found.verdict.limits == stage, "\n".join(lines(found))
     assert f"Stage {stage.upper()} limits" in found.verdict.sentences[0]
 
 
-def test_a_model_on_pictures_that_it_drew_loses_no_object(good: Path, own_data: DataConfig) -> None:
-    found = diagnose(good, own_data, pictures=6)
+def test_a_model_on_images_that_it_drew_loses_no_object(good: Path, own_data: DataConfig) -> None:
+    found = diagnose(good, own_data, images=6)
     assert not any(each.sure for each in found.following.lost)
     assert "recognised" not in found.verdict.sentences[0]
     assert "followed from text" not in found.verdict.sentences[0]
@@ -118,13 +118,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     rows = []
     for colour in ("red", "lime", "blue", "black"):
         for k in range(3):
-            picture = Image.new("RGB", (140, 140), colour)
-            picture.paste("white", (10 * k, 20, 10 * k + 30, 50))
-            picture.save(folder / f"{colour}-{k}.png")
+            image = Image.new("RGB", (140, 140), colour)
+            image.paste("white", (10 * k, 20, 10 * k + 30, 50))
+            image.save(folder / f"{colour}-{k}.png")
             rows.append({"file_name": f"{colour}-{k}.png", "text": f"a <{colour}> sheet"})
             rows[-1]["object"] = colour
     (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
@@ -133,7 +133,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
 
 @pytest.fixture(scope="module")
 def found(model: Path, data: DataConfig) -> Diagnosis:
-    return diagnose(model, data, pictures=3)
+    return diagnose(model, data, images=3)
 
 
 def test_shares_add_up_to_one_and_bands_to_the_whole_error(found: Diagnosis) -> None:
@@ -175,8 +175,8 @@ def test_all_three_stages_draw_what_the_pipeline_draws(model: Path, data: DataCo
 def test_the_same_seed_gives_the_same_figures_and_another_one_others(
     found: Diagnosis, model: Path, data: DataConfig
 ) -> None:
-    assert diagnose(model, data, pictures=3).to_json() == found.to_json()
-    other = diagnose(model, data, pictures=3, seed=1)
+    assert diagnose(model, data, images=3).to_json() == found.to_json()
+    other = diagnose(model, data, images=3, seed=1)
     assert other.detail.errors["stage_a"] == found.detail.errors["stage_a"]
     assert other.detail.errors["stage_b"] != found.detail.errors["stage_b"]
     assert other.denoising.held_out_b != found.denoising.held_out_b
@@ -187,7 +187,7 @@ def test_a_model_that_has_learned_nothing_is_told_to_begin_with_stage_a(found: D
     assert sum("has learned little" in each for each in found.verdict.sentences) == 2
 
 
-def test_a_question_knows_the_picture_whose_caption_it_is(data: DataConfig) -> None:
+def test_a_question_knows_the_image_whose_caption_it_is(data: DataConfig) -> None:
     train, _, _ = open_pairs(data)
     for seed in range(5):
         for question in choose_questions(train, 3, seed):
@@ -195,8 +195,8 @@ def test_a_question_knows_the_picture_whose_caption_it_is(data: DataConfig) -> N
             assert (pair.captions[0], pair.group) == (question.caption, question.group)
 
 
-def test_data_without_a_test_picture_is_refused(model: Path, data: DataConfig) -> None:
-    with pytest.raises(DataError, match="test pictures"):
+def test_data_without_a_test_image_is_refused(model: Path, data: DataConfig) -> None:
+    with pytest.raises(DataError, match="test images"):
         diagnose(model, data.model_copy(update={"test_share": 0.0}))
 
 
@@ -228,9 +228,9 @@ def test_files_are_replaced_whole_and_hold_the_figures(found: Diagnosis, tmp_pat
     assert content["verdict"]["limits"] == found.verdict.limits
     assert len(content["denoising"]["held_out_c"]) == len(TIMES)
     assert len(content["semantics"]["drawn"]["mean"]) == CHANNELS
-    with Image.open(tmp_path / "diagnosis.png") as picture:
-        picture.load()
-        assert picture.width > 4 * 128 and picture.height > 3 * 128
+    with Image.open(tmp_path / "diagnosis.png") as image:
+        image.load()
+        assert image.width > 4 * 128 and image.height > 3 * 128
 
 
 def run(*words: str) -> tuple[str, str]:
@@ -248,7 +248,7 @@ def test_the_command_prints_the_verdict_first_and_writes_three_files(
     out = tmp_path / "deep" / "out"
     stdout, stderr = run(
         *(str(model), f"data.path={data.path}", "data.sample_by=object", "data.test_share=0.3"),
-        *("--pictures", "3", "--out", str(out)),
+        *("--images", "3", "--out", str(out)),
     )
     assert stdout.splitlines() == list(lines(found))
     assert stdout.startswith(found.verdict.sentences[0])
@@ -260,7 +260,7 @@ def test_a_diagnosis_counts_in_the_receipt_of_a_model_that_was_trained_here(
     model: Path, data: DataConfig, tmp_path: Path
 ) -> None:
     settings = [f"data.path={data.path}", "data.sample_by=object", "data.test_share=0.3"]
-    words = [*settings, "--pictures", "1", "--out", str(tmp_path / "out")]
+    words = [*settings, "--images", "1", "--out", str(tmp_path / "out")]
     run(str(model), *words)
     assert not (model / "receipt.json").exists(), "none was trained here"
     trained = Path(shutil.copytree(model, tmp_path / "trained"))
@@ -277,7 +277,7 @@ def test_a_diagnosis_counts_in_the_receipt_of_a_model_that_was_trained_here(
         (["--out", "out"], ConfigError, "data.path=FOLDER"),
         (["data.pth=x"], ConfigError, "did you mean 'path'"),
         (["one", "two", "data.path=x"], ConfigError, "at most one model"),
-        (["data.path=x", "--pictures", "0"], ConfigError, "--pictures must be at least 1"),
+        (["data.path=x", "--images", "0"], ConfigError, "--images must be at least 1"),
         (["data.path=x", "--out", "file"], SaveError, "--out"),
     ],
 )
@@ -397,7 +397,7 @@ def test_few_captions_are_not_said_to_show_that_objects_stay(captions: int, says
     assert says in advise(replace(HEALTHY, captions=captions)).sentences[0]
 
 
-def test_a_single_picture_has_no_interval() -> None:
+def test_a_single_image_has_no_interval() -> None:
     one, two = mean_figure(torch.tensor([20.0])), mean_figure(torch.tensor([20.0, 20.0]))
     assert one.interval("{:.2f}".format) == "-"
     assert two.interval("{:.2f}".format) == "20.00 to 20.00"
@@ -455,12 +455,12 @@ def test_each_symptom_leads_to_its_stage(
         ({"contrast": 1.5}, "lower the guidance"),
         ({"contrast": 0.5}, "raise the guidance"),
         ({"contrast_b": 0.7}, "Stage B blurs"),
-        ({"overfit_c": 2.0}, "Stage C knows its training pictures by heart"),
+        ({"overfit_c": 2.0}, "Stage C knows its training images by heart"),
         (
             {"overfit_c": 5.0, "new_c": 0.99},
             "5.00 times as large on held-out ones, hardly better than",
         ),
-        ({"overfit_b": 2.0}, "Stage B knows its training pictures by heart"),
+        ({"overfit_b": 2.0}, "Stage B knows its training images by heart"),
         ({"learned_c": 0.99}, "Stage C has learned little"),
     ],
 )

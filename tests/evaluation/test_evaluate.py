@@ -1,4 +1,4 @@
-"""From a model folder and a folder of pictures to figures, intervals and grids."""
+"""From a model folder and a folder of images to figures, intervals and grids."""
 
 import json
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ from wuerstchen.config import CompressorModel, DataConfig
 from wuerstchen.data import Pairs, open_pairs
 from wuerstchen.errors import ConfigError, DataError, ModelFolderError, SaveError
 from wuerstchen.evaluation import Evaluation, evaluate, open_pipeline, prompt_grid
-from wuerstchen.evaluation.nearest_neighbours import answer, choose_questions, small_pictures
+from wuerstchen.evaluation.nearest_neighbours import answer, choose_questions, small_images
 from wuerstchen.evaluation.report import TITLES
 from wuerstchen.models.compressor import Compressor
 
 COLOURS = {"red": 2, "lime": 2, "blue": 1, "black": 1}
-"""Pictures of each object: six in all, of four objects."""
+"""Images of each object: six in all, of four objects."""
 
 
 @pytest.fixture(scope="module")
@@ -39,24 +39,24 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six pictures: squares and stripes on paper of one colour per object."""
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six images: squares and stripes on paper of one colour per object."""
+    folder = tmp_path_factory.mktemp("images")
     rows = []
     for colour, count in COLOURS.items():
         for k in range(count):
             name = f"{colour}-{k}.png"
-            picture = Image.new("RGB", (140, 140), colour)
-            picture.paste("white", (10 * k, 20, 10 * k + 30, 50))
-            picture.save(folder / name)
+            image = Image.new("RGB", (140, 140), colour)
+            image.paste("white", (10 * k, 20, 10 * k + 30, 50))
+            image.save(folder / name)
             rows.append({"file_name": name, "text": f"a {colour} sheet", "object": colour})
     (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     return folder
 
 
 @pytest.fixture(scope="module")
-def data(pictures: Path) -> DataConfig:
-    return DataConfig(path=str(pictures), sample_by="object", test_share=0.3)
+def data(images: Path) -> DataConfig:
+    return DataConfig(path=str(images), sample_by="object", test_share=0.3)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_every_figure_is_there_and_lies_in_its_interval_and_range(found: Evaluat
     for name, figure in found.figures.items():
         assert figure.low <= figure.value <= figure.high
         assert 0 <= figure.value <= (100 if name.endswith("psnr") else 1)
-    assert found.figures["stage_a_psnr"].n == found.settings["test_pictures"]
+    assert found.figures["stage_a_psnr"].n == found.settings["test_images"]
     assert found.figures["text_first_five"].value >= found.figures["text_nearest"].value
     assert found.settings["size"] == 128
 
@@ -96,7 +96,7 @@ def test_stage_a_figures_are_those_of_stage_a_called_by_hand(
     assert found.figures["stage_a_psnr"].value == pytest.approx(mean, abs=1e-3)
 
 
-def test_the_same_seed_gives_the_same_figures_and_pictures(
+def test_the_same_seed_gives_the_same_figures_and_images(
     found: Evaluation, model: Path, data: DataConfig
 ) -> None:
     again = evaluate(model, data, prompts=3)
@@ -113,16 +113,16 @@ def test_another_seed_draws_other_noise(found: Evaluation, model: Path, data: Da
 
 
 def test_parts_that_are_not_asked_for_are_left_out(model: Path, data: DataConfig) -> None:
-    text_only = evaluate(model, data, prompts=1, pictures=0)
+    text_only = evaluate(model, data, prompts=1, images=0)
     assert set(text_only.figures) == {"text_nearest", "text_first_five"}
-    one = evaluate(model, data, prompts=0, pictures=1)
+    one = evaluate(model, data, prompts=0, images=1)
     assert {figure.n for figure in one.figures.values()} == {1}
     assert set(one.grids) == {"reconstructions"}
 
 
-def test_pictures_of_every_shape_are_squares_here(model: Path, data: DataConfig) -> None:
+def test_images_of_every_shape_are_squares_here(model: Path, data: DataConfig) -> None:
     """A config that was trained with buckets measures as one without."""
-    how = {"prompts": 0, "pictures": 3}
+    how = {"prompts": 0, "images": 3}
     buckets = data.model_copy(update={"buckets": True, "size": 384})
     assert evaluate(model, buckets, **how).figures == evaluate(model, data, **how).figures
 
@@ -133,7 +133,7 @@ def test_progress_ends_at_the_whole(model: Path, data: DataConfig) -> None:
     def note(what: str, done: int, total: int) -> None:
         last[what] = (done, total)
 
-    evaluate(model, data, prompts=2, pictures=1, progress=note)
+    evaluate(model, data, prompts=2, images=1, progress=note)
     assert last == {"reconstructions": (1, 1), "captions": (2, 2)}
 
 
@@ -143,8 +143,8 @@ def test_a_model_without_a_compressor_is_refused(tmp_path: Path, data: DataConfi
         evaluate(tmp_path, data)
 
 
-def test_data_without_a_test_picture_is_refused(model: Path, data: DataConfig) -> None:
-    with pytest.raises(DataError, match="test pictures"):
+def test_data_without_a_test_image_is_refused(model: Path, data: DataConfig) -> None:
+    with pytest.raises(DataError, match="test images"):
         evaluate(model, data.model_copy(update={"test_share": 0.0}))
 
 
@@ -155,14 +155,14 @@ def test_the_grid_of_prompts_is_what_the_pipeline_draws(model: Path) -> None:
     assert isinstance(alone, Image.Image)
     cell = sheet.crop((8 + 128 + 8, 8, 8 + 128 + 8 + 128, 8 + 128))
     difference = torch.tensor(list(cell.tobytes())) - torch.tensor(list(alone.tobytes()))
-    assert difference.abs().max() <= 1  # batches round otherwise than single pictures
+    assert difference.abs().max() <= 1  # batches round otherwise than single images
 
 
 # ── neighbours ──
 
 
 def copies(train: Pairs, shift: int) -> tuple[int, int, int]:
-    """Hits at rank 1 and within five, and n, of a drawer that copies a training picture."""
+    """Hits at rank 1 and within five, and n, of a drawer that copies a training image."""
     questions = choose_questions(train, 100, seed=0)
     groups = sorted({pair.group for pair in train})
 
@@ -172,7 +172,7 @@ def copies(train: Pairs, shift: int) -> tuple[int, int, int]:
         first = [next(i for i, p in enumerate(train) if p.group == group) for group in shifted]
         return torch.stack([train.image(i) for i in first]) / 255
 
-    answers = answer(questions, train, small_pictures(train), draw, seed=0)
+    answers = answer(questions, train, small_images(train), draw, seed=0)
     ranks = [found.rank for found in answers]
     return sum(r == 1 for r in ranks), sum(r <= 5 for r in ranks), len(ranks)
 
@@ -213,14 +213,14 @@ def run(*words: str) -> tuple[str, str]:
 
 
 def test_the_command_writes_figures_and_grids_and_prints_a_table(
-    model: Path, pictures: Path, tmp_path: Path
+    model: Path, images: Path, tmp_path: Path
 ) -> None:
     lines = tmp_path / "prompts.txt"
     lines.write_text("a red apple\n\na green hat\n", encoding="utf-8")
     out = tmp_path / "deep" / "out"
     stdout, stderr = run(
-        *(str(model), f"data.path={pictures}", "data.sample_by=object", "data.test_share=0.3"),
-        *("--prompts", "2", "--pictures", "1", "--prompt-file", str(lines), "--out", str(out)),
+        *(str(model), f"data.path={images}", "data.sample_by=object", "data.test_share=0.3"),
+        *("--prompts", "2", "--images", "1", "--prompt-file", str(lines), "--out", str(out)),
     )
     assert sorted(path.name for path in out.iterdir()) == [
         "evaluation.json",
@@ -235,8 +235,8 @@ def test_the_command_writes_figures_and_grids_and_prints_a_table(
     assert stdout.count("\n") == len(content["figures"])
     assert "evaluation.json" in stderr and "evaluation.json" not in stdout
     for path in out.glob("*.png"):
-        with Image.open(path) as picture:
-            picture.load()
+        with Image.open(path) as image:
+            image.load()
 
 
 def test_prompts_alone_need_no_data(model: Path, tmp_path: Path) -> None:

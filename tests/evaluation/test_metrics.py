@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from wuerstchen.evaluation.grid import GAP, labelled_grid, to_picture
+from wuerstchen.evaluation.grid import GAP, labelled_grid, to_pil
 from wuerstchen.evaluation.metrics import (
     mean_figure,
     nearest,
@@ -24,7 +24,7 @@ def rng() -> torch.Generator:
 
 
 def flat(*values: float, side: int = 8) -> Tensor:
-    """A grey picture for each value."""
+    """A grey image for each value."""
     return torch.tensor(values).view(-1, 1, 1, 1).expand(-1, 3, side, side).clone()
 
 
@@ -33,7 +33,7 @@ def test_psnr_of_an_even_error_follows_from_the_decibel() -> None:
     assert found.tolist() == pytest.approx([20, 40, 0], abs=1e-4)
 
 
-def test_psnr_is_that_of_plain_python_picture_by_picture(rng: torch.Generator) -> None:
+def test_psnr_is_that_of_plain_python_image_by_image(rng: torch.Generator) -> None:
     image, reference = torch.rand(2, 3, 3, 5, 7, generator=rng)
     for k, found in enumerate(psnr(image, reference).tolist()):
         pairs = zip(image[k].flatten().tolist(), reference[k].flatten().tolist(), strict=True)
@@ -50,30 +50,30 @@ def test_a_perfect_copy_has_100_decibel_and_half_the_noise_6_more(rng: torch.Gen
     assert gain.item() == pytest.approx(20 * math.log10(2), abs=1e-3)
 
 
-def test_the_nearest_of_grey_pictures_is_the_nearest_grey() -> None:
+def test_the_nearest_of_grey_images_is_the_nearest_grey() -> None:
     found = nearest(flat(0.0, 0.45), flat(0.9, 0.4, 0.1))
     assert found.tolist() == [[2, 1, 0], [1, 2, 0]]
 
 
-def test_every_picture_is_its_own_nearest_also_after_a_little_noise(rng: torch.Generator) -> None:
+def test_every_image_is_its_own_nearest_also_after_a_little_noise(rng: torch.Generator) -> None:
     references = torch.rand(20, 3, 64, 64, generator=rng)
     noisy = (references + 0.02 * torch.randn(references.shape, generator=rng)).clamp(0, 1)
     assert nearest(noisy, references)[:, 0].tolist() == list(range(20))
 
 
 def test_the_order_is_that_of_distances_worked_out_one_by_one(rng: torch.Generator) -> None:
-    pictures = torch.rand(3, 3, 32, 32, generator=rng)
+    images = torch.rand(3, 3, 32, 32, generator=rng)
     references = torch.rand(9, 3, 32, 32, generator=rng)
-    for picture, order in zip(pictures, nearest(pictures, references).tolist(), strict=True):
-        distances = [math.dist(picture.flatten(), other.flatten()) for other in references]
+    for image, order in zip(images, nearest(images, references).tolist(), strict=True):
+        distances = [math.dist(image.flatten(), other.flatten()) for other in references]
         assert order == sorted(range(9), key=lambda i: distances[i])
 
 
 def test_references_may_be_handed_over_as_thumbnails(rng: torch.Generator) -> None:
-    pictures = torch.rand(3, 3, 96, 96, generator=rng)
+    images = torch.rand(3, 3, 96, 96, generator=rng)
     references = torch.rand(7, 3, 128, 128, generator=rng)
-    whole = nearest(pictures, references)
-    assert torch.equal(nearest(pictures, thumbnails(references)), whole)
+    whole = nearest(images, references)
+    assert torch.equal(nearest(images, thumbnails(references)), whole)
 
 
 def test_thumbnails_are_antialiased() -> None:
@@ -115,16 +115,16 @@ def test_wilson_agrees_with_a_published_value() -> None:
     assert (figure.low, figure.high) == pytest.approx((0.2553, 0.3662), abs=5e-5)
 
 
-def test_a_grid_shows_its_pictures_untouched_and_row_by_row() -> None:
-    pictures = [Image.new("RGB", (64, 64), colour) for colour in ("red", "lime", "blue")]
-    sheet = labelled_grid(pictures, ["a", "b", "c"], columns=2)
+def test_a_grid_shows_its_images_untouched_and_row_by_row() -> None:
+    images = [Image.new("RGB", (64, 64), colour) for colour in ("red", "lime", "blue")]
+    sheet = labelled_grid(images, ["a", "b", "c"], columns=2)
     assert sheet.getpixel((GAP, GAP)) == (255, 0, 0)
     assert sheet.getpixel((GAP + 64 + GAP, GAP)) == (0, 255, 0)
     assert sheet.getpixel((GAP, sheet.height // 2 + GAP)) == (0, 0, 255)
     assert sheet.width == 2 * 64 + 3 * GAP
 
 
-def test_labels_stand_below_their_pictures_and_stay_within_them() -> None:
+def test_labels_stand_below_their_images_and_stay_within_them() -> None:
     white = Image.new("RGB", (128, 128), "white")
     label = "a rather long prompt with sesquipedalian and antidisestablishmentarianism in it " * 2
     sheet = labelled_grid([white, white], [label, ""], columns=2)
@@ -134,7 +134,7 @@ def test_labels_stand_below_their_pictures_and_stay_within_them() -> None:
     assert right.getextrema()[0][0] == 255  # none
 
 
-def test_pictures_survive_the_way_to_eight_bits() -> None:
+def test_images_survive_the_way_to_eight_bits() -> None:
     image = torch.arange(192).view(3, 8, 8) / 255
-    pixels = torch.tensor(list(to_picture(image).tobytes())).view(8, 8, 3).permute(2, 0, 1)
+    pixels = torch.tensor(list(to_pil(image).tobytes())).view(8, 8, 3).permute(2, 0, 1)
     assert torch.equal(pixels, torch.arange(192).view(3, 8, 8))

@@ -16,7 +16,7 @@ def pipeline() -> Pipeline:
 
 @pytest.fixture(scope="session")
 def double() -> Pipeline:
-    """In fp64, where sums over a batch and over one picture round alike for all purposes."""
+    """In fp64, where sums over a batch and over one image round alike for all purposes."""
     return small_pipeline().to(dtype=torch.float64)
 
 

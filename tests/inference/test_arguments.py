@@ -12,13 +12,13 @@ from wuerstchen.errors import ConfigError, SizeError, WuerstchenError
 from wuerstchen.inference.pipeline import PromptWarning
 
 
-def test_the_forms_of_output_show_the_same_picture(pipeline):
+def test_the_forms_of_output_show_the_same_image(pipeline):
     tensor = pixels(pipeline)
     array = pipeline(PROMPT, seed=3, output_type="np").images
-    (picture,) = pipeline(PROMPT, seed=3).images
+    (image,) = pipeline(PROMPT, seed=3).images
     np.testing.assert_array_equal(array, tensor.permute(0, 2, 3, 1).numpy())
-    assert picture.mode == "RGB" and picture.size == (128, 128)
-    assert np.abs(np.asarray(picture) / 255 - array[0]).max() <= 0.5 / 255 + 1e-6
+    assert image.mode == "RGB" and image.size == (128, 128)
+    assert np.abs(np.asarray(image) / 255 - array[0]).max() <= 0.5 / 255 + 1e-6
 
 
 def test_latents_are_what_stage_a_decodes(pipeline):
@@ -31,13 +31,13 @@ def test_tensors_that_come_out_can_be_computed_with(pipeline):
     (pixels(pipeline).requires_grad_() * 2).sum().backward()
 
 
-def test_the_output_is_an_object_and_a_tuple_that_begins_with_the_pictures(pipeline):
+def test_the_output_is_an_object_and_a_tuple_that_begins_with_the_images(pipeline):
     output = pipeline(PROMPT, seed=3, return_dict=False)
     assert output[0] is output.images
 
 
 @pytest.mark.parametrize(("height", "width"), [(128, 256), (256, 128), (384, 384)])
-def test_pictures_have_the_size_that_was_asked_for(pipeline, height, width):
+def test_images_have_the_size_that_was_asked_for(pipeline, height, width):
     assert pixels(pipeline, height=height, width=width).shape == (1, 3, height, width)
 
 
@@ -68,7 +68,7 @@ def test_pictures_have_the_size_that_was_asked_for(pipeline, height, width):
         (
             {"width": 896000000, "height": 896000000},
             WuerstchenError,
-            "memory for pictures of 896000000 x .*, 1 at once",
+            "memory for images of 896000000 x .*, 1 at once",
         ),
     ],
 )

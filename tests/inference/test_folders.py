@@ -10,7 +10,7 @@ from wuerstchen.errors import ModelFolderError, SaveError
 from wuerstchen.inference.pipeline import Pipeline
 
 
-def test_a_saved_pipeline_draws_the_same_pictures(pipeline, folder):
+def test_a_saved_pipeline_draws_the_same_images(pipeline, folder):
     again = Pipeline.from_pretrained(folder)
     assert torch.equal(pixels(again), pixels(Pipeline.from_pretrained(folder)))
     # Weights that are mapped lie elsewhere in memory, so products may be rounded another way.

@@ -1,4 +1,4 @@
-"""Whose noise a picture is made of."""
+"""Whose noise an image is made of."""
 
 import pytest
 import torch
@@ -10,13 +10,13 @@ from wuerstchen.diffusion import SAMPLERS
 from wuerstchen.errors import ConfigError
 
 
-def test_the_same_seed_draws_the_same_picture_and_another_seed_another(pipeline):
+def test_the_same_seed_draws_the_same_image_and_another_seed_another(pipeline):
     assert torch.equal(pixels(pipeline), pixels(pipeline))
     assert difference(pixels(pipeline), pixels(pipeline, seed=4)) > 0.05
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_picture_k_of_a_batch_is_the_picture_of_seed_plus_k_alone(double, sampler):
+def test_image_k_of_a_batch_is_the_image_of_seed_plus_k_alone(double, sampler):
     settings = {
         "prior_sampler": sampler,
         "decoder_sampler": sampler,
@@ -40,12 +40,12 @@ def test_prompts_of_a_list_are_drawn_as_if_alone_the_first_one_first(double):
     torch.testing.assert_close(batch[2:3], pixels(double, "a green hat", seed=5), atol=1e-7, rtol=0)
 
 
-def test_every_picture_reports_its_seed(pipeline):
+def test_every_image_reports_its_seed(pipeline):
     assert pipeline(PROMPT, seed=7, num_images_per_prompt=2).seeds == [7, 8]
 
 
 @pytest.mark.parametrize("seed", [None, -1])
-def test_a_random_seed_is_reported_and_draws_the_picture_again(pipeline, seed):
+def test_a_random_seed_is_reported_and_draws_the_image_again(pipeline, seed):
     images, seeds = pipeline(PROMPT, seed=seed, output_type="pt")
     assert torch.equal(images, pixels(pipeline, seed=seeds[0]))
     assert pipeline(PROMPT, seed=seed).seeds != seeds
@@ -59,7 +59,7 @@ def test_a_list_of_generators_is_the_same_as_their_seeds(pipeline):
     )
 
 
-def test_one_generator_for_several_pictures_reports_seeds_that_draw_each_again(double):
+def test_one_generator_for_several_images_reports_seeds_that_draw_each_again(double):
     generator = torch.Generator().manual_seed(0)
     images, seeds = double(PROMPT, num_images_per_prompt=2, generator=generator, output_type="pt")
     torch.testing.assert_close(images[1:], pixels(double, seed=seeds[1]), atol=1e-7, rtol=0)
@@ -74,7 +74,7 @@ def test_the_global_stream_of_torch_is_neither_used_nor_moved(pipeline):
     assert torch.equal(first, pixels(pipeline))
 
 
-def test_a_generator_that_was_used_before_reports_a_seed_that_draws_the_picture_again(pipeline):
+def test_a_generator_that_was_used_before_reports_a_seed_that_draws_the_image_again(pipeline):
     generator = torch.Generator().manual_seed(3)
     first = pipeline(PROMPT, generator=generator, output_type="pt")
     assert first.seeds == [3] and torch.equal(first.images, pixels(pipeline))
@@ -85,7 +85,7 @@ def test_a_generator_that_was_used_before_reports_a_seed_that_draws_the_picture_
         assert torch.equal(images, pixels(pipeline, seed=seed))
 
 
-def test_a_generator_that_is_listed_twice_reports_seeds_that_draw_each_picture_again(double):
+def test_a_generator_that_is_listed_twice_reports_seeds_that_draw_each_image_again(double):
     generators = [torch.Generator().manual_seed(3)] * 2
     images, seeds = double(PROMPT, num_images_per_prompt=2, generator=generators, output_type="pt")
     for k, seed in enumerate(seeds):

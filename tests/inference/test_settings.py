@@ -1,4 +1,4 @@
-"""What steers a picture, and that every setting reaches the networks."""
+"""What steers an image, and that every setting reaches the networks."""
 
 import copy
 
@@ -11,7 +11,7 @@ from wuerstchen.inference.model_info import Defaults, ModelInfo
 from wuerstchen.inference.pipeline import Pipeline
 
 
-def test_text_negative_text_guidance_and_steps_change_the_picture(pipeline):
+def test_text_negative_text_guidance_and_steps_change_the_image(pipeline):
     plain = pixels(pipeline)
     for other in (
         pixels(pipeline, "a green hat"),
@@ -107,7 +107,7 @@ def test_a_sampler_that_looks_at_the_end_of_a_step_may_find_it_outside_of_the_in
     assert seen == [(2, 1.0), (2, 0.6), (2, 0.6), (1, 0.2), (1, 0.2)]
 
 
-def test_each_setting_of_sampling_and_guidance_changes_the_picture(pipeline):
+def test_each_setting_of_sampling_and_guidance_changes_the_image(pipeline):
     plain = pixels(pipeline, prior_guidance_scale=4.0)
     for other in (
         {"prior_sampler": "dpm++2m"},

@@ -1,6 +1,6 @@
 """The compressor against numbers that torchvision's EfficientNetV2-S gave elsewhere.
 
-`tests/reference/compressor.json` says how weights and pictures are made from sines.
+`tests/reference/compressor.json` says how weights and images are made from sines.
 """
 
 import json
@@ -55,7 +55,7 @@ def compressor() -> Compressor:
     return network.eval()
 
 
-def pictures() -> Tensor:
+def images() -> Tensor:
     wave = torch.sin(0.011 * torch.arange(2 * 3 * 96 * 128, dtype=torch.float64))
     return wave.view(2, 3, 96, 128).float()
 
@@ -71,8 +71,8 @@ def test_tensors_have_the_names_and_shapes_of_torchvision(compressor: Compressor
 def test_backbone_and_semantics_are_those_of_torchvision(compressor: Compressor) -> None:
     expected = json.loads((REFERENCE / "compressor.json").read_text(encoding="utf-8"))
     for name, found in (
-        ("backbone", compressor.backbone(pictures())),
-        ("semantics", compressor.semantics(pictures())),
+        ("backbone", compressor.backbone(images())),
+        ("semantics", compressor.semantics(images())),
     ):
         assert list(found.shape) == expected[name]["shape"]
         first = torch.tensor(expected[name]["first"])
@@ -82,11 +82,11 @@ def test_backbone_and_semantics_are_those_of_torchvision(compressor: Compressor)
 
 
 @torch.no_grad()
-def test_pictures_are_normalised_as_imagenet_was(compressor: Compressor) -> None:
+def test_images_are_normalised_as_imagenet_was(compressor: Compressor) -> None:
     mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
     spread = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
-    found = compressor(pictures() * spread + mean)
-    torch.testing.assert_close(found, compressor.semantics(pictures()), atol=1e-3, rtol=1e-4)
+    found = compressor(images() * spread + mean)
+    torch.testing.assert_close(found, compressor.semantics(images()), atol=1e-3, rtol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (96, 64)])

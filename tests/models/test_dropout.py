@@ -1,4 +1,4 @@
-"""Laws of dropout by picture: company, parts and checkpoints leave a picture its masks."""
+"""Laws of dropout by image: company, parts and checkpoints leave an image its masks."""
 
 import torch
 from torch import Tensor, nn
@@ -16,15 +16,15 @@ def dropped(keys: list[int], x: Tensor = ONES, number: int = 0) -> Tensor:
     return made
 
 
-def test_a_picture_has_its_mask_in_any_company() -> None:
+def test_a_image_has_its_mask_in_any_company() -> None:
     together = dropped([7, 8, 9, 10])
     for row, key in enumerate([7, 8, 9, 10]):
         assert torch.equal(dropped([key], ONES[:1])[0], together[row])
     assert torch.equal(dropped([10, 7], ONES[:2]), together[[3, 0]])
 
 
-def test_pictures_layers_and_repeated_rows_have_masks_of_their_own() -> None:
-    masks = [*dropped([1, 2]), *dropped([1, 2], number=1)]  # four rows each: the pictures twice
+def test_images_layers_and_repeated_rows_have_masks_of_their_own() -> None:
+    masks = [*dropped([1, 2]), *dropped([1, 2], number=1)]  # four rows each: the images twice
     assert len({tuple(mask.flatten().tolist()) for mask in masks}) == len(masks) == 8
 
 

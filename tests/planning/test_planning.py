@@ -122,7 +122,7 @@ def test_what_a_subject_keeps_doubles_its_work() -> None:
 
 
 def test_what_a_base_draws_of_a_class_is_in_the_operations_of_every_device() -> None:
-    """29 steps of two rows for each picture, and what the captions say to every block."""
+    """29 steps of two rows for each image, and what the captions say to every block."""
     words = ["base=emoji", "data.encoded=encoded", "stage_c.training.preserve.drawn=7"]
     words.append("stage_c.training.lora=null")
     config = load("subject", words)
@@ -206,10 +206,10 @@ def test_a_base_without_stage_c_is_one_sentence(tmp_path: Path) -> None:
 def test_operations_of_a_forward_pass_are_those_of_real_tensors(config: Config) -> None:
     size, channels = config.data.size, config.compressor.channels
     latent = torch.randn(1, 4, size // 4, size // 4)
-    pictures = torch.rand(1, 3, size, size)
+    images = torch.rand(1, 3, size, size)
     time, text = torch.rand(1), torch.randn(1, 8, 16)
     autoencoder = Autoencoder(StageA(config.stage_a.model)).train()
-    crop = pictures[:, :, :32, :32]
+    crop = images[:, :, :32, :32]
     found = traced(outline(config, "a"), CPU, 1, late=False).flops["forward"]
     assert total(found) == counted(autoencoder, crop, torch.ones(1, 1, 1, 1).bool())
 
@@ -219,7 +219,7 @@ def test_operations_of_a_forward_pass_are_those_of_real_tensors(config: Config) 
     both.compressor.mapper[1].train()
     cells = torch.randn(1, channels, 3, 3)
     never = torch.zeros(1, 1, 1, 1).bool()
-    small = shrink(pictures)
+    small = shrink(images)
     real = counted(both, small, latent, time, text, cells, torch.zeros(1), never)
     found = traced(outline(config, "b"), CPU, 1).flops["forward"]
     assert total(found) == real
@@ -402,7 +402,7 @@ def test_a_device_that_is_too_small_is_said_in_one_sentence_each(
     done = run("plan", source, "--device-memory", "1025MiB")
     assert done.returncode == 2
     troubles = done.stderr.splitlines()
-    ends = " does not fit: one picture at a time needs "
+    ends = " does not fit: one image at a time needs "
     assert [each.partition(ends)[0] for each in troubles] == ["Stage b", "Stage c"]
     assert "This rests on:" in done.stdout, "the plan is shown all the same"
 

@@ -1,4 +1,4 @@
-"""Laws of copies: what is the same picture goes, what only resembles it stays."""
+"""Laws of copies: what is the same image goes, what only resembles it stays."""
 
 import io
 from itertools import combinations
@@ -22,9 +22,9 @@ def jpeg(image: Image.Image, quality: int = 80) -> bytes:
     return as_bytes(image, "JPEG", quality=quality)
 
 
-def prepared(tmp_path: Path, pictures: dict[str, bytes], config: PrepareConfig = CONFIG) -> Path:
-    captions = {f"{name.rpartition('.')[0]}.txt": name for name in pictures}
-    source = write(tmp_path / "source", {**pictures, **captions})
+def prepared(tmp_path: Path, images: dict[str, bytes], config: PrepareConfig = CONFIG) -> Path:
+    captions = {f"{name.rpartition('.')[0]}.txt": name for name in images}
+    source = write(tmp_path / "source", {**images, **captions})
     return prepare(str(source), tmp_path / "out", config)
 
 
@@ -51,7 +51,7 @@ def test_copies_in_other_sizes_files_and_light_go_and_the_largest_stays(tmp_path
     assert examples == ["c again.png (of b large.png)"]
 
 
-def test_the_same_drawing_in_another_colour_is_another_picture(tmp_path: Path) -> None:
+def test_the_same_drawing_in_another_colour_is_another_image(tmp_path: Path) -> None:
     first = drawing(5)
     turned = np.asarray(first.convert("YCbCr")).copy()
     turned[:, :, 1:] = 255 - turned[:, :, 1:]  # the same light, other colours
@@ -60,26 +60,26 @@ def test_the_same_drawing_in_another_colour_is_another_picture(tmp_path: Path) -
     assert keys(out) == {"a.png", "b.png"}
 
 
-def test_different_pictures_stay(tmp_path: Path) -> None:
+def test_different_images_stay(tmp_path: Path) -> None:
     out = prepared(tmp_path, {f"{k}.png": as_bytes(drawing(k)) for k in range(60)})
     assert len(keys(out)) == 60
 
 
 def test_only_equal_looks_and_nothing_at_all_can_be_asked_for(tmp_path: Path) -> None:
     first = drawing(5, 600, 600)
-    pictures = {"a.png": as_bytes(first), "b.png": as_bytes(first), "c.jpg": jpeg(first, 20)}
+    images = {"a.png": as_bytes(first), "b.png": as_bytes(first), "c.jpg": jpeg(first, 20)}
     nothing = CONFIG.model_copy(update={"copies": None})
-    assert len(keys(prepared(tmp_path / "1", pictures, nothing))) == 3
+    assert len(keys(prepared(tmp_path / "1", images, nothing))) == 3
     assert "b.png" not in keys(
-        prepared(tmp_path / "2", pictures, CONFIG.model_copy(update={"copies": 0}))
+        prepared(tmp_path / "2", images, CONFIG.model_copy(update={"copies": 0}))
     )
 
 
-def test_held_out_pictures_keep_their_copies_out_of_training(tmp_path: Path) -> None:
+def test_held_out_images_keep_their_copies_out_of_training(tmp_path: Path) -> None:
     small, large = drawing(5, 200, 200), drawing(5, 200, 200).resize((400, 400))
-    pictures = {"train/a.png": as_bytes(large), "test/b.png": as_bytes(small)}
-    pictures |= {f"train/{k}.png": as_bytes(drawing(k)) for k in range(20, 24)}
-    out = prepared(tmp_path, pictures)
+    images = {"train/a.png": as_bytes(large), "test/b.png": as_bytes(small)}
+    images |= {f"train/{k}.png": as_bytes(drawing(k)) for k in range(20, 24)}
+    out = prepared(tmp_path, images)
     assert "test/b.png" in keys(out) and "train/a.png" not in keys(out)
     assert report(out)["copies_across_splits"] == 1
     assert {row["key"] for row in rows(out) if row["split"] == "test"} == {"test/b.png"}
@@ -89,27 +89,27 @@ def test_held_out_pictures_keep_their_copies_out_of_training(tmp_path: Path) -> 
 def test_copies_that_stay_across_the_splits_are_counted(
     tmp_path: Path, most: int | None, left: tuple[int, int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One picture has equal pixels on both sides, another one nearly so."""
+    """One image has equal pixels on both sides, another one nearly so."""
     first, near = drawing(5), drawing(6, 600, 600)
     again = near.resize((160, 160), Image.Resampling.BOX)
     noise = np.random.default_rng(0).integers(-40, 41, (160, 160, 1))
     again = Image.fromarray((np.asarray(again) + noise).clip(0, 255).astype(np.uint8))
     assert 0 < int(look_of(again) ^ look_of(near)).bit_count() <= 4, "other bits, near enough"
-    pictures = {"train/a.png": as_bytes(first), "test/a.png": as_bytes(first)}
-    pictures |= {"train/b.png": as_bytes(again), "test/b.png": as_bytes(near)}
-    pictures |= {f"train/{k}.png": as_bytes(drawing(k)) for k in range(20, 24)}
-    out = prepared(tmp_path, pictures, CONFIG.model_copy(update={"copies": most}))
+    images = {"train/a.png": as_bytes(first), "test/a.png": as_bytes(first)}
+    images |= {"train/b.png": as_bytes(again), "test/b.png": as_bytes(near)}
+    images |= {f"train/{k}.png": as_bytes(drawing(k)) for k in range(20, 24)}
+    out = prepared(tmp_path, images, CONFIG.model_copy(update={"copies": most}))
     found = report(out)
     assert found["copies_across_splits"] == 2
     assert (found["equal_across_splits"], found["near_across_splits"]) == left
-    warned = f"{sum(left)} pictures to train with are copies of held-out ones" in caplog.text
+    warned = f"{sum(left)} images to train with are copies of held-out ones" in caplog.text
     page = (out / "report.html").read_text()
     assert warned == ("are among those to train with" in page) == (sum(left) > 0)
 
 
 def test_shards_hold_no_dead_weight(tmp_path: Path) -> None:
-    pictures = {f"{k}.png": as_bytes(drawing(k % 5, 128, 128)) for k in range(10)}
-    out = prepared(tmp_path, pictures)
+    images = {f"{k}.png": as_bytes(drawing(k % 5, 128, 128)) for k in range(10)}
+    out = prepared(tmp_path, images)
     import tarfile
 
     (shard,) = (out / "shards").iterdir()
@@ -137,7 +137,7 @@ def test_clusters_are_those_of_comparing_all_with_all(most: int) -> None:
         assert (found[i] == found[j]) == (expected[i] == expected[j])
 
 
-def test_a_set_of_one_flat_picture_many_times_ends_quickly(tmp_path: Path) -> None:
+def test_a_set_of_one_flat_image_many_times_ends_quickly(tmp_path: Path) -> None:
     flat = np.zeros(200_000, np.uint64)
     assert len(np.unique(clusters(flat, np.zeros((200_000, 32), np.uint8), 4))) == 1
     buffer = io.BytesIO()

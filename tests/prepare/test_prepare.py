@@ -50,8 +50,8 @@ def table(root: Path, files: Files) -> Path:
         for name in sorted(files)
         if name.endswith(".png")
     ]
-    pictures = {name: data for name, data in files.items() if name.endswith(".png")}
-    return write(root, {**pictures, "metadata.jsonl": "\n".join(map(json.dumps, lines))})
+    images = {name: data for name, data in files.items() if name.endswith(".png")}
+    return write(root, {**images, "metadata.jsonl": "\n".join(map(json.dumps, lines))})
 
 
 @pytest.mark.parametrize("make", [write, tars, table])
@@ -69,22 +69,22 @@ def test_a_prepared_set_shows_what_its_source_shows(tmp_path: Path, make) -> Non
     assert ready[2].train == len(ready[0]) and ready[2].test == len(ready[1])
 
 
-def test_every_picture_is_kept_or_counted_with_its_reason(tmp_path: Path) -> None:
+def test_every_image_is_kept_or_counted_with_its_reason(tmp_path: Path) -> None:
     files = some(6)
     files |= {"no caption.png": as_bytes(drawing(90)), "lonely.txt": "words"}
-    files |= {"broken.png": b"not a picture", "broken.txt": "broken"}
+    files |= {"broken.png": b"not an image", "broken.txt": "broken"}
     files |= {"huge.png": files["000.png"][:16] + b"\0\1\0\0" * 2, "huge.txt": "huge"}
     source = write(tmp_path / "source", files)
     out = prepare(str(source), tmp_path / "out", LOSSLESS)
     found = report(out)
     assert dropped(out) == {
-        "picture does not decode": 2,
-        "picture without a caption": 1,
-        "caption without a picture": 1,
+        "image does not decode": 2,
+        "image without a caption": 1,
+        "caption without an image": 1,
     }
     assert found["found"] == found["kept"] + sum(dropped(out).values()) == 10
     assert found["kept"] == len(rows(out)) == 6
-    assert found["dropped"]["caption without a picture"]["examples"] == ["lonely.txt"]
+    assert found["dropped"]["caption without an image"]["examples"] == ["lonely.txt"]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it closes no file
@@ -97,15 +97,15 @@ def test_other_readers_of_webdataset_read_the_shards(tmp_path: Path) -> None:
     seen = {}
     for sample in webdataset.WebDataset(urls, shardshuffle=False):
         side = json.loads(sample["json"])
-        with Image.open(io.BytesIO(sample["png"])) as picture:
-            seen[side["key"]] = (sample["txt"].decode().splitlines(), picture.size)
+        with Image.open(io.BytesIO(sample["png"])) as image:
+            seen[side["key"]] = (sample["txt"].decode().splitlines(), image.size)
     gc.collect()  # here, where its warnings are left out
     assert seen == {
         row["key"]: (row["captions"], (row["width"], row["height"])) for row in rows(out)
     }
 
 
-def test_pictures_are_made_as_small_as_training_takes_them_and_never_larger(tmp_path: Path) -> None:
+def test_images_are_made_as_small_as_training_takes_them_and_never_larger(tmp_path: Path) -> None:
     files: Files = {}
     for name, size in {"wide": (900, 450), "tall": (300, 800), "small": (100, 120)}.items():
         files |= {f"{name}.png": as_bytes(drawing(len(files), *size)), f"{name}.txt": name}
@@ -124,7 +124,7 @@ def test_pictures_are_made_as_small_as_training_takes_them_and_never_larger(tmp_
 
 
 @pytest.mark.parametrize("size", [128, 384, 512, 1024])
-def test_no_training_at_the_size_enlarges_a_stored_picture(size: int) -> None:
+def test_no_training_at_the_size_enlarges_a_stored_image(size: int) -> None:
     """And one pixel less on a side would not be enough for the square or for the nearest shape."""
     shapes = bucket_shapes(size)
     config = PrepareConfig(size=size)
@@ -144,7 +144,7 @@ def test_no_training_at_the_size_enlarges_a_stored_picture(size: int) -> None:
             assert stored == (width, height) or min(slack) <= 0
 
 
-def test_orientation_is_mended_and_the_size_is_that_of_the_upright_picture(tmp_path: Path) -> None:
+def test_orientation_is_mended_and_the_size_is_that_of_the_upright_image(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees
     upright = drawing(3, 200, 320)
@@ -164,7 +164,7 @@ def test_orientation_is_mended_and_the_size_is_that_of_the_upright_picture(tmp_p
     assert np.abs(image.permute(1, 2, 0).numpy().astype(int) - expected).mean() < 4
 
 
-def test_the_same_key_in_two_tars_names_two_pictures(tmp_path: Path) -> None:
+def test_the_same_key_in_two_tars_names_two_images(tmp_path: Path) -> None:
     for number in range(2):
         files = {"x.png": as_bytes(drawing(number)), "x.txt": str(number)}
         write_tar(tmp_path / "source" / f"{number}.tar", files)
@@ -223,7 +223,7 @@ def test_a_process_that_helps_waits_for_the_first_and_takes_no_folder_itself(
         prepare(str(source), out, LOSSLESS, rank=1, world=2)
 
 
-def test_progress_counts_every_picture_and_every_shard_once(tmp_path: Path) -> None:
+def test_progress_counts_every_image_and_every_shard_once(tmp_path: Path) -> None:
     source = write(tmp_path / "source", some(7))
     told: list[tuple[int, int]] = []
     prepare(
@@ -248,7 +248,7 @@ def test_a_kill_at_the_very_end_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_shards_of_a_preparation_that_was_stopped_are_no_failed_try(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of nine pictures six stand in whole shards; the third shard is made again."""
+    """Of nine images six stand in whole shards; the third shard is made again."""
     source, out = write(tmp_path / "source", some(9)), tmp_path / "out"
     config = LOSSLESS.model_copy(update={"shard": 3})
     wrote: list[Path] = []
@@ -302,10 +302,10 @@ def test_a_set_is_of_one_source_alone(tmp_path: Path) -> None:
     assert prepare(f"{first}/../first", out, LOSSLESS) == out
 
 
-def test_a_link_that_leads_nowhere_is_one_picture_less(tmp_path: Path) -> None:
+def test_a_link_that_leads_nowhere_is_one_image_less(tmp_path: Path) -> None:
     source = write(tmp_path / "source", some(4))
     (source / "lost.png").symlink_to(tmp_path / "nothing")
-    (source / "lost.txt").write_text("a picture that went away")
+    (source / "lost.txt").write_text("an image that went away")
     out = prepare(str(source), tmp_path / "out", LOSSLESS)
     found = json.loads((out / "report.json").read_text())
     assert (found["found"], found["kept"]) == (5, 4)
@@ -322,7 +322,7 @@ def test_a_bad_tar_costs_nothing_but_itself(tmp_path: Path) -> None:
     assert name.startswith("00001.tar: ")
 
 
-def test_a_set_is_not_written_among_its_own_pictures(tmp_path: Path) -> None:
+def test_a_set_is_not_written_among_its_own_images(tmp_path: Path) -> None:
     source = write(tmp_path / "source", some(4))
     for out in (source, source / "out", source / "more" / ".." / "out"):
         with pytest.raises(DataError, match=r"expected a folder outside .*source"):
@@ -378,7 +378,7 @@ def test_a_folder_of_other_things_is_not_touched(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["precious.txt"]
 
 
-def test_pictures_that_changed_under_way_are_made_again(tmp_path: Path) -> None:
+def test_images_that_changed_under_way_are_made_again(tmp_path: Path) -> None:
     source = write(tmp_path / "source", some(8))
     child = _command(str(source), str(tmp_path / "out"), "size=128", "shard=2", "test_share=0")
     parts = tmp_path / "out" / "parts"
@@ -386,7 +386,7 @@ def test_pictures_that_changed_under_way_are_made_again(tmp_path: Path) -> None:
         time.sleep(0.005)
     child.send_signal(signal.SIGKILL)
     child.wait()
-    write(source, {"000.png": as_bytes(drawing(77)), "000.txt": "another picture"})
+    write(source, {"000.png": as_bytes(drawing(77)), "000.txt": "another image"})
     assert (
         _command(str(source), str(tmp_path / "out"), "size=128", "shard=2", "test_share=0").wait(
             120
@@ -394,21 +394,21 @@ def test_pictures_that_changed_under_way_are_made_again(tmp_path: Path) -> None:
         == 0
     )
     assert next(r for r in rows(tmp_path / "out") if r["key"] == "000.png")["captions"] == [
-        "another picture"
+        "another image"
     ]
 
 
-def test_the_page_shows_counts_reasons_and_pictures(tmp_path: Path) -> None:
+def test_the_page_shows_counts_reasons_and_images(tmp_path: Path) -> None:
     files = some(6) | {"copy.png": as_bytes(drawing(0, 300, 300)), "copy.txt": "<b>a copy</b>"}
     source = write(tmp_path / "source", files | {"bad.png": b"x", "bad.txt": "bad"})
     out = prepare(str(source), tmp_path / "out", LOSSLESS)
     page = (out / "report.html").read_text()
-    assert "6 of 8 are" in " ".join(page.split()) and "picture does not decode" in page
+    assert "6 of 8 are" in " ".join(page.split()) and "image does not decode" in page
     assert "copy with equal pixels" in page and "<b>" not in page
     assert page.count("data:image/jpeg;base64,") >= 8
 
 
-def test_each_plot_of_the_page_is_a_picture_that_a_narrow_window_shows_whole(
+def test_each_plot_of_the_page_is_a_image_that_a_narrow_window_shows_whole(
     tmp_path: Path,
 ) -> None:
     files = some(3, width=300) | {"x.png": as_bytes(drawing(9, 200, 400)), "x.txt": "x"}

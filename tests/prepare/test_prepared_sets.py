@@ -46,7 +46,7 @@ def test_a_prepared_set_is_not_decoded_to_be_opened(ready: Path) -> None:
     shard.write_bytes(data)
     train, test, _ = opened(ready)
     where = next((s, i) for s in (train, test) for i in range(len(s)) if s[i].key == first["key"])
-    with pytest.raises(DataError, match=rf"{first['shard']}: picture {first['key']} was fine"):
+    with pytest.raises(DataError, match=rf"{first['shard']}: image {first['key']} was fine"):
         where[0].image(where[1])
 
 
@@ -69,7 +69,7 @@ def test_damage_is_said_when_the_set_is_opened(ready: Path, harm, sentence: str)
         opened(ready)
 
 
-def test_a_set_for_smaller_pictures_or_other_groups_is_refused(ready: Path) -> None:
+def test_a_set_for_smaller_images_or_other_groups_is_refused(ready: Path) -> None:
     with pytest.raises(
         DataError, match=r"data\.size=256, found a set that was prepared at size=128"
     ):

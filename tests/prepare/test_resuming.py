@@ -82,7 +82,7 @@ def test_the_advice_for_a_damaged_set_can_be_followed(source: Path, tmp_path: Pa
     assert sum(map(len, open_pairs(DataConfig(path=str(out)))[:2])) == 6
 
 
-def test_a_receipt_counts_the_pictures_of_all_processes(source: Path, tmp_path: Path) -> None:
+def test_a_receipt_counts_the_images_of_all_processes(source: Path, tmp_path: Path) -> None:
     """Also those of other processes; what stood before is of the phase that made it."""
     words = ["size=128", "shard=1"]
     children = [
@@ -109,7 +109,7 @@ def test_a_receipt_counts_the_pictures_of_all_processes(source: Path, tmp_path: 
     assert lines == {"preparation": 6}
 
 
-def test_a_field_that_no_picture_has_is_refused(source: Path, tmp_path: Path) -> None:
+def test_a_field_that_no_image_has_is_refused(source: Path, tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"sample_by": "typo"})
     with pytest.raises(DataError, match=r"sample_by: .* found 'typo'; they have name, number\."):
         prepare(str(source), tmp_path / "out", config)
@@ -131,13 +131,13 @@ def test_a_pattern_may_not_find_the_new_set(tmp_path: Path) -> None:
     assert len(rows(prepare(str(root / "*" / "*.tar"), root / "out", CONFIG))) == 4
 
 
-def test_a_set_without_pictures_to_train_with_says_so(
+def test_a_set_without_images_to_train_with_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     source = write(tmp_path / "source" / "test", some(3)).parent
     write(source / "train", {"bad.png": b"x", "bad.txt": "bad"})
     prepare(str(source), tmp_path / "out", CONFIG)
-    assert "holds no picture to train with: all 3 are held out" in caplog.text
+    assert "holds no image to train with: all 3 are held out" in caplog.text
 
 
 def test_a_lock_that_the_disk_refuses_is_one_sentence(
@@ -156,15 +156,15 @@ def test_a_set_made_of_a_prepared_set_keeps_what_that_one_knows(tmp_path: Path) 
     table = [
         {
             "file_name": f"{k:03d}.png",
-            "text": [f"picture {k}\nof two lines", "another"],
+            "text": [f"image {k}\nof two lines", "another"],
             "name": f"group {k // 2}",
             "aesthetic": 4 + k / 10,
         }
         for k in range(12)
     ]
-    pictures = {name: data for name, data in some(12).items() if name.endswith(".png")}
+    images = {name: data for name, data in some(12).items() if name.endswith(".png")}
     lines = "\n".join(map(json.dumps, table))
-    source = write(tmp_path / "source", {**pictures, "metadata.jsonl": lines})
+    source = write(tmp_path / "source", {**images, "metadata.jsonl": lines})
     first = CONFIG.model_copy(update={"sample_by": "name", "test_share": 0.3})
     one = prepare(str(source), tmp_path / "one", first)
     again = CONFIG.model_copy(

@@ -5,7 +5,7 @@ from wuerstchen.receipts.phases import End, Kind, Phase
 
 
 def amounts(seconds: float = 0.0, images: int = 0) -> Amounts:
-    """Two devices, 5 operations a picture, 0.1 kWh a second of which half is measured."""
+    """Two devices, 5 operations an image, 0.1 kWh a second of which half is measured."""
     return Amounts(
         seconds=seconds,
         device_seconds=2 * seconds,

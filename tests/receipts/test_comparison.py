@@ -82,8 +82,8 @@ def test_every_wide_table_scrolls_in_a_frame_of_its_own(model: Path) -> None:
 
 def test_the_table_has_ours_beside_published_ones(model: Path) -> None:
     text = run(str(model), "--price", "2", "--against", "wuerstchen-v2,sd-2.1")
-    hours, failed, flops, pictures, kwh, kg, money, *device = line_of(text, "<b>mine")
-    assert (hours, failed, pictures, device) == ("2.02", "0.02", "1,238", ["Abacus"])
+    hours, failed, flops, images, kwh, kg, money, *device = line_of(text, "<b>mine")
+    assert (hours, failed, images, device) == ("2.02", "0.02", "1,238", ["Abacus"])
     assert (flops, kwh, kg, money) == ("6.19e+03", "364", "145", "4.04")
     published = line_of(text, "Würstchen v2, Stage C")
     assert published[:7] == ["24,602", "–", "–", "1,420,000,000", "–", "2,276", "49,204"]

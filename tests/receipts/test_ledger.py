@@ -66,7 +66,7 @@ def test_the_lock_of_a_process_that_died_at_once_goes(tmp_path: Path) -> None:
 
 
 def test_work_adds_up_over_a_kill_and_what_goes_on_from_it(tmp_path: Path) -> None:
-    """The second process goes on from 100 pictures: only what the first did beyond is lost."""
+    """The second process goes on from 100 images: only what the first did beyond is lost."""
     killed_worker(tmp_path, 60)
     lost = read_phases(tmp_path)[0].work["training"]
     with Meter(tmp_path, stage="c", kind="training", devices=3, at=100) as meter:

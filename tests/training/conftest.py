@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import config, write_pictures
+from small_runs import config, write_images
 
 from wuerstchen.config import DataConfig
 from wuerstchen.data import Pairs, open_pairs
@@ -23,19 +23,19 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pictures(tmp_path_factory.mktemp("data") / "pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("data") / "images")
 
 
 @pytest.fixture(scope="session")
-def trained(pictures: Path, tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
+def trained(images: Path, tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
     """All three stages, 24 steps each, without an interruption. Do not write into it."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        return training_run.train(config(pictures, tmp_path_factory.mktemp("models") / "whole"))
+        return training_run.train(config(images, tmp_path_factory.mktemp("models") / "whole"))
 
 
 @pytest.fixture(scope="module")
-def splits(pictures: Path) -> tuple[Pairs, Pairs]:
-    train, test, _ = open_pairs(DataConfig(path=str(pictures), test_share=0.2))
+def splits(images: Path) -> tuple[Pairs, Pairs]:
+    train, test, _ = open_pairs(DataConfig(path=str(images), test_share=0.2))
     return train, test

@@ -1,4 +1,4 @@
-"""A stage that fits a line: everything of the loop, and nothing of pictures, can be seen by it."""
+"""A stage that fits a line: everything of the loop, and nothing of images, can be seen by it."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from wuerstchen.training.stage import Draws, Loss, Networks, Stage
 
 
 class Line(Stage):
-    """Tells a picture's brightness from its mean colour; `disturb` may spoil the loss of a step."""
+    """Tells an image's brightness from its mean colour; `disturb` may spoil the loss of a step."""
 
     name = "a"
     trained = "line"

@@ -29,9 +29,9 @@ def changed(settings: Config, key: str, value: object) -> Config:
 
 
 @pytest.fixture
-def begun(pictures: Path, tmp_path: Path) -> tuple[Path, Config]:
+def begun(images: Path, tmp_path: Path) -> tuple[Path, Config]:
     """The folder of a run of Stage C that has a checkpoint."""
-    settings = config(pictures, tmp_path / "model")
+    settings = config(images, tmp_path / "model")
     folder = tmp_path / "model/runs/c"
     (folder / "checkpoints/000000000016").mkdir(parents=True)
     (folder / "config.yaml").write_text(dump(settings))
@@ -104,28 +104,28 @@ def test_a_config_that_is_no_longer_one_is_said(begun) -> None:
         check_unchanged(folder, settings, "c")
 
 
-def test_pictures_may_move_but_not_become_others(begun, pictures: Path, tmp_path: Path) -> None:
+def test_images_may_move_but_not_become_others(begun, images: Path, tmp_path: Path) -> None:
     run, settings = begun
 
     def digest(folder: Path) -> str:
         data = settings.data.model_copy(update={"path": str(folder)})
         return open_pairs(data)[0].digest(dated=False)
 
-    (run / "data.json").write_text(json.dumps({"digest": digest(pictures)}))
-    moved = Path(shutil.copytree(pictures, tmp_path / "moved", copy_function=shutil.copy))
+    (run / "data.json").write_text(json.dumps({"digest": digest(images)}))
+    moved = Path(shutil.copytree(images, tmp_path / "moved", copy_function=shutil.copy))
     check_same_data(run, digest(moved))
     caption = next(iter(sorted(moved.glob("*.txt"))))
     caption.write_text("something else")
-    with pytest.raises(TrainingError, match=r"other pictures or captions than data.path has now"):
+    with pytest.raises(TrainingError, match=r"other images or captions than data.path has now"):
         check_same_data(run, digest(moved))
     shutil.rmtree(run / "checkpoints")
     check_same_data(run, digest(moved))
 
 
 def test_a_finished_stage_says_that_its_config_changed(
-    trained: Path, pictures: Path, caplog: pytest.LogCaptureFixture
+    trained: Path, images: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings = config(pictures, trained)
+    settings = config(images, trained)
     with caplog.at_level("WARNING", logger="wuerstchen"):
         training_run.train(settings, "a")
         assert not caplog.records
@@ -135,10 +135,10 @@ def test_a_finished_stage_says_that_its_config_changed(
 
 
 def test_no_checkpoint_holds_work_that_the_receipt_has_not(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whenever a process is killed after a checkpoint, its pictures were written down before."""
-    settings, seen = config(pictures, tmp_path / "model"), []
+    """Whenever a process is killed after a checkpoint, its images were written down before."""
+    settings, seen = config(images, tmp_path / "model"), []
     save = Checkpoints.save
 
     def noted(self: Checkpoints, tensors: dict[str, Tensor], facts: Facts) -> None:
@@ -152,11 +152,11 @@ def test_no_checkpoint_holds_work_that_the_receipt_has_not(
 
 
 def test_the_command_refuses_and_goes_on_when_told(
-    trained: Path, pictures: Path, tmp_path: Path
+    trained: Path, images: Path, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(trained, tmp_path / "model"))
     shutil.rmtree(folder / "runs/c")
-    words = ("train", write_config(pictures, folder), "--stage", "c")
+    words = ("train", write_config(images, folder), "--stage", "c")
     process = start(*words)
     checkpoint = folder / "runs/c/checkpoints" / f"{32:012d}"
     while not checkpoint.exists() and process.poll() is None:

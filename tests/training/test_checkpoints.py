@@ -31,7 +31,7 @@ def facts(images: int) -> checkpoints.Facts:
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Checkpoints:
-    """Two checkpoints, at 8 and at 16 pictures."""
+    """Two checkpoints, at 8 and at 16 images."""
     kept = Checkpoints(tmp_path, keep=2)
     for images in (8, 16):
         kept.save(tensors(float(images)), facts(images))

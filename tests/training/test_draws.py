@@ -1,10 +1,10 @@
-"""What pictures are trained with: their own random numbers, and encodings that are kept."""
+"""What images are trained with: their own random numbers, and encodings that are kept."""
 
 import torch
 from torch import Tensor
 
 from wuerstchen.data import Batch
-from wuerstchen.training.crops import picture_grid, random_crop
+from wuerstchen.training.crops import random_crop, sample_grid
 from wuerstchen.training.stage import Cache, Draws
 
 CPU = torch.device("cpu")
@@ -14,7 +14,7 @@ def all_of(draws: Draws, like: Tensor) -> list[Tensor]:
     return [draws.uniform(), draws.chosen(0.5).flatten(), draws.normal(like), draws.uniform()]
 
 
-def test_a_pictures_stream_depends_on_seed_and_place_alone() -> None:
+def test_a_images_stream_depends_on_seed_and_place_alone() -> None:
     whole = all_of(Draws(3, range(10, 16), CPU), torch.empty(6, 2, 3))
     for places in ([10, 11], [15, 12, 10], [13]):
         rows = [place - 10 for place in places]
@@ -30,7 +30,7 @@ def test_streams_are_not_alike() -> None:
     assert abs(Draws(0, range(2000), CPU).chosen(0.3).float().mean() - 0.3) < 0.05
 
 
-def test_crops_are_parts_of_their_pictures() -> None:
+def test_crops_are_parts_of_their_images() -> None:
     image = torch.arange(2 * 3 * 8 * 8).view(2, 3, 8, 8).float()
     cut = random_crop(image, 5, Draws(0, [1, 2], CPU))
     places = image.unfold(2, 5, 1).unfold(3, 5, 1)  # (2, 3, 4, 4, 5, 5)
@@ -41,7 +41,7 @@ def test_crops_are_parts_of_their_pictures() -> None:
 
 
 def test_a_grid_shows_rows_below_each_other() -> None:
-    grid = picture_grid([torch.zeros(3, 3, 4, 4), torch.full((3, 3, 4, 4), 2.0)], gap=1)
+    grid = sample_grid([torch.zeros(3, 3, 4, 4), torch.full((3, 3, 4, 4), 2.0)], gap=1)
     assert grid.shape == (3, 12, 18)
     assert grid[:, 1:5, 1:5].max() == 0 and grid.max() == 1
 

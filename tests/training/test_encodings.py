@@ -1,4 +1,4 @@
-"""Laws of encodings: training from them is training from pictures; stale ones are not read."""
+"""Laws of encodings: training from them is training from images; stale ones are not read."""
 
 import logging
 import shutil
@@ -21,13 +21,14 @@ from wuerstchen.errors import TrainingError
 from wuerstchen.models.compressor import shrink
 from wuerstchen.models.text import encode_frozen
 from wuerstchen.receipts import Terms, open_receipt
+from wuerstchen.training import latent_cache
 from wuerstchen.training import run as training_run
 from wuerstchen.training.cache_latents import encode
 from wuerstchen.training.latent_cache import TextStates, find_encoding
 
 
-def settings(pictures: Path, model: Path, encoded: Path, **data: object) -> Config:
-    base = config(pictures, model)
+def settings(images: Path, model: Path, encoded: Path, **data: object) -> Config:
+    base = config(images, model)
     values = base.data.model_copy(update={"encoded": str(encoded), **data})
     return base.model_copy(update={"data": values})
 
@@ -44,10 +45,10 @@ def train_of(settings: Config) -> Pairs:
     return open_pairs(settings.data)[0]
 
 
-def test_rows_are_what_the_compressor_says_of_each_picture(
-    pictures: Path, model: Path, tmp_path: Path
+def test_rows_are_what_the_compressor_says_of_each_image(
+    images: Path, model: Path, tmp_path: Path
 ) -> None:
-    how = settings(pictures, model, tmp_path / "encoded")
+    how = settings(images, model, tmp_path / "encoded")
     (folder,) = encode(how, ["semantics"], "fp32")
     compressor = weights.load_compressor(model).eval()
     train = train_of(how)
@@ -61,15 +62,15 @@ def test_rows_are_what_the_compressor_says_of_each_picture(
     assert halves != folder
 
 
-def test_stage_c_from_encodings_is_stage_c_from_pictures(
-    pictures: Path, trained: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_stage_c_from_encodings_is_stage_c_from_images(
+    images: Path, trained: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    how = settings(pictures, model, tmp_path / "encoded")
+    how = settings(images, model, tmp_path / "encoded")
     encode(how, ["semantics"], "fp32")
     plain = Pairs.image
 
     def of_the_test_split_alone(pairs: Pairs, i: int) -> torch.Tensor:
-        assert pairs.split == "test", "a training picture was read"
+        assert pairs.split == "test", "a training image was read"
         return plain(pairs, i)
 
     monkeypatch.setattr(Pairs, "image", of_the_test_split_alone)
@@ -80,10 +81,10 @@ def test_stage_c_from_encodings_is_stage_c_from_pictures(
 
 
 def test_stage_b_reads_latents_and_learns_the_same(
-    pictures: Path, trained: Path, model: Path, tmp_path: Path
+    images: Path, trained: Path, model: Path, tmp_path: Path
 ) -> None:
     shutil.rmtree(model / "runs" / "b")
-    how = settings(pictures, model, tmp_path / "encoded")
+    how = settings(images, model, tmp_path / "encoded")
     encode(how, ["latents"], "fp32")
     before, after = weights_of(trained), weights_of(training_run.train(how, "b"))
     for name in (name for name in before if name.startswith("decoder")):
@@ -91,18 +92,18 @@ def test_stage_b_reads_latents_and_learns_the_same(
 
 
 def test_encodings_of_other_weights_other_cuts_or_other_data_are_not_read(
-    pictures: Path, model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    images: Path, model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "wuerstchen")
-    how = settings(pictures, model, tmp_path / "encoded")
+    how = settings(images, model, tmp_path / "encoded")
     encode(how, ["semantics"], "fp16")
     compressor = weights.load_compressor(model).eval()
     train = train_of(how)
     assert find_encoding(how.data.encoded, "semantics", compressor, train) is not None
-    other_cut = train_of(settings(pictures, model, tmp_path, background="black"))
+    other_cut = train_of(settings(images, model, tmp_path, background="black"))
     assert find_encoding(how.data.encoded, "semantics", compressor, other_cut) is None
     assert "is of other background)" in caplog.text
-    copied = Path(shutil.copytree(pictures, tmp_path / "pictures"))
+    copied = Path(shutil.copytree(images, tmp_path / "images"))
     (copied / train[0].key).with_suffix(".txt").write_text("another caption")
     other_data = train_of(settings(copied, model, tmp_path))
     assert find_encoding(how.data.encoded, "semantics", compressor, other_data) is None
@@ -114,18 +115,18 @@ def test_encodings_of_other_weights_other_cuts_or_other_data_are_not_read(
 
 
 def test_a_killed_encoding_goes_on_and_processes_share_it(
-    pictures: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    how = settings(pictures, model, tmp_path / "whole")
+    how = settings(images, model, tmp_path / "whole")
     monkeypatch.setattr(latent_cache, "CHUNK", 2)
     monkeypatch.setattr("wuerstchen.training.cache_latents.CHUNK", 2)
     whole = encode(how, ["semantics"], "fp16")[0]
-    shared = settings(pictures, model, tmp_path / "shared")
+    shared = settings(images, model, tmp_path / "shared")
     second = Path(shutil.copytree(tmp_path / "whole", tmp_path / "half")) / whole.name
     (second / "encoding.json").unlink()
     (second / "00001.safetensors").unlink()
     (second / ".00001.safetensors.77").write_bytes(b"half")  # of a process that was killed
-    encode(settings(pictures, model, tmp_path / "half"), ["semantics"], "fp16")
+    encode(settings(images, model, tmp_path / "half"), ["semantics"], "fp16")
     from threading import Thread
 
     first = Thread(
@@ -162,7 +163,7 @@ HARMS = {
     [(harm, True) for harm in HARMS] + [(harm, False) for harm in HARMS if harm != "rotten"],
 )
 def test_damaged_files_are_made_again_and_no_others(
-    pictures: Path,
+    images: Path,
     model: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -172,7 +173,7 @@ def test_damaged_files_are_made_again_and_no_others(
     """Before the seal nothing knows the digests, and what rotted in place is not seen."""
     monkeypatch.setattr(latent_cache, "CHUNK", 2)
     monkeypatch.setattr("wuerstchen.training.cache_latents.CHUNK", 2)
-    how = settings(pictures, model, tmp_path / "encoded")
+    how = settings(images, model, tmp_path / "encoded")
     (folder,) = encode(how, ["semantics"], "fp16")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert len(before) >= 4
@@ -190,10 +191,10 @@ def _change(path: Path, change: Callable[[bytes], bytes]) -> None:
 
 
 def test_a_receipt_counts_the_rows_of_all_processes_once(
-    pictures: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second process does its share of three files while the first one waits for it."""
-    how = settings(pictures, model, tmp_path / "shared")
+    how = settings(images, model, tmp_path / "shared")
     monkeypatch.setattr(latent_cache, "CHUNK", 3)
     monkeypatch.setattr("wuerstchen.training.cache_latents.CHUNK", 3)
 
@@ -207,8 +208,8 @@ def test_a_receipt_counts_the_rows_of_all_processes_once(
 
 
 @pytest.mark.parametrize("harm", [lambda whole: whole[:-100], lambda whole: whole[:-1] + b"\0"])
-def test_a_damaged_file_is_said_by_name(pictures: Path, model: Path, tmp_path: Path, harm) -> None:
-    how = settings(pictures, model, tmp_path / "encoded")
+def test_a_damaged_file_is_said_by_name(images: Path, model: Path, tmp_path: Path, harm) -> None:
+    how = settings(images, model, tmp_path / "encoded")
     (folder,) = encode(how, ["semantics"], "fp16")
     path = folder / "00000.safetensors"
     whole = path.read_bytes()
@@ -222,13 +223,13 @@ def test_a_damaged_file_is_said_by_name(pictures: Path, model: Path, tmp_path: P
 
 
 def test_text_states_are_those_of_the_caption_that_was_drawn(
-    pictures: Path, model: Path, tmp_path: Path
+    images: Path, model: Path, tmp_path: Path
 ) -> None:
     small_pipeline().save_pretrained(tmp_path / "published")
     text = tmp_path / "published" / "prior_text_encoder"
     for path in (tmp_path / "published" / "prior_tokenizer").iterdir():
         shutil.copy(path, text / path.name)
-    base = settings(pictures, model, tmp_path / "encoded")
+    base = settings(images, model, tmp_path / "encoded")
     how = base.model_copy(update={"text": base.text.model_copy(update={"pretrained": str(text)})})
     encode(how, ["text"], "fp32")
     encoder = weights.open_text_encoder(text, text).eval()
@@ -236,7 +237,7 @@ def test_text_states_are_those_of_the_caption_that_was_drawn(
     found = find_encoding(how.data.encoded, "text", encoder, train)
     assert found is not None
     states = TextStates(found, train)
-    batch = next(iter(Batches(train, 4, 0, pictures=False)))
+    batch = next(iter(Batches(train, 4, 0, images=False)))
     assert batch.images.numel() == 0
     dropped = [False, True, False, True]
     captions = ["" if drop else text for drop, text in zip(dropped, batch.captions, strict=True)]
@@ -246,9 +247,9 @@ def test_text_states_are_those_of_the_caption_that_was_drawn(
 
 
 def test_the_command_says_where_it_wrote_and_what_is_missing(
-    pictures: Path, model: Path, tmp_path: Path
+    images: Path, model: Path, tmp_path: Path
 ) -> None:
-    path = write_config(pictures, model)
+    path = write_config(images, model)
     done = run("encode", path, f"data.encoded={tmp_path / 'encoded'}")
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "encoded").iterdir()
@@ -261,13 +262,13 @@ def test_the_command_says_where_it_wrote_and_what_is_missing(
     ):
         refused = run("encode", path, *words)
         assert refused.returncode == 2 and sentence in refused.stderr
-        assert "pictures checked" not in refused.stderr, "before the data is looked at"
+        assert "images checked" not in refused.stderr, "before the data is looked at"
 
 
 def test_a_killed_process_leaves_nothing_that_counts(
-    pictures: Path, model: Path, tmp_path: Path
+    images: Path, model: Path, tmp_path: Path
 ) -> None:
-    path = write_config(pictures, model)
+    path = write_config(images, model)
     child = start("encode", path, f"data.encoded={tmp_path / 'encoded'}")
     time.sleep(3)
     child.send_signal(signal.SIGKILL)

@@ -9,7 +9,7 @@ import pytest
 import small_networks
 import torch
 from safetensors.torch import load_file
-from small_runs import run, values, weights_of, write_pictures
+from small_runs import run, values, weights_of, write_images
 
 from wuerstchen import Pipeline, weights
 from wuerstchen.config import Config, PreserveTraining, load, parse
@@ -24,9 +24,9 @@ from wuerstchen.training.stage import Draws
 from wuerstchen.weights.hub import find
 
 
-def tuning(trained: Path, pictures: Path, output: Path, **training: object) -> Config:
+def tuning(trained: Path, images: Path, output: Path, **training: object) -> Config:
     """Stage C of the small model, changed by a LoRA."""
-    plain = values(pictures, output)
+    plain = values(images, output)
     for stage in ("stage_a", "stage_b"):
         section = plain[stage]
         assert isinstance(section, dict)
@@ -39,14 +39,14 @@ def tuning(trained: Path, pictures: Path, output: Path, **training: object) -> C
 
 
 @pytest.fixture(scope="module")
-def tuned(trained: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tuned(trained: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("tuned") / "model"
-    return training_run.train(tuning(trained, pictures, output, lora={"rank": 3, "text": True}))
+    return training_run.train(tuning(trained, images, output, lora={"rank": 3, "text": True}))
 
 
 @torch.no_grad()
 def said(pipeline: Pipeline) -> torch.Tensor:
-    """The noise that Stages C and B see: nearer to what was learned than pictures of so few steps
+    """The noise that Stages C and B see: nearer to what was learned than images of so few steps
     are."""
     stream = torch.Generator().manual_seed(3)
     x, t = torch.randn(2, 6, 3, 3, generator=stream), torch.tensor([0.3, 0.9])
@@ -106,9 +106,9 @@ def test_peft_finds_its_folder_for_each_network(trained: Path, tuned: Path) -> N
 
 
 def test_stage_b_learns_by_lora_while_semantics_keep_their_meaning(
-    trained: Path, pictures: Path, tmp_path: Path
+    trained: Path, images: Path, tmp_path: Path
 ) -> None:
-    plain = values(pictures, tmp_path / "model")
+    plain = values(images, tmp_path / "model")
     for stage in ("stage_a", "stage_c"):
         section = plain[stage]
         assert isinstance(section, dict)
@@ -130,8 +130,8 @@ def test_stage_b_learns_by_lora_while_semantics_keep_their_meaning(
     torch.testing.assert_close(said(base), expected, atol=1e-4, rtol=0)
 
 
-def tuned_stage_a(trained: Path, pictures: Path, output: Path, **training: object) -> Config:
-    plain = values(pictures, output)
+def tuned_stage_a(trained: Path, images: Path, output: Path, **training: object) -> Config:
+    plain = values(images, output)
     for stage in ("stage_b", "stage_c"):
         section = plain[stage]
         assert isinstance(section, dict)
@@ -143,11 +143,11 @@ def tuned_stage_a(trained: Path, pictures: Path, output: Path, **training: objec
 
 
 def test_a_lora_of_stage_a_changes_its_layers_by_its_rank_and_nothing_else(
-    trained: Path, pictures: Path, tmp_path: Path
+    trained: Path, images: Path, tmp_path: Path
 ) -> None:
     lora = {"rank": 2, "layers": "all"}
     changes = {"lora": lora, "images": 120, "learning_rate": 0.01, "revive_after": 2}
-    folder = training_run.train(tuned_stage_a(trained, pictures, tmp_path / "model", **changes))
+    folder = training_run.train(tuned_stage_a(trained, images, tmp_path / "model", **changes))
     before, after = weights_of(trained), weights_of(folder)
     changed = {key for key in before if not np.array_equal(before[key], after[key])}
     assert before.keys() == after.keys()
@@ -159,11 +159,11 @@ def test_a_lora_of_stage_a_changes_its_layers_by_its_rank_and_nothing_else(
 
 
 def test_a_start_keeps_its_codebook_and_learns_on(
-    trained: Path, pictures: Path, tmp_path: Path
+    trained: Path, images: Path, tmp_path: Path
 ) -> None:
     """Codes are placed anew in a training from nothing; those of a start stay where they are."""
     changes = {"images": 120, "learning_rate": 1e-5, "revive_after": 1000}
-    folder = training_run.train(tuned_stage_a(trained, pictures, tmp_path / "model", **changes))
+    folder = training_run.train(tuned_stage_a(trained, images, tmp_path / "model", **changes))
     before, after = weights_of(trained), weights_of(folder)
     (book,) = (key for key in before if "quantize" in key and "weight" in key)
     spread = before[book].std()
@@ -185,15 +185,13 @@ def test_a_lora_of_stage_a_that_cannot_be_is_one_sentence(
 
 
 @pytest.mark.slow
-def test_a_class_is_learned_beside_its_subject(
-    trained: Path, pictures: Path, tmp_path: Path
-) -> None:
-    """Two trainings with the same pictures and noise; the one that preserves knows its class."""
+def test_a_class_is_learned_beside_its_subject(trained: Path, images: Path, tmp_path: Path) -> None:
+    """Two trainings with the same images and noise; the one that preserves knows its class."""
     losses = []
     for name, weight in (("preserved", 20.0), ("forgotten", 1e-6)):
         preserve = {"caption": "a green square", "drawn": 6, "weight": weight}
         changes = {"preserve": preserve, "images": 192, "log_every": 1, "text_drop": 0.0}
-        folder = training_run.train(tuning(trained, pictures, tmp_path / name, **changes))
+        folder = training_run.train(tuning(trained, images, tmp_path / name, **changes))
         log = (folder / "runs" / "c" / "log.jsonl").read_text().splitlines()
         entries = [json.loads(line) for line in log]
         losses.append([entry["class"] for entry in entries if "class" in entry])
@@ -203,13 +201,13 @@ def test_a_class_is_learned_beside_its_subject(
 
 
 def test_what_is_drawn_of_a_class_is_in_the_receipt(
-    trained: Path, pictures: Path, tmp_path: Path
+    trained: Path, images: Path, tmp_path: Path
 ) -> None:
-    """Twenty pictures more, each with 29 guided evaluations, and the training the same."""
+    """Twenty images more, each with 29 guided evaluations, and the training the same."""
     counts = []
     for drawn in (1, 21):
         preserve = {"caption": "a green square", "drawn": drawn, "weight": 1.0}
-        config = tuning(trained, pictures, tmp_path / str(drawn), preserve=preserve, images=4)
+        config = tuning(trained, images, tmp_path / str(drawn), preserve=preserve, images=4)
         counts.append(open_receipt(training_run.train(config) / "runs" / "c", Terms()).total.flops)
     one = Counting()
     stage_c = weights.load_stage_c(trained)
@@ -221,8 +219,8 @@ def test_what_is_drawn_of_a_class_is_in_the_receipt(
 
 @pytest.mark.slow
 def test_the_shipped_configs_fine_tune_a_folder_of_photos(trained: Path, tmp_path: Path) -> None:
-    """As the manual has it: pictures without captions for a subject, with captions for a style."""
-    photos = write_pictures(tmp_path / "photos")
+    """As the manual has it: images without captions for a subject, with captions for a style."""
+    photos = write_images(tmp_path / "photos")
     for config, more in (
         ("lora", ["stage_c.training.images=16"]),
         ("subject", ["stage_c.training.images=8", "stage_c.training.preserve.drawn=2"]),
@@ -240,11 +238,11 @@ def test_the_shipped_configs_fine_tune_a_folder_of_photos(trained: Path, tmp_pat
 
 
 def test_the_bundled_model_is_a_base_by_its_name(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As `generate --model` calls it; no path into the package has to be known."""
     monkeypatch.chdir(tmp_path)
-    words = [f"data.path={pictures}", "stage_c.training.images=8", "stage_c.training.look_at=1"]
+    words = [f"data.path={images}", "stage_c.training.images=8", "stage_c.training.look_at=1"]
     folder = training_run.train(
         load("lora", ["base=emoji", "stage_c.training.lora.rank=2", *words])
     )
@@ -257,9 +255,9 @@ def test_the_bundled_model_is_a_base_by_its_name(
 
 
 def test_a_base_that_is_nowhere_is_one_sentence_and_no_download(
-    pictures: Path, tmp_path: Path
+    images: Path, tmp_path: Path
 ) -> None:
-    words = [f"data.path={pictures}", f"output={tmp_path / 'model'}"]
+    words = [f"data.path={images}", f"output={tmp_path / 'model'}"]
     told = {"emojy": "the bundled model, emoji", "owner/name": "wuerstchen convert owner/name"}
     for wrong, advice in told.items():
         with pytest.raises(TrainingError, match=rf"start is '{wrong}'.*{advice}"):

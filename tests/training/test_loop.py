@@ -116,7 +116,7 @@ def test_the_last_few_checkpoints_and_the_best_are_kept(
     left_by_a_kill = tmp_path / "checkpoints" / ".000000000004.new"
     left_by_a_kill.mkdir(parents=True)
     stage = Line(recipe(keep=keep))
-    stage.losses_held_out = iter([3.0, 1.0, 2.0, 1.5])  # after 20, 40, 60 and 80 pictures
+    stage.losses_held_out = iter([3.0, 1.0, 2.0, 1.5])  # after 20, 40, 60 and 80 images
     loop_of(stage, splits, tmp_path).run()
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == [f"{images:012d}" for images in (40, *last)]
@@ -130,7 +130,7 @@ def test_a_stage_ends_with_its_last_or_its_best_weights(
     stage.losses_held_out = iter([3.0, 1.0, 2.0, 1.5])
     loop = loop_of(stage, splits, tmp_path)
     loop.run()
-    expected = stage.history[-1 if export == "last" else 9]  # ten steps are 40 pictures
+    expected = stage.history[-1 if export == "last" else 9]  # ten steps are 40 images
     torch.testing.assert_close(state_of(loop)["0.weight"], expected, atol=1e-6, rtol=1e-5)
 
 
@@ -155,24 +155,24 @@ def test_a_held_out_loss_that_is_no_number_is_no_record(
     torch.testing.assert_close(state_of(loop)["0.weight"], stage.history[14], atol=1e-6, rtol=1e-5)
 
 
-def test_a_stage_that_is_taken_over_reads_no_picture(
+def test_a_stage_that_is_taken_over_reads_no_image(
     splits: tuple[Pairs, Pairs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Pairs, "image", lambda pairs, i: pytest.fail("a picture was read"))
+    monkeypatch.setattr(Pairs, "image", lambda pairs, i: pytest.fail("an image was read"))
     loop = loop_of(Line(recipe(images=0, start="another")), splits, tmp_path)
     loop.run()
     assert loop.images == 0 and loop.stage.step == 0
 
 
-def test_without_pictures_that_are_held_out_the_last_weights_count(
-    pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_without_images_that_are_held_out_the_last_weights_count(
+    images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage = Line(recipe(export="best", ema=0.0))
-    train, none, _ = open_pairs(DataConfig(path=str(pictures), test_share=0.0))
+    train, none, _ = open_pairs(DataConfig(path=str(images), test_share=0.0))
     with caplog.at_level("INFO"):
         loop = loop_of(stage, (train, none), tmp_path)
         loop.run()
-    assert "No pictures are held out, so stage a ends with its last weights" in caplog.text
+    assert "No images are held out, so stage a ends with its last weights" in caplog.text
     torch.testing.assert_close(state_of(loop)["0.weight"], stage.history[-1], atol=1e-6, rtol=1e-5)
 
 
@@ -263,12 +263,12 @@ def test_loss_speed_and_time_left_are_told_on_stderr_all_along(
     out, error = capsys.readouterr()
     assert out == ""
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", error)
-    assert "loss 0." in plain and "pictures/s" in plain and "0:00:00" in plain
+    assert "loss 0." in plain and "images/s" in plain and "0:00:00" in plain
     if terminal:
-        assert "80/80 pictures" in plain
+        assert "80/80 images" in plain
     else:  # one line after every step here, as LINE_EVERY is nothing
         assert error == plain
-        seen = [int(count) for count in re.findall(r"(\d+) of 80 pictures", plain)]
+        seen = [int(count) for count in re.findall(r"(\d+) of 80 images", plain)]
         assert seen == sorted(seen) and len(seen) == len(plain.splitlines()) > 10
         assert seen[-1] == 80
 
@@ -284,7 +284,7 @@ def test_a_log_is_not_flooded(
 def test_an_error_that_only_varies_is_no_divergence(
     splits: tuple[Pairs, Pairs], tmp_path: Path, seed: int
 ) -> None:
-    """Batches of one picture at random times: the loss varies by its weight, from 0 to 10."""
+    """Batches of one image at random times: the loss varies by its weight, from 0 to 10."""
     loop = loop_of(Line(recipe()), splits, tmp_path)
     times = torch.rand(2000, generator=torch.Generator().manual_seed(seed))
     errors = diffusion.data_weight(diffusion.training_times(times)).tolist()

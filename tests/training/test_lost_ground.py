@@ -1,4 +1,4 @@
-"""A disk, a device or a picture that is gone while training: one sentence, and nothing is lost."""
+"""A disk, a device or an image that is gone while training: one sentence, and nothing is lost."""
 
 import json
 import os
@@ -106,10 +106,10 @@ def no_device() -> None:
 
 @pytest.mark.usefixtures("no_device")
 def test_a_device_that_is_not_there_is_no_reason_to_train_for_weeks_on_a_cpu(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(small_runs.ENVIRONMENT, "CUDA_VISIBLE_DEVICES", "0")  # as --gpu_ids 0 does
-    ended = run("train", small_runs.write_config(pictures, tmp_path / "model"))
+    ended = run("train", small_runs.write_config(images, tmp_path / "model"))
     assert ended.returncode == 2 and "Traceback" not in ended.stderr
     assert "CUDA_VISIBLE_DEVICES=0 asks for an accelerator, found none" in ended.stderr
     assert not (tmp_path / "model").exists()
@@ -117,10 +117,10 @@ def test_a_device_that_is_not_there_is_no_reason_to_train_for_weeks_on_a_cpu(
 
 @pytest.mark.usefixtures("no_device")
 def test_encoding_wants_the_device_that_was_asked_for(
-    trained: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    settings = small_runs.config(pictures, trained)
+    settings = small_runs.config(images, trained)
     data = settings.data.model_copy(update={"encoded": str(tmp_path / "encoded")})
     with pytest.raises(TrainingError, match="CUDA_VISIBLE_DEVICES=0 asks for an accelerator"):
         encode(settings.model_copy(update={"data": data}), ["semantics"], "fp16")
@@ -161,10 +161,8 @@ def test_only_who_asks_for_a_device_needs_one(
 
 
 @pytest.mark.slow
-def test_a_shard_that_changes_while_it_is_read_loses_nothing(
-    pictures: Path, tmp_path: Path
-) -> None:
-    files = {path.name: path.read_bytes() for path in pictures.iterdir()}
+def test_a_shard_that_changes_while_it_is_read_loses_nothing(images: Path, tmp_path: Path) -> None:
+    files = {path.name: path.read_bytes() for path in images.iterdir()}
     source = write(tmp_path / "source", dict(files))
     ready = prepare(str(source), tmp_path / "set", PrepareConfig(size=128, test_share=0.2))
     [shard] = (ready / "shards").iterdir()

@@ -50,7 +50,7 @@ def test_out_of_memory_halves_the_parts_and_keeps_the_batch(
     error: Exception,
 ) -> None:
     class Large(Line):
-        """Needs a device that holds two pictures; this one holds one."""
+        """Needs a device that holds two images; this one holds one."""
 
         parts: ClassVar[list[int]] = []
 
@@ -121,7 +121,7 @@ def test_parts_of_a_larger_share_are_those_of_a_smaller_one_as_far_as_it_goes(
         ("c-rehearsal", "batch; set sharded in stage_c.rehearsal, use smaller networks"),
     ],
 )
-def test_a_picture_that_does_not_fit_alone_is_told(
+def test_a_image_that_does_not_fit_alone_is_told(
     splits: tuple[Pairs, Pairs], tmp_path: Path, name: Step, advice: str
 ) -> None:
     """With keys that this stage has, and none else."""

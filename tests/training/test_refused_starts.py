@@ -21,9 +21,9 @@ from wuerstchen.training import run as training_run
 Values = dict[str, object]
 
 
-def settings(pictures: Path, output: Path, changes: dict[str, object]) -> Config:
+def settings(images: Path, output: Path, changes: dict[str, object]) -> Config:
     """The small config with `a.b` set to other values."""
-    plain = values(pictures, output)
+    plain = values(images, output)
     for key, value in changes.items():
         *path, last = key.split(".")
         section: Values = plain
@@ -109,28 +109,28 @@ REFUSED = {
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_it_is_refused_before_any_work(
-    models: Path, pictures: Path, tmp_path: Path, what: str
+    models: Path, images: Path, tmp_path: Path, what: str
 ) -> None:
     key, name, words = REFUSED[what]
-    config = settings(pictures, tmp_path / "none", {key: str(models / name)})
+    config = settings(images, tmp_path / "none", {key: str(models / name)})
     with pytest.raises((ModelFolderError, TrainingError), match=words):
         training_run.train(config)
     assert not (tmp_path / "none").exists()
 
 
-def test_text_of_stage_b_has_its_width_too(models: Path, pictures: Path, tmp_path: Path) -> None:
+def test_text_of_stage_b_has_its_width_too(models: Path, images: Path, tmp_path: Path) -> None:
     text = {"text.pretrained_b": str(models / "text"), "stage_b.training.text": True}
     with pytest.raises(TrainingError, match=r"encoder and of Stage B .* found 32 and 16"):
-        training_run.train(settings(pictures, tmp_path / "none", text))
+        training_run.train(settings(images, tmp_path / "none", text))
 
 
 @pytest.mark.parametrize("name", ["wide", "long"])
 def test_a_whole_model_of_other_sizes_than_the_config_is_a_start(
-    models: Path, pictures: Path, tmp_path: Path, name: str
+    models: Path, images: Path, tmp_path: Path, name: str
 ) -> None:
     """Its sizes are its own, whatever the config says of a model from scratch."""
     short = {f"stage_{stage}.training.images": 0 for stage in "ab"}
     short |= {"stage_c.training.images": 4, "stage_b.training.text": True}
-    config = settings(pictures, tmp_path / "model", {**short, "base": str(models / name)})
+    config = settings(images, tmp_path / "model", {**short, "base": str(models / name)})
     folder = training_run.train(config)
     weights.check_fit(weights.locate(folder))

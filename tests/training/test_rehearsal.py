@@ -23,9 +23,9 @@ REHEARSAL = {
 }
 
 
-def changed(pictures: Path, output: Path, stage: str, **changes: object) -> Config:
+def changed(images: Path, output: Path, stage: str, **changes: object) -> Config:
     """The config of small runs with other values in one stage's section."""
-    whole = json.loads(json.dumps(values(pictures, output)))
+    whole = json.loads(json.dumps(values(images, output)))
     for key, value in changes.items():
         section = whole[f"stage_{stage}"].setdefault(key, {})
         section.update(value)
@@ -62,14 +62,14 @@ def test_they_come_before_their_stage_and_never_after(tmp_path: Path) -> None:
 )
 def test_what_rehearsed_has_learned_and_is_where_its_stage_begins(
     trained: Path,
-    pictures: Path,
+    images: Path,
     tmp_path: Path,
     stage: training_run.StageName,
     part: str,
 ) -> None:
     folder = without(trained, tmp_path / "model", *("b", "c")["bc".index(stage) :])
     config = changed(
-        pictures,
+        images,
         folder,
         stage,
         rehearsal=REHEARSAL,
@@ -90,11 +90,11 @@ def test_what_rehearsed_has_learned_and_is_where_its_stage_begins(
 
 
 def test_a_frozen_compressor_stays_and_stage_b_goes_on(
-    trained: Path, pictures: Path, tmp_path: Path
+    trained: Path, images: Path, tmp_path: Path
 ) -> None:
     folder = without(trained, tmp_path / "model", "b")
     training = {"images": 32, "start": str(trained), "freeze_compressor": True}
-    training_run.train(changed(pictures, folder, "b", training=training), "b")
+    training_run.train(changed(images, folder, "b", training=training), "b")
     before, after = weights_of(trained), weights_of(folder)
     for key, tensor in before.items():
         same = (after[key] == tensor).all()

@@ -51,14 +51,14 @@ def killed(folder: Path, stage: str, words: Sequence[object], *, in_a_write: boo
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["a", "b", "c"])
 def test_kills_and_the_same_command_equal_a_run_without_a_stop(
-    trained: Path, pictures: Path, tmp_path: Path, stage: str
+    trained: Path, images: Path, tmp_path: Path, stage: str
 ) -> None:
     folder = Path(shutil.copytree(trained, tmp_path / "model"))
     for later in LATER[stage]:
         shutil.rmtree(folder / "runs" / later)
         for part in PARTS[later]:
             shutil.rmtree(folder / part)
-    words = ("train", write_config(pictures, folder), "--stage", stage)
+    words = ("train", write_config(images, folder), "--stage", stage)
     counted = sum(killed(folder, stage, words, in_a_write=kill % 2 == 1) for kill in range(KILLS))
     assert counted >= KILLS // 2
 

@@ -21,11 +21,11 @@ STAGES = ("a", "b", "c")
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_run_leaves_what_it_did(trained: Path, pictures: Path, stage: str) -> None:
+def test_a_run_leaves_what_it_did(trained: Path, images: Path, stage: str) -> None:
     run = trained / "runs" / stage
-    assert wuerstchen.config.load(str(run / "config.yaml")) == config(pictures, trained)
+    assert wuerstchen.config.load(str(run / "config.yaml")) == config(images, trained)
     data = json.loads((run / "data.json").read_text())
-    assert data["skipped"] == {"picture does not decode": ["broken.png"]}
+    assert data["skipped"] == {"image does not decode": ["broken.png"]}
     assert data["used"] == 8
     entries = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert any("error" in entry and "learning_rate" in entry for entry in entries)
@@ -51,44 +51,44 @@ def test_the_model_folder_draws_at_the_size_it_was_trained_at(trained: Path) -> 
 
 
 def test_a_finished_stage_is_not_trained_again(
-    trained: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
     monkeypatch.setattr(training_run, "open_pairs", None)  # not even the data is read
-    assert training_run.train(config(pictures, trained)) == trained
+    assert training_run.train(config(images, trained)) == trained
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
 
 
-def test_a_stage_without_the_ones_before_it_is_refused(pictures: Path, tmp_path: Path) -> None:
+def test_a_stage_without_the_ones_before_it_is_refused(images: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"Stage b needs stage_a .*train the stages before"):
-        training_run.train(config(pictures, tmp_path / "none"), "b")
+        training_run.train(config(images, tmp_path / "none"), "b")
     assert not (tmp_path / "none").exists()
 
 
 def test_a_finished_stage_is_not_left_behind_by_one_before_it(
-    trained: Path, pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    trained: Path, images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = Path(shutil.copytree(trained, tmp_path / "model"))
     with caplog.at_level("INFO", "wuerstchen"):
-        training_run.train(config(pictures, folder))
+        training_run.train(config(images, folder))
     advice = next(r.getMessage() for r in caplog.records if "Stage a" in r.getMessage())
     for stage in STAGES:  # what it says has to be enough
         assert str(folder / "runs" / stage) in advice
     before = weights_of(folder)
     shutil.rmtree(folder / "runs" / "a")
     with pytest.raises(TrainingError, match=r"b, c in .* learned with the old one; delete .*runs"):
-        training_run.train(config(pictures, folder))
+        training_run.train(config(images, folder))
     assert all((tensor == before[key]).all() for key, tensor in weights_of(folder).items())
 
 
-def test_two_trainings_in_one_folder_are_refused(pictures: Path, tmp_path: Path) -> None:
+def test_two_trainings_in_one_folder_are_refused(images: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
-    process = start("train", write_config(pictures, folder))
+    process = start("train", write_config(images, folder))
     try:
         while not (folder / "runs" / "a").exists() and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(signal.SIGSTOP)  # it would be done before the second one starts
-        second = run("train", write_config(pictures, folder))
+        second = run("train", write_config(images, folder))
     finally:
         process.kill()
         process.communicate()
@@ -104,42 +104,42 @@ def test_two_trainings_in_one_folder_are_refused(pictures: Path, tmp_path: Path)
     [("stage_c", "start"), ("stage_b", "compressor_weights"), ("stage_a", "vgg16_weights")],
 )
 def test_a_path_that_leads_nowhere_is_refused_before_any_work(
-    pictures: Path, tmp_path: Path, section: str, key: str
+    images: Path, tmp_path: Path, section: str, key: str
 ) -> None:
     nowhere = str(tmp_path / "nowhere")
-    settings = _with(config(pictures, tmp_path / "none"), section[-1], **{key: nowhere})
+    settings = _with(config(images, tmp_path / "none"), section[-1], **{key: nowhere})
     with pytest.raises(TrainingError, match=rf"{section}.training.{key} is .*nowhere"):
         training_run.train(settings)
     assert not (tmp_path / "none").exists()
 
 
-def test_a_batch_that_cannot_be_shared_is_refused(pictures: Path, tmp_path: Path) -> None:
-    odd = _with(config(pictures, tmp_path / "none"), "a", accumulate=3)
+def test_a_batch_that_cannot_be_shared_is_refused(images: Path, tmp_path: Path) -> None:
+    odd = _with(config(images, tmp_path / "none"), "a", accumulate=3)
     with pytest.raises(TrainingError, match=r"batch of stage a is 4, .* to a multiple of 3"):
         training_run.train(odd, "a")
 
 
 def test_a_run_without_a_test_split_trains_and_looks_at_nothing(
-    pictures: Path, tmp_path: Path
+    images: Path, tmp_path: Path
 ) -> None:
-    short = _with(config(pictures, tmp_path / "model"), "a", images=8, adversarial_from=0)
+    short = _with(config(images, tmp_path / "model"), "a", images=8, adversarial_from=0)
     data = short.data.model_copy(update={"test_share": 0.0})
     training_run.train(short.model_copy(update={"data": data}), "a")
     assert "held_out" not in (tmp_path / "model/runs/a/log.jsonl").read_text()
 
 
-def test_stages_may_differ_in_precision(trained: Path, pictures: Path, tmp_path: Path) -> None:
+def test_stages_may_differ_in_precision(trained: Path, images: Path, tmp_path: Path) -> None:
     folder = copy_without(trained, tmp_path, "b", "c")
-    settings = _with(config(pictures, folder), "b", images=8, precision="bf16")
+    settings = _with(config(images, folder), "b", images=8, precision="bf16")
     training_run.train(_with(settings, "c", images=8, precision="fp32"))
     assert (folder / "runs/c/finished.json").exists()
 
 
 def test_training_from_a_finished_model_changes_it_as_training_does(
-    trained: Path, pictures: Path, tmp_path: Path
+    trained: Path, images: Path, tmp_path: Path
 ) -> None:
     """Weights come in eval mode, in which BatchNorm would keep its statistics."""
-    settings = config(pictures, tmp_path / "next")
+    settings = config(images, tmp_path / "next")
     for stage in STAGES:
         settings = _with(settings, stage, images=4, start=str(trained), batch=2)
     folder = training_run.train(settings)
@@ -151,10 +151,10 @@ def test_training_from_a_finished_model_changes_it_as_training_does(
         assert all(after[key] == before[key] + 2 for key in counts)
 
 
-def test_zero_pictures_take_a_stage_over_as_it_is(
-    trained: Path, pictures: Path, tmp_path: Path
+def test_zero_images_take_a_stage_over_as_it_is(
+    trained: Path, images: Path, tmp_path: Path
 ) -> None:
-    settings = _with(config(pictures, tmp_path / "next"), "b", images=0, start=str(trained))
+    settings = _with(config(images, tmp_path / "next"), "b", images=0, start=str(trained))
     shutil.copytree(trained / "vqgan", tmp_path / "next" / "vqgan")
     after = weights_of(training_run.train(settings, "b"))
     before = weights_of(trained)
@@ -193,7 +193,7 @@ def test_a_model_folder_carries_what_it_cost(trained: Path) -> None:
 
 @pytest.mark.parametrize("has", [True, False])
 def test_bf16_on_a_processor_without_it_is_said_to_be_slow(
-    pictures: Path,
+    images: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -201,7 +201,7 @@ def test_bf16_on_a_processor_without_it_is_said_to_be_slow(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has})
     short = {"precision": "bf16", "images": 4}
-    plain = values(pictures, tmp_path / "model")
+    plain = values(images, tmp_path / "model")
     plain["stage_a"]["training"] |= short
     with caplog.at_level("WARNING"):
         training_run.train(wuerstchen.config.parse(plain, "here"), "a")

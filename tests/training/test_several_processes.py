@@ -29,7 +29,7 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone")
 
 TAKEN_BACK = ("down_blocks.1.bias", "down_blocks.3.1.running_mean")
 """Of Stage A: a bias whose gradient is rounding alone, since the mean of a BatchNorm takes back
-what it adds; Adam makes steps of it all the same. What both make of a picture is compared too."""
+what it adds; Adam makes steps of it all the same. What both make of an image is compared too."""
 
 
 def launch(count: int, launcher: str = "accelerate") -> tuple[str, ...]:
@@ -64,7 +64,7 @@ def errors(folder: Path, stage: str) -> list[float]:
 
 @torch.no_grad()
 def redrawn(folder: Path) -> torch.Tensor:
-    """What Stage A makes of a noise."""
+    """What Stage A makes of noise."""
     stage_a = weights.load_stage_a(folder).eval()
     noise = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     made: torch.Tensor = stage_a.decode(stage_a.encode(noise))
@@ -75,9 +75,9 @@ def train_here(source: Path, stage: StageName, *words: str) -> Path:
     return training_run.train(wuerstchen.config.load(str(source), list(words)), stage)
 
 
-def written(pictures: Path, folder: Path) -> Path:
+def written(images: Path, folder: Path) -> Path:
     source = folder.with_suffix(".yaml")
-    source.write_text(wuerstchen.config.dump(config(pictures, folder)))
+    source.write_text(wuerstchen.config.dump(config(images, folder)))
     return source
 
 
@@ -99,7 +99,7 @@ def written(pictures: Path, folder: Path) -> Path:
 )
 def test_several_processes_train_the_same_model(
     trained: Path,
-    pictures: Path,
+    images: Path,
     tmp_path: Path,
     stage: StageName,
     total: int,
@@ -109,7 +109,7 @@ def test_several_processes_train_the_same_model(
 ) -> None:
     """Each with its part of the batch, by DDP and by FSDP2: the loss curve of one process."""
     one, several = (prepared(trained, tmp_path / name, stage) for name in ("one", "several"))
-    source = written(pictures, several)
+    source = written(images, several)
     settings = changes(stage, total)
     train_here(source, stage, *settings, f"output={one}")
     settings += [f"stage_{stage}.training.{word}" for word in words]
@@ -141,7 +141,7 @@ main()
 @pytest.mark.slow
 @pytest.mark.parametrize(("processes", "seen"), [(1, True), (2, False)])
 def test_several_processes_end_before_threads_of_theirs_could_abort_them(
-    trained: Path, pictures: Path, tmp_path: Path, processes: int, seen: bool
+    trained: Path, images: Path, tmp_path: Path, processes: int, seen: bool
 ) -> None:
     """One that drops a tensor after the interpreter is gone turns a finished run into a failed."""
     script = tmp_path / "left.py"
@@ -149,7 +149,7 @@ def test_several_processes_end_before_threads_of_theirs_could_abort_them(
     model = prepared(trained, tmp_path / "model", "c")
     words = ("--stage", "c", *changes("c", 8), "stage_c.training.sharded=true")
     launched = (sys.executable, *TORCHRUN, f"--nproc_per_node={processes}", str(script))
-    ended = run("train", written(pictures, model), *words, command=launched)
+    ended = run("train", written(images, model), *words, command=launched)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.splitlines()[0] == str(model)
     assert ("the interpreter goes down" in ended.stdout) is seen
@@ -161,11 +161,11 @@ def test_several_processes_end_before_threads_of_theirs_could_abort_them(
     ("before", "after", "sharded"), [(2, 1, True), (1, 4, True), (4, 2, True), (2, 1, False)]
 )
 def test_another_number_of_processes_goes_on_with_a_run(
-    trained: Path, pictures: Path, tmp_path: Path, before: int, after: int, sharded: bool
+    trained: Path, images: Path, tmp_path: Path, before: int, after: int, sharded: bool
 ) -> None:
-    """Same pictures, same losses: checkpoints are laid out anew for who reads them."""
+    """Same images, same losses: checkpoints are laid out anew for who reads them."""
     one, several = (prepared(trained, tmp_path / name, "c") for name in ("one", "several"))
-    source = written(pictures, several)
+    source = written(images, several)
     train_here(source, "c", *changes("c", 96), f"output={one}")
     words = ["train", source, "--stage", "c", f"stage_c.training.sharded={sharded}"]
     words += [*changes("c", 96), "stage_c.training.save_every=8"]
@@ -199,10 +199,10 @@ def children(parent: int) -> list[int]:
 
 @pytest.mark.slow
 def test_a_lost_process_ends_the_others_and_the_restart_goes_on(
-    trained: Path, pictures: Path, tmp_path: Path
+    trained: Path, images: Path, tmp_path: Path
 ) -> None:
     one, several = (prepared(trained, tmp_path / name, "c") for name in ("one", "several"))
-    source = written(pictures, several)
+    source = written(images, several)
     settings = [*changes("c", 160), "stage_c.training.save_every=8"]
     train_here(source, "c", *settings, f"output={one}")
     (interpreter, *words) = launch(2, "torchrun")

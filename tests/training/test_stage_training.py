@@ -28,8 +28,8 @@ from wuerstchen.training.stage_c import StageCTrainer
 
 
 @pytest.fixture(scope="module")
-def splits(pictures: Path) -> tuple[Pairs, Pairs]:
-    train, test, _ = open_pairs(config(pictures, Path("unused")).data)
+def splits(images: Path) -> tuple[Pairs, Pairs]:
+    train, test, _ = open_pairs(config(images, Path("unused")).data)
     return train, test
 
 
@@ -109,10 +109,10 @@ def stage_of(name: str, settings: Config, trained: Path) -> Stage:
 
 @pytest.mark.parametrize("name", ["b", "c"])
 def test_gradient_checkpointing_changes_no_gradient(
-    splits: tuple[Pairs, Pairs], pictures: Path, trained: Path, name: str
+    splits: tuple[Pairs, Pairs], images: Path, trained: Path, name: str
 ) -> None:
     found: list[list[Tensor]] = []
-    settings = config(pictures, trained)
+    settings = config(images, trained)
     batch = held_out_batch(splits[0], 2)
     for wanted in (False, True):
         changed_settings = changed(settings, name, "training", gradient_checkpointing=wanted)
@@ -131,9 +131,9 @@ def test_gradient_checkpointing_changes_no_gradient(
 
 
 def test_a_part_of_the_captions_is_dropped(
-    splits: tuple[Pairs, Pairs], pictures: Path, trained: Path
+    splits: tuple[Pairs, Pairs], images: Path, trained: Path
 ) -> None:
-    settings = changed(config(pictures, trained), "c", "training", text_drop=0.5)
+    settings = changed(config(images, trained), "c", "training", text_drop=0.5)
     stage = stage_of("c", settings, trained)
     shown: list[str] = []
 
@@ -196,9 +196,9 @@ def test_vgg16_features_load_by_torchvisions_names(
 
 @pytest.mark.parametrize("prefix", ["features.", "backbone."])
 def test_the_compressor_starts_from_torchvisions_features(
-    prefix: str, pictures: Path, tmp_path: Path
+    prefix: str, images: Path, tmp_path: Path
 ) -> None:
-    section = config(pictures, tmp_path).compressor
+    section = config(images, tmp_path).compressor
     torch.manual_seed(1)
     source, target = Compressor(section), Compressor(section)
     path = tmp_path / "efficientnet.safetensors"

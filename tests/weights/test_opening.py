@@ -105,7 +105,7 @@ def test_original_files_are_mapped_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_an_opened_compressor_looks_at_pictures_as_a_loaded_one(
+def test_an_opened_compressor_looks_at_images_as_a_loaded_one(
     whole: Path, dtype: torch.dtype
 ) -> None:
     opened = weights.open_compressor(weights.locate_part(whole, "compressor"), dtype)

@@ -49,8 +49,8 @@ def test_diffusers_refuses_what_it_would_draw_wrongly(flowing: Path) -> None:
 
 
 def test_the_pipeline_draws_with_it(flowing: Path, folder: Path) -> None:
-    pictures = [
+    images = [
         Pipeline.from_pretrained(path)("a red apple", seed=1, output_type="pt").images
         for path in (flowing, folder)
     ]
-    assert not torch.equal(*map(torch.as_tensor, pictures))
+    assert not torch.equal(*map(torch.as_tensor, images))

@@ -7,7 +7,7 @@ import numpy as np
 from published_files import COMPRESSOR, A, B, C, to_cache, two_repositories
 from safetensors.torch import save_file
 from small_networks import keep_from_one, randomised, small_text
-from small_runs import COMMAND, run, weights_of, write_pictures
+from small_runs import COMMAND, run, weights_of, write_images
 
 from wuerstchen import weights
 from wuerstchen.models.compressor import Compressor
@@ -42,9 +42,9 @@ def published(folder: Path) -> Path:
 
 def test_the_published_model_is_converted_and_fine_tuned(tmp_path: Path) -> None:
     ours = ("env", f"HF_HUB_CACHE={published(tmp_path)}", *COMMAND)
-    pictures, base, tuned = tmp_path / "pictures", tmp_path / "base", tmp_path / "tuned"
-    write_pictures(pictures)
-    words = ("train", "lora", f"data.path={pictures}", "data.size=128", f"output={tuned}")
+    images, base, tuned = tmp_path / "images", tmp_path / "base", tmp_path / "tuned"
+    write_images(images)
+    words = ("train", "lora", f"data.path={images}", "data.size=128", f"output={tuned}")
 
     refused = run(*words, "base=warp-ai/wuerstchen", command=ours)
     assert refused.returncode == 2

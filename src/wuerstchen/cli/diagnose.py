@@ -1,4 +1,4 @@
-"""`wuerstchen diagnose`: which stage of a model limits its pictures.
+"""`wuerstchen diagnose`: which stage of a model limits its images.
 
 Progress goes to stderr; the verdict and its tables, and nothing else, go to stdout.
 """
@@ -15,28 +15,28 @@ from wuerstchen.errors import ConfigError
 
 EPILOG = """Examples:
 
-[bold]wuerstchen diagnose data.path=pictures data.sample_by=name[/bold]
+[bold]wuerstchen diagnose data.path=images data.sample_by=name[/bold]
 
-[bold]wuerstchen diagnose models/mine data.path=pictures --pictures 50 --out report/[/bold]"""
+[bold]wuerstchen diagnose models/mine data.path=images --images 50 --out report/[/bold]"""
 
 
 def diagnose(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="[MODEL] data.path=PICTURES [data.KEY=VALUE]...",
+            metavar="[MODEL] data.path=IMAGES [data.KEY=VALUE]...",
             help="A model folder or a model of the hub (without it: the bundled one), and the "
             "data as in the config of its training: data.path, data.sample_by, data.test_share.",
             default_factory=list,
             show_default=False,
         ),
     ],
-    pictures: Annotated[
+    images: Annotated[
         int,
         typer.Option(
             callback=at_least(1),
             metavar="N",
-            help="Held-out pictures, and as many training captions.",
+            help="Held-out images, and as many training captions.",
         ),
     ] = 100,
     seed: Annotated[
@@ -49,9 +49,9 @@ def diagnose(
         Path, typer.Option(metavar="FOLDER", help="Where diagnosis.json, .png and .html go.")
     ] = Path("diagnosis"),
 ) -> None:
-    """Say which stage limits the pictures of a model, and what to do about it.
+    """Say which stage limits the images of a model, and what to do about it.
 
-    Held-out pictures go through Stage A alone, through Stage B + A from their true semantics, and
+    Held-out images go through Stage A alone, through Stage B + A from their true semantics, and
     through all three stages from their captions; what each stage loses is told apart.
     """
     from wuerstchen.config import load_data  # torch loads here and below, not for --help
@@ -60,7 +60,7 @@ def diagnose(
     data = load_data(settings)
     if not data.path:
         raise ConfigError(
-            "Expected data.path=FOLDER, found none; name the pictures that the model learned from."
+            "Expected data.path=FOLDER, found none; name the images that the model learned from."
         )
     make_folder(out)
 
@@ -72,7 +72,7 @@ def diagnose(
     folder = model_info.find(model)
     with progress_bars() as progress:
         with metered(folder):
-            found = diagnose(folder, data, pictures=pictures, seed=seed, progress=progress)
+            found = diagnose(folder, data, images=images, seed=seed, progress=progress)
         paths = save(found, out)
     for line in lines(found):
         print(line, flush=True)

@@ -1,4 +1,4 @@
-"""`wuerstchen encode`: what finished stages make of the training pictures, once for all runs."""
+"""`wuerstchen encode`: what finished stages make of the training images, once for all runs."""
 
 import logging
 import sys
@@ -48,9 +48,9 @@ def encode(
         str, typer.Option(metavar="KIND", help="Numbers on the disk: fp16 or fp32.")
     ] = "fp16",
 ) -> None:
-    """Encode the training pictures into data.encoded, with the finished stages of the model folder.
+    """Encode the training images into data.encoded, with the finished stages of the model folder.
 
-    `wuerstchen train` with the same config then reads them, and Stage C no pictures at all.
+    `wuerstchen train` with the same config then reads them, and Stage C no images at all.
     Encodings belong to the weights and the data that they were made of; others are never read.
     Running it again makes what is missing or damaged. To share the work among processes:
     torchrun --nproc-per-node 2 -m wuerstchen encode CONFIG …

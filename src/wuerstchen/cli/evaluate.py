@@ -1,4 +1,4 @@
-"""`wuerstchen evaluate`: figures and picture grids of a model.
+"""`wuerstchen evaluate`: figures and image grids of a model.
 
 Progress goes to stderr; the table of figures, and nothing else, goes to stdout.
 """
@@ -15,9 +15,9 @@ from wuerstchen.errors import ConfigError
 
 EPILOG = """Examples:
 
-[bold]wuerstchen evaluate data.path=pictures data.sample_by=name[/bold]
+[bold]wuerstchen evaluate data.path=images data.sample_by=name[/bold]
 
-[bold]wuerstchen evaluate models/mine data.path=pictures --prompts 50 --out report/[/bold]
+[bold]wuerstchen evaluate models/mine data.path=images --prompts 50 --out report/[/bold]
 
 [bold]wuerstchen evaluate --prompt-file prompts.txt --columns 4[/bold]"""
 
@@ -39,10 +39,10 @@ def evaluate(
             callback=at_least(0), metavar="N", help="Training captions to draw, one per object."
         ),
     ] = 200,
-    pictures: Annotated[
+    images: Annotated[
         int | None,
         typer.Option(
-            callback=at_least(0), metavar="N", help="Test pictures to reconstruct; without it: all."
+            callback=at_least(0), metavar="N", help="Test images to reconstruct; without it: all."
         ),
     ] = None,
     seed: Annotated[
@@ -62,9 +62,9 @@ def evaluate(
         Path, typer.Option(metavar="FOLDER", help="Where evaluation.json and the grids go.")
     ] = Path("evaluation"),
 ) -> None:
-    """Measure a model: reconstruction on test pictures, and whether it follows the text.
+    """Measure a model: reconstruction on test images, and whether it follows the text.
 
-    Shares and means come with 95 % intervals. Pictures have the model's own size, whatever
+    Shares and means come with 95 % intervals. Images have the model's own size, whatever
     data.size says. Without data.path only the prompts of --prompt-file are drawn.
     """
     from wuerstchen.config import load_data  # torch loads here and below, not for --help
@@ -75,12 +75,12 @@ def evaluate(
     if not data.path and not lines:
         raise ConfigError(
             "Expected data.path=FOLDER, --prompt-file FILE or both, found neither; "
-            "name the pictures to measure with."
+            "name the images to measure with."
         )
     make_folder(out)
 
     from wuerstchen import evaluation
-    from wuerstchen.evaluation.report import save_picture
+    from wuerstchen.evaluation.report import save_image
     from wuerstchen.inference import model_info
 
     folder = model_info.find(model)
@@ -88,7 +88,7 @@ def evaluate(
         if data.path:
             with metered(folder):
                 found = evaluation.evaluate(
-                    folder, data, prompts=prompts, pictures=pictures, seed=seed, progress=progress
+                    folder, data, prompts=prompts, images=images, seed=seed, progress=progress
                 )
             paths = found.save(out)
             for line in found.lines():
@@ -99,7 +99,7 @@ def evaluate(
             pipeline = evaluation.open_pipeline(folder)
             grid = evaluation.prompt_grid(pipeline, lines, columns, seed=seed, progress=progress)
             paths.append(out / "prompts.png")
-            save_picture(paths[-1], grid)
+            save_image(paths[-1], grid)
     print("Wrote", *paths, file=sys.stderr)
 
 

@@ -18,7 +18,7 @@ def split_words(words: Sequence[str]) -> tuple[str | None, list[str]]:
     models = [word for word in words if word not in settings]
     if len(models) > 1:
         raise ConfigError(
-            f"Expected at most one model and words such as data.path=pictures, found "
+            f"Expected at most one model and words such as data.path=images, found "
             f"{', '.join(map(repr, models))}."
         )
     return (models[0] if models else None), settings

@@ -1,6 +1,6 @@
-"""`wuerstchen generate`: pictures for a prompt.
+"""`wuerstchen generate`: images for a prompt.
 
-Progress goes to stderr; the paths of the pictures, and nothing else, go to stdout.
+Progress goes to stderr; the paths of the images, and nothing else, go to stdout.
 """
 
 import sys
@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from wuerstchen.cli.checks import at_least
-from wuerstchen.cli.output_path import check_target, picture_path
+from wuerstchen.cli.output_path import check_target, image_path
 
 HOW, MODEL, FILES = "How it is drawn", "Which model", "Files"
 """Headings in the help."""
@@ -38,12 +38,12 @@ def generate(
     num_images: Annotated[
         int,
         typer.Option(
-            callback=at_least(1), metavar="N", help="Pictures to draw, with the seeds that follow."
+            callback=at_least(1), metavar="N", help="Images to draw, with the seeds that follow."
         ),
     ] = 1,
     seed: Annotated[
         int | None,
-        typer.Option(help="Of the first picture; the same seed draws it again. -1: random."),
+        typer.Option(help="Of the first image; the same seed draws it again. -1: random."),
     ] = None,
     size: Annotated[
         str | None,
@@ -85,7 +85,7 @@ def generate(
         str | None,
         typer.Option(
             metavar="LOW:HIGH",
-            help="Times that are guided, 0 (picture) to 1 (noise); others cost half.",
+            help="Times that are guided, 0 (image) to 1 (noise); others cost half.",
             rich_help_panel=HOW,
         ),
     ] = None,
@@ -180,12 +180,12 @@ def generate(
             rich_help_panel=FILES,
         ),
     ] = None,
-    picture: Annotated[
+    image: Annotated[
         Path | None,
         typer.Option(
             "--from",
-            metavar="PICTURE",
-            help="Make a picture again by the settings in it; options change single ones.",
+            metavar="IMAGE",
+            help="Make an image again by the settings in it; options change single ones.",
             rich_help_panel=FILES,
         ),
     ] = None,
@@ -198,7 +198,7 @@ def generate(
         ),
     ] = True,
 ) -> None:
-    """Draw pictures for a prompt, and print their paths, one per line.
+    """Draw images for a prompt, and print their paths, one per line.
 
     Steps, sampler, guidance and size are the model's own where they are not given.
     """
@@ -234,7 +234,7 @@ def generate(
         seed,
         num_images,
         dtype,
-        picture,
+        image,
     )
     # What no model can do is said before one is opened, and before a tokenizer meets the texts.
     generation_plan.plan(ModelInfo(), prior=request.prior, decoder=request.decoder)
@@ -256,7 +256,7 @@ def generate(
     _warn(pipeline.cut_off(request.prompt))
     _warn(pipeline.cut_off(request.negative_prompt, "negative prompt"))
     for drawn, settings in draw(pipeline, plan, request, names(loras)):
-        path = picture_path(out, request.prompt, settings.seed, several=num_images > 1)
+        path = image_path(out, request.prompt, settings.seed, several=num_images > 1)
         save_png(path, drawn, settings if metadata else None)
         print(path, flush=True)
 

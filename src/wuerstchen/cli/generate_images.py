@@ -1,4 +1,4 @@
-"""The pictures of one `wuerstchen generate`, a batch at a time, with their settings.
+"""The images of one `wuerstchen generate`, a batch at a time, with their settings.
 
 Progress goes to stderr.
 """
@@ -17,13 +17,13 @@ from wuerstchen.inference.png_metadata import Settings
 from wuerstchen.inference.sampling import OnStep
 
 BATCH = 8
-"""Pictures drawn at a time: more take more memory, and longer to the first one."""
+"""Images drawn at a time: more take more memory, and longer to the first one."""
 
 
 def draw(
     pipeline: Pipeline, plan: Plan, request: Request, loras: dict[str, float]
 ) -> Iterator[tuple[Image, Settings]]:
-    """Pictures and what made them, a batch at a time."""
+    """Images and what made them, a batch at a time."""
     last: int | None = None
     for seed, count, wanted in _batches(request):
         with _progress() as on_step:
@@ -36,13 +36,13 @@ def draw(
                 on_step=on_step,
             )
         last = drawn.seeds[-1]
-        for index, picture in enumerate(drawn.images):
+        for index, image in enumerate(drawn.images):
             if wanted is None or index == wanted:
-                yield picture, _settings(pipeline, plan, request, loras, drawn.seeds, index)
+                yield image, _settings(pipeline, plan, request, loras, drawn.seeds, index)
 
 
 def _batches(request: Request) -> Iterator[tuple[int | None, int, int | None]]:
-    """First seed, pictures, and the one that is wanted where it is not all of them.
+    """First seed, images, and the one that is wanted where it is not all of them.
 
     What follows the first batch has the seeds that follow, whatever the first one was.
     """

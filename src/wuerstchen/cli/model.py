@@ -1,4 +1,4 @@
-"""The model of one `wuerstchen generate` with its LoRAs, and whether it drew a picture before."""
+"""The model of one `wuerstchen generate` with its LoRAs, and whether it drew an image before."""
 
 import sys
 from pathlib import Path
@@ -30,28 +30,28 @@ def parse_loras(words: list[str]) -> Loras:
 
 
 def names(loras: Loras) -> dict[str, float]:
-    """What a picture remembers of them: file names and weights."""
+    """What an image remembers of them: file names and weights."""
     return {path.name: weight for path, weight in loras.items()}
 
 
 def check_same(request: Request, model: str, loras: Loras) -> None:
-    """Raise ConfigError where a picture is to be made again by another model or other LoRAs."""
+    """Raise ConfigError where an image is to be made again by another model or other LoRAs."""
     again = request.again
     if again is None:
         return
     if again.model != model:
         raise ConfigError(
-            f"The picture was drawn by the model {again.model!r}, found {model!r}; "
-            "pass --model, or --seed to draw another picture with its settings."
+            f"The image was drawn by the model {again.model!r}, found {model!r}; "
+            "pass --model, or --seed to draw another image with its settings."
         )
     if again.loras != names(loras):
         raise ConfigError(
-            f"The picture was drawn with the LoRAs {again.loras or 'none'}, found "
+            f"The image was drawn with the LoRAs {again.loras or 'none'}, found "
             f"{names(loras) or 'none'}; pass the same ones as --lora PATH=WEIGHT."
         )
     if again.version != __version__:
         print(
-            f"Warning: the picture was drawn by version {again.version or 'unknown'}, this is "
+            f"Warning: the image was drawn by version {again.version or 'unknown'}, this is "
             f"{__version__}; it may differ a little.",
             file=sys.stderr,
         )

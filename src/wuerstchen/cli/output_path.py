@@ -1,4 +1,4 @@
-"""Where `--out` puts pictures."""
+"""Where `--out` puts images."""
 
 import os
 from pathlib import Path
@@ -23,8 +23,8 @@ def check_target(out: str | None) -> None:
         )
 
 
-def picture_path(out: str | None, prompt: str, seed: int, *, several: bool) -> Path:
-    """Where a picture goes. A file that `--out` does not name itself is never replaced."""
+def image_path(out: str | None, prompt: str, seed: int, *, several: bool) -> Path:
+    """Where an image goes. A file that `--out` does not name itself is never replaced."""
     from wuerstchen.inference.png_metadata import file_stem, unused
 
     if out is None or is_folder(out):

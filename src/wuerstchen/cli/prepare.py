@@ -1,4 +1,4 @@
-"""`wuerstchen prepare`: from any source of pictures to a clean set that trainings share."""
+"""`wuerstchen prepare`: from any source of images to a clean set that trainings share."""
 
 import logging
 import sys
@@ -24,7 +24,7 @@ def prepare(
         str,
         typer.Argument(
             metavar="IN",
-            help="A folder of pictures with captions, one with metadata.jsonl or .csv, "
+            help="A folder of images with captions, one with metadata.jsonl or .csv, "
             "webdataset tars ({00000..00012}.tar, *.tar), or a prepared set.",
         ),
     ],
@@ -44,7 +44,7 @@ def prepare(
         typer.Option(metavar="N", min=1, help="Threads; as many as there are cores."),
     ] = None,
 ) -> None:
-    """Decode, filter and shrink pictures once, drop copies, and write shards with an index.
+    """Decode, filter and shrink images once, drop copies, and write shards with an index.
 
     data.path=OUT then trains on it. Running the same command again goes on where it stopped.
     What was kept and dropped is in OUT/report.html. To share the work among processes:
@@ -75,9 +75,9 @@ def prepare(
 
 @contextmanager
 def _progress(*, visible: bool) -> Iterator[Tell]:
-    """Pictures looked at and shards made, on stderr."""
+    """Images looked at and shards made, on stderr."""
     columns = (
-        TextColumn("{task.fields[pictures]:,} pictures, shards"),
+        TextColumn("{task.fields[images]:,} images, shards"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -85,12 +85,12 @@ def _progress(*, visible: bool) -> Iterator[Tell]:
     with Progress(
         *columns, console=Console(stderr=True), disable=not visible, redirect_stdout=False
     ) as bar:
-        task = bar.add_task("", total=None, pictures=0, visible=False)  # until there is work
+        task = bar.add_task("", total=None, images=0, visible=False)  # until there is work
         seen = 0
 
         def tell(more: int, of: int) -> None:
             nonlocal seen
             seen += more
-            bar.update(task, total=of, pictures=seen, advance=0 if more else 1, visible=True)
+            bar.update(task, total=of, images=seen, advance=0 if more else 1, visible=True)
 
         yield tell

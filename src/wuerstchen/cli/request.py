@@ -1,4 +1,4 @@
-"""What one `wuerstchen generate` is to draw, from its options and from an earlier picture."""
+"""What one `wuerstchen generate` is to draw, from its options and from an earlier image."""
 
 import re
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ class Request:
     count: int
     dtype: Dtype
     again: Settings | None = None
-    """The picture that is made again."""
+    """The image that is made again."""
 
 
 def from_options(
@@ -39,19 +39,19 @@ def from_options(
     seed: int | None,
     count: int,
     dtype: str | None,
-    picture: Path | None,
+    image: Path | None,
 ) -> Request:
     """None stands for an option that was not given.
 
-    picture  whose settings stand where an option was not given
+    image  whose settings stand where an option was not given
 
     Raises ConfigError and SizeError for what cannot work.
     """
     kind = parse_dtype(dtype)
     width, height = parse_size(size)
-    if picture is None:
+    if image is None:
         if prompt is None:
-            raise ConfigError('Expected a PROMPT, or --from PICTURE; "" draws without text.')
+            raise ConfigError('Expected a PROMPT, or --from IMAGE; "" draws without text.')
         return Request(
             prompt=prompt,
             negative_prompt=negative_prompt or "",
@@ -63,7 +63,7 @@ def from_options(
             count=count,
             dtype=kind or DTYPES[0],
         )
-    found = read_settings(picture)
+    found = read_settings(image)
     return Request(
         prompt=found.prompt if prompt is None else prompt,
         negative_prompt=found.negative_prompt if negative_prompt is None else negative_prompt,

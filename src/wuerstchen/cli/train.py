@@ -1,4 +1,4 @@
-"""`wuerstchen train`: from a config and a folder of pictures to a model folder."""
+"""`wuerstchen train`: from a config and a folder of images to a model folder."""
 
 import logging
 import sys
@@ -9,7 +9,7 @@ import typer
 
 from wuerstchen.errors import TrainingError, how_to_install
 
-EPILOG = "wuerstchen train tiny data.path=pictures"
+EPILOG = "wuerstchen train tiny data.path=images"
 
 
 class StageChoice(StrEnum):
@@ -28,7 +28,7 @@ def train(
     ],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="Config values, such as data.path=pictures."),
+        typer.Argument(metavar="KEY=VALUE", help="Config values, such as data.path=images."),
     ] = None,
     stage: Annotated[
         StageChoice | None, typer.Option(help="Train this stage alone instead of all in order.")

@@ -1,4 +1,4 @@
-"""Keys of the data: where pictures and captions lie and how they are read."""
+"""Keys of the data: where images and captions lie and how they are read."""
 
 from pydantic import Field, model_validator
 
@@ -7,28 +7,28 @@ from wuerstchen.geometry import SIZE_STEP
 
 
 class DataConfig(Section):
-    """Pictures with captions."""
+    """Images with captions."""
 
     path: str = ""
-    """A folder of pictures (also with metadata.jsonl or .csv), or webdataset tars ({a..b}, *)."""
+    """A folder of images (also with metadata.jsonl or .csv), or webdataset tars ({a..b}, *)."""
     size: int = Field(default=128, gt=0)
-    """Side of the square training pictures in pixels, a multiple of 128."""
+    """Side of the square training images in pixels, a multiple of 128."""
     buckets: bool = False
-    """Keep the aspect ratio: pictures of about size x size pixels in shapes on the grid of 128,
+    """Keep the aspect ratio: images of about size x size pixels in shapes on the grid of 128,
     every batch of one shape. Below 384 the grid has the square alone."""
     caption: str = ""
-    """In place of the captions of all pictures, which then need none: such as `a photo of sks dog`
-    for the few pictures of a subject."""
+    """In place of the captions of all images, which then need none: such as `a photo of sks dog`
+    for the few images of a subject."""
     background: str = "white"
-    """What shows through transparent pictures: a colour name or #rrggbb."""
+    """What shows through transparent images: a colour name or #rrggbb."""
     sample_by: str | None = None
     """A side field (JSON key or metadata column) whose values take part equally often."""
     test_share: float = Field(default=0.05, ge=0, lt=0.5)
-    """Share of the pictures held out where the data names no test split of its own."""
+    """Share of the images held out where the data names no test split of its own."""
     encoded: str = ""
-    """Folder of what `wuerstchen encode` made: pictures that are in it are not encoded again."""
+    """Folder of what `wuerstchen encode` made: images that are in it are not encoded again."""
     memory: float = Field(default=2.0, ge=0)
-    """GiB of decoded pictures kept in memory, so that small sets are decoded once."""
+    """GiB of decoded images kept in memory, so that small sets are decoded once."""
 
     @model_validator(mode="after")
     def _fits_the_grid(self) -> "DataConfig":

@@ -24,7 +24,7 @@ class PreserveTraining(Section):
     """What a subject's class looked like before (DreamBooth, arXiv:2208.12242, section 3.2).
 
     The model that training starts from draws semantics for `caption`; nothing is decoded to
-    pictures. Every picture of the subject is learned together with one of them.
+    images. Every image of the subject is learned together with one of them.
     """
 
     caption: str = Field(min_length=1)

@@ -9,7 +9,7 @@ from wuerstchen.geometry import SIZE_STEP
 
 
 class FilterConfig(Section):
-    """Pictures outside of these bounds are dropped and counted. null: no bound."""
+    """Images outside of these bounds are dropped and counted. null: no bound."""
 
     least_side: int | None = Field(default=None, gt=0)
     """Pixels of the shorter side."""
@@ -20,7 +20,7 @@ class FilterConfig(Section):
     least_caption: int | None = Field(default=None, gt=0)
     """Characters of the longest caption, among those that are not too long."""
     most_caption: int | None = Field(default=None, gt=0)
-    """Characters; longer captions are left out, and the picture with them if it has no other."""
+    """Characters; longer captions are left out, and the image with them if it has no other."""
     least_aesthetic: float | None = None
     """Of the field aesthetic or AESTHETIC_SCORE."""
     most_watermark: float | None = None
@@ -28,9 +28,9 @@ class FilterConfig(Section):
     most_unsafe: float | None = None
     """Of the field punsafe."""
     least_similarity: float | None = None
-    """Of picture and caption, of the field similarity."""
+    """Of image and caption, of the field similarity."""
     without_score: Literal["drop", "keep"] = "drop"
-    """What becomes of pictures that lack a score which has a bound."""
+    """What becomes of images that lack a score which has a bound."""
 
     @model_validator(mode="after")
     def _bounds_leave_room(self) -> "FilterConfig":
@@ -48,25 +48,25 @@ class PrepareConfig(Section):
     """How a source becomes shards with an index."""
 
     size: int = Field(default=512, gt=0, multiple_of=SIZE_STEP)
-    """Pixels: pictures are made as small as training at this size can take them."""
+    """Pixels: images are made as small as training at this size can take them."""
     shape: Literal["area", "square"] = "area"
     """area: the aspect ratio is kept, and both the square and the nearest shape of data.buckets can
     be cut from it; square: the centre alone."""
     background: str = "white"
-    """What shows through transparent pictures: a colour name or #rrggbb."""
+    """What shows through transparent images: a colour name or #rrggbb."""
     format: Literal["jpeg", "webp", "png"] = "jpeg"
-    """Of the stored pictures; png loses nothing."""
+    """Of the stored images; png loses nothing."""
     quality: int = Field(default=95, ge=1, le=100)
     """Of jpeg and webp."""
     shard: int = Field(default=1000, gt=0)
-    """Pictures of a source without tars that go into one shard; a tar becomes a shard itself."""
+    """Images of a source without tars that go into one shard; a tar becomes a shard itself."""
     copies: int | None = Field(default=4, ge=0, le=16)
-    """Pictures whose 64-bit perceptual hashes differ in at most so many bits are one, of which the
+    """Images whose 64-bit perceptual hashes differ in at most so many bits are one, of which the
     largest stays; 0: only equal hashes; null: all stay."""
     sample_by: str | None = None
     """A side field whose values take part equally often in training, and are held out as one."""
     test_share: float = Field(default=0.05, ge=0, lt=0.5)
-    """Share of the pictures held out where the data names no test split of its own."""
+    """Share of the images held out where the data names no test split of its own."""
     filters: FilterConfig = FilterConfig()
     """What is dropped."""
 
@@ -85,4 +85,4 @@ PRESETS: dict[str, dict[str, object]] = {
     },
 }
 """Named sets of keys. paper: the filter in the authors' code (dome272/Wuerstchen), whose thresholds
-may not be the final ones; pictures without a score are dropped there too."""
+may not be the final ones; images without a score are dropped there too."""

@@ -24,7 +24,7 @@ Location = tuple[int | str, ...]
 def load(source: str, overrides: Sequence[str] = ()) -> Config:
     """Read a config: `source` is a YAML file or the name of a shipped config (`tiny`).
 
-    overrides  words such as `data.path=pictures` or `stage_b.training.batch=16`
+    overrides  words such as `data.path=images` or `stage_b.training.batch=16`
 
     Raises ConfigError for a file that is not there, an unknown key or a value that cannot work.
     """
@@ -35,13 +35,11 @@ def load(source: str, overrides: Sequence[str] = ()) -> Config:
 
 
 def load_data(words: Sequence[str]) -> DataConfig:
-    """The data section alone, from words such as `data.path=pictures`; ConfigError as in `load`."""
+    """The data section alone, from words such as `data.path=images`; ConfigError as in `load`."""
     values: dict[str, object] = {}
     for word in words:
         if not word.startswith("data."):
-            raise ConfigError(
-                f"Expected data.KEY=VALUE such as data.path=pictures, found {word!r}."
-            )
+            raise ConfigError(f"Expected data.KEY=VALUE such as data.path=images, found {word!r}.")
         _override(values, word)
     try:
         return DataConfig.model_validate(values.get("data", {}))
@@ -114,7 +112,7 @@ def _read_yaml(text: str) -> dict[str, object]:
 def _override(values: dict[str, object], word: str, root: type[BaseModel] = Config) -> None:
     key, equals, text = word.partition("=")
     if not equals or not key:
-        such_as = "data.path=pictures" if root is Config else "size=256"
+        such_as = "data.path=images" if root is Config else "size=256"
         raise ConfigError(f"Expected KEY=VALUE such as {such_as}, found {word!r}.")
     *parents, last = key.split(".")
     for parent in parents:

@@ -13,7 +13,7 @@ class StageAModel(Section):
     """VQGAN f4. Defaults are the published sizes (18,406,894 parameters)."""
 
     width: int = Field(default=384, gt=0, multiple_of=2)
-    """Channels at a quarter of the picture's side; half as many at half the side."""
+    """Channels at a quarter of the image's side; half as many at half the side."""
     depth: int = Field(default=12, gt=0)
     """Blocks of the decoder at the latent's resolution."""
     latent_channels: Literal[4] = 4
@@ -30,7 +30,7 @@ class StageATraining(TrainingConfig):
     crop: int = Field(default=128, ge=16, multiple_of=4)
     """Side of the training crops in pixels, a multiple of 4 and at least 16."""
     quantise_drop: float = Field(default=0.1, ge=0, le=1)
-    """Share of the pictures whose latents skip the codebook (section 3.1: 10 %)."""
+    """Share of the images whose latents skip the codebook (section 3.1: 10 %)."""
     commitment: float = Field(default=0.25, ge=0)
     codebook_weight: float = Field(default=1.0, ge=0)
     perceptual: Literal["vgg16", "pyramid"] = "pyramid"
@@ -40,7 +40,7 @@ class StageATraining(TrainingConfig):
     perceptual_weight: float = Field(default=0.1, ge=0)
     adversarial_weight: float = Field(default=0.01, ge=0)
     adversarial_from: int = Field(default=10_000 * 256, ge=0)
-    """Pictures after which the critic joins."""
+    """Images after which the critic joins."""
     critic_width: int = Field(default=64, gt=0)
     """Channels of the critic's first layer."""
     critic_depth: int = Field(default=6, gt=0)

@@ -48,9 +48,9 @@ class StageBTraining(TrainingConfig):
     gradient_checkpointing: bool = False
     """Computes what happens inside of the blocks twice, a third more time, and keeps less of it."""
     semantics_drop: float = Field(default=0.05, ge=0, le=1)
-    """Share of the pictures whose semantics are replaced by zeros."""
+    """Share of the images whose semantics are replaced by zeros."""
     semantics_noise: float = Field(default=0.3, ge=0, le=1)
-    """Share of the remaining pictures whose semantics are noised, at times up to 0.5."""
+    """Share of the remaining images whose semantics are noised, at times up to 0.5."""
     text: bool = True
     """Whether Stage B reads the caption. Small models do without: the authors found that its
     removal costs nothing (50 % preference), and their text encoder is trained later."""

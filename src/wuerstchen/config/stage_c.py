@@ -40,7 +40,7 @@ class StageCTraining(TrainingConfig):
     gradient_checkpointing: bool = False
     """Computes what happens inside of the blocks twice, a third more time, and keeps less of it."""
     text_drop: float = Field(default=0.05, ge=0, le=1)
-    """Share of the pictures whose caption is left empty, decided for each picture."""
+    """Share of the images whose caption is left empty, decided for each image."""
     late_times: float | None = Field(default=None, gt=0, lt=1)
     """Share of the training times above 0.6, where the caption decides; null: as published,
     45 %."""

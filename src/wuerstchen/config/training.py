@@ -19,15 +19,15 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TrainingConfig(Section):
-    """How one stage is trained. Progress is counted in pictures, whatever a batch is."""
+    """How one stage is trained. Progress is counted in images, whatever a batch is."""
 
     images: int = Field(ge=0)
-    """Pictures to see in all, repeats included; 0 takes over the weights of `start` as they are."""
+    """Images to see in all, repeats included; 0 takes over the weights of `start` as they are."""
     start: str = ""
     """A model folder whose weights of this stage training starts from; `emoji`: the bundled model;
     empty: from scratch."""
     batch: int = Field(default=32, gt=0)
-    """Pictures per optimizer step, over all devices and accumulation steps together."""
+    """Images per optimizer step, over all devices and accumulation steps together."""
     accumulate: int = Field(default=1, gt=0)
     """Backward passes per optimizer step."""
     learning_rate: float = Field(default=1e-4, gt=0)
@@ -52,15 +52,15 @@ class TrainingConfig(Section):
     """Spread weights, gradients, optimizer and averages over the processes (FSDP2), instead of a
     copy of everything in each (DDP)."""
     save_every: int = Field(default=100_000, gt=0)
-    """Pictures between two checkpoints."""
+    """Images between two checkpoints."""
     keep: int = Field(default=2, gt=0)
     """Newest checkpoints that stay; the best by held-out loss stays beside them."""
     log_every: int = Field(default=20, gt=0)
     """Optimizer steps between two entries of the log."""
     look_every: int = Field(default=100_000, gt=0)
-    """Pictures between two looks: held-out loss and a grid of pictures."""
+    """Images between two looks: held-out loss and a grid of images."""
     look_at: int = Field(default=64, gt=0)
-    """Held-out pictures per look."""
+    """Held-out images per look."""
 
     @property
     def ema_lengths(self) -> tuple[float, ...]:

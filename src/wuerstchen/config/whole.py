@@ -58,12 +58,12 @@ class Config(Section):
         if self.stage_a.training.crop > shortest:
             raise ValueError(
                 f"stage_a.training.crop is {self.stage_a.training.crop}, but the shortest side of "
-                f"the pictures is {shortest} (data.size {self.data.size}); the crop must not be "
+                f"the images is {shortest} (data.size {self.data.size}); the crop must not be "
                 "larger"
             )
         if self.data.buckets and self.stage_c.rehearsal is not None:
             raise ValueError(
-                "data.buckets is true, but stage_c.rehearsal sketches pictures of one shape; set "
+                "data.buckets is true, but stage_c.rehearsal sketches images of one shape; set "
                 "one of them to false or null"
             )
         return self
@@ -77,7 +77,7 @@ class Config(Section):
             raise ValueError(
                 f"stage_b.model has {len(model.widths)} levels and a patch of {model.patch}, which "
                 f"need latents in steps of {coarsest} cells, but sides of {side} pixels give "
-                f"{cells}; use fewer levels, a smaller patch or larger pictures"
+                f"{cells}; use fewer levels, a smaller patch or larger images"
             )
         return self
 

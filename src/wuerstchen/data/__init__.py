@@ -1,4 +1,4 @@
-"""Pictures with captions: found, checked, decoded and drawn in a seeded order.
+"""Images with captions: found, checked, decoded and drawn in a seeded order.
 
 sources ─▶ folder | table | tars ─▶ Item ─▶ open_pairs ─▶ Pairs ─▶ Batches ─▶ Batch
 """

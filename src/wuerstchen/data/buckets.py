@@ -1,6 +1,6 @@
-"""Which of the shapes that keep aspect ratios suits a picture best.
+"""Which of the shapes that keep aspect ratios suits an image best.
 
-N pictures, K shapes.
+N images, K shapes.
 """
 
 from collections.abc import Sequence

@@ -10,7 +10,7 @@ _KINDS = {"RGB": ("RGB", "RGBA"), "CMYK": ("CMYK",), "GRAY": ("L",)}
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
-    """The same picture in sRGB; unchanged where it has no profile, or none that fits its mode."""
+    """The same image in sRGB; unchanged where it has no profile, or none that fits its mode."""
     data = image.info.get("icc_profile")
     if not data:
         return image

@@ -1,35 +1,35 @@
-"""A folder of pictures with same-name .txt captions and, where present, same-name .json fields."""
+"""A folder of images with same-name .txt captions and, where present, same-name .json fields."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from wuerstchen.data.images import PICTURE_SUFFIXES, UNREAD_SUFFIXES
+from wuerstchen.data.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 from wuerstchen.data.items import Item, Place, parse_record, split_of_folder
 from wuerstchen.data.report import Reason
 
 
 def read_folder(root: Path, files: Sequence[PurePosixPath]) -> list[Item]:
-    """Items of the pictures and captions among `files` (relative to `root`).
+    """Items of the images and captions among `files` (relative to `root`).
 
-    A picture's key is its relative path. Pictures that differ in the suffix alone share captions.
+    An image's key is its relative path. Images that differ in the suffix alone share captions.
     """
-    pictures = [file for file in files if file.suffix.lower() in PICTURE_SUFFIXES]
+    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
     unread = [file for file in files if file.suffix.lower() in UNREAD_SUFFIXES]
     known = set(files)
-    items = [_read_item(root, picture, known) for picture in pictures]
-    items += [unread_item(root, picture) for picture in unread]
-    return items + _orphans(root, files, {file.with_suffix("") for file in pictures + unread})
+    items = [_read_item(root, image, known) for image in images]
+    items += [unread_item(root, image) for image in unread]
+    return items + _orphans(root, files, {file.with_suffix("") for file in images + unread})
 
 
-def unread_item(root: Path, picture: PurePosixPath) -> Item:
-    """A picture, relative to `root`, in a format that is not read."""
-    trouble: Reason = "picture in a format that is not read"
-    return Item(str(picture), Place(root / picture), trouble=trouble)
+def unread_item(root: Path, image: PurePosixPath) -> Item:
+    """An image, relative to `root`, in a format that is not read."""
+    trouble: Reason = "image in a format that is not read"
+    return Item(str(image), Place(root / image), trouble=trouble)
 
 
-def _read_item(root: Path, picture: PurePosixPath, known: set[PurePosixPath]) -> Item:
-    item = Item(str(picture), Place(root / picture), split=split_of_folder(picture))
-    text, side = picture.with_suffix(".txt"), picture.with_suffix(".json")
+def _read_item(root: Path, image: PurePosixPath, known: set[PurePosixPath]) -> Item:
+    item = Item(str(image), Place(root / image), split=split_of_folder(image))
+    text, side = image.with_suffix(".txt"), image.with_suffix(".json")
     try:
         if text in known:
             item.add_caption_file(Place(root / text).read())
@@ -41,7 +41,7 @@ def _read_item(root: Path, picture: PurePosixPath, known: set[PurePosixPath]) ->
 
 
 def _orphans(root: Path, files: Iterable[PurePosixPath], stems: set[PurePosixPath]) -> list[Item]:
-    """Captions whose picture is missing. Other JSON files are none of our business."""
+    """Captions whose image is missing. Other JSON files are none of our business."""
     lonely = [file for file in files if file.with_suffix("") not in stems]
     return [Item(str(file), captions=[]) for file in lonely if _holds_captions(root / file)]
 

@@ -1,4 +1,4 @@
-"""Bytes of a picture file to RGB pixels, whatever colours the file is stored in."""
+"""Bytes of an image file to RGB pixels, whatever colours the file is stored in."""
 
 import io
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ from wuerstchen.errors import ConfigError, DataError
 from wuerstchen.geometry import Shape
 
 MAX_PIXELS = 89_478_485
-"""Larger pictures are refused unread (Pillow's own limit against decompression bombs)."""
+"""Larger images are refused unread (Pillow's own limit against decompression bombs)."""
 
 _ALWAYS_READ = {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
-PICTURE_SUFFIXES = frozenset(_ALWAYS_READ | ({".avif"} if features.check("avif") else set()))
-"""Files that are read as pictures; Pillow's wheels have AVIF, builds of one's own may not."""
+IMAGE_SUFFIXES = frozenset(_ALWAYS_READ | ({".avif"} if features.check("avif") else set()))
+"""Files that are read as images; Pillow's wheels have AVIF, builds of one's own may not."""
 
 _OTHER_FORMATS = {".avif", ".heic", ".heif", ".jxl", ".jp2", ".tga", ".psd", ".svg", ".dng", ".cr2"}
 
-UNREAD_SUFFIXES = frozenset(_OTHER_FORMATS - PICTURE_SUFFIXES)
-"""Files that are pictures too, and are named in the report since they are not read."""
+UNREAD_SUFFIXES = frozenset(_OTHER_FORMATS - IMAGE_SUFFIXES)
+"""Files that are images too, and are named in the report since they are not read."""
 
 _REDUCING_GAP = 3.0
 """How much larger than asked a quick reduction stays before the exact filter (Pillow: 3 is
@@ -36,11 +36,11 @@ hardly told from the exact filter alone)."""
 
 
 class PixelLimitError(DataError):
-    """A picture has more pixels than `MAX_PIXELS`."""
+    """An image has more pixels than `MAX_PIXELS`."""
 
 
 class Opened(NamedTuple):
-    """A picture as it is to be seen."""
+    """An image as it is to be seen."""
 
     image: Image.Image
     """RGB; perhaps smaller than it was stored."""
@@ -53,9 +53,9 @@ def decode(data: bytes, shapes: Sequence[Shape], background: str) -> tuple[int, 
     """Decode the whole file and make it (3, H, W) uint8 RGB, in the nearest of `shapes`.
 
     Returns the place of the shape too. Scaled with antialiasing to cover the shape, centre cropped;
-    all else as `open_picture`.
+    all else as `open_image`.
     """
-    opened = open_picture(data, max(map(max, shapes)), background)
+    opened = open_image(data, max(map(max, shapes)), background)
     sizes = np.array([opened.width]), np.array([opened.height])
     bucket = int(nearest_bucket(*sizes, shapes)[0])
     height, width = shapes[bucket]
@@ -63,7 +63,7 @@ def decode(data: bytes, shapes: Sequence[Shape], background: str) -> tuple[int, 
     return bucket, torch.from_numpy(pixels).permute(2, 0, 1).contiguous()  # (3, H, W)
 
 
-def open_picture(data: bytes, least: int, background: str) -> Opened:
+def open_image(data: bytes, least: int, background: str) -> Opened:
     """Decode the whole file to RGB.
 
     Turned as its EXIF orientation says, its ICC profile brought to sRGB, laid on `background`
@@ -96,7 +96,7 @@ def open_picture(data: bytes, least: int, background: str) -> Opened:
         raise
     except Exception as error:  # decoders answer damaged bytes with every kind of exception
         raise DataError(
-            f"Expected a picture that decodes, found {type(error).__name__}: {error}"
+            f"Expected an image that decodes, found {type(error).__name__}: {error}"
         ) from None
 
 
@@ -113,7 +113,7 @@ def parse_colour(name: str) -> tuple[int, int, int]:
 
 def _over_limit(pixels: int | None = None) -> str:
     found = f"{pixels:,}" if pixels else "more"
-    return f"Expected a picture of at most {MAX_PIXELS:,} pixels, found {found}; make it smaller."
+    return f"Expected an image of at most {MAX_PIXELS:,} pixels, found {found}; make it smaller."
 
 
 def _draft(image: Image.Image, size: int) -> None:

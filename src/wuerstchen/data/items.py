@@ -1,4 +1,4 @@
-"""What a source finds under one name: perhaps a picture, perhaps captions, perhaps side fields."""
+"""What a source finds under one name: perhaps an image, perhaps captions, perhaps side fields."""
 
 import hashlib
 import json
@@ -55,7 +55,7 @@ class Item:
     """Everything that a source says about one key, usable or not."""
 
     key: str
-    picture: Place | None = None
+    image: Place | None = None
     captions: list[str] | None = None
     """None where no file and no field speaks of a caption; then it is missing and not empty."""
     fields: dict[str, object] = field(default_factory=dict)
@@ -63,14 +63,14 @@ class Item:
     group: str | None = None
     """What it belongs to, where a prepared set says so; else a side field or nothing does."""
     trouble: Reason | None = None
-    """Why it cannot be used, where that is known before the picture is decoded."""
+    """Why it cannot be used, where that is known before the image is decoded."""
 
     def __post_init__(self) -> None:
         self.key = readable(self.key)
 
     def say(self, caption: str) -> None:
-        """Take this caption and no other, whatever was found of captions; if there is a picture."""
-        if self.picture is not None:
+        """Take this caption and no other, whatever was found of captions; if there is an image."""
+        if self.image is not None:
             self.captions = [caption]
             if self.trouble == "caption is not UTF-8 text":
                 self.trouble = None

@@ -1,8 +1,8 @@
 """Endless seeded batches that can be taken up anywhere and shared among processes.
 
-The stream of pictures is one row of positions 0, 1, 2 …; what stands at a position follows from
-the seed, the batch and the position alone (`wuerstchen.data.sampler`). So a run continues exactly at
-`seen`, and two processes that each take their share of every batch see together what one process
+The stream of images is one sequence of positions 0, 1, 2 …; the sample at a position follows from
+the seed, the batch size and the position alone (`wuerstchen.data.sampler`). So a run resumes exactly
+at `seen`, and two processes that each take their part of every batch together see what one process
 would see.
 """
 
@@ -28,7 +28,7 @@ _AHEAD = 2
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Pictures with one caption each."""
+    """Images with one caption each."""
 
     images: Tensor
     """(B, 3, H, W) float32 in [0, 1]."""
@@ -61,13 +61,13 @@ class Batch:
 class Batches:
     """An endless stream of batches of `pairs`; iterating begins at `seen`.
 
-    An epoch shows every group once, by a random member with a random caption. Pictures of a batch
+    An epoch shows every group once, by a random member with a random caption. Images of a batch
     have one shape. A batch may reach from one epoch into the next.
 
-    batch  pictures per step over all processes together
+    batch  images per step over all processes together
     rank   which of the `world` equal shares of every batch this process gets
-    seen   pictures (of all processes) that the run has already had
-    pictures  False: batches without pixels, for who has them encoded
+    seen   images (of all processes) that the run has already had
+    images  False: batches without pixels, for who has them encoded
 
     Raises TrainingError where there is nothing to draw from or a batch cannot be shared equally.
     """
@@ -81,11 +81,11 @@ class Batches:
         rank: int = 0,
         world: int = 1,
         seen: int = 0,
-        pictures: bool = True,
+        images: bool = True,
     ) -> None:
         if not len(pairs):
             raise TrainingError(
-                f"Expected pictures in the {pairs.split} split, found none; "
+                f"Expected images in the {pairs.split} split, found none; "
                 f"{how_to_split(pairs.config)}."
             )
         if batch % world:
@@ -97,7 +97,7 @@ class Batches:
         self._batch = batch
         self._order = Order(pairs, batch, seed)
         self._share = batch // world
-        self._image = pairs.image if pictures else _no_image
+        self._image = pairs.image if images else _no_image
         self._first = self._order.start(seen) + rank * self._share
 
     def __iter__(self) -> Iterator[Batch]:
@@ -109,7 +109,7 @@ class Batches:
             while True:
                 while len(ahead) <= _AHEAD:
                     draws = [self._order.at(position + i) for i in range(self._share)]
-                    # A task for each picture would cost more than a small one takes to decode.
+                    # A task for each image would cost more than a small one takes to decode.
                     parts = [draws[start::workers] for start in range(min(workers, len(draws)))]
                     ahead.append((draws, [pool.submit(self._decode, part) for part in parts]))
                     position += self._batch

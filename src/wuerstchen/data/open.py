@@ -28,7 +28,7 @@ from wuerstchen.geometry import Shape, bucket_shapes
 _log = logging.getLogger(__name__)
 
 _CHUNK = 256
-"""Pictures that are checked together: bounds what is decoded but not yet kept."""
+"""Images that are checked together: bounds what is decoded but not yet kept."""
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -37,7 +37,7 @@ _AS_PREPARED = ("sample_by", "test_share", "background")
 
 
 class _Usable(NamedTuple):
-    """A picture that decodes."""
+    """An image that decodes."""
 
     item: Item
     bucket: int
@@ -48,8 +48,8 @@ class _Usable(NamedTuple):
 def open_pairs(config: DataConfig) -> tuple[Pairs, Pairs, Report]:
     """The train split, the test split, and what was found and skipped.
 
-    A prepared set is opened as it is. Of any other source every picture is decoded once to prove
-    that it can be. The first `config.memory` GiB of pictures stay in memory. The train split is in
+    A prepared set is opened as it is. Of any other source every image is decoded once to prove
+    that it can be. The first `config.memory` GiB of images stay in memory. The train split is in
     the order of the data, the test split in an order that looks random but depends on the keys
     alone.
 
@@ -66,10 +66,10 @@ def open_pairs(config: DataConfig) -> tuple[Pairs, Pairs, Report]:
     if config.caption:
         for item in items:
             item.say(config.caption)
-    usable = _check_pictures(_check_captions(items, report), config, report)
+    usable = _check_images(_check_captions(items, report), config, report)
     if not usable:
         raise DataError(
-            f"{config.path}: expected pictures with captions ({report.kind}), found no usable "
+            f"{config.path}: expected images with captions ({report.kind}), found no usable "
             f"pair. {report.sentence()}"
         )
     items = [each.item for each in usable]
@@ -105,7 +105,7 @@ def _open_prepared(folder: Path, config: DataConfig) -> tuple[Pairs, Pairs, Repo
         found.append(Pairs(split, rows, shapes, buckets, groups, config, info.index_sha256))
     train, test = found
     train.allow(int(config.memory * 2**30))
-    report = Report(str(folder), f"prepared set of {info.pictures} pictures", len(train), len(test))
+    report = Report(str(folder), f"prepared set of {info.images} images", len(train), len(test))
     _log.info("%s", report.sentence())
     return train, test, report
 
@@ -120,13 +120,13 @@ def _check_prepared(folder: Path, config: DataConfig, settings: Mapping[str, obj
     size = settings.get("size")
     if isinstance(size, int) and config.size > size:
         raise DataError(
-            f"{folder}: expected pictures for data.size={config.size}, found a set that was "
+            f"{folder}: expected images for data.size={config.size}, found a set that was "
             f"prepared at size={size}; prepare the source at the larger size, or set "
             f"data.size={size}."
         )
     if settings.get("shape") == "square" and len(shapes_of(config)) > 1:
         raise DataError(
-            f"{folder}: expected pictures with their aspect ratios for data.buckets=true, found a "
+            f"{folder}: expected images with their aspect ratios for data.buckets=true, found a "
             "set that was prepared with shape=square; prepare the source with shape=area, or set "
             "data.buckets=false."
         )
@@ -141,19 +141,19 @@ def _check_prepared(folder: Path, config: DataConfig, settings: Mapping[str, obj
 
 
 def how_to_split(config: DataConfig) -> str:
-    """What to do about a split without pictures."""
+    """What to do about a split without images."""
     if is_prepared(Path(config.path).expanduser()):
         return "prepare the source again with another test_share, such as test_share=0.05"
     return "add data, or change data.test_share"
 
 
 def shapes_of(config: DataConfig) -> list[Shape]:
-    """The shapes that training pictures have."""
+    """The shapes that training images have."""
     return bucket_shapes(config.size) if config.buckets else [Shape(config.size, config.size)]
 
 
 def _check_captions(items: Sequence[Item], report: Report) -> list[Item]:
-    """Items that have a picture and a caption; the others go into the report."""
+    """Items that have an image and a caption; the others go into the report."""
     kept = []
     for item in items:
         reason = trouble_of(item)
@@ -165,18 +165,18 @@ def _check_captions(items: Sequence[Item], report: Report) -> list[Item]:
 
 
 def trouble_of(item: Item) -> Reason | None:
-    if item.picture is None:
+    if item.image is None:
         # A lone JSON or a lone row without words is a leftover too, and is named as such.
-        return "caption without a picture"
+        return "caption without an image"
     if item.trouble is not None:
         return item.trouble
     if item.captions is None:
-        return "picture without a caption"
+        return "image without a caption"
     return None if item.captions else "caption is empty"
 
 
-def _check_pictures(items: Sequence[Item], config: DataConfig, report: Report) -> list[_Usable]:
-    """Decode every picture; keep those that decode, with their pixels while there is room."""
+def _check_images(items: Sequence[Item], config: DataConfig, report: Report) -> list[_Usable]:
+    """Decode every image; keep those that decode, with their pixels while there is room."""
     shapes = shapes_of(config)
     room = int(config.memory * 2**30)
     kept: list[_Usable] = []
@@ -196,25 +196,25 @@ def _check_pictures(items: Sequence[Item], config: DataConfig, report: Report) -
                 kept.append(_Usable(item, bucket, image if room >= 0 else None))
             if time.monotonic() - last_line > _SECONDS_BETWEEN_LINES:
                 last_line = time.monotonic()
-                _log.info("%d of %d pictures checked", start + len(chunk), len(items))
+                _log.info("%d of %d images checked", start + len(chunk), len(items))
     return kept
 
 
 def _try_decode(item: Item, config: DataConfig, shapes: list[Shape]) -> tuple[int, Tensor] | Reason:
     """Bucket and pixels, or why there are none."""
-    assert item.picture is not None
+    assert item.image is not None
     try:
-        data = item.picture.read()
+        data = item.image.read()
     except OSError:
         return "file cannot be read"
     try:
         return decode(data, shapes, config.background)
     except PixelLimitError:
-        return "picture over the pixel limit"
+        return "image over the pixel limit"
     except DataError:
-        if item.picture.path.suffix.lower() in UNREAD_SUFFIXES:
-            return "picture in a format that is not read"
-        return "picture does not decode"
+        if item.image.path.suffix.lower() in UNREAD_SUFFIXES:
+            return "image in a format that is not read"
+        return "image does not decode"
 
 
 def _check_sample_by(items: Sequence[Item], name: str | None) -> None:
@@ -227,8 +227,8 @@ def _check_sample_by(items: Sequence[Item], name: str | None) -> None:
 
 
 def _to_pair(item: Item, group: str) -> Pair:
-    assert item.picture is not None and item.captions
-    return Pair(item.key, tuple(item.captions), group, item.picture)
+    assert item.image is not None and item.captions
+    return Pair(item.key, tuple(item.captions), group, item.image)
 
 
 def _select(

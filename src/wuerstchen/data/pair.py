@@ -1,4 +1,4 @@
-"""One usable pair: a picture and the captions it may be shown with."""
+"""One usable pair: an image and the captions it may be shown with."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from wuerstchen.data.items import Place
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A picture that decodes and the captions it may be shown with."""
+    """An image that decodes and the captions it may be shown with."""
 
     key: str
     """Unique inside the data: the relative path, or the key inside its tar."""
@@ -16,4 +16,4 @@ class Pair:
     group: str
     """Value of the side field data.sample_by, or the key."""
     place: Place
-    """Where the bytes of the picture are."""
+    """Where the bytes of the image are."""

@@ -1,4 +1,4 @@
-"""The pairs of one split, with their decoded pictures."""
+"""The pairs of one split, with their decoded images."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from wuerstchen.geometry import Shape
 
 @final
 class Pairs:
-    """The usable pairs of one split, by index, with their decoded pictures."""
+    """The usable pairs of one split, by index, with their decoded images."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Pairs:
         source: str = "",
     ) -> None:
         """
-        shapes   that pictures may have
+        shapes   that images may have
         buckets  (N,) places in `shapes`
         groups   (N,) numbers that rise from 0 as new groups come
         source   digest of the data, where that is known
@@ -55,9 +55,9 @@ class Pairs:
         return iter(self._pairs)
 
     def image(self, i: int) -> Tensor:
-        """(3, H, W) uint8 RGB of picture `i`; shared with the memory cache, so do not write to it.
+        """(3, H, W) uint8 RGB of image `i`; shared with the memory cache, so do not write to it.
 
-        Raises DataError where a picture that was fine when the data was opened no longer is.
+        Raises DataError where an image that was fine when the data was opened no longer is.
         """
         kept = self._kept.get(i)
         if kept is not None:
@@ -67,14 +67,14 @@ class Pairs:
             _, image = decode(pair.place.read(), self.shapes, self.config.background)
         except (OSError, DataError) as error:
             raise DataError(
-                f"{pair.place.path}: picture {pair.key} was fine when the data was opened, but "
+                f"{pair.place.path}: image {pair.key} was fine when the data was opened, but "
                 f"is not now: {error}. Leave the data in place while it is in use."
             ) from None
         self.keep(i, image)
         return image
 
     def digest(self, *, dated: bool = True) -> str:
-        """Changes where pictures or captions do, or their order.
+        """Changes where images or captions do, or their order.
 
         dated  also where a file was written anew, which copying it elsewhere may look like
         """
@@ -87,11 +87,11 @@ class Pairs:
         return digest.hexdigest()
 
     def allow(self, room: int) -> None:
-        """Keep decoded pictures in so many bytes of memory."""
+        """Keep decoded images in so many bytes of memory."""
         self._room = room
 
     def keep(self, i: int, image: Tensor) -> bool:
-        """Keep picture `i` in memory, if there is room."""
+        """Keep image `i` in memory, if there is room."""
         with self._lock:
             if i in self._kept:  # by another thread, just now
                 return True
@@ -102,7 +102,7 @@ class Pairs:
             return True
 
     def of_one_shape(self, count: int) -> list[int]:
-        """The first pictures of the most frequent shape, at most `count`."""
+        """The first images of the most frequent shape, at most `count`."""
         if not len(self):
             return []
         most = np.bincount(self.buckets).argmax()

@@ -1,6 +1,6 @@
 """PNG files whose pixels end before the size that their header claims.
 
-Pillow takes them and leaves the rest of the picture black (PNG specification, third edition).
+Pillow takes them and leaves the rest of the image black (PNG specification, third edition).
 """
 
 import struct
@@ -24,7 +24,7 @@ _PASSES = (
     (1, 0, 2, 2),
     (0, 1, 1, 2),
 )
-"""First column and row of each pass of an interlaced picture, and the steps between them (8.2)."""
+"""First column and row of each pass of an interlaced image, and the steps between them (8.2)."""
 
 _AT_ONCE = 2**20
 
@@ -33,7 +33,7 @@ def check_rows(image: PngImageFile, data: bytes) -> None:
     """Raise DataError where the decoded `image` has more rows than the bytes of its file hold.
 
     They are counted only where the last rows are empty, since it takes as long as decoding: of an
-    interlaced picture the last pass holds every second row.
+    interlaced image the last pass holds every second row.
     """
     width, height = image.size
     last = image.crop((0, max(0, height - 2), width, height))
@@ -63,7 +63,7 @@ def _expected(data: bytes) -> int:
 
 
 def _inflated(data: bytes) -> Iterator[int]:
-    """Lengths of what the picture's data unpacks to, piece by piece."""
+    """Lengths of what the image's data unpacks to, piece by piece."""
     unpacker = zlib.decompressobj()
     at = 8
     while at < len(data):

@@ -1,4 +1,4 @@
-"""The index of a prepared set: one row per picture, in Parquet, with the shard that holds it.
+"""The index of a prepared set: one row per image, in Parquet, with the shard that holds it.
 
 OUT/prepared.json      what the set is: settings, counts, and every shard with its size in bytes
 OUT/index.parquet      the rows
@@ -46,7 +46,7 @@ SCHEMA = pa.schema(
         ("look", pa.uint64()),
     ]
 )
-"""hash: SHA-256 of the stored picture. look: its perceptual hash."""
+"""hash: SHA-256 of the stored image. look: its perceptual hash."""
 
 
 class PreparedInfo(BaseModel):
@@ -57,7 +57,7 @@ class PreparedInfo(BaseModel):
     source_digest: str = ""
     """Of its files as they were then; empty in sets of before it was kept."""
     settings: dict[str, object]
-    pictures: int
+    images: int
     train: int
     test: int
     index_sha256: str
@@ -114,7 +114,7 @@ class Index(Sequence[Pair]):
         return found
 
     def sizes(self) -> np.ndarray:
-        """(N, 2) widths and heights of the stored pictures."""
+        """(N, 2) widths and heights of the stored images."""
         return np.stack([self._columns[name].to_numpy() for name in ("width", "height")], axis=1)
 
     def groups(self) -> np.ndarray:

@@ -4,14 +4,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Reason = Literal[
-    "picture does not decode",
-    "picture in a format that is not read",
-    "picture over the pixel limit",
-    "picture without a caption",
+    "image does not decode",
+    "image in a format that is not read",
+    "image over the pixel limit",
+    "image without a caption",
     "file cannot be read",
     "caption is empty",
     "caption is not UTF-8 text",
-    "caption without a picture",
+    "caption without an image",
     "side JSON does not parse",
     "row without a file_name",
     "replaced by a later one of the same name",

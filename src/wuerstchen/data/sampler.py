@@ -1,6 +1,6 @@
-"""Which picture stands at which position of a run: seeded shuffles, one lane for each shape.
+"""Which image stands at which position of a run: seeded shuffles, one lane for each shape.
 
-A lane is the endless row of epochs of the pictures of one shape, cut into batches. By the end of
+A lane is the endless row of epochs of the images of one shape, cut into batches. By the end of
 epoch e a lane of G groups has given floor(e G / batch) batches; those that fall into an epoch come
 in a shuffled order of the lanes. So every batch has one shape, every group comes once per epoch of
 its lane, and nothing has to be remembered to go on in the middle.
@@ -33,7 +33,7 @@ class Draw:
 class Order:
     """The endless row of draws; `at` may be asked in any order.
 
-    batch  pictures of a step, which have one shape
+    batch  images of a step, which have one shape
     """
 
     def __init__(self, pairs: Pairs, batch: int, seed: int) -> None:
@@ -53,7 +53,7 @@ class Order:
         self._epoch = lru_cache(maxsize=4)(self._draw_epoch)
 
     def start(self, seen: int) -> int:
-        """The position to go on at after `seen` pictures: with several shapes, where a batch
+        """The position to go on at after `seen` images: with several shapes, where a batch
         begins, also where an earlier run had batches of another size."""
         return seen if len(self._lanes) == 1 else seen // self._batch * self._batch
 
@@ -92,7 +92,7 @@ class Order:
 
 
 def _say_what_repeats(shapes: Sequence[Shape], counts: Sequence[int], batch: int) -> None:
-    """Name the shapes with fewer pictures than a batch, whose batches show some of them twice."""
+    """Name the shapes with fewer images than a batch, whose batches show some of them twice."""
     few = [
         f"{count} of {shape.height} x {shape.width}"
         for shape, count in zip(shapes, counts, strict=True)
@@ -100,7 +100,7 @@ def _say_what_repeats(shapes: Sequence[Shape], counts: Sequence[int], batch: int
     ]
     if few:
         _warn_once(
-            f"Pictures repeat within a batch of {batch}, as every batch has one shape and some "
+            f"Images repeat within a batch of {batch}, as every batch has one shape and some "
             f"shapes have fewer: {', '.join(few)}. Prepare with a smaller filters.most_aspect, or "
             "set data.buckets=false, where that is not wanted."
         )
@@ -108,13 +108,13 @@ def _say_what_repeats(shapes: Sequence[Shape], counts: Sequence[int], batch: int
 
 @cache
 def _warn_once(words: str) -> None:
-    """For a training makes several orders of the same pictures."""
+    """For a training makes several orders of the same images."""
     log.warning("%s", words)
 
 
 @final
 class _Lane:
-    """The endless row of draws of the pictures of one shape."""
+    """The endless row of draws of the images of one shape."""
 
     def __init__(self, pairs: Pairs, indices: np.ndarray, seed: list[int], lane: list[int]) -> None:
         codes = pairs.groups[indices]

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from wuerstchen.data.folder import read_folder
-from wuerstchen.data.images import PICTURE_SUFFIXES, UNREAD_SUFFIXES
+from wuerstchen.data.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 from wuerstchen.data.items import Item
 from wuerstchen.data.report import Report
 from wuerstchen.data.table import TABLE_NAMES, read_tables
@@ -21,7 +21,7 @@ from wuerstchen.errors import DataError
 Kind = Literal["table", "tars", "folder"]
 
 _EXPECTED = (
-    "a folder of pictures with same-name .txt files, a folder with metadata.jsonl or "
+    "a folder of images with same-name .txt files, a folder with metadata.jsonl or "
     "metadata.csv, or webdataset tars (a .tar, a folder of them, shards-*.tar, {00000..00012}.tar)"
 )
 
@@ -46,7 +46,7 @@ class Source:
     """Begun: what is beside the point is in it."""
 
     def items(self) -> list[Item]:
-        """Everything that is there, pictures not yet decoded."""
+        """Everything that is there, images not yet decoded."""
         match self.kind:
             case "table":
                 return read_tables(self.root, self.files, self.report)
@@ -76,7 +76,7 @@ def _find_in_directory(root: Path, path: str) -> Source:
     files = _list_files(root)
     tars = [file for file in files if file.suffix == ".tar"]
     if any(file.name in TABLE_NAMES for file in files):
-        report = Report(path, "pictures with a table of captions")
+        report = Report(path, "images with a table of captions")
         for tar in tars:
             report.skip("beside a table, which alone is read", str(tar))
         return Source(root, files, "table", report)
@@ -85,8 +85,8 @@ def _find_in_directory(root: Path, path: str) -> Source:
         for item in read_folder(root, [file for file in files if file.suffix != ".tar"]):
             report.skip("beside tars, which alone are read", item.key)
         return Source(root, tars, "tars", report)
-    if any(file.suffix.lower() in PICTURE_SUFFIXES | UNREAD_SUFFIXES for file in files):
-        return Source(root, files, "folder", Report(path, "pictures with caption files"))
+    if any(file.suffix.lower() in IMAGE_SUFFIXES | UNREAD_SUFFIXES for file in files):
+        return Source(root, files, "folder", Report(path, "images with caption files"))
     found = _count(len(files), "file")
     raise DataError(f"{path}: expected {_EXPECTED}; found {found} and none of these kinds.")
 

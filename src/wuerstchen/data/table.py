@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from wuerstchen.data.folder import unread_item
-from wuerstchen.data.images import PICTURE_SUFFIXES, UNREAD_SUFFIXES
+from wuerstchen.data.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 from wuerstchen.data.items import Item, Place, check_regular, parse_record, split_of_folder
 from wuerstchen.data.report import Report
 from wuerstchen.errors import DataError
@@ -18,14 +18,14 @@ Row = tuple[int, dict[str, object] | None]
 
 
 def read_tables(root: Path, files: Sequence[PurePosixPath], report: Report) -> list[Item]:
-    """Items of every table among `files` (relative to `root`), and pictures that none names.
+    """Items of every table among `files` (relative to `root`), and images that none names.
 
-    Several rows of one picture give it several captions. `file_name` is relative to its table.
+    Several rows of one image give it several captions. `file_name` is relative to its table.
     """
     items = {
         str(file): Item(str(file), Place(root / file), split=split_of_folder(file))
         for file in files
-        if file.suffix.lower() in PICTURE_SUFFIXES
+        if file.suffix.lower() in IMAGE_SUFFIXES
     }
     for table in (file for file in files if file.name in TABLE_NAMES):
         for line, record in _read_rows(root / table):
@@ -50,7 +50,7 @@ def _add_row(
     if table.suffix == ".csv" and "file_name" not in record:  # which then no row has
         columns = ", ".join(record) or "none"
         raise DataError(
-            f"{root / table} line {line}: expected a column `file_name` with the picture's path, "
+            f"{root / table} line {line}: expected a column `file_name` with the image's path, "
             f"found the columns {columns}."
         )
     name = record.pop("file_name", None)
@@ -60,8 +60,8 @@ def _add_row(
     file = table.parent / name
     item = items.setdefault(str(file), Item(str(file), split=split_of_folder(file)))
     inside = not file.is_absolute() and ".." not in file.parts
-    if item.picture is None and inside and _is_file(root / file):  # a suffix we do not list
-        item.picture = Place(root / file)
+    if item.image is None and inside and _is_file(root / file):  # a suffix we do not list
+        item.image = Place(root / file)
     item.add_record(record)
 
 

@@ -1,8 +1,8 @@
 """Webdataset tars as img2dataset writes them: KEY.jpg, KEY.txt and KEY.json side by side.
 
-A tar is indexed once: a picture is then `size` bytes from `offset` on, read in any order. Python's
+A tar is indexed once: an image is then `size` bytes from `offset` on, read in any order. Python's
 own tarfile does it; `webdataset` and `datasets` read in sequence or copy everything into a cache,
-and neither can name a picture that does not decode and go on.
+and neither can name an image that does not decode and go on.
 """
 
 import re
@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from wuerstchen.data.images import PICTURE_SUFFIXES, UNREAD_SUFFIXES
+from wuerstchen.data.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 from wuerstchen.data.items import (
     Item,
     Place,
@@ -23,7 +23,7 @@ from wuerstchen.data.items import (
 from wuerstchen.data.report import Report, readable
 
 Members = dict[str, Place]
-"""Files of one key by kind: "picture", "unread picture", ".txt", ".json"."""
+"""Files of one key by kind: "image", "unread image", ".txt", ".json"."""
 
 
 def read_tars(root: Path, tars: Sequence[PurePosixPath], report: Report) -> list[Item]:
@@ -53,7 +53,7 @@ def read_shard(root: Path, tar: PurePosixPath, report: Report) -> list[Item]:
         return [
             _read_item(key, members, split)
             for key, members in index.items()
-            if "picture" in members or "unread picture" not in members  # captions go with it
+            if "image" in members or "unread image" not in members  # captions go with it
         ]
     except OSError:
         report.skip("file cannot be read", str(tar))
@@ -99,8 +99,8 @@ def _add_member(
     if not member.isreg() or file.name.startswith(".") or kind is None:
         return
     members = index[str(file.with_suffix(""))]
-    if kind == "unread picture":
-        report.skip("picture in a format that is not read", f"{name}/{member.name}")
+    if kind == "unread image":
+        report.skip("image in a format that is not read", f"{name}/{member.name}")
     elif kind in members:
         report.skip("replaced by a later one of the same name", f"{name}/{member.name}")
     members[kind] = Place(path, member.offset_data, member.size)
@@ -108,15 +108,15 @@ def _add_member(
 
 def _kind_of(file: PurePosixPath) -> str | None:
     suffix = file.suffix.lower()
-    if suffix in PICTURE_SUFFIXES:
-        return "picture"
+    if suffix in IMAGE_SUFFIXES:
+        return "image"
     if suffix in UNREAD_SUFFIXES:
-        return "unread picture"
+        return "unread image"
     return suffix if suffix in (".txt", ".json") else None
 
 
 def _read_item(key: str, members: Members, split: Split | None) -> Item:
-    item = Item(key, members.get("picture"), split=split)
+    item = Item(key, members.get("image"), split=split)
     if ".txt" in members:
         item.add_caption_file(members[".txt"].read())
     if ".json" in members:

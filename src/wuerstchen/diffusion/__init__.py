@@ -5,7 +5,7 @@
 
 Time t is a float in [0, 1]: 0 is data, 1 is noise. signal(t), the paper's alpha-bar, is the share
 of the variance that the data still has at time t. Networks predict the noise, or what
-implies it. B pictures, C channels, H x W cells.
+implies it. B images, C channels, H x W cells.
 """
 
 from wuerstchen.diffusion.guidance import Denoiser, Guidance, Network, guided, unguided

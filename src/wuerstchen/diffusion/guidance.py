@@ -41,7 +41,7 @@ class Guidance:
 
     rescale: float = 0.0
     """Share in [0, 1] of the way back to the spread of the wanted prediction, against
-    overexposed pictures (arXiv:2305.08891, eq. 15 and 16)."""
+    overexposed images (arXiv:2305.08891, eq. 15 and 16)."""
 
     end: float | None = None
     """The scale at t = 0, reached in a straight line from `scale` at t = 1; None: all the same."""
@@ -89,7 +89,7 @@ def guided(
 ) -> Denoiser:
     """The network's prediction, led from the unwanted to the wanted condition.
 
-    both    condition of 2 B pictures: the wanted half first, then the unwanted (or empty) half
+    both    condition of 2 B images: the wanted half first, then the unwanted (or empty) half
     wanted  condition of the B wanted ones alone, for times without guidance: half of the work
     """
     alone = unguided(network, wanted)
@@ -109,7 +109,7 @@ def guided(
 def rescaled(led: Tensor, wanted: Tensor, share: float) -> Tensor:
     """(B, C, H, W) guided noise, `share` of the way to the spread of the wanted noise.
 
-    The paper's equations, for each picture by itself, here on the noise that our networks predict.
+    The paper's equations, for each image by itself, here on the noise that our networks predict.
     """
     dims = tuple(range(1, led.ndim))
     spread = led.std(dims, correction=0, keepdim=True)  # (B, 1, 1, 1)

@@ -20,7 +20,7 @@ from wuerstchen.diffusion.schedule import signal_at
 from wuerstchen.errors import ConfigError
 
 Draw = Callable[[Tensor], Tensor]
-"""x to standard normal noise of its shape, from one stream per picture."""
+"""x to standard normal noise of its shape, from one stream per image."""
 
 Sampler = Callable[[Denoiser, Tensor, Sequence[float], Draw], Iterator[Tensor]]
 """Walks x down the times and yields every state on the way."""
@@ -44,7 +44,7 @@ def ddpm(denoise: Denoiser, x: Tensor, times: Sequence[float], draw: Draw) -> It
         step = share_t / share_s
         x = (x - (1 - step) / (1 - share_t) ** 0.5 * denoise(x, t)) / step**0.5
         # Drawn at the last step too, where it goes unused: the stream then stays in step with
-        # diffusers, whose scheduler does the same, and one seed gives one picture in both.
+        # diffusers, whose scheduler does the same, and one seed gives one image in both.
         noise = draw(x)
         if s > 0:
             x = x + ((1 - step) * (1 - share_s) / (1 - share_t)) ** 0.5 * noise

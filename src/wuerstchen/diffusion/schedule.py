@@ -1,4 +1,4 @@
-"""How much of a picture is left at each time, and what training makes of it."""
+"""How much of an image is left at each time, and what training makes of it."""
 
 from math import acos, cos, exp, log, pi
 
@@ -15,7 +15,7 @@ STEEPEST = 10.0
 """Cap of `data_weight`, reached at t = 0.8."""
 
 LATE = 0.6
-"""Above this time the semantics of a picture are decided by its caption (docs/log.md)."""
+"""Above this time the semantics of an image are decided by its caption (docs/log.md)."""
 
 START = cos(OFFSET / (1 + OFFSET) * (pi / 2)) ** 2
 """The cosine's square at t = 0, which makes signal(0) one but for the clamp."""

@@ -1,7 +1,7 @@
-"""Which stage limits the picture, and what to do: rules over figures, in plain sentences.
+"""Which stage limits the image, and what to do: rules over figures, in plain sentences.
 
 A later stage cannot mend an earlier one, and a wrong object is worse than a blurred right one. So
-Stage A is asked first whether its pictures are usable at all, then it is asked where the objects
+Stage A is asked first whether its images are usable at all, then it is asked where the objects
 are lost, then where the detail is lost, and last whether drawn semantics are like true ones.
 """
 
@@ -40,8 +40,8 @@ WIDE, NARROW = 1.2, 0.8
 harsh or washed out."""
 
 OVERFIT = 1.25
-"""Denoising error on held-out pictures over that on training pictures from which a stage knows
-its training pictures better than pictures."""
+"""Denoising error on held-out images over that on training images from which a stage knows
+its training images better than images."""
 
 UNLEARNED = 0.9
 """Denoising error over that of a guess from mean and variance: above it little is learned."""
@@ -80,7 +80,7 @@ class Symptoms:
     contrast_b: float
     """The same after Stage B + A."""
     followed: tuple[float, float, float]
-    """Shares of captions whose object is found in the pictures of the three ways."""
+    """Shares of captions whose object is found in the images of the three ways."""
     lost: tuple[Lost, Lost, Lost]
     """By Stage A, B and C."""
     captions: int
@@ -90,14 +90,14 @@ class Symptoms:
     contrast: float
     """Spread of drawn semantics over that of true ones."""
     overfit_b: float
-    """Denoising error of Stage B on held-out over that on training pictures."""
+    """Denoising error of Stage B on held-out over that on training images."""
     overfit_c: float
     learned_b: float
-    """Denoising error of Stage B on training pictures over that of a guess from mean and
+    """Denoising error of Stage B on training images over that of a guess from mean and
     variance, both over all noise levels."""
     learned_c: float
     new_b: float
-    """The same on held-out pictures."""
+    """The same on held-out images."""
     new_c: float
 
 
@@ -155,7 +155,7 @@ def _loses_objects(stage: Limit, found: Symptoms) -> str:
     if stage == "a":
         return (
             f"Stage A limits: only {a} of the objects are still recognised after it alone; train "
-            "Stage A longer or wider, on pictures like these."
+            "Stage A longer or wider, on images like these."
         )
     if stage == "b":
         return (
@@ -166,7 +166,7 @@ def _loses_objects(stage: Limit, found: Symptoms) -> str:
     return (
         f"Stage C limits: {c} of captions are followed from text, against {b} from the true "
         "semantics; train Stage C longer or wider, and see that captions say what the "
-        "pictures show."
+        "images show."
     )
 
 
@@ -178,7 +178,7 @@ def _loses_detail(found: Symptoms, objects: str) -> tuple[Limit, str]:
         )
     return "b", (
         f"Stage B limits the detail: it adds {1 - found.share_a:.0%} of the error, and takes the "
-        f"picture from {found.psnr_a:.1f} to {found.psnr_b:.1f} dB{objects}; train the compressor "
+        f"image from {found.psnr_a:.1f} to {found.psnr_b:.1f} dB{objects}; train the compressor "
         "and Stage B longer or wider, or give the semantics more channels."
     )
 
@@ -187,7 +187,7 @@ def _notes(found: Symptoms) -> list[str]:
     notes = []
     if found.contrast_b < BLURRED * found.contrast_a:
         notes.append(
-            f"Stage B blurs: of waves of 8 to 85 pixels its pictures keep {found.contrast_b:.0%} "
+            f"Stage B blurs: of waves of 8 to 85 pixels its images keep {found.contrast_b:.0%} "
             f"of the contrast, Stage A alone {found.contrast_a:.0%}; more steps of Stage B "
             "(num_inference_steps) and its sampler dpm++2m sharpen without training."
         )
@@ -215,8 +215,8 @@ def _notes(found: Symptoms) -> list[str]:
         elif overfit >= OVERFIT:
             told = ", hardly better than a guess" if new > UNLEARNED else ""
             notes.append(
-                f"Stage {stage} knows its training pictures by heart: its denoising error is "
-                f"{overfit:.2f} times as large on held-out ones{told}; more pictures, more "
+                f"Stage {stage} knows its training images by heart: its denoising error is "
+                f"{overfit:.2f} times as large on held-out ones{told}; more images, more "
                 "captions or a smaller network help it more than longer training."
             )
     return notes
@@ -226,5 +226,5 @@ def _far(found: Symptoms) -> str:
     return (
         "Stage C strays: for captions that it has not learned from, its semantics lie "
         f"{found.times_chance:.1f} times as far from the true ones as chance would have it; train "
-        "it on more pictures, or longer where its held-out denoising error still falls."
+        "it on more images, or longer where its held-out denoising error still falls."
     )

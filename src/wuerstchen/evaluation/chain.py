@@ -1,6 +1,6 @@
-"""Pictures sent through one stage, two and all three, and what is lost on the way.
+"""Images sent through one stage, two and all three, and what is lost on the way.
 
-B pictures, S semantic channels, h x w semantic cells, T noise levels. The ways, in this order:
+B images, S semantic channels, h x w semantic cells, T noise levels. The ways, in this order:
 Stage A there and back, Stage B + A from the true semantics, all three stages from the caption.
 """
 
@@ -25,7 +25,7 @@ WAYS = ("stage_a", "stage_b", "stage_c")
 
 
 class Shown(NamedTuple):
-    """A picture to look at: (3, H, W) in [0, 1] each."""
+    """An image to look at: (3, H, W) in [0, 1] each."""
 
     caption: str
     true: Tensor
@@ -34,18 +34,18 @@ class Shown(NamedTuple):
 
 @dataclass(frozen=True)
 class Passed:
-    """What was measured of B pictures; the pictures themselves are let go, but for a few."""
+    """What was measured of B images; the images themselves are let go, but for a few."""
 
     errors: Tensor
     """(B, 2, 3) mean squared errors of Stage A and of Stage B + A, by band."""
     contrasts: Tensor
-    """(B, 4, 3) contrast of the true picture and of the three ways, by band."""
+    """(B, 4, 3) contrast of the true image and of the three ways, by band."""
     small: Tensor
     """(B, 3, 3, 32, 32) thumbnails of the three ways."""
     latent_errors: Tensor
     """(B,) mean squared errors of the latents that Stage B draws from the true semantics."""
     true: Tensor
-    """(B, S, h, w) semantics of the pictures."""
+    """(B, S, h, w) semantics of the images."""
     drawn: Tensor
     """(B, S, h, w) semantics that Stage C draws for their captions."""
     noise_b: Tensor
@@ -67,11 +67,11 @@ class Chain:
 
     @torch.inference_mode()
     def send(self, pairs: Pairs, chosen: Sequence[int], seed: int, show: int) -> Passed:
-        """Send pictures all ways; the k-th from seed + k.
+        """Send images all ways; the k-th from seed + k.
 
         The last way makes what the pipeline draws for the caption with that seed.
 
-        show  pictures to keep, from the first
+        show  images to keep, from the first
         """
         pipeline, count = self.pipeline, len(chosen)
         image = torch.stack([pairs.image(i) for i in chosen]) / 255  # (B, 3, H, W)
@@ -147,6 +147,6 @@ def channel_moments(x: Tensor) -> Tensor:
 
 
 def variances(moments: Tensor) -> Tensor:
-    """(B, 2, C) of `channel_moments` to the (C,) variances over all pictures and cells."""
+    """(B, 2, C) of `channel_moments` to the (C,) variances over all images and cells."""
     mean, square = moments.mean(dim=0).unbind()
     return square - mean.square()

@@ -1,6 +1,6 @@
 """How well Stages B and C tell noise from data, by noise level.
 
-B pictures, S semantic channels, h x w semantic cells, L tokens, D text width, T noise levels.
+B images, S semantic channels, h x w semantic cells, L tokens, D text width, T noise levels.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Which stage limits the pictures of a model: A alone, B + A from true semantics, all three."""
+"""Which stage limits the images of a model: A alone, B + A from true semantics, all three."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,14 +25,14 @@ from wuerstchen.evaluation.nearest_neighbours import choose_questions
 from wuerstchen.geometry import SEMANTICS_SCALE
 from wuerstchen.inference.generation_plan import plan
 
-PICTURES = 100
+IMAGES = 100
 """Of either split: a share of captions is then known to ten percent points or better."""
 
 SHOWN = 8
-"""Rows of the picture."""
+"""Rows of the image."""
 
 MOST_REFERENCES = 5000
-"""Training pictures among which the nearest is sought: reading more takes hours."""
+"""Training images among which the nearest is sought: reading more takes hours."""
 
 LEAST_POWER = 1e-12
 """Contrasts and errors below are none."""
@@ -42,33 +42,33 @@ def diagnose(
     folder: Path,
     data: DataConfig,
     *,
-    pictures: int = PICTURES,
+    images: int = IMAGES,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Diagnosis:
-    """Measure where the model in `folder` loses what its pictures should show.
+    """Measure where the model in `folder` loses what its images should show.
 
-    data      its `size` and `buckets` are not used: pictures are squares of the model's own size;
+    data      its `size` and `buckets` are not used: images are squares of the model's own size;
               held out are those of the training only with its `test_share` and `sample_by`
-    pictures  held-out pictures, spread evenly, and as many training captions, one per group
+    images  held-out images, spread evenly, and as many training captions, one per group
     seed      chooses the captions and all noise: the same seed gives the same figures
 
     Raises ModelFolderError for a model without a compressor (published ones have none), DataError
-    for data without a test or a training picture.
+    for data without a test or a training image.
     """
     pipeline = open_pipeline(folder)
     compressor = weights.load_compressor(folder).to(pipeline.device, pipeline.dtype).eval()
     train, test = open_squares(data, pipeline)
     if not len(test):
-        raise DataError(f"{data.path}: expected test pictures, found none; {how_to_split(data)}.")
+        raise DataError(f"{data.path}: expected test images, found none; {how_to_split(data)}.")
     if not len(train):
         raise DataError(
-            f"{data.path}: expected training pictures too, found only test pictures; name the "
+            f"{data.path}: expected training images too, found only test images; name the "
             "data that the model was trained on."
         )
     chain = Chain(pipeline, compressor, plan(pipeline.info))
-    held_out = _pass(chain, test, evenly(len(test), pictures), seed, "held-out pictures", progress)
-    speakers = [question.index for question in choose_questions(train, pictures, seed)]
+    held_out = _pass(chain, test, evenly(len(test), images), seed, "held-out images", progress)
+    speakers = [question.index for question in choose_questions(train, images, seed)]
     trained = _pass(chain, train, speakers, seed, "training captions", progress)
     detail, denoising = _detail(held_out), _denoising(held_out, trained)
     following = _following(followed(trained.small, train, speakers))
@@ -78,8 +78,8 @@ def diagnose(
             "model": pipeline.info.name,
             "data": data.path,
             "sample_by": data.sample_by,
-            "train_pictures": len(train),
-            "test_pictures": len(test),
+            "train_images": len(train),
+            "test_images": len(test),
             "size": pipeline.default_size,
             "seed": seed,
         },
@@ -95,7 +95,7 @@ def diagnose(
 
 
 def followed(small: Tensor, train: Pairs, speakers: Sequence[int]) -> list[list[bool]]:
-    """For each way, whether the nearest training picture shows the object of each speaker.
+    """For each way, whether the nearest training image shows the object of each speaker.
 
     small  (B, ways, 3, 32, 32) thumbnails of what the ways made
     """

@@ -14,7 +14,7 @@ from wuerstchen.evaluation.report import Setting
 
 @dataclass(frozen=True)
 class Detail:
-    """How much of held-out pictures is left."""
+    """How much of held-out images is left."""
 
     psnr: tuple[Figure, Figure]
     """dB of Stage A alone, and of Stage B + A from the true semantics."""
@@ -26,7 +26,7 @@ class Detail:
     band_shares: Mapping[str, float]
     """Stage A's by band; the rest is Stage B's."""
     contrasts: Mapping[str, Mapping[str, float]]
-    """Of the three ways by band, over that of the true pictures: below 1 is blur."""
+    """Of the three ways by band, over that of the true images: below 1 is blur."""
     latent_error: float
     """Mean squared error of the latents that Stage B draws from true semantics, over the
     variance of latents."""
@@ -34,7 +34,7 @@ class Detail:
 
 @dataclass(frozen=True)
 class Following:
-    """Whether the nearest training picture shows the object of a training caption."""
+    """Whether the nearest training image shows the object of a training caption."""
 
     ways: tuple[Figure, Figure, Figure]
     """After Stage A alone, after Stage B + A from the true semantics, and from the caption."""
@@ -61,7 +61,7 @@ class Denoising:
     times: Sequence[float]
     held_out_b: Sequence[float]
     trained_b: Sequence[float]
-    """On training pictures."""
+    """On training images."""
     guess_b: Sequence[float]
     """Left to who knows only the mean and variance of the data."""
     held_out_c: Sequence[float]
@@ -70,7 +70,7 @@ class Denoising:
 
     @property
     def overfit_b(self) -> float:
-        """Held-out error over that on training pictures, both over all times."""
+        """Held-out error over that on training images, both over all times."""
         return sum(self.held_out_b) / sum(self.trained_b)
 
     @property
@@ -79,7 +79,7 @@ class Denoising:
 
     @property
     def learned_b(self) -> float:
-        """Error on training pictures over that of the guess, both over all times."""
+        """Error on training images over that of the guess, both over all times."""
         return sum(self.trained_b) / sum(self.guess_b)
 
     @property
@@ -98,14 +98,14 @@ class Denoising:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Figures of every joint, the verdict, and pictures to look at."""
+    """Figures of every joint, the verdict, and images to look at."""
 
     settings: Mapping[str, Setting]
     detail: Detail
     following: Following
     semantics: Gap
     true: Moments
-    """Of the semantics of held-out pictures."""
+    """Of the semantics of held-out images."""
     drawn: Moments
     """Of the semantics that Stage C draws for their captions."""
     denoising: Denoising
@@ -113,7 +113,7 @@ class Diagnosis:
     shown: Sequence[Shown]
 
     def to_json(self) -> str:
-        """All but the pictures; intervals are 95 %, n counts pictures."""
+        """All but the images; intervals are 95 %, n counts images."""
         content = {
             "version": __version__,
             "settings": dict(self.settings),

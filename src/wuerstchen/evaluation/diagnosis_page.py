@@ -1,4 +1,4 @@
-"""The files of a diagnosis: figures, a grid of pictures, and a page that holds all."""
+"""The files of a diagnosis: figures, a grid of images, and a page that holds all."""
 
 import base64
 import html
@@ -12,12 +12,12 @@ from torch import Tensor
 from wuerstchen.atomic_write import write_file
 from wuerstchen.evaluation.diagnosis import Denoising, Diagnosis
 from wuerstchen.evaluation.diagnosis_tables import LABELS, tables
-from wuerstchen.evaluation.grid import labelled_grid, to_picture
-from wuerstchen.evaluation.report import save_picture
+from wuerstchen.evaluation.grid import labelled_grid, to_pil
+from wuerstchen.evaluation.report import save_image
 from wuerstchen.html_page import html_page, html_table
 
 THUMB = 256
-"""Pixels of the longer side of a picture: larger ones are shown smaller."""
+"""Pixels of the longer side of an image: larger ones are shown smaller."""
 
 CURVE_WIDTH, CURVE_HEIGHT, MARGIN = 420, 220, 40
 """Pixels of a plot, and around it for its numbers."""
@@ -40,18 +40,18 @@ def save(found: Diagnosis, folder: Path) -> list[Path]:
     """
     paths = [folder / f"diagnosis.{suffix}" for suffix in ("json", "png", "html")]
     write_file(paths[0], found.to_json().encode())
-    save_picture(paths[1], grid(found))
+    save_image(paths[1], grid(found))
     write_file(paths[2], page(found))
     return paths
 
 
 def grid(found: Diagnosis) -> Image.Image:
-    """Rows of true picture, A alone, B + A from true semantics, and all three stages."""
-    pictures, labels = [], []
+    """Rows of true image, A alone, B + A from true semantics, and all three stages."""
+    images, labels = [], []
     for row in found.shown:
-        pictures += [to_picture(image) for image in (row.true, *row.ways)]
+        images += [to_pil(image) for image in (row.true, *row.ways)]
         labels += [row.caption, *LABELS]
-    return labelled_grid(pictures, labels, columns=1 + len(LABELS))
+    return labelled_grid(images, labels, columns=1 + len(LABELS))
 
 
 def page(found: Diagnosis) -> bytes:
@@ -68,9 +68,9 @@ def _sections(found: Diagnosis) -> Iterator[str]:
     for name, rows in tables(found).items():
         yield f"<h2>{html.escape(name)}</h2>" + html_table(rows)
     yield _curves(found.denoising)
-    yield "<h2>Held-out pictures</h2>"
+    yield "<h2>Held-out images</h2>"
     for row in found.shown:
-        words = (f"true picture: {row.caption}", *LABELS)
+        words = (f"true image: {row.caption}", *LABELS)
         figures = map(_figure, (row.true, *row.ways), words)
         yield f'<div class="row">{"".join(figures)}</div>'
     settings = ", ".join(f"{name} {value}" for name, value in found.settings.items())
@@ -115,7 +115,7 @@ def _plot(name: str, times: Sequence[float], curves: Sequence[Sequence[float]]) 
 
 
 def _figure(image: Tensor, words: str) -> str:
-    thumbnail = to_picture(image)
+    thumbnail = to_pil(image)
     thumbnail.thumbnail((THUMB, THUMB), Image.Resampling.LANCZOS)
     content = io.BytesIO()
     thumbnail.save(content, "PNG")

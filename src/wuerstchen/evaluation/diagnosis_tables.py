@@ -29,7 +29,7 @@ def lines(found: Diagnosis) -> Iterator[str]:
 def tables(found: Diagnosis) -> dict[str, Rows]:
     """Tables by title."""
     return {
-        "Error against held-out pictures": _errors(found.detail),
+        "Error against held-out images": _errors(found.detail),
         "Contrast kept, by the length of waves": _contrasts(found.detail),
         "Training captions whose object is nearest": _following(found.following),
         "Semantics drawn for held-out captions, against the true ones": _semantics(found.semantics),

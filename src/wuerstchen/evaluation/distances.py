@@ -1,6 +1,6 @@
 """Two sets of semantics compared: where they lie and how far they spread.
 
-N, M pictures, S channels, h x w cells, F features.
+N, M images, S channels, h x w cells, F features.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """(S,) mean and standard deviation of every channel over pictures and cells."""
+    """(S,) mean and standard deviation of every channel over images and cells."""
 
     mean: list[float]
     spread: list[float]
@@ -49,9 +49,9 @@ def moments(semantics: Tensor) -> Moments:
 
 
 def gap(true: Tensor, drawn: Tensor, seed: int) -> Gap:
-    """Compare (N, S, h, w) true with (M, S, h, w) drawn semantics, of at least one picture each."""
+    """Compare (N, S, h, w) true with (M, S, h, w) drawn semantics, of at least one image each."""
     scale = _features(true).std(dim=0, correction=0)
-    scale[scale < LEAST_SPREAD] = 1.0  # of a single picture, or where nothing varies
+    scale[scale < LEAST_SPREAD] = 1.0  # of a single image, or where nothing varies
     a, b = (_features(x) / scale for x in (true, drawn))
     both = torch.cat([a, b])
     stream = torch.Generator().manual_seed(seed)
@@ -78,7 +78,7 @@ def frechet(a: Tensor, b: Tensor) -> float:
 
 
 def _features(semantics: Tensor) -> Tensor:
-    """(N, S, h, w) to (N, 2 S): mean and spread of each channel over the cells of a picture."""
+    """(N, S, h, w) to (N, 2 S): mean and spread of each channel over the cells of an image."""
     cells = semantics.double().flatten(2)  # (N, S, h w)
     return torch.cat([cells.mean(dim=2), cells.std(dim=2, correction=0)], dim=1)
 

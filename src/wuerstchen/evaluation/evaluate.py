@@ -1,4 +1,4 @@
-"""Measure a model folder on captioned pictures: reconstruction, and whether text is followed."""
+"""Measure a model folder on captioned images: reconstruction, and whether text is followed."""
 
 import warnings
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from wuerstchen.data import Pairs, open_pairs
 from wuerstchen.data.open import how_to_split
 from wuerstchen.errors import DataError
 from wuerstchen.evaluation.batching import Progress, batches, evenly, silent
-from wuerstchen.evaluation.grid import labelled_grid, to_picture
+from wuerstchen.evaluation.grid import labelled_grid, to_pil
 from wuerstchen.evaluation.metrics import Figure, mean_figure, psnr, share_figure
 from wuerstchen.evaluation.nearest_neighbours import (
     FIRST,
     Answer,
     answer,
     choose_questions,
-    small_pictures,
+    small_images,
 )
 from wuerstchen.evaluation.reconstruct import reconstruct
 from wuerstchen.evaluation.report import Evaluation, neighbour_grid, reconstruction_grid
@@ -37,32 +37,32 @@ def evaluate(
     data: DataConfig,
     *,
     prompts: int = 200,
-    pictures: int | None = None,
+    images: int | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Evaluation:
-    """Measure the model in `folder` with its own default settings and picture size.
+    """Measure the model in `folder` with its own default settings and image size.
 
-    data      its `size` and `buckets` are not used: pictures are squares of the model's own size;
+    data      its `size` and `buckets` are not used: images are squares of the model's own size;
               held out are those of the training only with its `test_share` and `sample_by`
     prompts   training captions to draw, one per group; 0 leaves the text figures out
-    pictures  test pictures to reconstruct, spread evenly; None: all, 0: none
+    images  test images to reconstruct, spread evenly; None: all, 0: none
     seed      chooses the captions and all noise: the same seed gives the same figures
 
     Raises ModelFolderError for a model without a compressor (published ones have none), DataError
-    for data without a test picture.
+    for data without a test image.
     """
     pipeline = open_pipeline(folder)
     compressor = weights.load_compressor(folder)
     train, test = open_squares(data, pipeline)
-    if not len(test) and pictures != 0:
-        raise DataError(f"{data.path}: expected test pictures, found none; {how_to_split(data)}.")
+    if not len(test) and images != 0:
+        raise DataError(f"{data.path}: expected test images, found none; {how_to_split(data)}.")
     settings = plan(pipeline.info)
     figures: dict[str, Figure] = {}
     grids: dict[str, Image.Image] = {}
-    chosen = evenly(len(test), len(test) if pictures is None else pictures)
+    chosen = evenly(len(test), len(test) if images is None else images)
     if chosen:
-        found, grids["reconstructions"] = _measure_pictures(
+        found, grids["reconstructions"] = _measure_images(
             pipeline, compressor, test, chosen, settings, seed, progress
         )
         figures |= found
@@ -75,8 +75,8 @@ def evaluate(
             "model": pipeline.info.name,
             "data": data.path,
             "sample_by": data.sample_by,
-            "train_pictures": len(train),
-            "test_pictures": len(test),
+            "train_images": len(train),
+            "test_images": len(test),
             "size": pipeline.default_size,
             "seed": seed,
             "prior_sampler": settings.prior.sampler,
@@ -99,18 +99,18 @@ def prompt_grid(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Image.Image:
-    """A picture for each prompt with the prompt below it; the k-th is drawn from seed + k."""
-    pictures: list[Image.Image] = []
+    """An image for each prompt with the prompt below it; the k-th is drawn from seed + k."""
+    images: list[Image.Image] = []
     progress("prompts", 0, len(prompts))
     for start, stop in batches(len(prompts), pipeline.default_size):
         drawn = _draw(pipeline, prompts[start:stop], seed + start)
-        pictures += [to_picture(picture) for picture in drawn]
+        images += [to_pil(image) for image in drawn]
         progress("prompts", stop, len(prompts))
-    return labelled_grid(pictures, prompts, columns)
+    return labelled_grid(images, prompts, columns)
 
 
 def open_squares(data: DataConfig, pipeline: Pipeline) -> tuple[Pairs, Pairs]:
-    """Training and held-out pictures as squares of the size that the model draws."""
+    """Training and held-out images as squares of the size that the model draws."""
     squares = {"size": pipeline.default_size, "buckets": False}
     train, test, _ = open_pairs(data.model_copy(update=squares))
     return train, test
@@ -121,7 +121,7 @@ def open_pipeline(folder: Path) -> Pipeline:
     return Pipeline.from_pretrained(folder).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _measure_pictures(
+def _measure_images(
     pipeline: Pipeline,
     compressor: Compressor,
     test: Pairs,
@@ -152,7 +152,7 @@ def _measure_pictures(
 def _ask(
     pipeline: Pipeline, train: Pairs, count: int, seed: int, progress: Progress
 ) -> list[Answer]:
-    questions, references = choose_questions(train, count, seed), small_pictures(train)
+    questions, references = choose_questions(train, count, seed), small_images(train)
     answers: list[Answer] = []
     progress("captions", 0, len(questions))
     for start, stop in batches(len(questions), pipeline.default_size):

@@ -1,4 +1,4 @@
-"""Pictures and their errors by the size of what they show. B pictures, H x W pixels."""
+"""Images and their errors by the size of what they show. B images, H x W pixels."""
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ the latent must describe and Stage A draws.
 def band_powers(image: Tensor) -> Tensor:
     """(B, 3, H, W) to the (B, 3) mean squares in each of `BANDS`; they add up to the mean square.
 
-    Of the difference of two pictures these are its mean squared errors by band (Parseval).
+    Of the difference of two images these are its mean squared errors by band (Parseval).
     """
     height, width = image.shape[2:]
     waves = torch.fft.fft2(image.double()).abs().square().mean(dim=1)  # (B, H, W)
@@ -33,5 +33,5 @@ def band_powers(image: Tensor) -> Tensor:
 
 
 def contrast_powers(image: Tensor) -> Tensor:
-    """`band_powers` without the brightness of each picture, which is no contrast."""
+    """`band_powers` without the brightness of each image, which is no contrast."""
     return band_powers(image - image.mean(dim=(2, 3), keepdim=True))

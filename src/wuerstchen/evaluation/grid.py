@@ -1,4 +1,4 @@
-"""Pictures side by side with words below them, as one picture."""
+"""Images side by side with words below them, as one image."""
 
 import textwrap
 from collections.abc import Sequence
@@ -17,29 +17,29 @@ MOST_LINES = 3
 PAPER, INK = "white", "black"
 
 
-def to_picture(image: Tensor) -> Image.Image:
-    """(3, H, W) pixels in [0, 1] to an RGB picture."""
+def to_pil(image: Tensor) -> Image.Image:
+    """(3, H, W) pixels in [0, 1] to an RGB image."""
     pixels = (image.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
     return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
 
 
 def labelled_grid(
-    pictures: Sequence[Image.Image], labels: Sequence[str], columns: int
+    images: Sequence[Image.Image], labels: Sequence[str], columns: int
 ) -> Image.Image:
-    """Equally large pictures row by row, each with its label centred below it."""
+    """Equally large images row by row, each with its label centred below it."""
     font = ImageFont.load_default(FONT_SIZE)
-    width, height = pictures[0].size
-    columns = min(columns, len(pictures))
+    width, height = images[0].size
+    columns = min(columns, len(images))
     texts = [_wrap(label, font, width) for label in labels]
     lines = max(text.count("\n") + 1 for text in texts)
     below = lines * (FONT_SIZE + 4) + 4 if any(labels) else 0
-    rows = -(-len(pictures) // columns)
+    rows = -(-len(images) // columns)
     step_x, step_y = width + GAP, height + below + GAP
     sheet = Image.new("RGB", (GAP + columns * step_x, GAP + rows * step_y), PAPER)
     draw = ImageDraw.Draw(sheet)
-    for k, (picture, text) in enumerate(zip(pictures, texts, strict=True)):
+    for k, (image, text) in enumerate(zip(images, texts, strict=True)):
         x, y = GAP + k % columns * step_x, GAP + k // columns * step_y
-        sheet.paste(picture, (x, y))
+        sheet.paste(image, (x, y))
         draw.multiline_text(
             (x + width / 2, y + height + 4), text, INK, font, anchor="ma", align="center"
         )
@@ -47,7 +47,7 @@ def labelled_grid(
 
 
 def _wrap(label: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """Break the label so that every line fits below a picture `width` pixels wide."""
+    """Break the label so that every line fits below an image `width` pixels wide."""
     letter = font.getlength("abcdefghijklmnopqrstuvwxyz ") / 27
     letters = max(4, int(width / letter))
     while True:

@@ -1,4 +1,4 @@
-"""Figures of merit and their 95 % intervals. B pictures, R references, pixels in [0, 1]."""
+"""Figures of merit and their 95 % intervals. B images, R references, pixels in [0, 1]."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,21 +32,21 @@ def psnr(image: Tensor, reference: Tensor) -> Tensor:
     return decibels((image.double() - reference.double()).square().mean(dim=(1, 2, 3)))
 
 
-def thumbnails(pictures: Tensor, side: int = 32) -> Tensor:
+def thumbnails(images: Tensor, side: int = 32) -> Tensor:
     """(B, 3, H, W) pixels to (B, 3, side, side), antialiased."""
     size = (side, side)
-    if pictures.shape[2:] == size:
-        return pictures.float()
-    return F.interpolate(pictures.float(), size, mode="bicubic", antialias=True).clamp(0, 1)
+    if images.shape[2:] == size:
+        return images.float()
+    return F.interpolate(images.float(), size, mode="bicubic", antialias=True).clamp(0, 1)
 
 
-def nearest(pictures: Tensor, references: Tensor, side: int = 32) -> Tensor:
-    """(B, R) indices of the references of every picture, the nearest first.
+def nearest(images: Tensor, references: Tensor, side: int = 32) -> Tensor:
+    """(B, R) indices of the references of every image, the nearest first.
 
     Distance is L2 between RGB thumbnails. References that are thumbnails already stay as they
     are, so large sets can be handed over small.
     """
-    points = thumbnails(pictures, side).flatten(1).double()  # (B, 3 side^2)
+    points = thumbnails(images, side).flatten(1).double()  # (B, 3 side^2)
     others = thumbnails(references, side).flatten(1).double()  # (R, 3 side^2)
     return torch.cdist(points, others).argsort(dim=1, stable=True)
 

@@ -1,6 +1,6 @@
-"""Does the model draw what it is asked for? Its nearest training picture is the judge.
+"""Does the model draw what it is asked for? Its nearest training image is the judge.
 
-A picture drawn for a training caption should lie nearest to a training picture of the same object
+An image drawn for a training caption should lie nearest to a training image of the same object
 (RGB thumbnails, L2), where the objects are the groups that `data.sample_by` makes.
 """
 
@@ -18,7 +18,7 @@ FIRST = 5
 """How many neighbours count for the more lenient figure."""
 
 DrawCaptions = Callable[[Sequence[str], int], Tensor]
-"""(captions, seed of the first) to a (B, 3, H, W) picture in [0, 1] for each."""
+"""(captions, seed of the first) to a (B, 3, H, W) image in [0, 1] for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Question:
     caption: str
     group: str
     index: int
-    """Of the training picture whose caption it is."""
+    """Of the training image whose caption it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,12 @@ class Answer:
     """What was drawn for a question, and what lies nearest to it."""
 
     question: Question
-    picture: Tensor
+    image: Tensor
     """(3, H, W) in [0, 1]."""
     nearest: tuple[int, ...]
-    """Indices of the first training pictures, the nearest first."""
+    """Indices of the first training images, the nearest first."""
     rank: int
-    """Place of the first training picture of the same group; 1 is the nearest."""
+    """Place of the first training image of the same group; 1 is the nearest."""
 
 
 def choose_questions(train: Pairs, count: int, seed: int) -> list[Question]:
@@ -58,8 +58,8 @@ def choose_questions(train: Pairs, count: int, seed: int) -> list[Question]:
     return [speakers[group] for group in chosen]
 
 
-def small_pictures(train: Pairs) -> Tensor:
-    """(N, 3, 32, 32) thumbnails in [0, 1] of all pictures."""
+def small_images(train: Pairs) -> Tensor:
+    """(N, 3, 32, 32) thumbnails in [0, 1] of all images."""
     return torch.cat([thumbnails(train.image(i)[None] / 255) for i in range(len(train))])
 
 
@@ -74,11 +74,11 @@ def answer(
 
     references  (N, 3, 32, 32) thumbnails of `train`, in its order
     """
-    pictures = draw([question.caption for question in questions], seed)
+    images = draw([question.caption for question in questions], seed)
     answers = []
-    for question, picture, order in zip(
-        questions, pictures, nearest(pictures, references).tolist(), strict=True
+    for question, image, order in zip(
+        questions, images, nearest(images, references).tolist(), strict=True
     ):
         rank = next(k for k, i in enumerate(order, 1) if train[i].group == question.group)
-        answers.append(Answer(question, picture, tuple(order[:FIRST]), rank))
+        answers.append(Answer(question, image, tuple(order[:FIRST]), rank))
     return answers

@@ -1,4 +1,4 @@
-"""How much of a picture survives Stage A alone, and the way through its semantics."""
+"""How much of an image survives Stage A alone, and the way through its semantics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from wuerstchen.noise import seeded
 
 @dataclass(frozen=True, slots=True)
 class Reconstructions:
-    """The same (B, 3, H, W) pictures in [0, 1] after different ways there and back."""
+    """The same (B, 3, H, W) images in [0, 1] after different ways there and back."""
 
     stage_a: Tensor
     """Encoded and decoded by Stage A."""
@@ -33,7 +33,7 @@ def reconstruct(
     plan: Plan,
     seed: int,
 ) -> Reconstructions:
-    """Send (B, 3, H, W) pictures in [0, 1] all ways; the k-th draws its noise from seed + k.
+    """Send (B, 3, H, W) images in [0, 1] all ways; the k-th draws its noise from seed + k.
 
     captions  what Stage B reads, as in its training; models whose Stage B was trained without
               text are blind to them

@@ -1,4 +1,4 @@
-"""What an evaluation found, as a file, a table and grids of pictures."""
+"""What an evaluation found, as a file, a table and grids of images."""
 
 import io
 import json
@@ -12,7 +12,7 @@ from torch import Tensor
 from wuerstchen import __version__
 from wuerstchen.atomic_write import write_file
 from wuerstchen.data import Pairs
-from wuerstchen.evaluation.grid import labelled_grid, to_picture
+from wuerstchen.evaluation.grid import labelled_grid, to_pil
 from wuerstchen.evaluation.metrics import Figure
 from wuerstchen.evaluation.nearest_neighbours import FIRST, Answer
 
@@ -20,7 +20,7 @@ TITLES = {
     "stage_a_psnr": ("Stage A alone, PSNR", "dB"),
     "stage_a_codes_psnr": ("Stage A through its codebook, PSNR", "dB"),
     "semantics_psnr": ("Compressor + Stage B + A, PSNR", "dB"),
-    "text_nearest": ("Nearest training picture is the object", "%"),
+    "text_nearest": ("Nearest training image is the object", "%"),
     "text_first_five": (f"One of the first {FIRST} is the object", "%"),
 }
 """Of every figure, and its unit; shares are kept in [0, 1] and shown in percent."""
@@ -30,14 +30,14 @@ Setting = str | int | float | None | list[float]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures by name, the settings they were measured with, and pictures to look at."""
+    """Figures by name, the settings they were measured with, and images to look at."""
 
     settings: Mapping[str, Setting]
     figures: Mapping[str, Figure]
     grids: Mapping[str, Image.Image] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """Settings and figures; intervals are 95 %, n counts pictures."""
+        """Settings and figures; intervals are 95 %, n counts images."""
         content = {
             "version": __version__,
             "settings": dict(self.settings),
@@ -61,34 +61,34 @@ class Evaluation:
         """
         paths = [folder / "evaluation.json"]
         write_file(paths[0], self.to_json().encode())
-        for name, picture in self.grids.items():
+        for name, image in self.grids.items():
             paths.append(folder / f"{name}.png")
-            save_picture(paths[-1], picture)
+            save_image(paths[-1], image)
         return paths
 
 
-def save_picture(path: Path, picture: Image.Image) -> None:
+def save_image(path: Path, image: Image.Image) -> None:
     """Write a PNG aside and rename it; SaveError where that cannot be."""
     content = io.BytesIO()
-    picture.save(content, "PNG")
+    image.save(content, "PNG")
     write_file(path, content.getvalue())
 
 
 def reconstruction_grid(rows: Sequence[tuple[Tensor, Tensor, float, Tensor, float]]) -> Image.Image:
     """Rows of original, Stage A with its PSNR, and Stage B + A with its PSNR; two in a line."""
-    pictures, labels = [], []
+    images, labels = [], []
     for original, alone, alone_psnr, through, through_psnr in rows:
-        pictures += [to_picture(original), to_picture(alone), to_picture(through)]
+        images += [to_pil(original), to_pil(alone), to_pil(through)]
         labels += ["original", f"A: {alone_psnr:.1f} dB", f"B + A: {through_psnr:.1f} dB"]
-    return labelled_grid(pictures, labels, columns=6)
+    return labelled_grid(images, labels, columns=6)
 
 
 def neighbour_grid(answers: Sequence[Answer], train: Pairs) -> Image.Image:
-    """What was drawn, and right of it the nearest training picture; four of these in a line."""
-    pictures, labels = [], []
+    """What was drawn, and right of it the nearest training image; four of these in a line."""
+    images, labels = [], []
     for found in answers:
         first = found.nearest[0]
-        pictures += [to_picture(found.picture), to_picture(train.image(first) / 255)]
+        images += [to_pil(found.image), to_pil(train.image(first) / 255)]
         verdict = "the same" if found.rank == 1 else train[first].group
         labels += [found.question.caption, f"nearest: {verdict}"]
-    return labelled_grid(pictures, labels, columns=8)
+    return labelled_grid(images, labels, columns=8)

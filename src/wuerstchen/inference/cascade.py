@@ -1,6 +1,6 @@
 """The three stages and what each does: text -> C -> semantics -> B -> latents -> A -> image.
 
-B pictures, S semantic channels, L tokens, D text width, H x W pixels, h x w cells of semantics.
+B images, S semantic channels, L tokens, D text width, H x W pixels, h x w cells of semantics.
 """
 
 from collections.abc import Mapping, Sequence
@@ -125,7 +125,7 @@ class Cascade:
     def compile(self) -> Self:
         """Have torch compile the steps of Stages B and C, whole; returns the object itself.
 
-        The first picture of each size and batch waits for it, minutes at the published size; other
+        The first image of each size and batch waits for it, minutes at the published size; other
         prompts, seeds and guidance scales need nothing new.
         """
 
@@ -169,7 +169,7 @@ class Cascade:
     ) -> Tensor:
         """Stage C: (B, L, D) text to (B, S, h, w) unscaled semantics, in fp32.
 
-        size      height and width of the picture in pixels
+        size      height and width of the image in pixels
         unwanted  (B, L, D), what guidance leads away from; not used where there is no guidance
         start     (B, S, h, w) noise in place of the first draw
         """
@@ -228,7 +228,7 @@ class Cascade:
     def image_from_latents(self, latent: Tensor) -> Tensor:
         """Stage A: (B, 4, H/4, W/4) latents to (B, 3, H, W) pixels in [0, 1].
 
-        Large pictures, and all of them where memory is to be saved, are decoded in strips.
+        Large images, and all of them where memory is to be saved, are decoded in strips.
         """
         height, width = latent.shape[2:]
         roomy = STRIP_CELLS if self.low_memory else ROOMY_CELLS

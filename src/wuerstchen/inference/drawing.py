@@ -1,6 +1,6 @@
-"""One call of the pipeline, checked and planned: texts to semantics to latents to pictures.
+"""One call of the pipeline, checked and planned: texts to semantics to latents to images.
 
-B pictures, S semantic channels, L tokens, D text width, H x W pixels, h x w cells of semantics.
+B images, S semantic channels, L tokens, D text width, H x W pixels, h x w cells of semantics.
 """
 
 from collections.abc import Iterator, Sequence
@@ -57,7 +57,7 @@ class Drawing:
                 raise
             height, width = self.plan.size
             raise WuerstchenError(
-                f"Not enough memory for pictures of {width} x {height} pixels, "
+                f"Not enough memory for images of {width} x {height} pixels, "
                 f"{self.texts.count} at once; ask for a smaller size, or for fewer of them."
             ) from error
 
@@ -111,7 +111,7 @@ class Drawing:
         return _shaped(result.clone(), output_type)
 
     def _text(self, texts: Sequence[str], embeds: Tensor | None) -> Tensor:
-        """(B, L, D) for Stage C: of the texts, or the embeds repeated for the pictures of each."""
+        """(B, L, D) for Stage C: of the texts, or the embeds repeated for the images of each."""
         cascade, encoder = self.cascade, self.cascade.text_c
         if embeds is None:
             return cascade.encode(encoder, texts)

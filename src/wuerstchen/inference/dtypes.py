@@ -12,7 +12,7 @@ DRAWING: tuple[Part, ...] = ("stage_a", "stage_b", "stage_c", "text_b", "text_c"
 KINDS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 OVERFLOWING: tuple[Part, ...] = ("stage_c",)
-"""Parts whose maps outgrow fp16 (65,504) at the published size: pictures came out black."""
+"""Parts whose maps outgrow fp16 (65,504) at the published size: images came out black."""
 
 
 def precisions(wanted: torch.dtype | Mapping[Part, torch.dtype] | None) -> dict[Part, torch.dtype]:

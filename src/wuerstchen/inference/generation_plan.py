@@ -26,7 +26,7 @@ MOST_STEPS = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Size of the pictures, and how the two stages go."""
+    """Size of the images, and how the two stages go."""
 
     size: tuple[int, int]
     """Height and width in pixels."""
@@ -38,7 +38,7 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Texts:
-    """A wanted and an unwanted text for each picture."""
+    """A wanted and an unwanted text for each image."""
 
     wanted: list[str]
     unwanted: list[str]
@@ -75,7 +75,7 @@ def texts(
     prompt_embeds: Tensor | None,
     per_prompt: int,
 ) -> Texts:
-    """One text for each picture; the pictures of the first prompt come first.
+    """One text for each image; the images of the first prompt come first.
 
     An empty text stands where there is no prompt (beside `prompt_embeds`) or no negative one.
     """

@@ -120,9 +120,9 @@ class ModelInfo(Section):
     """The file `wuerstchen.json` of a model folder; models without it have these values."""
 
     name: str = ""
-    """What the model is called in pictures' metadata; empty: the name of its folder."""
+    """What the model is called in images' metadata; empty: the name of its folder."""
     size: int = Field(default=1024, gt=0, multiple_of=SIZE_STEP, strict=True)
-    """Side of its pictures in pixels where no other is asked for."""
+    """Side of its images in pixels where no other is asked for."""
     defaults: Defaults = Defaults()
 
 

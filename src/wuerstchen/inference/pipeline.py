@@ -1,6 +1,6 @@
 """Text to image under the argument names of diffusers; model folders opened and saved.
 
-B pictures, S semantic channels, L tokens, D text width, H x W pixels, h x w cells of semantics.
+B images, S semantic channels, L tokens, D text width, H x W pixels, h x w cells of semantics.
 """
 
 import warnings
@@ -32,12 +32,12 @@ Callback = Callable[["Pipeline", int, float, dict[str, Tensor]], Mapping[str, Te
 
 
 class PipelineOutput(NamedTuple):
-    """What a call makes. As a tuple it begins with the pictures, as diffusers' outputs do."""
+    """What a call makes. As a tuple it begins with the images, as diffusers' outputs do."""
 
     images: Images
-    """Pictures; (B, H, W, 3) or (B, 3, H, W) numbers in [0, 1]; or (B, 4, H/4, W/4) latents."""
+    """Images; (B, H, W, 3) or (B, 3, H, W) numbers in [0, 1]; or (B, 4, H/4, W/4) latents."""
     seeds: list[int]
-    """Of each picture: the same seed makes it again, alone or in a batch. That of a picture from a
+    """Of each image: the same seed makes it again, alone or in a batch. That of an image from a
     generator on another device makes it again with a generator there."""
 
 
@@ -87,7 +87,7 @@ class Pipeline(Cascade):
         torch_dtype  of the networks, or by part (`stage_a`, `stage_b`, `stage_c`, `text_b`,
             `text_c`); fp32 when None. What overflows in fp16 stays in fp32
         low_memory   weights are read when their stage runs and let go after it: the largest part
-            decides how much memory is needed, and every picture reads the files again
+            decides how much memory is needed, and every image reads the files again
 
         Raises ModelFolderError for a model that is not there, incomplete, damaged, of another
         generation, or of parts that do not fit each other.
@@ -153,7 +153,7 @@ class Pipeline(Cascade):
 
     @property
     def default_size(self) -> int:
-        """Side of the pictures in pixels where no other is asked for."""
+        """Side of the images in pixels where no other is asked for."""
         return self.info.size
 
     def __call__(
@@ -191,7 +191,7 @@ class Pipeline(Cascade):
         decoder_spacing: str | None = None,
         on_step: OnStep | None = None,
     ) -> PipelineOutput:
-        """Draw pictures. Names and order are those of diffusers' combined pipeline.
+        """Draw images. Names and order are those of diffusers' combined pipeline.
 
         prompt  one or several; an empty one draws without text. May be left out where
             `prompt_embeds` is given; Stage B then reads an empty one
@@ -202,15 +202,15 @@ class Pipeline(Cascade):
         prior_guidance_scale, decoder_guidance_scale  of Stages C and B: how much text counts
             against `negative_prompt`; up to 1 the negative prompt is not used
         prompt_embeds, negative_prompt_embeds  (prompts, L, D) for Stage C, in place of text
-        num_images_per_prompt  pictures of the first prompt come first
-        generator  one per picture, or one; by default they are seeded seed, seed + 1, ...
+        num_images_per_prompt  images of the first prompt come first
+        generator  one per image, or one; by default they are seeded seed, seed + 1, ...
             From one that was used before a seed is drawn, which `seeds` reports
         latents  (B, S, h, w) start noise of Stage C
         output_type  pil, np, pt, or latent for what Stage B made
         return_dict  kept for diffusers' callers; the output is a tuple and an object at once
         *_callback_on_step_end  called after each step of Stage C (prior) and of Stage B with the
             tensors it asks for; those it returns changed are used from there on
-        seed  of the first picture, the k-th has seed + k; None and -1 stand for a random one
+        seed  of the first image, the k-th has seed + k; None and -1 stand for a random one
         guidance_scale  another name of prior_guidance_scale
         prior_sampler, decoder_sampler  ddpm, ddim, dpm++2m, dpm++2m-sde, heun, euler-ancestral
         prior_spacing, decoder_spacing  what is even between the steps: time, log_snr or tuned; or
@@ -288,7 +288,7 @@ class Pipeline(Cascade):
         seed: int | None = None,
         on_step: OnStep | None = None,
     ) -> PipelineOutput:
-        """`count` pictures of one prompt by a plan that was made before."""
+        """`count` images of one prompt by a plan that was made before."""
         texts = generation_plan.texts(prompt, negative_prompt, None, count)
         streams = noise.seeded(seed, count)
         drawing = Drawing(cascade=self, plan=plan, texts=texts, draw=streams)

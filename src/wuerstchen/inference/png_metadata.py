@@ -1,4 +1,4 @@
-"""Pictures on disk: PNG files that say how they were made.
+"""Images on disk: PNG files that say how they were made.
 
 Two text chunks: `parameters`, in the form of AUTOMATIC1111's web UI that most viewers read, and
 `wuerstchen`, JSON with the settings of all three stages. Neither holds a path of the machine.
@@ -28,7 +28,7 @@ NAME_LENGTH = 60
 
 
 class Settings(BaseModel):
-    """What made a picture; names are those of the pipeline's arguments."""
+    """What made an image; names are those of the pipeline's arguments."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True, protected_namespaces=())
 
@@ -52,9 +52,9 @@ class Settings(BaseModel):
     loras: dict[str, float] = {}
     """File name, without its folder, and weight of each LoRA."""
     batch: tuple[int, int] | None = None
-    """Seed of the first picture that was drawn at the same time, and how many there were.
+    """Seed of the first image that was drawn at the same time, and how many there were.
 
-    Rounding differs between one picture at a time and several.
+    Rounding differs between one image at a time and several.
     """
     version: str = ""
     """Of this package."""
@@ -77,7 +77,7 @@ class Settings(BaseModel):
         return len(self.decoder_timesteps) - 1
 
 
-def save_png(path: Path, picture: Image.Image, settings: Settings | None) -> None:
+def save_png(path: Path, image: Image.Image, settings: Settings | None) -> None:
     """Write a PNG, with its settings unless they are None.
 
     Raises SaveError where that cannot be; what stood at `path` is then untouched.
@@ -92,26 +92,26 @@ def save_png(path: Path, picture: Image.Image, settings: Settings | None) -> Non
         own = {**settings.model_dump(), "version": __version__, **steps}
         chunks.add_text(OWN, json.dumps(own, ensure_ascii=False))
     content = io.BytesIO()
-    picture.save(content, format="PNG", pnginfo=chunks)
+    image.save(content, format="PNG", pnginfo=chunks)
     write_file(path, content.getvalue())
 
 
 def read_settings(path: Path) -> Settings:
-    """What made the picture, from the PNG itself.
+    """What made the image, from the PNG itself.
 
-    Raises ConfigError for a file that is no picture of ours, or whose settings were taken out.
+    Raises ConfigError for a file that is no image of ours, or whose settings were taken out.
     """
     try:
-        with Image.open(path) as picture:
-            text = picture.info.get(OWN)
+        with Image.open(path) as image:
+            text = image.info.get(OWN)
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "no picture"
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "no image"
         raise ConfigError(
             f"Expected a PNG that `wuerstchen generate` made, found {str(path)!r} ({reason})."
         ) from None
     if not isinstance(text, str):
         raise ConfigError(
-            f"{path}: expected a picture with its settings (a chunk {OWN!r}), found none; it was "
+            f"{path}: expected an image with its settings (a chunk {OWN!r}), found none; it was "
             "made by another program, saved anew by one, or drawn with --no-metadata."
         )
     try:
@@ -145,9 +145,9 @@ def parameters(settings: Settings) -> str:
 
 
 def file_stem(prompt: str, seed: int) -> str:
-    """A name for the picture of a prompt: its words, then the seed."""
+    """A name for the image of a prompt: its words, then the seed."""
     words = re.sub(r"\W+", "-", prompt.lower()).strip("-_")[:NAME_LENGTH].rstrip("-_")
-    return f"{words or 'picture'}-{seed}"
+    return f"{words or 'image'}-{seed}"
 
 
 def unused(path: Path) -> Path:

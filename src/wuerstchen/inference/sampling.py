@@ -1,6 +1,6 @@
 """One run of a stage down its times, with callers who look on, step in or stop it.
 
-B pictures. With guidance the tensors that condition a stage hold 2 B rows: wanted, then unwanted.
+B images. With guidance the tensors that condition a stage hold 2 B rows: wanted, then unwanted.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

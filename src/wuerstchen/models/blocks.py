@@ -1,6 +1,6 @@
 """What Stage B and Stage C are built from: convolution, time and attention blocks.
 
-Shapes: B pictures, C channels, H x W cells, L text tokens, S skip channels.
+Shapes: B images, C channels, H x W cells, L text tokens, S skip channels.
 Maps are (B, C, H, W) to the caller and channels-last in memory, so that going to (B, H, W, C)
 for a norm or a linear layer is a change of view and not a copy.
 """

@@ -1,6 +1,6 @@
 """The Semantic Compressor: EfficientNetV2-S (arXiv:2104.00298) and a 1x1 map to the semantics.
 
-It looks at the picture at 0.75 of its size and makes it 32 times smaller per side from there:
+It looks at the image at 0.75 of its size and makes it 32 times smaller per side from there:
 42.67 : 1 in all. The backbone has torchvision's parameter names, so that its ImageNet weights
 load; torchvision itself is not needed. Stochastic depth, which it trains with, is left out.
 """
@@ -146,7 +146,7 @@ class Compressor(nn.Module):
 
 
 def shrink(image: Tensor) -> Tensor:
-    """(B, 3, H, W) pictures at the size at which the compressor looks at them, about 0.75."""
+    """(B, 3, H, W) images at the size at which the compressor looks at them, about 0.75."""
     size = compressor_size(image.shape[-2], image.shape[-1])
     return F.interpolate(image, size, mode="bilinear", antialias=True)
 

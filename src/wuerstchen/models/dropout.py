@@ -1,4 +1,4 @@
-"""Dropout that is a matter of each picture, and not of the batch in which it comes."""
+"""Dropout that is a matter of each image, and not of the batch in which it comes."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from wuerstchen.noise import mixed
 
 LAYERS_AT_MOST = 2**20
-"""More layers than a network has: it keeps the masks of a picture that comes again apart."""
+"""More layers than a network has: it keeps the masks of an image that comes again apart."""
 
 
 class Dropout(nn.Module):
-    """nn.Dropout, whose mask for a row follows from the key of its picture and the layer alone.
+    """nn.Dropout, whose mask for a row follows from the key of its image and the layer alone.
 
-    So other batches, parts of batches and processes leave a picture its masks, and so does a
+    So other batches, parts of batches and processes leave an image its masks, and so does a
     checkpoint that computes a block again. Without keys it is torch's own.
     """
 
@@ -26,15 +26,15 @@ class Dropout(nn.Module):
         self.keys: Sequence[int] = ()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, ...) x, B being a multiple of the number of keys: then the pictures come again."""
+        """(B, ...) x, B being a multiple of the number of keys: then the images come again."""
         if not self.training or self.share == 0:
             return x
         if not self.keys:
             return F.dropout(x, self.share)
         mask = torch.empty(x.shape, dtype=torch.bool, device=x.device)
         for row, of_row in enumerate(mask):
-            again, picture = divmod(row, len(self.keys))
-            seed = mixed(self.keys[picture], self.number + 1 + again * LAYERS_AT_MOST)
+            again, image = divmod(row, len(self.keys))
+            seed = mixed(self.keys[image], self.number + 1 + again * LAYERS_AT_MOST)
             stream = torch.Generator(x.device).manual_seed(seed)
             of_row.bernoulli_(1 - self.share, generator=stream)
         return (x * mask).div_(1 - self.share)

@@ -1,7 +1,7 @@
-"""Stage A: a VQGAN that makes a picture four times smaller per side (paper, section 3.1).
+"""Stage A: a VQGAN that makes an image four times smaller per side (paper, section 3.1).
 
-Shapes: B pictures, C channels, H x W pixels, K codes. Follow the released weights where the
-paper's text differs: 12 decoder blocks, half the width at half the picture's side.
+Shapes: B images, C channels, H x W pixels, K codes. Follow the released weights where the
+paper's text differs: 12 decoder blocks, half the width at half the image's side.
 """
 
 from typing import NamedTuple
@@ -118,7 +118,7 @@ class Codebook(nn.Module):
 
 
 class StageA(nn.Module):
-    """Pictures in [0, 1] to latents of 4 channels at a quarter of the side, and back."""
+    """Images in [0, 1] to latents of 4 channels at a quarter of the side, and back."""
 
     def __init__(self, config: StageAModel) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """Stage B, DiffNeXt: from semantics (and text) to latents (paper, section 3.2).
 
-A U-Net of ConvNeXt blocks with attention on its lower levels. B pictures, C channels, H x W
+A U-Net of ConvNeXt blocks with attention on its lower levels. B images, C channels, H x W
 latent cells, S semantic channels, L tokens, D text width, levels from fine (0) to coarse.
 """
 

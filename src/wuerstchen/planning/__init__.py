@@ -3,7 +3,7 @@
 The networks are built without content, on torch's meta device, and one training step of each stage
 is walked through operation by operation.
 
-    trace, kernels, sizes, networks ─▶ outline ─▶ pictures ─▶ stage_a, stage_b, stage_c ─▶ steps
+    trace, kernels, sizes, networks ─▶ outline ─▶ images ─▶ stage_a, stage_b, stage_c ─▶ steps
     steps ─▶ memory ─▶ fitting, and devices ─▶ costs ─▶ assumptions ─▶ plan ─▶ lines
 """
 

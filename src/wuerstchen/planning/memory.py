@@ -77,7 +77,7 @@ def count_parameters(outline: Outline) -> Parameters:
 def step_memory(
     outline: Outline, setting: Setting, spread: Spread, micro: int, accumulate: int
 ) -> Memory:
-    """The peak of a step of `accumulate` micro-batches of `micro` pictures on one device."""
+    """The peak of a step of `accumulate` micro-batches of `micro` images on one device."""
     networks = list(outline.networks().values())
     trained = [p for network in networks for p in network.parameters() if p.requires_grad]
     frozen = [p for network in networks for p in network.parameters() if not p.requires_grad]
@@ -135,7 +135,7 @@ def traced(
 
 
 def count_flops(outline: Outline, setting: Setting) -> Flops:
-    """Operations of a step, of one picture on average over the run."""
+    """Operations of a step, of one image on average over the run."""
     shares = {True: outline.late, False: 1 - outline.late}
     found: Flops = {"frozen": {}, "forward": {}, "backward": {}}
     for late, share in shares.items():

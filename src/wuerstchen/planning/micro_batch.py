@@ -21,7 +21,7 @@ def largest_micro(
 ) -> MicroBatches:
     """Of the micro-batches that divide `share`, the largest that takes at most `room` bytes.
 
-    None is larger than the recipe's `accumulate` leaves it. Where none fits it is a single picture.
+    None is larger than the recipe's `accumulate` leaves it. Where none fits it is a single image.
     """
 
     def at(micro: int) -> MicroBatches:

@@ -32,7 +32,7 @@ class StepPlan:
     images: int
     batch: int
     micro: int
-    """Pictures at once on a device."""
+    """Images at once on a device."""
     accumulate: int
     """Micro-batches before the optimizer steps."""
     bf16: bool
@@ -42,7 +42,7 @@ class StepPlan:
     frozen: int
     """... and that do not."""
     flops: dict[str, float]
-    """Of one picture: frozen, forward, backward (what checkpoints repeat included)."""
+    """Of one image: frozen, forward, backward (what checkpoints repeat included)."""
     once: float
     """FLOPs of all devices before the first step: what a base draws of the class of a subject."""
     memory: Memory
@@ -57,12 +57,12 @@ class StepPlan:
 
     @property
     def trouble(self) -> str | None:
-        """What to do where not even one picture fits, in a sentence."""
+        """What to do where not even one image fits, in a sentence."""
         if self.fits:
             return None
         *others, last = self.remedies
         return (
-            f"Stage {self.step} does not fit: one picture at a time needs "
+            f"Stage {self.step} does not fit: one image at a time needs "
             f"{shown_bytes(self.memory.total)} on each device, of which "
             f"{shown_bytes(self.memory.activations)} are activations, but "
             f"{shown_bytes(self.room)} can be planned with; take {', '.join(others)} or {last}."
@@ -171,7 +171,7 @@ def _is_sharded(outline: Outline, assumptions: Assumptions) -> bool:
 
 
 def _share(recipe: TrainingConfig, name: Step, assumptions: Assumptions) -> int:
-    """Pictures of a step on each device."""
+    """Images of a step on each device."""
     parts = assumptions.devices * recipe.accumulate
     if recipe.batch % parts:
         sharers = "1 device" if assumptions.devices == 1 else f"{assumptions.devices} devices"
@@ -184,7 +184,7 @@ def _share(recipe: TrainingConfig, name: Step, assumptions: Assumptions) -> int:
 
 
 def _remedies(outline: Outline, *, sharded: bool) -> Iterator[str]:
-    """What can be done where one picture is too much for a device, of what this step has."""
+    """What can be done where one image is too much for a device, of what this step has."""
     yield "a larger device"
     if outline.name != "a" and not sharded:  # its codes are placed by hand, which needs it whole
         yield "--sharded with more devices"
@@ -195,4 +195,4 @@ def _remedies(outline: Outline, *, sharded: bool) -> Iterator[str]:
     if outline.name == "a":
         yield "smaller crops by stage_a.training.crop"
     else:
-        yield "smaller pictures by data.size"
+        yield "smaller images by data.size"

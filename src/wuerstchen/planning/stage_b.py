@@ -15,9 +15,9 @@ from wuerstchen.models.compressor import Compressor, shrink
 from wuerstchen.models.pretrain_heads import LatentSketch
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.text import encode_frozen
+from wuerstchen.planning.images import Images
 from wuerstchen.planning.networks import META, text_of_stage_b
 from wuerstchen.planning.outline import Outline, Work, empty
-from wuerstchen.planning.pictures import Pictures
 from wuerstchen.training.pretrain_compressor import CompressorAndSketch
 from wuerstchen.training.stage_b import CompressorAndStageB
 
@@ -28,9 +28,9 @@ class CompressorRehearsalOutline(Outline):
 
     def __init__(self, config: Config, recipe: CompressorRehearsalTraining) -> None:
         self.recipe = recipe
-        self._pictures = Pictures(config)
+        self._images = Images(config)
         # This step does not look for encodings.
-        self._pictures.encoded = False
+        self._images.encoded = False
         with META:
             compressor = Compressor(config.compressor)
             sketch = LatentSketch(config.compressor.channels, recipe.width, recipe.depth)
@@ -40,13 +40,13 @@ class CompressorRehearsalOutline(Outline):
         return {"compressor": self._both}
 
     def helpers(self) -> dict[str, nn.Module]:
-        return {"stage_a": self._pictures.stage_a}
+        return {"stage_a": self._images.stage_a}
 
     def losses(self, work: Work, micro: int, *, late: bool = True) -> Iterator[Tensor]:
         del late
-        side = self._pictures.side
+        side = self._images.side
         images = empty(micro, 3, side, side)
-        latent = self._pictures.latents(work, images)
+        latent = self._images.latents(work, images)
         small = shrink(images)
         with work.learning():
             redrawn = self._both(small, latent_size(side, side))
@@ -59,7 +59,7 @@ class StageBOutline(Outline):
 
     def __init__(self, config: Config) -> None:
         self.recipe: StageBTraining = config.stage_b.training
-        self._pictures = Pictures(config)
+        self._images = Images(config)
         self._text = text_of_stage_b(config)
         self._tokens = (config.text.length, config.stage_b.model.text_width)
         with META:
@@ -77,16 +77,16 @@ class StageBOutline(Outline):
 
     def helpers(self) -> dict[str, nn.Module]:
         text = {} if self._text is None else {"text": self._text}
-        return {"stage_a": self._pictures.stage_a, **text}
+        return {"stage_a": self._images.stage_a, **text}
 
     def losses(self, work: Work, micro: int, *, late: bool = True) -> Iterator[Tensor]:
         del late
-        side = self._pictures.side
+        side = self._images.side
         images, t = empty(micro, 3, side, side), empty(micro)
-        latent = self._pictures.latents(work, images)
+        latent = self._images.latents(work, images)
         noise = torch.empty_like(latent)
         small = shrink(images)
-        cells = empty(micro, self._pictures.channels, *semantics_size(side, side))
+        cells = empty(micro, self._images.channels, *semantics_size(side, side))
         noisy = diffusion.add_noise(latent, noise, t)
         text = self._encode_text(work, micro)
         dropped = torch.empty(micro, 1, 1, 1, dtype=torch.bool, device=META)

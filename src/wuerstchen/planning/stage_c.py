@@ -16,6 +16,7 @@ from wuerstchen.models.pretrain_heads import SemanticsSketch
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
 from wuerstchen.models.text import TextEncoder, encode_frozen
+from wuerstchen.planning.images import Images
 from wuerstchen.planning.networks import (
     META,
     small_text,
@@ -24,7 +25,6 @@ from wuerstchen.planning.networks import (
     text_of_stage_c,
 )
 from wuerstchen.planning.outline import Outline, Work, empty
-from wuerstchen.planning.pictures import Pictures
 from wuerstchen.training.pretrain_text import TextAndSketch
 from wuerstchen.training.stage_c import TextAndStageC
 
@@ -33,7 +33,7 @@ class _Below:
     """The finished stages below Stage C. Looks draw with all of them, and leave them there."""
 
     def __init__(self, config: Config) -> None:
-        self.pictures = Pictures(config)
+        self.images = Images(config)
         text = text_of_stage_b(config)
         with META:
             self.compressor = Compressor(config.compressor).eval().requires_grad_(False)
@@ -41,12 +41,12 @@ class _Below:
         self.helpers: dict[str, nn.Module] = {
             "compressor": self.compressor,
             "stage_b": stage_b,
-            "stage_a": self.pictures.stage_a,
+            "stage_a": self.images.stage_a,
             **({} if text is None else {"text of Stage B": text}),
         }
 
     def semantics(self, work: Work, micro: int) -> Tensor:
-        return self.pictures.semantics(work, micro, self.compressor)
+        return self.images.semantics(work, micro, self.compressor)
 
 
 @final
@@ -87,7 +87,7 @@ class StageCOutline(Outline):
         cells = semantics_size(config.data.size, config.data.size)
         self._cells = (config.stage_c.model.semantic_channels, *cells)
         # Only what a published encoder makes of captions is encoded ahead.
-        self._encoded = self._below.pictures.encoded and bool(config.text.pretrained)
+        self._encoded = self._below.images.encoded and bool(config.text.pretrained)
         with META:
             stage_c = StageC(config.stage_c.model)
             if self.recipe.head == "difference":
@@ -108,7 +108,7 @@ class StageCOutline(Outline):
     def losses(self, work: Work, micro: int, *, late: bool = True) -> Iterator[Tensor]:
         del late
         scaled = self._below.semantics(work, micro)
-        if self.recipe.preserve is not None:  # one of the class with every picture
+        if self.recipe.preserve is not None:  # one of the class with every image
             scaled = torch.cat([scaled, torch.empty_like(scaled)])
         noise, t = torch.empty_like(scaled), empty(len(scaled))
         captions: list[str] | Tensor = [""] * len(scaled)

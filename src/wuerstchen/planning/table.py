@@ -52,11 +52,11 @@ def _work_rows(plan: Plan) -> list[Row]:
         drawn = []
     return [
         ("stage", [step.step for step in steps]),
-        ("pictures", [f"{step.images:,}" for step in steps]),
+        ("images", [f"{step.images:,}" for step in steps]),
         ("numbers", ["bf16" if step.bf16 else "fp32" for step in steps]),
         ("parameters that learn", [count(step.trained) for step in steps]),
         ("frozen parameters", [count(step.frozen) for step in steps]),
-        ("FLOPs a picture: forward", [count(step.flops["forward"]) for step in steps]),
+        ("FLOPs an image: forward", [count(step.flops["forward"]) for step in steps]),
         ("  backward", [count(step.flops["backward"]) for step in steps]),
         ("  frozen encoders", [count(step.flops["frozen"]) for step in steps]),
         *drawn,

@@ -1,4 +1,4 @@
-"""From any source of pictures to shards with an index, cleaned once for all trainings.
+"""From any source of images to shards with an index, cleaned once for all trainings.
 
-units ─▶ filters ─▶ pictures ─▶ shards ─▶ finish (copies, splits, index) ─▶ summary ─▶ page
+units ─▶ filters ─▶ images ─▶ shards ─▶ finish (copies, splits, index) ─▶ summary ─▶ page
 """

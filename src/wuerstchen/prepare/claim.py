@@ -85,13 +85,13 @@ def leave(out: Path, source: str, config: PrepareConfig) -> None:
 
 
 def check_apart(source: str, out: Path) -> None:
-    """Raise DataError where the set would lie among the pictures that it is made of."""
+    """Raise DataError where the set would lie among the images that it is made of."""
     root = Path(source).expanduser()
     inside = root.is_dir() and out.resolve().is_relative_to(root.resolve())
     if inside or matches(str(root), out / SHARDS / "00000.tar"):
         raise DataError(
             f"{out}: expected a folder outside of {source}, where a second look would find the "
-            "pictures of the new set, too; name another one."
+            "images of the new set, too; name another one."
         )
 
 

@@ -1,6 +1,6 @@
-"""Pictures that are copies of each other: equal looks, or looks that differ in a few bits.
+"""Images that are copies of each other: equal looks, or looks that differ in a few bits.
 
-N pictures.
+N images.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 BANDS = 4
 BITS = 16
 """A look is four bands of 16 bits: two looks with at most m different bits have a band in which at
-most m // 4 differ, so that only pictures with such a band are compared."""
+most m // 4 differ, so that only images with such a band are compared."""
 
 TINT = 4
 """Most difference of a mean colour, of 255 levels, between copies."""
@@ -23,7 +23,7 @@ AT_ONCE = 4_000_000
 
 
 def clusters(looks: np.ndarray, tints: np.ndarray, most: int) -> np.ndarray:
-    """(N,) numbers, equal for pictures that are copies, perhaps by way of others.
+    """(N,) numbers, equal for images that are copies, perhaps by way of others.
 
     looks  (N,) uint64 perceptual hashes
     tints  (N, F) uint8, mean colours of fields
@@ -42,7 +42,7 @@ def clusters(looks: np.ndarray, tints: np.ndarray, most: int) -> np.ndarray:
 def _close_pairs(
     looks: np.ndarray, tints: np.ndarray, most: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Indices of pictures that are copies; some pairs come more than once."""
+    """Indices of images that are copies; some pairs come more than once."""
     yield np.zeros(0, np.int64), np.zeros(0, np.int64)
     colours = tints.astype(np.int16)  # (N, F)
     for band in range(BANDS):

@@ -1,4 +1,4 @@
-"""Which pictures of a source are kept: bounds on sides, captions and scores."""
+"""Which images of a source are kept: bounds on sides, captions and scores."""
 
 from collections.abc import Mapping, Sequence
 from math import isfinite
@@ -53,7 +53,7 @@ def trouble_with_scores(scores: Mapping[str, float | None], bounds: FilterConfig
 
 
 def trouble_with_size(width: int, height: int, bounds: FilterConfig) -> str | None:
-    """Why a picture of so many pixels is not kept."""
+    """Why an image of so many pixels is not kept."""
     short, long = sorted((width, height))
     if bounds.least_side is not None and short < bounds.least_side:
         return f"shorter side under {bounds.least_side} pixels"

@@ -61,7 +61,7 @@ def finish(
     )
     if not len(kept):
         raise DataError(
-            f"{source}: expected pictures that pass the filters, found none of "
+            f"{source}: expected images that pass the filters, found none of "
             f"{len(dropped) + len(rows)}; {_most_frequent(dropped)}."
         )
     _check_sample_by(config.sample_by, fields, out)
@@ -127,7 +127,7 @@ def _clusters(rows: pa.Table, most: int) -> np.ndarray:
 
 
 def _overlap(kept: pa.Table, most: int | None) -> Overlap:
-    """Copies of held-out pictures that stay among those to train with; none where copies are
+    """Copies of held-out images that stay among those to train with; none where copies are
     dropped that differ as much as those that are counted here."""
     test = pc.equal(kept.column("split"), "test").to_numpy()
     if (most is not None and most >= NEAR_BITS) or not test.any():
@@ -141,7 +141,7 @@ def _overlap(kept: pa.Table, most: int | None) -> Overlap:
 def _check_sample_by(name: str | None, fields: set[str], out: Path) -> None:
     if name is not None and name not in fields:
         raise DataError(
-            f"sample_by: expected a side field of the pictures, found {name!r}; they have "
+            f"sample_by: expected a side field of the images, found {name!r}; they have "
             f"{', '.join(sorted(fields)) or 'no side fields'}. Delete {out} and name one of these."
         )
 
@@ -151,12 +151,12 @@ def _warn(summary: Summary, out: Path) -> None:
     left = summary.equal_across_splits + summary.near_across_splits
     if left:
         log.warning(
-            "%d pictures to train with are copies of held-out ones; copies=%d leaves them out.",
+            "%d images to train with are copies of held-out ones; copies=%d leaves them out.",
             left,
             NEAR_BITS,
         )
     if not summary.train:
-        log.warning("%s holds no picture to train with: all %d are held out.", out, summary.test)
+        log.warning("%s holds no image to train with: all %d are held out.", out, summary.test)
 
 
 def _with_splits(rows: pa.Table, config: PrepareConfig) -> pa.Table:
@@ -168,7 +168,7 @@ def _with_splits(rows: pa.Table, config: PrepareConfig) -> pa.Table:
 def _with_shards(
     out: Path, kept: pa.Table, units: Sequence[Unit], rows: pa.Table, suffix: str
 ) -> pa.Table:
-    """Put the tars in place: as they are, or without the pictures that turned out to be copies."""
+    """Put the tars in place: as they are, or without the images that turned out to be copies."""
     wanted = set(kept.column("shard").to_pylist())
     tables = []
     for unit in units:
@@ -214,7 +214,7 @@ def _write_info(
         source=source,
         source_digest=digest,
         settings=config.model_dump(mode="json"),
-        pictures=len(kept),
+        images=len(kept),
         train=len(kept) - test,
         test=test,
         index_sha256=hashlib.sha256(index).hexdigest(),

@@ -1,4 +1,4 @@
-"""One picture of a source, made ready to be stored: small, upright, in sRGB, with its looks."""
+"""One image of a source, made ready to be stored: small, upright, in sRGB, with its looks."""
 
 import hashlib
 import io
@@ -11,7 +11,7 @@ from PIL import Image
 
 from wuerstchen.config import PrepareConfig
 from wuerstchen.data.buckets import nearest_bucket
-from wuerstchen.data.images import PixelLimitError, cropped, open_picture
+from wuerstchen.data.images import PixelLimitError, cropped, open_image
 from wuerstchen.data.items import Place
 from wuerstchen.errors import DataError
 from wuerstchen.geometry import Shape, bucket_shapes
@@ -21,7 +21,7 @@ SUFFIXES = {"jpeg": ".jpg", "webp": ".webp", "png": ".png"}
 
 
 class Stored(NamedTuple):
-    """A picture as its bytes and what the index says of it."""
+    """An image as its bytes and what the index says of it."""
 
     data: bytes
     width: int
@@ -31,23 +31,23 @@ class Stored(NamedTuple):
     hash: str
     """SHA-256 of the bytes."""
     look: int
-    """64 bits that hardly change when a picture is scaled, stored again or made brighter."""
+    """64 bits that hardly change when an image is scaled, stored again or made brighter."""
     tint: bytes
     """32 bytes: the mean Cb and Cr of 4 x 4 fields. The hash of the look knows no colours."""
 
 
-def store_picture(place: Place, config: PrepareConfig) -> Stored | str:
-    """The picture as it will be stored, or why it is dropped."""
+def store_image(place: Place, config: PrepareConfig) -> Stored | str:
+    """The image as it will be stored, or why it is dropped."""
     try:
         data = place.read()
     except (OSError, DataError):  # also where a prepared set has other bytes than it knows
         return "file cannot be read"
     try:
-        opened = open_picture(data, config.size, config.background)
+        opened = open_image(data, config.size, config.background)
     except PixelLimitError:
-        return "picture over the pixel limit"
+        return "image over the pixel limit"
     except DataError:
-        return "picture does not decode"
+        return "image does not decode"
     trouble = trouble_with_size(opened.width, opened.height, config.filters)
     if trouble is not None:
         return trouble
@@ -89,7 +89,7 @@ def _at_least(side: float) -> int:
 
 
 def look_of(image: Image.Image) -> int:
-    """The perceptual hash: signs of the low frequencies of the grey picture (ImageHash's phash)."""
+    """The perceptual hash: signs of the low frequencies of the grey image (ImageHash's phash)."""
     bits: np.ndarray = imagehash.phash(image).hash.flatten()
     return int(np.packbits(bits).view(">u8")[0])
 

@@ -31,7 +31,7 @@ from wuerstchen.receipts import Meter, keep_receipts
 log = logging.getLogger(__name__)
 
 Tell = Callable[[int, int], None]
-"""(pictures more, units in all), as the work goes on; 0 more: a unit is done."""
+"""(images more, units in all), as the work goes on; 0 more: a unit is done."""
 
 
 def prepare(
@@ -55,7 +55,7 @@ def prepare(
     parse_colour(config.background)
     if not source.strip():
         raise DataError(
-            "The source is empty: expected a folder of pictures or webdataset tars, found no name; "
+            "The source is empty: expected a folder of images or webdataset tars, found no name; "
             "name what to prepare."
         )
     settings = config.model_dump(mode="json")
@@ -98,7 +98,7 @@ def prepare(
 
 
 def _found(units: Sequence[Unit], parts: Path) -> int:
-    """Pictures that were looked at in finished parts."""
+    """Images that were looked at in finished parts."""
     return sum(part.found for unit in units if (part := part_of(parts, unit)) is not None)
 
 

@@ -26,14 +26,14 @@ class Copy(BaseModel):
 
 
 class Reason(BaseModel):
-    """Why pictures were dropped."""
+    """Why images were dropped."""
 
     count: int
     examples: list[str]
 
 
 class Spread(BaseModel):
-    """Quartiles and ends of a number over the kept pictures."""
+    """Quartiles and ends of a number over the kept images."""
 
     count: int
     least: float
@@ -53,7 +53,7 @@ class Summary(BaseModel):
     dropped: dict[str, Reason]
     """By reason, the most frequent first; copies are among them."""
     copies_across_splits: int
-    """Copies of held-out pictures among those that the data meant for training, whether they were
+    """Copies of held-out images among those that the data meant for training, whether they were
     dropped or stay."""
     equal_across_splits: int
     """Those of them with equal pixels that stay."""
@@ -61,7 +61,7 @@ class Summary(BaseModel):
     """Those that look the same and stay."""
     spreads: dict[str, Spread]
     bytes: int
-    """Of the stored pictures."""
+    """Of the stored images."""
 
     @staticmethod
     def count(reasons: Iterable[str]) -> dict[str, int]:
@@ -69,7 +69,7 @@ class Summary(BaseModel):
 
 
 class Overlap(NamedTuple):
-    """Pictures to train with that are copies of held-out ones and stay."""
+    """Images to train with that are copies of held-out ones and stay."""
 
     equal: int
     near: int
@@ -123,7 +123,7 @@ def summarise(
 
 
 def numbers(kept: pa.Table) -> dict[str, np.ndarray]:
-    """What is looked at picture by picture, by what it is."""
+    """What is looked at image by image, by what it is."""
     width, height = (
         kept.column(f"source_{side}").to_numpy().astype(float) for side in ("width", "height")
     )
@@ -132,7 +132,7 @@ def numbers(kept: pa.Table) -> dict[str, np.ndarray]:
         "width": width,
         "height": height,
         "aspect ratio": width / height,
-        "captions per picture": pc.list_value_length(captions).to_numpy(zero_copy_only=False),
+        "captions per image": pc.list_value_length(captions).to_numpy(zero_copy_only=False),
         "characters of a caption": pc.utf8_length(captions.flatten()).to_numpy(
             zero_copy_only=False
         ),

@@ -1,4 +1,4 @@
-"""What `wuerstchen prepare` did, for people: report.html, one file with its pictures and plots."""
+"""What `wuerstchen prepare` did, for people: report.html, one file with its images and plots."""
 
 import base64
 import html
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from wuerstchen.atomic_write import write_file
-from wuerstchen.data.images import open_picture
+from wuerstchen.data.images import open_image
 from wuerstchen.data.items import Place
 from wuerstchen.data.prepared import SHARDS
 from wuerstchen.errors import DataError
@@ -22,10 +22,10 @@ from wuerstchen.prepare.report import Copy, Summary, numbers
 from wuerstchen.prepare.shards import Dropped, place_of
 
 THUMB = 112
-"""Pixels of the longer side of a small picture."""
+"""Pixels of the longer side of a small image."""
 KEPT_SHOWN = 32
 DROPPED_SHOWN = 8
-"""Pictures shown for each reason."""
+"""Images shown for each reason."""
 COPIES_SHOWN = 12
 BINS = 40
 
@@ -72,12 +72,12 @@ def _sections(
     left = summary.equal_across_splits + summary.near_across_splits
     if gone := summary.copies_across_splits - left:
         yield (
-            f"<p>{gone:,} copies of held-out pictures stood among those to train with, and were "
+            f"<p>{gone:,} copies of held-out images stood among those to train with, and were "
             "dropped there.</p>"
         )
     if left:
         yield (
-            f"<p><strong>{left:,} copies of held-out pictures are among those to train with"
+            f"<p><strong>{left:,} copies of held-out images are among those to train with"
             f"</strong>: {summary.equal_across_splits:,} with equal pixels, "
             f"{summary.near_across_splits:,} that look the same. What is measured on the "
             "held-out ones is too good by that.</p>"
@@ -105,7 +105,7 @@ def _reasons(summary: Summary) -> str:
         )
         for reason, found in summary.dropped.items()
     ]
-    return html_table([("reason", "pictures", "share", "such as"), *rows], (0, 3))
+    return html_table([("reason", "images", "share", "such as"), *rows], (0, 3))
 
 
 def _spreads(summary: Summary) -> str:
@@ -125,7 +125,7 @@ def _plots(kept: pa.Table) -> str:
 
 
 def _plot(name: str, values: np.ndarray) -> str:
-    """A picture for each, so that a narrow window sets them below each other and not smaller."""
+    """An image for each, so that a narrow window sets them below each other and not smaller."""
     figure = Figure(figsize=(3.2, 2.2), layout="constrained")
     axes = figure.subplots()
     axes.hist(values, bins=BINS, color="#0072B2")
@@ -175,11 +175,11 @@ def _figure(place: Place, words: str) -> str:
 
 
 def _thumb(place: Place) -> str:
-    """The picture, small and inside the page; nothing where it cannot be shown."""
+    """The image, small and inside the page; nothing where it cannot be shown."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused all the same
-            image = open_picture(place.read(), THUMB, "white").image
+            image = open_image(place.read(), THUMB, "white").image
     except (OSError, DataError):
         return ""
     image.thumbnail((THUMB, THUMB), Image.Resampling.LANCZOS)

@@ -1,6 +1,6 @@
-"""A unit of the source becomes a part: a tar of its pictures, their rows, and what was dropped.
+"""A unit of the source becomes a part: a tar of its images, their rows, and what was dropped.
 
-OUT/parts/00000.tar      pictures that passed the filters
+OUT/parts/00000.tar      images that passed the filters
 OUT/parts/00000.parquet  their rows
 OUT/parts/00000.json     what was dropped and why; written last, it says that the part is whole
 """
@@ -32,19 +32,19 @@ from wuerstchen.prepare.filters import (
     trouble_with_scores,
     usable_captions,
 )
-from wuerstchen.prepare.images import SUFFIXES, Stored, store_picture
+from wuerstchen.prepare.images import SUFFIXES, Stored, store_image
 from wuerstchen.prepare.work_units import Unit
 
 PART_SCHEMA = pa.schema([*SCHEMA, ("tint", pa.binary(32))])
 
 _CHUNK = 256
-"""Pictures that are worked on together: bounds what is decoded but not yet written."""
+"""Images that are worked on together: bounds what is decoded but not yet written."""
 
 Row = dict[str, object]
 
 
 class Dropped(BaseModel):
-    """A picture that is not kept."""
+    """An image that is not kept."""
 
     key: str
     reason: str
@@ -62,7 +62,7 @@ class Part(BaseModel):
     found: int
     dropped: list[Dropped]
     fields: list[str]
-    """Names of the side fields of its pictures."""
+    """Names of the side fields of its images."""
     sizes: dict[str, int]
     """Bytes of its tar and of its rows."""
 
@@ -88,7 +88,7 @@ def write_part(
 ) -> None:
     """Read a unit, keep what passes, and write its part.
 
-    tell  is told how many pictures more were looked at, never 0
+    tell  is told how many images more were looked at, never 0
 
     Raises SaveError where the disk is full or may not be written to.
     """
@@ -172,15 +172,15 @@ def member(unit: str, row: int) -> str:
 
 
 def _judge(item: Item, config: PrepareConfig) -> Stored | str:
-    """The picture, ready to be stored, or why it is dropped. What costs least is asked first."""
+    """The image, ready to be stored, or why it is dropped. What costs least is asked first."""
     reason = trouble_of(item)
     if reason is not None:
         return reason
-    assert item.picture is not None and item.captions
+    assert item.image is not None and item.captions
     return (
         trouble_with_captions(item.captions, config.filters)
         or trouble_with_scores(scores_of(item.fields), config.filters)
-        or store_picture(item.picture, config)
+        or store_image(item.image, config)
     )
 
 
@@ -206,13 +206,13 @@ def _keep(
 
 
 def _side(item: Item) -> bytes:
-    """The side fields, and the key that the source knows the picture by."""
+    """The side fields, and the key that the source knows the image by."""
     fields: Mapping[str, object] = {**item.fields, "key": item.key}
     return json.dumps(fields, ensure_ascii=False, default=str).encode("utf-8", "replace")
 
 
 def _drop(item: Item, reason: str) -> Dropped:
-    place = item.picture
+    place = item.image
     if place is None:
         return Dropped(key=item.key, reason=reason)
     return Dropped(
@@ -225,7 +225,7 @@ def _drop(item: Item, reason: str) -> Dropped:
 
 
 def copy_rows(source: Path, target: Path, unit: str, rows: Sequence[int], suffix: str) -> list[int]:
-    """Write the files of these rows of a part into a tar; returns where each picture begins."""
+    """Write the files of these rows of a part into a tar; returns where each image begins."""
     with tarfile.open(source, "r:") as archive, open_shard(target) as shard:
 
         def copy(name: str) -> int:
@@ -243,5 +243,5 @@ def copy_rows(source: Path, target: Path, unit: str, rows: Sequence[int], suffix
 
 
 def place_of(dropped: Dropped) -> Place | None:
-    """Where the bytes of a dropped picture are."""
+    """Where the bytes of a dropped image are."""
     return Place(Path(dropped.path), dropped.offset, dropped.size) if dropped.path else None

@@ -1,4 +1,4 @@
-"""The pieces of work that a source is cut into: a tar, or a thousand pictures. Each is a shard."""
+"""The pieces of work that a source is cut into: a tar, or a thousand images. Each is a shard."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
@@ -68,15 +68,15 @@ def _of_prepared(folder: Path, path: str) -> tuple[list[Unit], Report]:
         )
         for number, (shard, size) in enumerate(sorted(info.shards.items()))
     ]
-    return units, Report(path, f"prepared set of {info.pictures} pictures")
+    return units, Report(path, f"prepared set of {info.images} images")
 
 
 def _read_prepared(index: Index, shard: str, report: Report) -> list[Item]:
-    """Items of one shard: side fields as they stand beside the pictures, all else of the index."""
+    """Items of one shard: side fields as they stand beside the images, all else of the index."""
     beside = {
-        item.picture.offset: item.fields
+        item.image.offset: item.fields
         for item in read_shard(index.folder / SHARDS, PurePosixPath(shard), report)
-        if item.picture is not None
+        if item.image is not None
     }
     rows = Index(index.folder, index.table.filter(pc.equal(index.table.column("shard"), shard)))
     splits = rows.table.column("split").to_pylist()
@@ -97,8 +97,8 @@ def _of_items(number: int, items: Sequence[Item]) -> Unit:
     def words() -> Iterable[str]:
         for item in items:
             yield from (item.key, repr(item.captions), repr(item.fields), repr(item.split))
-            if item.picture is not None:
-                yield from _stamp(item.picture.path)
+            if item.image is not None:
+                yield from _stamp(item.image.path)
 
     return Unit(f"{number:05d}", items[0].key, _digest(words()), lambda report: list(items))
 

@@ -1,4 +1,4 @@
-"""What work used up: seconds, pictures, operations, energy. Amounts of several phases add up."""
+"""What work used up: seconds, images, operations, energy. Amounts of several phases add up."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -15,7 +15,7 @@ class Amounts(BaseModel):
     device_seconds: float = 0.0
     """The same, times the devices that worked beside each other."""
     images: int = 0
-    """Pictures, each counted every time that it was seen."""
+    """Images, each counted every time that it was seen."""
     flops: float = 0.0
     """Floating point operations; 0 where nobody counted them."""
     kwh: float = 0.0

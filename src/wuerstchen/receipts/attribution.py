@@ -42,7 +42,7 @@ def pieces(phases: Sequence[Phase]) -> Iterator[Piece]:
 
 
 def _lost(phase: Phase, later: Sequence[Phase]) -> float:
-    """The share of a phase that is lost, 0 to 1, pictures taken as equally long."""
+    """The share of a phase that is lost, 0 to 1, images taken as equally long."""
     ended_well = phase.end in ("done", "open")
     resumed = _resumed(phase, later)
     images = phase.work.get(phase.kind, Amounts()).images
@@ -56,7 +56,7 @@ def _lost(phase: Phase, later: Sequence[Phase]) -> float:
 
 
 def _resumed(phase: Phase, later: Sequence[Phase]) -> int | None:
-    """The fewest pictures from which a later phase of its model, stage and kind went on."""
+    """The fewest images from which a later phase of its model, stage and kind went on."""
     found = [other.at for other in later if _work(other) == _work(phase)]
     return min((at for at in found if at is not None), default=None)
 

@@ -42,7 +42,7 @@ class Row:
 
 def heads(currency: str) -> list[str]:
     """Titles of the columns; the first and the last hold text."""
-    amounts = ["device hours", "failed", "FLOPs", "pictures", "kWh", "kg CO2", currency]
+    amounts = ["device hours", "failed", "FLOPs", "images", "kWh", "kg CO2", currency]
     return ["", *amounts, "device"]
 
 
@@ -100,7 +100,7 @@ def heads_of_lines(currency: str) -> list[str]:
         "phases",
         "device hours",
         "FLOPs",
-        "pictures",
+        "images",
         "kWh",
         "kg CO2",
         currency,

@@ -80,7 +80,7 @@ class Meter:
         folder   a model folder or a prepared set, in which `runs/phases.jsonl` lies
         stage    name of the run folder; `data` for preparations, `model` for what is about all
         devices  processes that work beside each other, this one included
-        at       pictures that are done already where the work goes on from there, in the unit of
+        at       images that are done already where the work goes on from there, in the unit of
                  `tick`: what earlier phases of this stage and kind did beyond them is lost
         country  three letters of ISO 3166, or `world`
         config   the settings as text; only its digest is kept
@@ -132,7 +132,7 @@ class Meter:
             self._gauge.close()
 
     def tick(self, images: int = 0, flops: float = 0.0) -> None:
-        """Work went on: `images` more pictures, those of all processes, with so many operations."""
+        """Work went on: `images` more images, those of all processes, with so many operations."""
         if self._gauge is None:
             return
         self._now.images += images

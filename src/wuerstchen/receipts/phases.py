@@ -44,10 +44,10 @@ class Phase(BaseModel):
     error: str = ""
     """First line of what stopped it."""
     at: int | None = None
-    """Pictures that were done already when it began: what earlier phases did beyond is lost.
+    """Images that were done already when it began: what earlier phases did beyond is lost.
     None where the work does not go on from what was done before."""
     standing: int | None = None
-    """Its pictures whose work stands on the disk whatever came after; None where it is the end of
+    """Its images whose work stands on the disk whatever came after; None where it is the end of
     the phase, or a later one, that tells."""
     devices: int
     device: str

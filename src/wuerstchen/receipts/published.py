@@ -19,7 +19,7 @@ class Published:
     device: str
     device_hours: float | None
     images: int | None = None
-    """Pictures seen in training."""
+    """Images seen in training."""
     kg: float | None = None
     """CO2 equivalents, as the authors estimated it."""
     counts: str
@@ -37,7 +37,7 @@ PUBLISHED = {
             device_hours=24_602,
             images=1_420_000_000,
             kg=2_275.68,
-            counts="Stage C alone; its four runs add up to 1.35 billion pictures by steps and "
+            counts="Stage C alone; its four runs add up to 1.35 billion images by steps and "
             "batches. The kilograms are 250 W for these hours at 0.37 kg/kWh.",
             source="P, Table 2; M",
         ),
@@ -47,7 +47,7 @@ PUBLISHED = {
             device="A100",
             device_hours=11_000,
             images=318_000_000,
-            counts="Stage B with the compressor; steps and batches give 272 million pictures. "
+            counts="Stage B with the compressor; steps and batches give 272 million images. "
             "Stage A's hours are not published.",
             source="P, appendix E.2",
         ),
@@ -65,7 +65,7 @@ PUBLISHED = {
             title="Stable Cascade",
             device="not published",
             device_hours=None,
-            counts="Neither hours nor pictures nor energy were published.",
+            counts="Neither hours nor images nor energy were published.",
             source="repository Stability-AI/StableCascade",
         ),
         Published(
@@ -104,7 +104,7 @@ PUBLISHED = {
             device="A100",
             device_hours=220,
             images=18_000_000,
-            counts="Stable Cascade trained on with 6 million pictures, three times each.",
+            counts="Stable Cascade trained on with 6 million images, three times each.",
             source="Civitai, model 353284",
         ),
     )

@@ -121,7 +121,7 @@ def _notes(rows: Sequence[Row], receipt: Receipt) -> str:
 
 
 def _phases(receipt: Receipt) -> str:
-    head = ["begun, UTC", "stage", "kind", "end", "device hours", "pictures", "devices", "error"]
+    head = ["begun, UTC", "stage", "kind", "end", "device hours", "images", "devices", "error"]
     rows = [
         [
             phase.started[:19].replace("T", " "),

@@ -1,4 +1,4 @@
-"""`wuerstchen encode`: what finished stages make of the training pictures, once for all runs."""
+"""`wuerstchen encode`: what finished stages make of the training images, once for all runs."""
 
 import logging
 import os
@@ -62,7 +62,7 @@ def encode(
     world: int = 1,
     tell: Tell = lambda what, done, of: None,
 ) -> list[Path]:
-    """Encode the training pictures of a config into `config.data.encoded`; returns the folders.
+    """Encode the training images of a config into `config.data.encoded`; returns the folders.
 
     What is there already and whole is not made again; the first process mends what was finished
     once and is damaged now. rank, world: of this process among those that share the work.

@@ -197,7 +197,7 @@ def _open(folder: Path) -> Checkpoint:
             if found != size:
                 raise ValueError(f"{name} has {found} bytes instead of {size}")
         if facts["images"] != int(folder.name):
-            raise ValueError(f"progress.json is of {facts['images']} pictures")
+            raise ValueError(f"progress.json is of {facts['images']} images")
         metadata = HuggingFaceStorageReader(str(folder)).read_metadata()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise _damaged(folder, str(error) or type(error).__name__) from None

@@ -10,7 +10,7 @@ from wuerstchen.training.stage import Draws
 
 
 def random_crop(image: Tensor, side: int, draws: Draws) -> Tensor:
-    """(B, 3, H, W) to (B, 3, side, side), each picture cut at a place of its own."""
+    """(B, 3, H, W) to (B, 3, side, side), each image cut at a place of its own."""
     height, width = image.shape[-2:]
     tops = (draws.uniform() * (height - side + 1)).long().tolist()
     lefts = (draws.uniform() * (width - side + 1)).long().tolist()
@@ -21,8 +21,8 @@ def random_crop(image: Tensor, side: int, draws: Draws) -> Tensor:
     return torch.stack(cuts)
 
 
-def picture_grid(rows: Sequence[Tensor], gap: int = 2) -> Tensor:
-    """Rows of (N, 3, S, S) pictures to one (3, H, W) picture in [0, 1], white in the gaps."""
+def sample_grid(rows: Sequence[Tensor], gap: int = 2) -> Tensor:
+    """Rows of (N, 3, S, S) images to one (3, H, W) image in [0, 1], white in the gaps."""
     longest = max(len(row) for row in rows)
     lines = []
     for row in rows:

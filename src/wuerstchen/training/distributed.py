@@ -171,7 +171,7 @@ def _summed(x: Tensor) -> Tensor:
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm over the pictures of all processes; torch's own SyncBatchNorm needs a GPU."""
+    """BatchNorm over the images of all processes; torch's own SyncBatchNorm needs a GPU."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not (self.training and several()):

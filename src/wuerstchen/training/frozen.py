@@ -1,6 +1,6 @@
-"""The stages below Stage C, finished and frozen: from pictures to semantics and back.
+"""The stages below Stage C, finished and frozen: from images to semantics and back.
 
-B pictures, S semantic channels, h x w semantic cells.
+B images, S semantic channels, h x w semantic cells.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from wuerstchen.training.stage_b import LOOK_STEPS
 
 
 class FrozenStages:
-    """Compressor, Stage B and Stage A; semantics of training pictures are kept in memory."""
+    """Compressor, Stage B and Stage A; semantics of training images are kept in memory."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class FrozenStages:
         """
         text         Stage B's own encoder, if it reads text
         text_length  tokens of a caption, which a Stage B that reads no text still counts
-        memory       GiB for the semantics of training pictures
+        memory       GiB for the semantics of training images
         encoded      their semantics on the disk
         """
         self._stage_a = stage_a.eval().requires_grad_(False)
@@ -47,20 +47,20 @@ class FrozenStages:
         self.encoded = encoded
 
     def semantics(self, batch: Batch, device: torch.device) -> Tensor:
-        """(B, S, h, w) scaled semantics of training pictures."""
+        """(B, S, h, w) scaled semantics of training images."""
         if self.encoded is not None:
             return self.encoded.rows(batch.indices).to(device)
         return self._kept(batch, device)
 
     @torch.no_grad()
     def compress(self, image: Tensor) -> Tensor:
-        """Scaled semantics of (B, 3, H, W) pictures: what Stage C diffuses."""
+        """Scaled semantics of (B, 3, H, W) images: what Stage C diffuses."""
         semantics: Tensor = self._compressor.to(image.device)(shrink(image))
         return scale_semantics(semantics)
 
     @torch.no_grad()
     def decode(self, scaled: Tensor, captions: Sequence[str], draws: Draws) -> Tensor:
-        """(B, 3, H, W) pictures on the CPU for scaled semantics."""
+        """(B, 3, H, W) images on the CPU for scaled semantics."""
         device = scaled.device
         semantics = unscale_semantics(scaled)
         size = latent_size_of_semantics(semantics.shape[-2], semantics.shape[-1])

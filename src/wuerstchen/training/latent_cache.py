@@ -1,11 +1,11 @@
-"""What `wuerstchen encode` made: latents, semantics and text states of the training pictures.
+"""What `wuerstchen encode` made: latents, semantics and text states of the training images.
 
 FOLDER/semantics-0123456789abcdef/
   encoding.json         what it is; written last, so that it says that all is there
   00000.safetensors     rows 0 to 4095, each a tensor of its own, since shapes may differ
 
 The name holds a digest of everything that a row depends on: the weights that encoded, the data and
-how pictures are cut. With other weights another folder is looked for, so a stale one is never read.
+how images are cut. With other weights another folder is looked for, so a stale one is never read.
 """
 
 import hashlib
@@ -185,7 +185,7 @@ def _others(root: Path, what: What, parts: dict[str, str]) -> str:
 
 
 def all_captions(pairs: Pairs) -> Iterator[str]:
-    """Every caption of every picture in order, and the empty one that stands for none: the rows of
+    """Every caption of every image in order, and the empty one that stands for none: the rows of
     text states."""
     for pair in pairs:
         yield from pair.captions
@@ -194,7 +194,7 @@ def all_captions(pairs: Pairs) -> Iterator[str]:
 
 @final
 class TextStates:
-    """Text states of the captions of training pictures, and of the empty caption."""
+    """Text states of the captions of training images, and of the empty caption."""
 
     def __init__(self, encoding: Encoding, pairs: Pairs) -> None:
         self._encoding, self._pairs = encoding, pairs

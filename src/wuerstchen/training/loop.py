@@ -28,7 +28,7 @@ SMOOTHING = 0.98
 """Decay per step of the smoothed error."""
 
 SETTLED = 20
-"""Steps after which the smoothed error counts: few pictures at random times say little."""
+"""Steps after which the smoothed error counts: few images at random times say little."""
 
 log = logging.getLogger(__name__)
 
@@ -74,13 +74,13 @@ class Loop:
             rank=self._accelerator.process_index,
             world=self._accelerator.num_processes,
             seen=self.images,
-            pictures=self.stage.needs_pictures,
+            images=self.stage.needs_images,
         )
         talks = self._accelerator.is_main_process
         if talks and not len(self._test):
             log.info(
-                "No pictures are held out, so stage %s ends with its last weights, without losses "
-                "and grids of such pictures on the way.",
+                "No images are held out, so stage %s ends with its last weights, without losses "
+                "and grids of such images on the way.",
                 self.stage.name,
             )
         bar = progress(self.stage.name, self.recipe.images, self.images, visible=talks)
@@ -103,7 +103,7 @@ class Loop:
         best = self.checkpoints.best() if self.recipe.export == "best" else None
         if best is not None:
             log.info(
-                "Stage %s ends with the weights that it had after %s pictures, whose held-out loss "
+                "Stage %s ends with the weights that it had after %s images, whose held-out loss "
                 "was the lowest.",
                 self.stage.name,
                 best.facts["images"],
@@ -174,7 +174,7 @@ class Loop:
         self._save()
         raise TrainingError(
             f"Stage {self.stage.name} was interrupted after {self.images} of "
-            f"{self.recipe.images} pictures and saved; run the same command to go on."
+            f"{self.recipe.images} images and saved; run the same command to go on."
         )
 
     def _save(self) -> None:

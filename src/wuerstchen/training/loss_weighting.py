@@ -17,7 +17,7 @@ RANGE = 10.0
 """Largest log-SNR, either sign; the clamped schedule stays within 9.21."""
 
 MEMORY = 0.99
-"""Decay of a level's mean error, each time that pictures fall on the level."""
+"""Decay of a level's mean error, each time that images fall on the level."""
 
 
 class Weighting(ABC):
@@ -60,8 +60,8 @@ class FixedWeight(Weighting):
 class AdaptiveWeight(Weighting):
     """One over the mean error at a noise level: then no level outweighs another.
 
-    A level's first pictures make a plain mean, and one without any weighs 1. The means are moved
-    once a step, by all pictures of all processes in the order of the batch, so that they depend on
+    A level's first images make a plain mean, and one without any weighs 1. The means are moved
+    once a step, by all images of all processes in the order of the batch, so that they depend on
     neither.
     """
 

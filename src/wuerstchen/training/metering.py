@@ -24,7 +24,7 @@ class Metered:
     processes: int
 
     def tick(self, images: int, flops: float) -> None:
-        """A step over so many pictures of all processes is done, with so many operations."""
+        """A step over so many images of all processes is done, with so many operations."""
         self.meter.tick(images, flops)
 
     def keep(self) -> None:
@@ -49,7 +49,7 @@ def metered(
 ) -> Iterator[Metered]:
     """Measure a step of the road; its receipt is written also where the step fails.
 
-    at  pictures that an earlier process has seen, from where this one goes on
+    at  images that an earlier process has seen, from where this one goes on
     """
     source = Path(config.data.path).expanduser()
     first = accelerator.is_main_process

@@ -1,4 +1,4 @@
-"""What makes two pictures look alike, for Stage A: VGG16 features, or a pyramid without weights."""
+"""What makes two images look alike, for Stage A: VGG16 features, or a pyramid without weights."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from wuerstchen.config import StageATraining
 from wuerstchen.models.compressor import MEAN, SPREAD
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
-"""(B, 3, H, W) pictures in [0, 1], made and true, to one loss."""
+"""(B, 3, H, W) images in [0, 1], made and true, to one loss."""
 
 VGG16_WIDTHS = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512)
 """Channels of VGG16's convolutions (arXiv:1409.1556, configuration D); 0: halve the side."""
@@ -31,7 +31,7 @@ def perceptual_loss(config: StageATraining) -> Perceptual:
 
 
 def pyramid_loss(made: Tensor, true: Tensor) -> Tensor:
-    """Mean absolute difference of the pictures' edges, at full, half and quarter size."""
+    """Mean absolute difference of the images' edges, at full, half and quarter size."""
     total = made.new_zeros(())
     for _ in range(PYRAMID_LEVELS):
         for dim in (-2, -1):
@@ -66,7 +66,7 @@ class Vgg16Loss(nn.Module):
 
 
 def compared(features: nn.Sequential, pair: Tensor) -> Tensor:
-    """The loss of (2B, 3, H, W) normalised pictures: those made, then the true ones."""
+    """The loss of (2B, 3, H, W) normalised images: those made, then the true ones."""
     total = pair.new_zeros(())
     for index, layer in enumerate(features):
         pair = layer(pair)

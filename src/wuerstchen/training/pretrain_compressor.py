@@ -20,7 +20,7 @@ from wuerstchen.geometry import scale_semantics
 from wuerstchen.models.compressor import Compressor, shrink
 from wuerstchen.models.pretrain_heads import LatentSketch
 from wuerstchen.models.stage_a import StageA
-from wuerstchen.training.crops import picture_grid
+from wuerstchen.training.crops import sample_grid
 from wuerstchen.training.stage import (
     AT_ONCE,
     PEEK,
@@ -94,7 +94,7 @@ class CompressorRehearsal(Stage):
         image = held_out_batch(test, PEEK).images
         latent = self._encode(image.to(next(network.parameters()).device))
         redrawn = self._stage_a.decode(self._redraw(network, image, latent))
-        return picture_grid([image, redrawn.cpu()])
+        return sample_grid([image, redrawn.cpu()])
 
     def export(self, network: nn.Module, folder: Path) -> None:
         assert isinstance(network, CompressorAndSketch)

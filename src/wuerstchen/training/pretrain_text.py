@@ -18,7 +18,7 @@ from wuerstchen.data import Batch, Pairs
 from wuerstchen.geometry import semantics_size
 from wuerstchen.models.pretrain_heads import SemanticsSketch
 from wuerstchen.models.text import TextEncoder
-from wuerstchen.training.crops import picture_grid
+from wuerstchen.training.crops import sample_grid
 from wuerstchen.training.frozen import FrozenStages
 from wuerstchen.training.stage import (
     PEEK,
@@ -53,7 +53,7 @@ class TextRehearsal(Stage):
         assert recipe is not None
         self.training = recipe
         self._below = below
-        self.needs_pictures = below.encoded is None
+        self.needs_images = below.encoded is None
         cells = semantics_size(config.data.size, config.data.size)
         shape = (config.stage_c.model.semantic_channels, *cells)
         self._both = TextAndSketch(text, SemanticsSketch(text.width, recipe.width, shape))
@@ -79,7 +79,7 @@ class TextRehearsal(Stage):
         batch = held_out_batch(test, PEEK)
         guess = network(batch.captions)
         draws = Draws(1, batch.indices, guess.device)
-        return picture_grid([batch.images, self._below.decode(guess, batch.captions, draws)])
+        return sample_grid([batch.images, self._below.decode(guess, batch.captions, draws)])
 
     def export(self, network: nn.Module, folder: Path) -> None:
         assert isinstance(network, TextAndSketch)

@@ -1,7 +1,7 @@
 """What a model drew for a class before it learned a subject of it (arXiv:2208.12242, section 3.2).
 
-The paper draws pictures; here semantics are enough, since Stage C learns from nothing else.
-B pictures, S semantic channels, h x w semantic cells.
+The paper draws images; here semantics are enough, since Stage C learns from nothing else.
+B images, S semantic channels, h x w semantic cells.
 """
 
 import torch
@@ -17,7 +17,7 @@ from wuerstchen.training.stage import AT_ONCE, Draws
 
 
 class Preserved:
-    """Semantics of the class, one of which goes with every picture of the subject."""
+    """Semantics of the class, one of which goes with every image of the subject."""
 
     def __init__(self, config: PreserveTraining, semantics: Tensor) -> None:
         """semantics: (N, S, h, w), scaled"""
@@ -34,7 +34,7 @@ class Preserved:
 def draw_preserved(
     config: PreserveTraining, stage_c: StageC, text: TextEncoder, size: int, seed: int
 ) -> Preserved:
-    """Let a model draw its class for pictures of size x size pixels, as it is now."""
+    """Let a model draw its class for images of size x size pixels, as it is now."""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     device = accelerator or torch.device("cpu")
     training = stage_c.training

@@ -21,7 +21,7 @@ LINE_EVERY = 30.0
 T = TypeVar("T")
 
 Tell = Callable[[int, float], None]
-"""(pictures seen, loss), after every step."""
+"""(images seen, loss), after every step."""
 
 
 class Pace:
@@ -40,7 +40,7 @@ class Pace:
             yield batch
 
     def since_last(self, images: int) -> dict[str, float]:
-        """Pictures per second and the share of waiting since this was asked before."""
+        """Images per second and the share of waiting since this was asked before."""
         now = time.perf_counter()
         seconds = max(now - self._start, 1e-9)
         found = {
@@ -55,8 +55,8 @@ class Pace:
 def progress(stage: str, total: int, before: int, *, visible: bool) -> Iterator[Tell]:
     """Loss, speed and time left; stdout stays for results.
 
-    total    pictures of the whole run
-    before   pictures that an earlier process has seen
+    total    images of the whole run
+    before   images that an earlier process has seen
     visible  whether this process is the one that talks
     """
     console = Console(stderr=True)
@@ -82,9 +82,9 @@ def _bar(console: Console) -> Progress:
         TextColumn("stage {task.fields[stage]}"),
         BarColumn(),
         TaskProgressColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} pictures"),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} images"),
         TextColumn("loss {task.fields[loss]:.4f}"),
-        TextColumn("{task.fields[speed]:.1f} pictures/s"),
+        TextColumn("{task.fields[speed]:.1f} images/s"),
         TimeRemainingColumn(),
         console=console,
     )
@@ -102,8 +102,8 @@ def _lines(console: Console, stage: str, total: int, speed: Callable[[int], floa
         rate = speed(images)
         left = timedelta(seconds=round(max(total - images, 0) / rate))
         console.print(
-            f"stage {stage}: {images} of {total} pictures, loss {loss:.4f}, "
-            f"{rate:.1f} pictures/s, {left} left",
+            f"stage {stage}: {images} of {total} images, loss {loss:.4f}, "
+            f"{rate:.1f} images/s, {left} left",
             highlight=False,
             soft_wrap=True,
         )

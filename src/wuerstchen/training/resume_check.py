@@ -21,7 +21,7 @@ FREE = frozenset(
     }
 )
 """Keys that may change under way: how long, how fast, how often it is looked at; where data lies
-and how it is kept. They change no network, and not what a picture is trained with."""
+and how it is kept. They change no network, and not what an image is trained with."""
 
 
 _READ_BY = {"a": (), "b": ("text", "compressor"), "c": ("text",)}
@@ -67,20 +67,20 @@ def changed_keys(run: Path, config: Config, stage: str) -> list[str]:
 
 
 def check_same_data(run: Path, digest: str) -> None:
-    """Raise TrainingError where this run was begun with other pictures or captions.
+    """Raise TrainingError where this run was begun with other images or captions.
 
-    digest  of the training pictures, the same wherever they lie
+    digest  of the training images, the same wherever they lie
     """
     before = begun_with(run)
     if before and before != digest and Checkpoints(run, 1).begun():
         raise TrainingError(
-            f"{run} was begun with other pictures or captions than data.path has now. Name those "
+            f"{run} was begun with other images or captions than data.path has now. Name those "
             "again, delete the folder to begin anew, or pass --allow-changes to go on all the same."
         )
 
 
 def begun_with(run: Path) -> str:
-    """The digest of the training pictures of a run; empty where none was written down."""
+    """The digest of the training images of a run; empty where none was written down."""
     try:
         values = json.loads((run / DATA).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -4,7 +4,7 @@ runs/STAGE/config.yaml      resolved config
 runs/STAGE/data.json        what was read and what was skipped
 runs/STAGE/log.jsonl        one line per log entry
 runs/STAGE/tensorboard/     the same scalars
-runs/STAGE/grids/           pictures at every look
+runs/STAGE/grids/           images at every look
 runs/STAGE/checkpoints/     the newest few, and the best
 runs/STAGE/finished.json    once the stage is done
 """
@@ -62,10 +62,10 @@ class Record:
             kept = [line for line in lines if _is_entry_until(images, line)]
             self.write("log.jsonl", "".join(f"{line}\n" for line in kept))
 
-    def grid(self, images: int, picture: Tensor) -> None:
-        """Save a (3, H, W) picture in [0, 1]."""
+    def grid(self, images: int, image: Tensor) -> None:
+        """Save a (3, H, W) image in [0, 1]."""
         if self.writes:
-            pixels = (picture.permute(1, 2, 0) * 255).round().byte().numpy()
+            pixels = (image.permute(1, 2, 0) * 255).round().byte().numpy()
             file = io.BytesIO()
             Image.fromarray(np.ascontiguousarray(pixels)).save(file, format="PNG")
             write_file(self.folder / "grids" / f"{images:010d}.png", file.getvalue())

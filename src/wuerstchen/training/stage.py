@@ -19,10 +19,10 @@ Networks = Mapping[str, nn.Module]
 """The networks by name, as the loop wrapped them for its devices."""
 
 PEEK = 8
-"""Pictures side by side in a grid."""
+"""Images side by side in a grid."""
 
 AT_ONCE = 16
-"""Pictures that a look passes through Stage A together: at full size each takes gigabytes."""
+"""Images that a look passes through Stage A together: at full size each takes gigabytes."""
 
 
 class Loss(NamedTuple):
@@ -42,10 +42,10 @@ class ParameterGroup(NamedTuple):
 
 
 class Draws:
-    """Random numbers for a batch, from one stream per picture.
+    """Random numbers for a batch, from one stream per image.
 
-    A stream follows from the seed and the picture's position in the run alone: so a resumed run,
-    other batches or more processes change nothing of what a picture is trained with.
+    A stream follows from the seed and the image's position in the run alone: so a resumed run,
+    other batches or more processes change nothing of what an image is trained with.
     """
 
     def __init__(self, seed: int, positions: Sequence[int], device: torch.device) -> None:
@@ -58,7 +58,7 @@ class Draws:
         return torch.cat([torch.rand(1, generator=s) for s in self._streams]).to(self.device)
 
     def chosen(self, share: float) -> Tensor:
-        """(B, 1, 1, 1), true for that share of the pictures on average."""
+        """(B, 1, 1, 1), true for that share of the images on average."""
         return (self.uniform() < share).view(-1, 1, 1, 1)
 
     def normal(self, like: Tensor) -> Tensor:
@@ -78,8 +78,8 @@ class Stage(ABC):
     step: int = 0
     """Optimizer steps so far, the one at hand included; the loop keeps it."""
     images: int = 0
-    """Pictures that were seen before the step at hand; the loop keeps it."""
-    needs_pictures: bool = True
+    """Images that were seen before the step at hand; the loop keeps it."""
+    needs_images: bool = True
     """Whether batches have to hold pixels."""
 
     @abstractmethod
@@ -108,11 +108,11 @@ class Stage(ABC):
 
     @abstractmethod
     def held_out(self, network: nn.Module, test: Pairs, count: int) -> dict[str, float]:
-        """Losses on `count` pictures that are not trained on, with fixed noise and times."""
+        """Losses on `count` images that are not trained on, with fixed noise and times."""
 
     @abstractmethod
     def grid(self, network: nn.Module, test: Pairs) -> Tensor:
-        """(3, H, W) picture in [0, 1] of what the stage can do."""
+        """(3, H, W) image in [0, 1] of what the stage can do."""
 
     @abstractmethod
     def export(self, network: nn.Module, folder: Path) -> None:
@@ -126,9 +126,9 @@ def section_of(name: Step) -> str:
 
 
 class Cache:
-    """Keeps what `encode` makes of pictures, as far as `memory` GiB reach.
+    """Keeps what `encode` makes of images, as far as `memory` GiB reach.
 
-    With any memory at all it encodes picture by picture: in a batch the last bits would depend on
+    With any memory at all it encodes image by image: in a batch the last bits would depend on
     the company, and a resumed run, whose cache starts empty, would not equal one that never
     stopped.
     """
@@ -156,7 +156,7 @@ class Cache:
 
 
 def held_out_batch(test: Pairs, count: int) -> Batch:
-    """The first `count` pictures of the test split's main shape, each with its first caption."""
+    """The first `count` images of the test split's main shape, each with its first caption."""
     indices = test.of_one_shape(count)
     images = torch.stack([test.image(i) for i in indices]).float() / 255  # (B, 3, S, S)
     return Batch(

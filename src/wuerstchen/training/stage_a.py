@@ -1,6 +1,6 @@
 """Training of Stage A: reconstruction, codebook, perceptual and adversarial loss (E.1).
 
-B pictures, S crop side, K codes.
+B images, S crop side, K codes.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from wuerstchen.decibels import decibels
 from wuerstchen.lora import add_lora, fused_copy
 from wuerstchen.models.discriminator import Critic
 from wuerstchen.models.stage_a import Quantised, StageA
-from wuerstchen.training.crops import picture_grid, random_crop
+from wuerstchen.training.crops import random_crop, sample_grid
 from wuerstchen.training.distributed import from_all, largest_of_all
 from wuerstchen.training.perceptual import perceptual_loss
 from wuerstchen.training.stage import AT_ONCE, PEEK, Draws, Loss, Networks, Stage, held_out_batch
@@ -28,7 +28,7 @@ SETTLING = 20
 """Optimizer steps without a codebook, after which its codes are placed on latents."""
 
 MEASURED = 256
-"""Training pictures on which the spread of the latents is measured."""
+"""Training images on which the spread of the latents is measured."""
 
 
 class Reconstruction(NamedTuple):
@@ -56,7 +56,7 @@ class Autoencoder(nn.Module):
         return self
 
     def forward(self, image: Tensor, skip: Tensor) -> Reconstruction:
-        """Reconstruct (B, 3, S, S); pictures chosen by `skip` (B, 1, 1, 1) pass no codebook."""
+        """Reconstruct (B, 3, S, S); images chosen by `skip` (B, 1, 1, 1) pass no codebook."""
         latent = self.network.raw_latent(image)
         quantised = self.network.codebook(latent)
         decoded = self.network.raw_image(torch.where(skip, latent, quantised.latent))
@@ -149,7 +149,7 @@ class StageATrainer(Stage):
     def grid(self, network: nn.Module, test: Pairs) -> Tensor:
         """Originals above reconstructions."""
         image = held_out_batch(test, PEEK).images
-        return picture_grid([image, self._reconstruct(network, image, skip=True).image.cpu()])
+        return sample_grid([image, self._reconstruct(network, image, skip=True).image.cpu()])
 
     def export(self, network: nn.Module, folder: Path) -> None:
         assert isinstance(network, Autoencoder)
@@ -173,7 +173,7 @@ class StageATrainer(Stage):
         return self.recipe.adversarial_weight > 0 and joined
 
     def _judge_frozen(self, image: Tensor) -> Tensor:
-        """The critic's opinion, with gradients for the picture alone."""
+        """The critic's opinion, with gradients for the image alone."""
         self._critic.requires_grad_(False)
         logits: Tensor = self._critic(image)
         self._critic.requires_grad_(True)

@@ -1,6 +1,6 @@
 """Joint training of the Semantic Compressor and Stage B on the latents of Stage A (E.2).
 
-B pictures, S semantic channels, h x w semantic cells, H x W latent cells.
+B images, S semantic channels, h x w semantic cells, H x W latent cells.
 """
 
 import math
@@ -21,7 +21,7 @@ from wuerstchen.models.compressor import Compressor, shrink
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.text import TextEncoder, encode_frozen
-from wuerstchen.training.crops import picture_grid
+from wuerstchen.training.crops import sample_grid
 from wuerstchen.training.latent_cache import Encoding
 from wuerstchen.training.loss_weighting import held_out_errors, weighting
 from wuerstchen.training.stage import (
@@ -105,7 +105,7 @@ class StageBTrainer(Stage):
         """
         text       the encoder that Stage B reads, or None for a Stage B that reads none
         rehearsed  a compressor to go on with, which has learned something already
-        encoded    latents of the training pictures on the disk
+        encoded    latents of the training images on the disk
         """
         self.training = self.recipe = config.stage_b.training
         self._weight = weighting(self.recipe.weight)
@@ -197,7 +197,7 @@ class StageBTrainer(Stage):
         latent = self._encode(batch.images.to(next(network.parameters()).device))
         with torch.no_grad():
             alone = self._stage_a.decode(latent).cpu()
-        return picture_grid([batch.images, alone, self._sample(network, batch)])
+        return sample_grid([batch.images, alone, self._sample(network, batch)])
 
     def export(self, network: nn.Module, folder: Path) -> None:
         assert isinstance(network, CompressorAndStageB)
@@ -222,7 +222,7 @@ class StageBTrainer(Stage):
             latent = self._encoded.rows(batch.indices).to(t.device)
         elif network.training:
             latent = self._latents(batch, t.device)
-        else:  # held-out pictures have indices of their own
+        else:  # held-out images have indices of their own
             latent = self._encode(batch.images.to(t.device))
         noise = draws.normal(latent)
         image = shrink(batch.images.to(t.device))
@@ -241,7 +241,7 @@ class StageBTrainer(Stage):
 
     @torch.no_grad()
     def _sample(self, network: nn.Module, batch: Batch) -> Tensor:
-        """Pictures made again from their semantics alone, (B, 3, S, S) on the CPU."""
+        """Images made again from their semantics alone, (B, 3, S, S) on the CPU."""
         assert isinstance(network, CompressorAndStageB)
         device = next(network.parameters()).device
         image = shrink(batch.images.to(device))

@@ -1,6 +1,6 @@
 """Training of Stage C, and of a small text encoder with it, on cached semantics (E.3).
 
-B pictures, S semantic channels, h x w semantic cells, L tokens, D text width.
+B images, S semantic channels, h x w semantic cells, L tokens, D text width.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from wuerstchen.inference.model_info import Defaults, ModelInfo, read_info, writ
 from wuerstchen.lora import add_lora, fused_copy, save_everywhere, trained_lora
 from wuerstchen.models.stage_c import StageC
 from wuerstchen.models.text import TextEncoder, encode_frozen
-from wuerstchen.training.crops import picture_grid
+from wuerstchen.training.crops import sample_grid
 from wuerstchen.training.frozen import FrozenStages
 from wuerstchen.training.latent_cache import TextStates
 from wuerstchen.training.loss_weighting import held_out_errors, weighting
@@ -81,7 +81,7 @@ class StageCTrainer(Stage):
         self._prompts = config.prompts
         self._info = info_for(config, self.recipe.start)
         self._below, self._states = below, states
-        self.needs_pictures = below.encoded is None
+        self.needs_images = below.encoded is None
         self._rehearsed = config.stage_c.rehearsal is not None
         if self.recipe.start:
             stage_c = weights.load_stage_c(find(self.recipe.start))
@@ -201,7 +201,7 @@ class StageCTrainer(Stage):
             asked = prompts[at : at + PEEK]
             part = Draws(2, range(at, at + len(asked)), device)
             rows.append(self._below.decode(scaled[at : at + PEEK], asked, part))
-        return picture_grid(rows)
+        return sample_grid(rows)
 
     def export(self, network: nn.Module, folder: Path) -> None:
         assert isinstance(network, TextAndStageC)

@@ -1,6 +1,6 @@
 """One optimizer step: parts of a batch, their losses, the update, and what happens out of memory.
 
-It knows nothing of pictures or noise; a `Stage` knows nothing of optimizers or devices.
+It knows nothing of images or noise; a `Stage` knows nothing of optimizers or devices.
 """
 
 import json
@@ -79,7 +79,7 @@ class Steps:
         raise TrainingError(
             f"Stage {self._stage.name} stopped at step {self._stage.step}: the loss {what}; the "
             f"batch held {keys}. The last good checkpoint is kept; lower the stage's learning_rate "
-            "or look at these pictures, then run the same command."
+            "or look at these images, then run the same command."
         )
 
     @contextmanager

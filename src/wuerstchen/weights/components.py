@@ -72,7 +72,7 @@ def outline_stage_c(part: PartFiles) -> StageC:
 
 
 def outline_compressor(part: PartFiles) -> Compressor:
-    """Mean and spread of the pictures are in no file: they are real here already."""
+    """Mean and spread of the images are in no file: they are real here already."""
     config = compressor_config(part)
     with torch.device("meta"):
         network = Compressor(config)

@@ -26,7 +26,7 @@ MODULES = {
     OWN_STAGE_C: "wuerstchen.models.stage_c",  # diffusers says that it does not know it
 }
 PARTS: tuple[Part, ...] = ("stage_a", "stage_b", "stage_c", "text_b", "text_c")
-"""What generating needs; the compressor only serves training and pictures as input."""
+"""What generating needs; the compressor only serves training and images as input."""
 
 
 def finish_folder(folder: Path) -> None:

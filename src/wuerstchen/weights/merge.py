@@ -1,6 +1,6 @@
 """Two models of the same sizes to the one between them, number by number.
 
-The published Stage C is such a mixture: half of the run on all pictures, half of the one that went
+The published Stage C is such a mixture: half of the run on all images, half of the one that went
 on with selected ones (appendix E.3).
 """
 

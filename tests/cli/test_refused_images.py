@@ -1,4 +1,4 @@
-"""Pictures of other models, of other versions and of none; options that make no sense."""
+"""Images of other models, of other versions and of none; options that make no sense."""
 
 import json
 import shutil
@@ -15,8 +15,8 @@ from wuerstchen.inference.png_metadata import Settings
 
 @pytest.fixture(scope="module")
 def drawn(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One picture, drawn by the command itself."""
-    path = tmp_path_factory.mktemp("pictures") / "first.png"
+    """One image, drawn by the command itself."""
+    path = tmp_path_factory.mktemp("images") / "first.png"
     words = ["a hat", *FEW, "--seed", "5", "--model", str(model), "--out", str(path)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["wuerstchen", "generate", *words])
@@ -32,7 +32,7 @@ def first(drawn: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(drawn, tmp_path)).relative_to(tmp_path)
 
 
-def test_a_picture_of_before_the_new_settings_opens_and_is_drawn_as_then(generate, first):
+def test_a_image_of_before_the_new_settings_opens_and_is_drawn_as_then(generate, first):
     new = set(Settings.model_fields) - {
         *("prompt", "negative_prompt", "seed", "width", "height", "model"),
         *("prior_timesteps", "prior_guidance_scale"),
@@ -45,7 +45,7 @@ def test_a_picture_of_before_the_new_settings_opens_and_is_drawn_as_then(generat
     assert shown("again.png") == shown(first), "which was by ddpm, in fp32 and alone"
 
 
-def test_a_picture_of_another_model_is_refused_unless_another_one_is_wanted(
+def test_a_image_of_another_model_is_refused_unless_another_one_is_wanted(
     generate, first, model, tmp_path
 ):
     shutil.copytree(model, tmp_path / "other")
@@ -62,14 +62,14 @@ def test_a_picture_of_another_model_is_refused_unless_another_one_is_wanted(
     ("words", "sentence"),
     [
         (("--from", "nowhere.png"), "found 'nowhere.png' (No such file or directory)"),
-        (("--from", "notes.png"), "found 'notes.png' (no picture)"),
-        (("--from", "bare.png"), "bare.png: expected a picture with its settings"),
+        (("--from", "notes.png"), "found 'notes.png' (no image)"),
+        (("--from", "bare.png"), "bare.png: expected an image with its settings"),
         (("--from", "sampler.png"), "The sampler of Stage C must be one of ddpm, ddim"),
         (("--from", "times.png"), "prior_timesteps must be numbers that fall"),
         (("--from", "dtype.png"), "dtype.png: the settings in it cannot be used: dtype: "),
         (("--from", "size.png"), "width must be a positive multiple of 128 pixels, found 100"),
         (("--from", "seed.png"), "seed must be a whole number between 0 and"),
-        ((), "Expected a PROMPT, or --from PICTURE"),
+        ((), "Expected a PROMPT, or --from IMAGE"),
         (("x", "--sampler", "euler"), "The sampler of Stage C must be one of ddpm, ddim, dpm++2m"),
         (("x", "--decoder-sampler", "euler"), "The sampler of Stage B must be one of ddpm"),
         (
@@ -93,7 +93,7 @@ def test_a_picture_of_another_model_is_refused_unless_another_one_is_wanted(
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(generate, first, words, sentence):
-    Path("notes.png").write_text("not a picture")
+    Path("notes.png").write_text("not an image")
     Image.new("RGB", (8, 8)).save("bare.png")
     altered(first, "sampler.png", prior_sampler="magic")
     altered(first, "times.png", prior_timesteps=[0.0, 1.0])

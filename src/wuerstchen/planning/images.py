@@ -1,4 +1,4 @@
-"""What is made of pictures before a stage learns from them."""
+"""What is made of images before a stage learns from them."""
 
 from torch import Tensor
 
@@ -10,8 +10,8 @@ from wuerstchen.planning.networks import META
 from wuerstchen.planning.outline import Work, empty
 
 
-class Pictures:
-    """What Stage A and the compressor make of pictures, or where it comes from in their place."""
+class Images:
+    """What Stage A and the compressor make of images, or where it comes from in their place."""
 
     def __init__(self, config: Config) -> None:
         self.side, self.channels = config.data.size, config.compressor.channels

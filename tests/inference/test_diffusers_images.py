@@ -1,4 +1,4 @@
-"""The pictures of diffusers' combined pipeline, from the same noise."""
+"""The images of diffusers' combined pipeline, from the same noise."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from models_small import CHANNELS
     ("scale", "decoder_scale", "negative", "size"),
     [(4.0, 0.0, None, (128, 128)), (1.0, 2.5, "two birds", (256, 128))],
 )
-def test_diffusers_draws_the_same_picture_from_the_same_noise(
+def test_diffusers_draws_the_same_image_from_the_same_noise(
     pipeline, folder, scale, decoder_scale, negative, size
 ):
     from diffusers.pipelines.deprecated.wuerstchen import WuerstchenCombinedPipeline
@@ -32,7 +32,7 @@ def test_diffusers_draws_the_same_picture_from_the_same_noise(
     generators = [torch.Generator().manual_seed(3)]
     expected = theirs(PROMPT, generator=generators, **arguments).images
     found = pipeline(PROMPT, seed=3, **arguments).images
-    assert found.std() > 0.1, "an empty picture proves nothing"
+    assert found.std() > 0.1, "an empty image proves nothing"
     assert difference(found, expected) < 1e-4
 
     start = torch.randn(1, CHANNELS, *(side // 128 * 3 for side in size))
