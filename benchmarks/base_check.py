@@ -67,7 +67,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         blue = write_blue(words.fluent3d, folder / "blue", IMAGES)
-        photos = DataConfig(path=str(words.dreambooth), size=SIDE, sample_by="subject")
+        photos = DataConfig(path=str(words.dreambooth), size=SIDE, balance_by="subject")
         rows = [
             take_row("emoji in blue", blue, folder / "blue-model"),
             take_row("photos of things", photos, folder / "photos-model"),
@@ -80,7 +80,7 @@ def main() -> None:
 def write_blue(fluent3d: Path, folder: Path, count: int) -> DataConfig:
     """`count` blue images with captions in `folder`, and how they are read."""
     folder.mkdir()
-    pairs, _, _ = open_pairs(DataConfig(path=str(fluent3d), size=2 * SIDE, sample_by="name"))
+    pairs, _, _ = open_pairs(DataConfig(path=str(fluent3d), size=2 * SIDE, balance_by="name"))
     for number in range(count):
         index = number * len(pairs) // count
         image = Image.fromarray(pairs.image(index).permute(1, 2, 0).numpy())
@@ -88,7 +88,7 @@ def write_blue(fluent3d: Path, folder: Path, count: int) -> DataConfig:
         blue.save(folder / f"{number:03}.png")
         side = {"captions": pairs[index].captions, "name": pairs[index].group}
         (folder / f"{number:03}.json").write_text(json.dumps(side), encoding="utf-8")
-    return DataConfig(path=str(folder), size=SIDE, sample_by="name", test_share=HELD_OUT)
+    return DataConfig(path=str(folder), size=SIDE, balance_by="name", test_fraction=HELD_OUT)
 
 
 def take_row(name: str, data: DataConfig, output: Path) -> Row:

@@ -123,8 +123,8 @@ def _write_start(stage: str, folder: Path) -> None:
 
 def _config(stage: str, folder: Path) -> Config:
     tuned: dict[str, object] = {
-        "start": str(folder),
-        "batch": BATCH[stage],
+        "init_from": str(folder),
+        "batch_size": BATCH[stage],
         "precision": "fp32",
         "lora": {"rank": RANK, "layers": "all" if stage == "a" else "attention"},
     }

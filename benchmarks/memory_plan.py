@@ -88,8 +88,8 @@ def config_of(case: Case, base: str = "") -> Config:
     """
     training = {
         "images": 1000,
-        "batch": case.batch,
-        "accumulate": case.accumulate,
+        "batch_size": case.batch,
+        "gradient_accumulation": case.accumulate,
         "precision": "bf16" if case.bf16 else "fp32",
     }
     blocks = {"gradient_checkpointing": case.checkpointing}
@@ -110,9 +110,9 @@ def config_of(case: Case, base: str = "") -> Config:
                 "training": {
                     **training,
                     "crop": 64,
-                    "adversarial_from": 0,
-                    "critic_width": 16,
-                    "critic_depth": 4,
+                    "adversarial_start": 0,
+                    "discriminator_width": 16,
+                    "discriminator_depth": 4,
                 },
             },
             "stage_b": {
@@ -162,7 +162,7 @@ def started(case: Case) -> Iterator[Config]:
 def planned(case: Case) -> Memory:
     """The peak as the plan has it, for a CPU and images that were encoded before."""
     with started(case) as config:
-        encoded = config.data.model_copy(update={"encoded": "before"})
+        encoded = config.data.model_copy(update={"latent_cache": "before"})
         steps = outlines(config.model_copy(update={"data": encoded}))
     (outline,) = (outline for outline in steps if outline.name == case.stage)
     micro = case.batch // case.accumulate
@@ -229,7 +229,7 @@ def trainer(name: str, config: Config) -> Stage:
         Compressor(config.compressor),
         None,
         config.text.length,
-        config.data.memory,
+        config.data.cache_gib,
     )
     text = small_text_encoder(config.text, CAPTIONS)
     learns = config.stage_c.training.lora is None

@@ -44,7 +44,7 @@ class Study:
         self.pipeline = Pipeline.from_pretrained()
         self.count = images
         self.own = plan(self.pipeline.info)
-        config = DataConfig(path=data, sample_by="name", size=self.pipeline.default_size)
+        config = DataConfig(path=data, balance_by="name", size=self.pipeline.default_size)
         self.train, self.test, _ = open_pairs(config)
         self.questions = choose_questions(self.train, images, 0)
         self.fine: dict[str, list[Tensor]] = {}

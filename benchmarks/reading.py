@@ -94,7 +94,7 @@ def _reading(stream: Iterator[Tensor], count: int) -> Callable[[], object]:
 
 
 def _ours(ready: Path, size: int) -> Iterator[Tensor]:
-    pairs, _, _ = open_pairs(DataConfig(path=str(ready), size=size, memory=0.0))
+    pairs, _, _ = open_pairs(DataConfig(path=str(ready), size=size, cache_gib=0.0))
     return (batch.images for batch in Batches(pairs, BATCH, 0))
 
 
@@ -184,15 +184,15 @@ def _short(model: Path, ready: Path, size: int, encoded: Path | None) -> Config:
             f"output={model}",
             f"data.path={ready}",
             f"data.size={size}",
-            "data.memory=0",
-            "data.sample_by=null",
-            f"data.encoded={encoded or ''}",
-            "stage_c.rehearsal=null",
-            f"stage_c.training.start={model}",
-            f"stage_c.training.batch={BATCH}",
+            "data.cache_gib=0",
+            "data.balance_by=null",
+            f"data.latent_cache={encoded or ''}",
+            "stage_c.pretraining=null",
+            f"stage_c.training.init_from={model}",
+            f"stage_c.training.batch_size={BATCH}",
             f"stage_c.training.images={BATCH * STEPS}",
-            "stage_c.training.look_every=1000000000",
-            "stage_c.training.save_every=1000000000",
+            "stage_c.training.validate_every=1000000000",
+            "stage_c.training.checkpoint_every=1000000000",
         ],
     )
 

@@ -30,7 +30,8 @@ from typing import NamedTuple, cast
 import numpy as np
 import torch
 from diffusers.pipelines.deprecated.wuerstchen.modeling_wuerstchen_prior import WuerstchenPrior
-from peft import LoraConfig, inject_adapter_in_model
+from peft import LoraConfig as PeftConfig
+from peft import inject_adapter_in_model
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -41,7 +42,7 @@ from benchmarks.records import ROOT, Run, this_run
 from benchmarks.tables import digits, table
 from wuerstchen import diffusion
 from wuerstchen.atomic_write import write_file
-from wuerstchen.config import CompressorModel, LoraTraining, StageCModel
+from wuerstchen.config import CompressorModel, LoraConfig, StageCModel
 from wuerstchen.geometry import compressor_size, semantics_size
 from wuerstchen.lora import add_lora
 from wuerstchen.models.compressor import Compressor
@@ -149,7 +150,7 @@ def _ours(kind: str, side: int) -> Made:
     text = _encoding(folder / "text", (TOKENS, WIDTH))
     network = StageC(StageCModel()).train()
     if kind == "lora":
-        add_lora(network, LoraTraining(rank=RANK))
+        add_lora(network, LoraConfig(rank=RANK))
     parts: dict[str, list[float]] = {"read": []}
 
     def step(number: int) -> Tensor:
@@ -173,7 +174,7 @@ def _theirs(kind: str, side: int) -> Made:
     ).train()
     if kind == "lora":
         targets = ["to_k", "to_q", "to_v", "to_out.0"]
-        settings = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=targets)
+        settings = PeftConfig(r=RANK, lora_alpha=RANK, target_modules=targets)
         holder = nn.Module()
         holder.network = network.requires_grad_(False)
         inject_adapter_in_model(settings, holder)

@@ -42,18 +42,18 @@ def write_images(folder: Path) -> Path:
 def values(images: Path, output: Path) -> dict[str, object]:
     """A config as YAML would have it; Stage A passes the step at which codes are placed."""
     training = {
-        "batch": 4,
+        "batch_size": 4,
         "learning_rate": 1e-3,
-        "warmup": 4,
-        "ema": 0.9,
-        "save_every": 16,
-        "look_every": 48,
-        "look_at": 2,
+        "warmup_steps": 4,
+        "ema_decay": 0.9,
+        "checkpoint_every": 16,
+        "validate_every": 48,
+        "validation_images": 2,
     }
     return {
         "name": "made",
         "output": str(output),
-        "data": {"path": str(images), "size": SIDE, "test_share": 0.2},
+        "data": {"path": str(images), "size": SIDE, "test_fraction": 0.2},
         "text": {"vocabulary": 540, "length": 8, "width": 16, "depth": 1, "heads": 2},
         "compressor": {"channels": 6, "width": 0.25, "depth": 0.1},
         "stage_a": {
@@ -62,9 +62,9 @@ def values(images: Path, output: Path) -> dict[str, object]:
                 **training,
                 "images": 96,
                 "crop": 32,
-                "critic_width": 8,
-                "critic_depth": 2,
-                "adversarial_from": 64,
+                "discriminator_width": 8,
+                "discriminator_depth": 2,
+                "adversarial_start": 64,
             },
         },
         "stage_b": {

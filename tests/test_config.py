@@ -11,7 +11,7 @@ from wuerstchen import config
 from wuerstchen.config import Config
 from wuerstchen.errors import ConfigError
 from wuerstchen.models.compressor import Compressor
-from wuerstchen.models.discriminator import Critic
+from wuerstchen.models.discriminator import Discriminator
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
@@ -35,7 +35,7 @@ def small(tmp_path: Path) -> str:
 def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults(small: str) -> None:
     plain = config.load(small)
     assert plain.stage_b.training.images == 1000  # the file
-    assert plain.stage_b.training.batch == 512  # the default
+    assert plain.stage_b.training.batch_size == 512  # the default
     over = config.load(small, ["stage_b.training.images=7", "data.path=some/images"])
     assert over.stage_b.training.images == 7
     assert over.data.path == "some/images"
@@ -47,8 +47,10 @@ def test_naming_one_key_of_a_section_leaves_its_other_defaults_as_they_were(
     small: str, stage: str
 ) -> None:
     before = getattr(config.load(small), stage).training.model_dump()
-    after = getattr(config.load(small, [f"{stage}.training.clip=5"]), stage).training.model_dump()
-    assert after == {**before, "clip": 5}
+    after = getattr(
+        config.load(small, [f"{stage}.training.max_grad_norm=5"]), stage
+    ).training.model_dump()
+    assert after == {**before, "max_grad_norm": 5}
 
 
 def test_the_later_word_wins(small: str) -> None:
@@ -61,7 +63,7 @@ def test_the_later_word_wins(small: str) -> None:
         ("stage_b.model.widths=[320, 640, 1280, 1280]", (320, 640, 1280, 1280)),
         ("name=a=b", "a=b"),
         ("name=a: b: c", "a: b: c"),
-        ("data.sample_by=null", None),
+        ("data.balance_by=null", None),
         ("stage_a.training.learning_rate=2e-4", 2e-4),
         ("stage_b.training.gradient_checkpointing=true", True),
     ],
@@ -135,12 +137,18 @@ def test_an_unknown_key_like_no_other_gets_the_list_of_known_ones(small: str) ->
         ("stage_b.model.text_width=32", "share one text encoder"),
         ("data.size=100", "multiple of 128"),
         ("data.size=0", "data.size"),
-        ("stage_a.training.batch=-1", "stage_a.training.batch"),
+        ("stage_a.training.batch_size=-1", "stage_a.training.batch_size"),
         ("stage_a.training.precision=fp8", "fp8"),
         ("stage_a.training.images=many", "many"),
         ("data=5", "data"),
-        ("stage_a.training.ema=[0.9, 2]", "stage_a.training.ema.1: Input should be less than 1"),
-        ("stage_a.training.ema=2", "stage_a.training.ema: Input should be less than 1, found 2"),
+        (
+            "stage_a.training.ema_decay=[0.9, 2]",
+            "stage_a.training.ema_decay.1: Input should be less than 1",
+        ),
+        (
+            "stage_a.training.ema_decay=2",
+            "stage_a.training.ema_decay: Input should be less than 1, found 2",
+        ),
         ("name=", "name"),
     ],
 )
@@ -194,11 +202,11 @@ def test_a_file_that_is_not_there_names_itself_and_the_shipped_configs() -> None
 @pytest.mark.parametrize("name", config.shipped())
 def test_every_shipped_config_loads_and_builds_its_networks(name: str) -> None:
     loaded = config.load(name, NEEDS_BASE.get(name, []))
-    critic = loaded.stage_a.training
+    discriminator = loaded.stage_a.training
     with torch.device("meta"):
         networks = [
             StageA(loaded.stage_a.model),
-            Critic(critic.critic_width, critic.critic_depth),
+            Discriminator(discriminator.discriminator_width, discriminator.discriminator_depth),
             Compressor(loaded.compressor),
             StageB(loaded.stage_b.model),
             StageC(loaded.stage_c.model),
@@ -234,12 +242,12 @@ def test_errors_name_their_source() -> None:
 
 def test_the_data_section_alone_obeys_the_same_laws() -> None:
     assert config.load_data([]) == config.DataConfig()
-    found = config.load_data(["data.path=here", "data.size=256", "data.sample_by=name"])
-    assert found == config.DataConfig(path="here", size=256, sample_by="name")
+    found = config.load_data(["data.path=here", "data.size=256", "data.balance_by=name"])
+    assert found == config.DataConfig(path="here", size=256, balance_by="name")
     with pytest.raises(ConfigError, match=r"unknown key 'data\.pth'; did you mean 'path'"):
         config.load_data(["data.pth=here"])
     with pytest.raises(ConfigError, match=r"data\.memory: .* found -1"):
-        config.load_data(["data.memory=-1"])
+        config.load_data(["data.cache_gib=-1"])
     with pytest.raises(ConfigError, match=r"data\.KEY=VALUE.* found 'seed=1'"):
         config.load_data(["seed=1"])
 
@@ -256,13 +264,13 @@ def test_stage_a_is_never_sharded(small: str) -> None:
 
 
 def test_keys_that_nobody_would_read_are_refused(small: str) -> None:
-    rehearsal = "stage_b.rehearsal.images=8"
-    assert "stage_b.rehearsal: start is 'emoji', but a rehearsal begins with new" in refusal(
-        small, rehearsal, "stage_b.rehearsal.start=emoji"
+    pretraining = "stage_b.pretraining.images=8"
+    assert "stage_b.pretraining: start is 'emoji', but a pretraining begins with new" in refusal(
+        small, pretraining, "stage_b.pretraining.init_from=emoji"
     )
-    assert "stage_c.rehearsal.images" in refusal(small, "stage_c.rehearsal.images=0")
+    assert "stage_c.pretraining.images" in refusal(small, "stage_c.pretraining.images=0")
     assert "compressor_weights would begin another one; set one of them empty" in refusal(
-        small, "stage_b.training.start=emoji", "stage_b.training.compressor_weights=file"
+        small, "stage_b.training.init_from=emoji", "stage_b.training.compressor_weights=file"
     )
     assert "which needs weights; set stage_a.training.vgg16_weights" in refusal(
         small, "stage_a.training.perceptual=vgg16"
@@ -275,41 +283,41 @@ def test_keys_that_nobody_would_read_are_refused(small: str) -> None:
     )
 
 
-def test_a_frozen_compressor_comes_from_a_model_folder_or_a_rehearsal(small: str) -> None:
+def test_a_frozen_compressor_comes_from_a_model_folder_or_a_pretraining(small: str) -> None:
     frozen = "stage_b.training.freeze_compressor=true"
     assert refusal(small, frozen) == (
         "stage_b.training.freeze_compressor is true, but nothing brings a trained compressor; "
-        "set stage_b.training.start to a model folder, or add a rehearsal."
+        "set stage_b.training.init_from to a model folder, or add a pretraining."
     )
-    started = config.load(small, [frozen, "stage_b.training.start=models/other"])
-    rehearsed = config.load(small, [frozen, "stage_b.rehearsal.images=1"])
+    started = config.load(small, [frozen, "stage_b.training.init_from=models/other"])
+    pretrained = config.load(small, [frozen, "stage_b.pretraining.images=1"])
     assert started.stage_b.training.freeze_compressor
-    assert rehearsed.stage_b.training.freeze_compressor
+    assert pretrained.stage_b.training.freeze_compressor
 
 
 @pytest.mark.parametrize(
     ("stage", "learner"), [("stage_b", "compressor"), ("stage_c", "text encoder")]
 )
-def test_a_rehearsal_and_other_weights_exclude_each_other(
+def test_a_pretraining_and_other_weights_exclude_each_other(
     small: str, stage: str, learner: str
 ) -> None:
-    rehearsal, start = f"{stage}.rehearsal.images=1", f"{stage}.training.start=models/other"
-    assert refusal(small, rehearsal, start) == (
-        f"{stage}.training.start is 'models/other', but {stage}.rehearsal would train another "
+    pretraining, start = f"{stage}.pretraining.images=1", f"{stage}.training.init_from=models/other"
+    assert refusal(small, pretraining, start) == (
+        f"{stage}.training.init_from is 'models/other', but {stage}.pretraining would train another "
         f"{learner}; set one of them to null or empty."
     )
-    for alone in (rehearsal, start):
+    for alone in (pretraining, start):
         config.load(small, [alone])
-    config.load(small, [rehearsal, start, f"{stage}.rehearsal=null"])
+    config.load(small, [pretraining, start, f"{stage}.pretraining=null"])
 
 
-def test_a_published_text_encoder_and_a_rehearsal_exclude_each_other(small: str) -> None:
-    published, rehearsal = "text.pretrained=some/clip", "stage_c.rehearsal.images=1"
-    assert refusal(small, published, rehearsal) == (
-        "text.pretrained is 'some/clip', which stays as it is, but stage_c.rehearsal would train "
+def test_a_published_text_encoder_and_a_pretraining_exclude_each_other(small: str) -> None:
+    published, pretraining = "text.pretrained=some/clip", "stage_c.pretraining.images=1"
+    assert refusal(small, published, pretraining) == (
+        "text.pretrained is 'some/clip', which stays as it is, but stage_c.pretraining would train "
         "a small text encoder; set one of them to null or empty."
     )
-    for alone in (published, rehearsal):
+    for alone in (published, pretraining):
         config.load(small, [alone])
 
 
@@ -328,9 +336,9 @@ def refusal(source: str, *words: str) -> str:
         ("data.path=my: images", ("data", "path"), "my: images"),
         ("data.background=#ff0000", ("data", "background"), "#ff0000"),
         ("name=on", ("name",), "on"),
-        ("data.sample_by=null", ("data", "sample_by"), None),
-        ("data.sample_by=yes", ("data", "sample_by"), "yes"),
-        ("stage_b.rehearsal=null", ("stage_b", "rehearsal"), None),
+        ("data.balance_by=null", ("data", "balance_by"), None),
+        ("data.balance_by=yes", ("data", "balance_by"), "yes"),
+        ("stage_b.pretraining=null", ("stage_b", "pretraining"), None),
     ],
 )
 def test_words_for_text_are_taken_letter_by_letter(
@@ -373,7 +381,7 @@ def test_an_empty_section_and_a_key_that_hides_another_are_explained(tmp_path: P
     path.write_text("data:\n")
     with pytest.raises(ConfigError, match="data: expected a table of keys, found None"):
         config.load(str(path))
-    path.write_text("stage_b: {rehearsal: {widht: 3}, training: {text: false}}\n")
+    path.write_text("stage_b: {pretraining: {widht: 3}, training: {text: false}}\n")
     with pytest.raises(ConfigError, match=r"unknown key .*widht'; did you mean 'width'"):
         config.load(str(path))
     path.write_text("a: [1\nb: }\n")

@@ -84,7 +84,10 @@ def test_bad_words_are_one_sentence(
         ([source, "stage_a.training.bach=4"], "did you mean 'batch'?"),
         ([source, "data.path=nowhere"], "nowhere"),
         ([source, "--stage", "c"], "Stage c needs stage_a, stage_b, compressor"),
-        ([source, "stage_a.training.accumulate=3", "--stage", "a"], "to a multiple of 3"),
+        (
+            [source, "stage_a.training.gradient_accumulation=3", "--stage", "a"],
+            "to a multiple of 3",
+        ),
         ([source, f"output={source}/model"], "a file stands where a folder is needed"),
         (
             [source, "stage_a.training.perceptual=vgg16", "stage_a.training.vgg16_weights=nowhere"],

@@ -22,13 +22,13 @@ def pairs(tmp_path_factory) -> Pairs:
         for i in range(members)
     }
     path = write_jsonl(tmp_path_factory.mktemp("data"), samples)
-    return open_pairs(DataConfig(path=str(path), test_share=0, sample_by="name"))[0]
+    return open_pairs(DataConfig(path=str(path), test_fraction=0, balance_by="name"))[0]
 
 
 @pytest.fixture(scope="module")
 def single(pairs) -> Pairs:
     """The same images, every one its own group."""
-    config = pairs.config.model_copy(update={"sample_by": None})
+    config = pairs.config.model_copy(update={"balance_by": None})
     return open_pairs(config)[0]
 
 
@@ -53,7 +53,7 @@ def test_a_batch_holds_what_its_indices_name(pairs):
 def test_white_is_one_and_black_is_zero(tmp_path):
     write_jsonl(tmp_path, {"w": Sample((255,) * 3, ["w"]), "b": Sample((0,) * 3, ["b"])})
     path = str(tmp_path)
-    batch = next(iter(Batches(open_pairs(DataConfig(path=path, test_share=0))[0], 2, 0)))
+    batch = next(iter(Batches(open_pairs(DataConfig(path=path, test_fraction=0))[0], 2, 0)))
     assert {c: batch.images[i].unique().tolist() for i, c in enumerate(batch.captions)} == {
         "w": [1.0],
         "b": [0.0],
@@ -114,7 +114,7 @@ def test_iterating_again_begins_again(pairs):
 
 
 def test_batches_without_memory_show_the_same_pixels(pairs):
-    config = pairs.config.model_copy(update={"memory": 0.0})
+    config = pairs.config.model_copy(update={"cache_gib": 0.0})
     fresh = open_pairs(config)[0]
     for kept, decoded in zip(
         take(Batches(pairs, 5, 0), 3), take(Batches(fresh, 5, 0), 3), strict=True

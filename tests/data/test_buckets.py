@@ -25,7 +25,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Pairs:
             files[f"{kind}{k}.png"] = as_bytes(drawing(k, *SIZES[kind]))
             files[f"{kind}{k}.txt"] = f"{kind} {k}"
     source = write(tmp_path_factory.mktemp("data"), files)
-    return open_pairs(DataConfig(path=str(source), size=384, buckets=True, test_share=0))[0]
+    return open_pairs(DataConfig(path=str(source), size=384, buckets=True, test_fraction=0))[0]
 
 
 def batches(pairs: Pairs, count: int, **words: int) -> list[Batch]:
@@ -101,7 +101,7 @@ def test_processes_and_resuming_change_nothing(pairs: Pairs) -> None:
 
 
 def test_images_in_memory_are_those_on_the_disk(pairs: Pairs) -> None:
-    fresh, _, _ = open_pairs(pairs.config.model_copy(update={"memory": 0.0}))
+    fresh, _, _ = open_pairs(pairs.config.model_copy(update={"cache_gib": 0.0}))
     for i in range(0, len(pairs), 5):
         assert torch.equal(pairs.image(i), fresh.image(i))
 
@@ -116,7 +116,7 @@ def test_a_prepared_set_has_the_same_shapes(pairs: Pairs, tmp_path: Path) -> Non
     from wuerstchen.config import PrepareConfig
     from wuerstchen.prepare.prepare import prepare
 
-    config = PrepareConfig(size=384, format="png", test_share=0, copies=None)
+    config = PrepareConfig(size=384, format="png", test_fraction=0, duplicate_distance=None)
     out = prepare(pairs.config.path, tmp_path / "out", config)
     ready, _, _ = open_pairs(pairs.config.model_copy(update={"path": str(out)}))
     before, after = (

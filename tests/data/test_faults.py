@@ -59,7 +59,7 @@ def test_images_that_are_not_what_they_say_are_named(tmp_path: Path, name: str) 
     for file, content in ((name, data), ("good.png", image())):
         (tmp_path / file).write_bytes(content)
         (tmp_path / file).with_suffix(".txt").write_text("an image")
-    train, test, report = open_pairs(DataConfig(path=str(tmp_path), test_share=0))
+    train, test, report = open_pairs(DataConfig(path=str(tmp_path), test_fraction=0))
     assert [pair.key for pair in train] == ["good.png"] and not len(test)
     assert report.skipped == {reason: [name]}
 
@@ -67,7 +67,7 @@ def test_images_that_are_not_what_they_say_are_named(tmp_path: Path, name: str) 
 def test_a_jpeg_that_claims_to_be_a_bomb_is_not_decoded(tmp_path: Path) -> None:
     (tmp_path / "bomb.jpg").write_bytes(jpeg_that_says(65_000, 65_000))
     (tmp_path / "good.png").write_bytes(image())
-    config = DataConfig(path=str(tmp_path), test_share=0, caption="an image")
+    config = DataConfig(path=str(tmp_path), test_fraction=0, caption="an image")
     _, _, report = open_pairs(config)
     assert report.skipped == {"image over the pixel limit": ["bomb.jpg"]}
 
@@ -78,7 +78,7 @@ def test_captions_of_any_encoding_are_read_or_named(tmp_path: Path, name: str) -
     for stem, caption in (("odd", data), ("good", b"an image")):
         (tmp_path / f"{stem}.png").write_bytes(image())
         (tmp_path / f"{stem}.txt").write_bytes(caption)
-    train, _, report = open_pairs(DataConfig(path=str(tmp_path), test_share=0))
+    train, _, report = open_pairs(DataConfig(path=str(tmp_path), test_fraction=0))
     found = {pair.key: pair.captions for pair in train}
     if expected is None:
         assert report.skipped == {"caption is not UTF-8 text": ["odd.png"]}
@@ -93,7 +93,7 @@ def test_one_caption_for_all_needs_no_files(tmp_path: Path) -> None:
         (tmp_path / f"{stem}.png").write_bytes(image())
     (tmp_path / "named.txt").write_text("another caption")
     (tmp_path / "odd.txt").write_bytes("Würstchen".encode("latin-1"))
-    config = DataConfig(path=str(tmp_path), test_share=0, caption="a photo of sks dog")
+    config = DataConfig(path=str(tmp_path), test_fraction=0, caption="a photo of sks dog")
     train, _, report = open_pairs(config)
     assert [pair.captions for pair in train] == [("a photo of sks dog",)] * 3
     assert not report.skipped

@@ -84,7 +84,7 @@ CAPTIONS: dict[str, dict[str, bytes | str]] = {
 def test_text_that_no_tokenizer_can_read_is_named(tmp_path: Path, name: str, kind: str) -> None:
     files = {"odd.png": png(), **CAPTIONS[name], "good.png": png(), "good.txt": "a dog 🐕"}
     path = write(tmp_path, files) if kind == "folder" else write_tar(tmp_path / "a.tar", files)
-    train, _, report = open_pairs(DataConfig(path=str(path), test_share=0))
+    train, _, report = open_pairs(DataConfig(path=str(path), test_fraction=0))
     assert [pair.captions for pair in train] == [("a dog 🐕",)]
     [names] = report.skipped.values()
     assert set(report.skipped) == {"caption is not UTF-8 text"} and names[0].startswith("odd")
@@ -100,18 +100,18 @@ def test_file_names_of_any_bytes_are_read_and_written_as_text(tmp_path: Path, ki
     source = tmp_path / "source"
     path = write(source, files) if kind == "folder" else write_tar(source / f"{latin}.tar", files)
     where = source if kind == "tar" else path
-    train, _, report = open_pairs(DataConfig(path=str(where), test_share=0, sample_by="name"))
+    train, _, report = open_pairs(DataConfig(path=str(where), test_fraction=0, balance_by="name"))
     assert [pair.captions for pair in train] == [("a café",)]
     assert all("caf\\udce9" in pair.key for pair in train)
     json.dumps(report.to_dict(), ensure_ascii=False).encode()
-    config = PrepareConfig(size=128, sample_by="name", test_share=0)
+    config = PrepareConfig(size=128, balance_by="name", test_fraction=0)
     [row] = rows(prepare(str(where), tmp_path / "set", config))
     assert "caf\\udce9" in str(row["key"]) and row["captions"] == ["a café"]
 
 
 def test_a_full_disk_stops_a_preparation_which_then_goes_on(tmp_path: Path) -> None:
     source = write(tmp_path / "source", some(8))
-    config = PrepareConfig(size=128, shard=4, copies=None)
+    config = PrepareConfig(size=128, shard_size=4, duplicate_distance=None)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))

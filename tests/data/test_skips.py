@@ -167,7 +167,7 @@ def test_tars_that_lead_nowhere_or_are_pipes_cost_nothing_but_themselves(tmp_pat
         report = report_of(path)
         assert report.used == 2
         assert report.skipped == {"file cannot be read": ["1.tar", "2.tar"]}
-    out = prepare(str(tmp_path / "*.tar"), tmp_path / "set", PrepareConfig(copies=None))
+    out = prepare(str(tmp_path / "*.tar"), tmp_path / "set", PrepareConfig(duplicate_distance=None))
     assert dropped(out) == {"file cannot be read": 2} and len(rows(out)) == 2
 
 
@@ -183,7 +183,8 @@ def test_rows_of_a_table_that_are_damaged_cost_nothing_but_themselves(tmp_path):
     files = {f"{name}.png": png() for name in "abc"}
     pairs, _, report = open_pairs(
         DataConfig(
-            path=str(write(tmp_path, {**files, "metadata.jsonl": b"\n".join(lines)})), test_share=0
+            path=str(write(tmp_path, {**files, "metadata.jsonl": b"\n".join(lines)})),
+            test_fraction=0,
         )
     )
     assert [pair.captions for pair in pairs] == [("one",), ("é\u2028é",)]

@@ -25,7 +25,7 @@ from wuerstchen.errors import ConfigError, DataError
 
 
 def open_all(path, **options) -> Pairs:
-    return open_pairs(DataConfig(path=str(path), test_share=0, **options))[0]
+    return open_pairs(DataConfig(path=str(path), test_fraction=0, **options))[0]
 
 
 def content(pairs: Pairs) -> list[tuple[tuple[str, ...], str, list[int]]]:
@@ -53,7 +53,7 @@ PACKERS = {
 
 @pytest.mark.parametrize("kind", PACKERS)
 def test_every_kind_of_source_gives_the_same_pairs(kind, tmp_path):
-    assert content(open_all(PACKERS[kind](tmp_path), sample_by="name")) == EXPECTED
+    assert content(open_all(PACKERS[kind](tmp_path), balance_by="name")) == EXPECTED
 
 
 @pytest.mark.parametrize("kind", PACKERS)
@@ -71,7 +71,7 @@ def test_keys_are_unique_and_the_order_does_not_change(kind, tmp_path):
 def test_braces_and_wildcards_name_the_same_tars_as_their_folder(pattern, tmp_path):
     for number, (stem, sample) in enumerate(THREE.items()):
         write_tar(tmp_path / f"{number:05d}.tar", as_files({stem: sample}))
-    assert content(open_all(tmp_path / pattern, sample_by="name")) == EXPECTED
+    assert content(open_all(tmp_path / pattern, balance_by="name")) == EXPECTED
     assert [p.key for p in open_all(tmp_path / pattern)] == [p.key for p in open_all(tmp_path)]
 
 
@@ -115,7 +115,7 @@ def test_a_table_names_images_relative_to_itself_and_in_any_format_pillow_reads(
 def test_a_table_reaches_no_image_outside_its_folder(tmp_path):
     write(tmp_path, {"secret.png": png(), "in/a.png": png()})
     write(tmp_path, {"in/metadata.csv": "file_name,text\n../secret.png,one\na.png,two\n"})
-    pairs, _, report = open_pairs(DataConfig(path=str(tmp_path / "in"), test_share=0))
+    pairs, _, report = open_pairs(DataConfig(path=str(tmp_path / "in"), test_fraction=0))
     assert [pair.key for pair in pairs] == ["a.png"]
     assert report.skipped == {"caption without an image": ["../secret.png"]}
 
@@ -143,7 +143,7 @@ def test_the_key_in_a_tar_keeps_the_dots_of_the_name(tmp_path):
 def test_of_two_members_of_one_name_the_later_wins_and_the_earlier_is_reported(tmp_path):
     members = [("a.png", png((1, 1, 1))), ("a.txt", "old"), ("a.txt", "new"), ("a.png", png())]
     path = write_tar(tmp_path / "t.tar", members)
-    pairs, _, report = open_pairs(DataConfig(path=str(path), test_share=0))
+    pairs, _, report = open_pairs(DataConfig(path=str(path), test_fraction=0))
     assert pairs[0].captions == ("new",)
     assert pairs.image(0)[:, 0, 0].tolist() == [200, 10, 30]
     names = ["t.tar/a.txt", "t.tar/a.png"]
@@ -158,7 +158,7 @@ def test_one_key_in_two_tars_is_two_pairs(tmp_path):
 
 def test_hidden_files_are_no_data(tmp_path):
     files = {"a.png": png(), "a.txt": "one", "._a.png": b"x", ".cache/b.png": b"x", "._b.txt": "x"}
-    _, _, report = open_pairs(DataConfig(path=str(write(tmp_path / "f", files)), test_share=0))
+    _, _, report = open_pairs(DataConfig(path=str(write(tmp_path / "f", files)), test_fraction=0))
     assert report.found == report.used == 1
     _, _, report = open_pairs(DataConfig(path=str(write_tar(tmp_path / "a.tar", files))))
     assert "._a" not in report.sentence()

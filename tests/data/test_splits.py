@@ -59,7 +59,7 @@ def test_a_column_names_the_split_and_outranks_the_folder(tmp_path):
 
 def test_named_splits_are_kept_whatever_the_share(tmp_path):
     write(tmp_path, {**one("train/a"), **one("test/b")})
-    assert keys(tmp_path, test_share=0) == keys(tmp_path, test_share=0.4)
+    assert keys(tmp_path, test_fraction=0) == keys(tmp_path, test_fraction=0.4)
 
 
 @pytest.mark.parametrize("kind", ["folder", "tar"])
@@ -72,7 +72,7 @@ def test_the_first_test_images_are_of_many_objects_and_always_the_same(kind, tmp
     write_tar(tmp_path / "t" / "train-0.tar", one("x"))
     path = tmp_path / {"folder": "f", "tar": "t"}[kind]
     test = keys(path)[1]
-    assert len(test) == 64 and test == keys(path, test_share=0.3)[1]
+    assert len(test) == 64 and test == keys(path, test_fraction=0.3)[1]
     assert test == sorted(test, key=lambda key: hashlib.md5(key.encode()).digest())
     assert len({key.removeprefix("test/")[0] for key in test[:8]}) >= 4
 
@@ -119,7 +119,7 @@ def test_groups_come_from_the_side_field_or_else_are_single_images(tmp_path):
         "number": Sample((1, 1, 1), ["y"], {"name": 3}),
     }
     path = str(write_jsonl(tmp_path, samples))
-    pairs = open_pairs(DataConfig(path=path, test_share=0, sample_by="name"))[0]
+    pairs = open_pairs(DataConfig(path=path, test_fraction=0, balance_by="name"))[0]
     groups = {pair.key: pair.group for pair in pairs}
     assert groups == {
         "hearts/red.png": "heart",
@@ -132,8 +132,8 @@ def test_groups_come_from_the_side_field_or_else_are_single_images(tmp_path):
 
 def test_an_unknown_side_field_is_an_error_with_the_known_ones(tmp_path):
     write(tmp_path, {**one("a"), "a.json": json.dumps({"name": "x", "tone": "y"})})
-    with pytest.raises(DataError, match=r"data\.sample_by.*'nam'.*name, tone"):
-        keys(tmp_path, sample_by="nam")
+    with pytest.raises(DataError, match=r"data\.balance_by.*'nam'.*name, tone"):
+        keys(tmp_path, balance_by="nam")
     (tmp_path / "a.json").unlink()
     with pytest.raises(DataError, match="no side fields"):
-        keys(tmp_path, sample_by="name")
+        keys(tmp_path, balance_by="name")

@@ -257,18 +257,18 @@ def test_every_key_of_a_config_is_in_its_reference() -> None:
     stage_b = {
         "model": {"text_width": 1280},
         "training": {"text": False},
-        "rehearsal": {"images": 1},
+        "pretraining": {"images": 1},
     }
-    stage_c = {"rehearsal": {"images": 1}}
+    stage_c = {"pretraining": {"images": 1}}
     config = Config.model_validate(
         {"text": {"width": 1280}, "stage_b": stage_b, "stage_c": stage_c}
     )
-    preserve = {"caption": "a photo of a dog"}
+    preservation = {"class_prompt": "a photo of a dog"}
     tuned = Config.model_validate(
-        {"base": "model", "stage_c": {"training": {"lora": {}, "preserve": preserve}}}
+        {"base": "model", "stage_c": {"training": {"lora": {}, "prior_preservation": preservation}}}
     )
     found = [each.model_dump() for each in (config, tuned, PrepareConfig())]
-    sections = {"rehearsal", "lora", "preserve"}  # null in one of the two
+    sections = {"pretraining", "lora", "prior_preservation"}  # null in one of the two
     assert listed == set().union(*map(leaves, found)) - sections
 
 

@@ -62,7 +62,7 @@ def own_data(good: Path, tmp_path_factory: pytest.TempPathFactory) -> DataConfig
             image.save(folder / name)
             rows.append({"file_name": name, "text": caption, "name": subject, "split": split})
     (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    return DataConfig(path=str(folder), sample_by="name")
+    return DataConfig(path=str(folder), balance_by="name")
 
 
 def spoiled(good: Path, folder: Path, stage: str) -> Path:
@@ -128,7 +128,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
             rows.append({"file_name": f"{colour}-{k}.png", "text": f"a <{colour}> sheet"})
             rows[-1]["object"] = colour
     (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    return DataConfig(path=str(folder), sample_by="object", test_share=0.3)
+    return DataConfig(path=str(folder), balance_by="object", test_fraction=0.3)
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +197,7 @@ def test_a_question_knows_the_image_whose_caption_it_is(data: DataConfig) -> Non
 
 def test_data_without_a_test_image_is_refused(model: Path, data: DataConfig) -> None:
     with pytest.raises(DataError, match="test images"):
-        diagnose(model, data.model_copy(update={"test_share": 0.0}))
+        diagnose(model, data.model_copy(update={"test_fraction": 0.0}))
 
 
 def test_a_model_without_a_compressor_is_refused(tmp_path: Path, data: DataConfig) -> None:
@@ -247,7 +247,7 @@ def test_the_command_prints_the_verdict_first_and_writes_three_files(
 ) -> None:
     out = tmp_path / "deep" / "out"
     stdout, stderr = run(
-        *(str(model), f"data.path={data.path}", "data.sample_by=object", "data.test_share=0.3"),
+        *(str(model), f"data.path={data.path}", "data.balance_by=object", "data.test_fraction=0.3"),
         *("--images", "3", "--out", str(out)),
     )
     assert stdout.splitlines() == list(lines(found))
@@ -259,7 +259,7 @@ def test_the_command_prints_the_verdict_first_and_writes_three_files(
 def test_a_diagnosis_counts_in_the_receipt_of_a_model_that_was_trained_here(
     model: Path, data: DataConfig, tmp_path: Path
 ) -> None:
-    settings = [f"data.path={data.path}", "data.sample_by=object", "data.test_share=0.3"]
+    settings = [f"data.path={data.path}", "data.balance_by=object", "data.test_fraction=0.3"]
     words = [*settings, "--images", "1", "--out", str(tmp_path / "out")]
     run(str(model), *words)
     assert not (model / "receipt.json").exists(), "none was trained here"

@@ -56,7 +56,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def data(images: Path) -> DataConfig:
-    return DataConfig(path=str(images), sample_by="object", test_share=0.3)
+    return DataConfig(path=str(images), balance_by="object", test_fraction=0.3)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def test_a_model_without_a_compressor_is_refused(tmp_path: Path, data: DataConfi
 
 def test_data_without_a_test_image_is_refused(model: Path, data: DataConfig) -> None:
     with pytest.raises(DataError, match="test images"):
-        evaluate(model, data.model_copy(update={"test_share": 0.0}))
+        evaluate(model, data.model_copy(update={"test_fraction": 0.0}))
 
 
 def test_the_grid_of_prompts_is_what_the_pipeline_draws(model: Path) -> None:
@@ -219,7 +219,7 @@ def test_the_command_writes_figures_and_grids_and_prints_a_table(
     lines.write_text("a red apple\n\na green hat\n", encoding="utf-8")
     out = tmp_path / "deep" / "out"
     stdout, stderr = run(
-        *(str(model), f"data.path={images}", "data.sample_by=object", "data.test_share=0.3"),
+        *(str(model), f"data.path={images}", "data.balance_by=object", "data.test_fraction=0.3"),
         *("--prompts", "2", "--images", "1", "--prompt-file", str(lines), "--out", str(out)),
     )
     assert sorted(path.name for path in out.iterdir()) == [

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from wuerstchen.config import CompressorModel
 from wuerstchen.models.compressor import Compressor
-from wuerstchen.models.discriminator import Critic
+from wuerstchen.models.discriminator import Discriminator
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
@@ -67,8 +67,8 @@ def test_compressor(affine: bool) -> None:
     check(network, (semantics * noise(*semantics.shape, seed=1)).sum())
 
 
-def test_critic() -> None:
-    network = Critic(width=8, depth=3).train()
+def test_discriminator() -> None:
+    network = Discriminator(width=8, depth=3).train()
     check(network, network(noise(2, 3, 64, 64).sigmoid()).square().mean())
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from wuerstchen import cli
-from wuerstchen.config import Config, LoraTraining, dump, load, parse
+from wuerstchen.config import Config, LoraConfig, dump, load, parse
 from wuerstchen.errors import ConfigError, ModelFolderError
 from wuerstchen.hardware import watts_of
 from wuerstchen.lora import add_lora
@@ -102,7 +102,7 @@ def test_a_lora_is_planned_around_the_networks_of_its_base() -> None:
     words = ["base=emoji", "stage_c.training.lora.text=true", "stage_c.training.lora.rank=4"]
     stage_c, text = load_stage_c(find("emoji")), load_text_encoder(find("emoji"), "c")
     frozen = numbers(stage_c, text)
-    config = LoraTraining(rank=4)
+    config = LoraConfig(rank=4)
     add_lora(stage_c, config)
     add_lora(text, config)
     learn = sum(p.numel() for net in (stage_c, text) for p in net.parameters() if p.requires_grad)
@@ -113,8 +113,8 @@ def test_a_lora_is_planned_around_the_networks_of_its_base() -> None:
 
 
 def test_what_a_subject_keeps_doubles_its_work() -> None:
-    words = ["base=emoji", "data.encoded=encoded"]
-    alone = outline(load("subject", [*words, "stage_c.training.preserve=null"]), "c")
+    words = ["base=emoji", "data.latent_cache=encoded"]
+    alone = outline(load("subject", [*words, "stage_c.training.prior_preservation=null"]), "c")
     beside = outline(load("subject", words), "c")
     for phase in ("forward", "backward"):
         once, twice = (total(count_flops(each, CPU)[phase]) for each in (alone, beside))
@@ -123,7 +123,11 @@ def test_what_a_subject_keeps_doubles_its_work() -> None:
 
 def test_what_a_base_draws_of_a_class_is_in_the_operations_of_every_device() -> None:
     """29 steps of two rows for each image, and what the captions say to every block."""
-    words = ["base=emoji", "data.encoded=encoded", "stage_c.training.preserve.drawn=7"]
+    words = [
+        "base=emoji",
+        "data.latent_cache=encoded",
+        "stage_c.training.prior_preservation.class_images=7",
+    ]
     words.append("stage_c.training.lora=null")
     config = load("subject", words)
     stage_c, cells = load_stage_c(find("emoji")), config.data.size * 3 // 128
@@ -136,27 +140,27 @@ def test_what_a_base_draws_of_a_class_is_in_the_operations_of_every_device() -> 
     drawing = told.get_total_flops() + 29 * counted(stage_c, noisy, torch.rand(2), condition)
     one, two = (made(config, devices=devices).steps[0] for devices in (1, 2))
     assert (one.once, two.once) == (7 * drawing, 14 * drawing)
-    more = config.stage_c.training.preserve
+    more = config.stage_c.training.prior_preservation
     assert more is not None
     training = config.stage_c.training.model_copy(
-        update={"preserve": more.model_copy(update={"drawn": 107})}
+        update={"prior_preservation": more.model_copy(update={"drawn": 107})}
     )
     stage_c_config = config.stage_c.model_copy(update={"training": training})
     longer = made(config.model_copy(update={"stage_c": stage_c_config})).steps[0]
     taken = [step.costs.device_hours for step in (one, longer)]
     assert taken[1] > taken[0] and longer.flops == one.flops
     assert "drawing a class" in "\n".join(lines(made(config)))
-    plain = load("subject", [*words, "stage_c.training.preserve=null"])
+    plain = load("subject", [*words, "stage_c.training.prior_preservation=null"])
     assert "drawing a class" not in "\n".join(lines(made(plain)))
 
 
 def test_a_plan_keeps_the_parts_that_the_config_asks_for(config: Config) -> None:
     step = outline(config, "c")
-    step.recipe = step.recipe.model_copy(update={"batch": 24, "accumulate": 4})
+    step.recipe = step.recipe.model_copy(update={"batch_size": 24, "gradient_accumulation": 4})
     found = largest_micro(step, ACCELERATOR, Spread(1, False), 24, 2**40)
     assert (found.micro, found.accumulate) == (6, 4)
     assert found.memory == step_memory(step, ACCELERATOR, Spread(1, False), 6, 4)
-    shown = made(load("tiny", ["stage_c.training.accumulate=4"]), devices=2).steps[-1]
+    shown = made(load("tiny", ["stage_c.training.gradient_accumulation=4"]), devices=2).steps[-1]
     assert (shown.micro, shown.accumulate) == (8, 4)
 
 
@@ -173,7 +177,7 @@ def test_a_step_that_does_not_fit_is_told_what_it_has() -> None:
     found = {step.step: step.trouble or "" for step in made(load("tiny"), memory=2**30).steps}
     for step, has, lacks in (
         ("a", "stage_a.training.crop", ("checkpointing", "--sharded", "data.size")),
-        ("b-rehearsal", "data.size", ("checkpointing", "crop")),
+        ("b-pretraining", "data.size", ("checkpointing", "crop")),
         ("c", "stage_c.training.gradient_checkpointing=true", ("crop",)),
     ):
         assert has in found[step]
@@ -237,7 +241,7 @@ def test_checkpoints_are_counted_as_a_second_pass(config: Config) -> None:
 
 
 def test_checkpoints_keep_less() -> None:
-    words = ["data.size=512", "data.encoded=encoded"]
+    words = ["data.size=512", "data.latent_cache=encoded"]
     plain = outline(load("tiny", words), "c")
     words.append("stage_c.training.gradient_checkpointing=true")
     checkpointed = outline(load("tiny", words), "c")
@@ -299,7 +303,7 @@ def test_sharding_never_raises_memory(config: Config, step: str, accumulate: int
 def test_several_averages_take_room_each(config: Config) -> None:
     each = outline(config, "c")
     one = step_memory(each, CPU, Spread(1, False), 2, 1)
-    each.recipe = each.recipe.model_copy(update={"ema": (0.9, 0.99, 0.999)})
+    each.recipe = each.recipe.model_copy(update={"ema_decay": (0.9, 0.99, 0.999)})
     three = step_memory(each, CPU, Spread(1, False), 2, 1)
     assert three.averages == 3 * one.averages
     assert three.total - one.total == 2 * one.averages
@@ -307,7 +311,7 @@ def test_several_averages_take_room_each(config: Config) -> None:
 
 def test_the_micro_batch_is_the_largest_that_fits(config: Config) -> None:
     step = outline(config, "c")
-    step.recipe = step.recipe.model_copy(update={"batch": 24})
+    step.recipe = step.recipe.model_copy(update={"batch_size": 24})
     sizes = {
         micro: step_memory(step, ACCELERATOR, Spread(1, False), micro, 24 // micro).total
         for micro in (1, 2, 3, 4, 6, 8, 12, 24)
@@ -367,7 +371,7 @@ def test_other_sizes_are_refused(text: str) -> None:
         (["--device", "A100-80"], "did you mean A100-80GB?"),
         (["--device", "a100"], "did you mean A100-40GB or A100-80GB?"),
         (["--device", "H1000"], "did you mean H100?"),
-        (["stage_c.training.accumulate=7"], "with accumulate 7 cannot share equally"),
+        (["stage_c.training.gradient_accumulation=7"], "with accumulate 7 cannot share equally"),
         (["--price", "nan"], "--price must be a finite number, found nan."),
         (["--grid", "nan"], "--grid must be a finite number, found nan."),
         (["--grid", "inf"], "--grid must be a finite number, found inf."),

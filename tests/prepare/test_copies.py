@@ -15,7 +15,7 @@ from wuerstchen.prepare.duplicates import TINT, clusters
 from wuerstchen.prepare.images import look_of
 from wuerstchen.prepare.prepare import prepare
 
-CONFIG = PrepareConfig(size=128, test_share=0)
+CONFIG = PrepareConfig(size=128, test_fraction=0)
 
 
 def jpeg(image: Image.Image, quality: int = 80) -> bytes:
@@ -68,10 +68,10 @@ def test_different_images_stay(tmp_path: Path) -> None:
 def test_only_equal_looks_and_nothing_at_all_can_be_asked_for(tmp_path: Path) -> None:
     first = drawing(5, 600, 600)
     images = {"a.png": as_bytes(first), "b.png": as_bytes(first), "c.jpg": jpeg(first, 20)}
-    nothing = CONFIG.model_copy(update={"copies": None})
+    nothing = CONFIG.model_copy(update={"duplicate_distance": None})
     assert len(keys(prepared(tmp_path / "1", images, nothing))) == 3
     assert "b.png" not in keys(
-        prepared(tmp_path / "2", images, CONFIG.model_copy(update={"copies": 0}))
+        prepared(tmp_path / "2", images, CONFIG.model_copy(update={"duplicate_distance": 0}))
     )
 
 
@@ -98,7 +98,7 @@ def test_copies_that_stay_across_the_splits_are_counted(
     images = {"train/a.png": as_bytes(first), "test/a.png": as_bytes(first)}
     images |= {"train/b.png": as_bytes(again), "test/b.png": as_bytes(near)}
     images |= {f"train/{k}.png": as_bytes(drawing(k)) for k in range(20, 24)}
-    out = prepared(tmp_path, images, CONFIG.model_copy(update={"copies": most}))
+    out = prepared(tmp_path, images, CONFIG.model_copy(update={"duplicate_distance": most}))
     found = report(out)
     assert found["copies_across_splits"] == 2
     assert (found["equal_across_splits"], found["near_across_splits"]) == left

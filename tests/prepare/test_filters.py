@@ -22,8 +22,8 @@ SCORES = {
 
 def kept(tmp_path: Path, files: Files, **filters: object) -> tuple[set[str], dict[str, int]]:
     source = write(tmp_path / "source", files)
-    bounds = FilterConfig.model_validate({"most_aspect": None, **filters})
-    config = PrepareConfig(size=128, test_share=0, copies=None, filters=bounds)
+    bounds = FilterConfig.model_validate({"max_aspect": None, **filters})
+    config = PrepareConfig(size=128, test_fraction=0, duplicate_distance=None, filters=bounds)
     out = prepare(str(source), tmp_path / "out", config)
     return {str(row["key"])[:-4] for row in rows(out)}, dropped(out)
 
@@ -31,9 +31,9 @@ def kept(tmp_path: Path, files: Files, **filters: object) -> tuple[set[str], dic
 @pytest.mark.parametrize(
     ("filters", "gone", "reason"),
     [
-        ({"least_side": 200}, {"tiny", "long"}, "shorter side under 200 pixels"),
-        ({"most_side": 400}, {"large"}, "longer side over 400 pixels"),
-        ({"most_aspect": 3.0}, {"tiny", "long"}, "aspect ratio over 3"),
+        ({"min_side": 200}, {"tiny", "long"}, "shorter side under 200 pixels"),
+        ({"max_side": 400}, {"large"}, "longer side over 400 pixels"),
+        ({"max_aspect": 3.0}, {"tiny", "long"}, "aspect ratio over 3"),
         ({}, set(), ""),
     ],
 )
@@ -49,19 +49,19 @@ def test_sizes(tmp_path: Path, filters, gone: set[str], reason: str) -> None:
     ("filters", "gone"),
     [
         (
-            {"least_aesthetic": 5},
+            {"min_aesthetic": 5},
             {"aesthetic under 5": {"plain"}, "without aesthetic": {"unknown"}},
         ),
         (
-            {"most_watermark": 0.5},
+            {"max_watermark": 0.5},
             {"pwatermark over 0.5": {"marked"}, "without pwatermark": {"unknown"}},
         ),
-        ({"most_unsafe": 0.99}, {"punsafe over 0.99": {"marked"}, "without punsafe": {"unknown"}}),
+        ({"max_unsafe": 0.99}, {"punsafe over 0.99": {"marked"}, "without punsafe": {"unknown"}}),
         (
-            {"least_similarity": 0.3},
+            {"min_similarity": 0.3},
             {"similarity under 0.3": {"plain"}, "without similarity": {"unknown"}},
         ),
-        ({"least_aesthetic": 5, "without_score": "keep"}, {"aesthetic under 5": {"plain"}}),
+        ({"min_aesthetic": 5, "missing_score": "keep"}, {"aesthetic under 5": {"plain"}}),
     ],
 )
 def test_scores(tmp_path: Path, filters, gone: dict[str, set[str]]) -> None:
@@ -81,7 +81,7 @@ def test_scores_come_into_the_index(tmp_path: Path) -> None:
         "a.json": json.dumps(SCORES["plain"]),
     }
     source = write(tmp_path / "source", files)
-    (row,) = rows(prepare(str(source), tmp_path / "out", PrepareConfig(size=128, test_share=0)))
+    (row,) = rows(prepare(str(source), tmp_path / "out", PrepareConfig(size=128, test_fraction=0)))
     assert row["aesthetic"] == pytest.approx(4.9) and row["similarity"] == pytest.approx(0.2)
 
 
@@ -90,7 +90,7 @@ def test_captions(tmp_path: Path) -> None:
     texts = {"short": "a cat", "long": "x" * 40, "both": "a good caption\n" + "y" * 40}
     for seed, (name, text) in enumerate(texts.items()):
         files |= {f"{name}.png": as_bytes(drawing(seed)), f"{name}.txt": text}
-    names, reasons = kept(tmp_path, files, least_caption=6, most_caption=30)
+    names, reasons = kept(tmp_path, files, min_caption=6, max_caption=30)
     assert names == {"both"}
     assert reasons == {"caption under 6 characters": 1, "caption over 30 characters": 1}
     assert rows(tmp_path / "out")[0]["captions"] == ["a good caption"]
@@ -99,16 +99,16 @@ def test_captions(tmp_path: Path) -> None:
 def test_a_caption_that_is_left_out_makes_up_for_no_short_one(tmp_path: Path) -> None:
     files: Files = {"a.png": as_bytes(drawing(1)), "a.txt": "a cat\n" + "x" * 40}
     files |= {"b.png": as_bytes(drawing(2)), "b.txt": "a good caption\n" + "y" * 40}
-    names, reasons = kept(tmp_path, files, least_caption=6, most_caption=30)
+    names, reasons = kept(tmp_path, files, min_caption=6, max_caption=30)
     assert (names, reasons) == ({"b"}, {"caption under 6 characters": 1})
 
 
 def test_the_papers_preset_has_the_bounds_of_the_authors_code() -> None:
     config = load_prepare("paper", ["size=1024"])
     bounds = config.filters
-    assert config.size == 1024 and (bounds.least_side, bounds.most_side) == (512, 4096)
-    assert (bounds.least_aesthetic, bounds.most_watermark, bounds.most_unsafe) == (5.0, 0.5, 0.99)
-    assert bounds.without_score == "drop" and bounds.most_aspect is None
+    assert config.size == 1024 and (bounds.min_side, bounds.max_side) == (512, 4096)
+    assert (bounds.min_aesthetic, bounds.max_watermark, bounds.max_unsafe) == (5.0, 0.5, 0.99)
+    assert bounds.missing_score == "drop" and bounds.max_aspect is None
     assert PRESETS["paper"]["size"] == 512, "an override leaves the preset as it is"
 
 
@@ -118,7 +118,7 @@ def test_the_papers_preset_has_the_bounds_of_the_authors_code() -> None:
         (["sise=256"], "unknown key 'sise'; did you mean 'size'"),
         (["filters.least=3"], "unknown key 'filters.least'"),
         (["size=100"], "size: .*multiple of 128"),
-        (["filters.least_side=9", "filters.most_side=8"], "must not be above"),
+        (["filters.min_side=9", "filters.max_side=8"], "must not be above"),
         (["256"], "Expected KEY=VALUE such as size=256, found '256'"),
     ],
 )

@@ -31,7 +31,7 @@ from wuerstchen.prepare.work_units import digest_of, units_of
 from wuerstchen.receipts import Terms, open_receipt
 from wuerstchen.receipts.phases import read_phases
 
-LOSSLESS = PrepareConfig(size=256, format="png", test_share=0.25, shard=5)
+LOSSLESS = PrepareConfig(size=256, format="png", test_fraction=0.25, shard_size=5)
 
 
 def tars(root: Path, files: Files) -> Path:
@@ -58,7 +58,7 @@ def table(root: Path, files: Files) -> Path:
 def test_a_prepared_set_shows_what_its_source_shows(tmp_path: Path, make) -> None:
     source = make(tmp_path / "source", some(12, width=256, height=256))
     out = prepare(str(source), tmp_path / "out", LOSSLESS)
-    config = DataConfig(path=str(source), size=256, test_share=0.25)
+    config = DataConfig(path=str(source), size=256, test_fraction=0.25)
     plain = open_pairs(config)
     ready = open_pairs(config.model_copy(update={"path": str(out)}))
     for before, after in zip(plain[:2], ready[:2], strict=True):
@@ -110,7 +110,7 @@ def test_images_are_made_as_small_as_training_takes_them_and_never_larger(tmp_pa
     for name, size in {"wide": (900, 450), "tall": (300, 800), "small": (100, 120)}.items():
         files |= {f"{name}.png": as_bytes(drawing(len(files), *size)), f"{name}.txt": name}
     source = write(tmp_path / "source", files)
-    config = PrepareConfig(size=256, test_share=0)
+    config = PrepareConfig(size=256, test_fraction=0)
     by_area = {
         r["key"]: (r["width"], r["height"])
         for r in rows(prepare(str(source), tmp_path / "area", config))
@@ -151,13 +151,13 @@ def test_orientation_is_mended_and_the_size_is_that_of_the_upright_image(tmp_pat
     data = as_bytes(upright.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=98, exif=exif)
     source = write(tmp_path / "source", {"a.jpg": data, "a.txt": "a"})
     out = prepare(
-        str(source), tmp_path / "out", PrepareConfig(size=256, format="png", test_share=0)
+        str(source), tmp_path / "out", PrepareConfig(size=256, format="png", test_fraction=0)
     )
     (row,) = rows(out)
     assert (
         (row["source_width"], row["source_height"]) == (200, 320) == (row["width"], row["height"])
     )
-    (image,) = [open_pairs(DataConfig(path=str(out), size=128, test_share=0))[0].image(0)]
+    (image,) = [open_pairs(DataConfig(path=str(out), size=128, test_fraction=0))[0].image(0)]
     expected = np.asarray(
         upright.crop((0, 60, 200, 260)).resize((128, 128), Image.Resampling.LANCZOS)
     )
@@ -215,11 +215,11 @@ def test_a_process_that_helps_waits_for_the_first_and_takes_no_folder_itself(
         prepare(str(source), out, LOSSLESS, rank=1, world=2)
     assert not out.exists()
     nothing = LOSSLESS.model_copy(
-        update={"filters": LOSSLESS.filters.model_copy(update={"least_side": 5000})}
+        update={"filters": LOSSLESS.filters.model_copy(update={"min_side": 5000})}
     )
     with pytest.raises(DataError, match="found none"):
         prepare(str(source), out, nothing)
-    with pytest.raises(DataError, match=r"least_side=5000 .* found filters.least_side=None"):
+    with pytest.raises(DataError, match=r"min_side=5000 .* found filters.min_side=None"):
         prepare(str(source), out, LOSSLESS, rank=1, world=2)
 
 
@@ -229,7 +229,7 @@ def test_progress_counts_every_image_and_every_shard_once(tmp_path: Path) -> Non
     prepare(
         str(source),
         tmp_path / "out",
-        LOSSLESS.model_copy(update={"shard": 3}),
+        LOSSLESS.model_copy(update={"shard_size": 3}),
         tell=lambda more, of: told.append((more, of)),
     )
     assert sum(more for more, _ in told) == 7
@@ -250,7 +250,7 @@ def test_shards_of_a_preparation_that_was_stopped_are_no_failed_try(
 ) -> None:
     """Of nine images six stand in whole shards; the third shard is made again."""
     source, out = write(tmp_path / "source", some(9)), tmp_path / "out"
-    config = LOSSLESS.model_copy(update={"shard": 3})
+    config = LOSSLESS.model_copy(update={"shard_size": 3})
     wrote: list[Path] = []
 
     def full(path: Path, table: object) -> bytes:
@@ -284,13 +284,11 @@ def test_a_finished_folder_is_left_alone_and_other_settings_are_refused(tmp_path
 def test_a_run_that_was_begun_with_other_settings_names_the_key(tmp_path: Path) -> None:
     source = write(tmp_path / "source", some(4))
     nothing = LOSSLESS.model_copy(
-        update={"filters": LOSSLESS.filters.model_copy(update={"least_side": 5000})}
+        update={"filters": LOSSLESS.filters.model_copy(update={"min_side": 5000})}
     )
     with pytest.raises(DataError, match="found none of 4; 4 × shorter side under 5000 pixels"):
         prepare(str(source), tmp_path / "out", nothing)
-    with pytest.raises(
-        DataError, match=r"filters.least_side=5000 .* found filters.least_side=None"
-    ):
+    with pytest.raises(DataError, match=r"filters.min_side=5000 .* found filters.min_side=None"):
         prepare(str(source), tmp_path / "out", LOSSLESS)
 
 
@@ -380,7 +378,7 @@ def test_a_folder_of_other_things_is_not_touched(tmp_path: Path) -> None:
 
 def test_images_that_changed_under_way_are_made_again(tmp_path: Path) -> None:
     source = write(tmp_path / "source", some(8))
-    child = _command(str(source), str(tmp_path / "out"), "size=128", "shard=2", "test_share=0")
+    child = _command(str(source), str(tmp_path / "out"), "size=128", "shard=2", "test_fraction=0")
     parts = tmp_path / "out" / "parts"
     while child.poll() is None and not list(parts.glob("00000.json")):
         time.sleep(0.005)
@@ -388,7 +386,7 @@ def test_images_that_changed_under_way_are_made_again(tmp_path: Path) -> None:
     child.wait()
     write(source, {"000.png": as_bytes(drawing(77)), "000.txt": "another image"})
     assert (
-        _command(str(source), str(tmp_path / "out"), "size=128", "shard=2", "test_share=0").wait(
+        _command(str(source), str(tmp_path / "out"), "size=128", "shard=2", "test_fraction=0").wait(
             120
         )
         == 0

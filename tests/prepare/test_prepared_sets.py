@@ -18,7 +18,7 @@ from wuerstchen.prepare.prepare import prepare
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("set")
     source = write(root / "source", some(12))
-    config = PrepareConfig(size=128, shard=4, test_share=0.25, sample_by="name")
+    config = PrepareConfig(size=128, shard_size=4, test_fraction=0.25, balance_by="name")
     return prepare(str(source), root / "out", config)
 
 
@@ -32,7 +32,7 @@ def opened(folder: Path, **settings: object):
 
 
 def test_groups_of_the_preparation_are_those_of_training(ready: Path) -> None:
-    train, test, _ = opened(ready, sample_by="name")
+    train, test, _ = opened(ready, balance_by="name")
     assert {pair.group for pair in train}.isdisjoint({pair.group for pair in test})
     assert len(set(train.groups.tolist())) == len({pair.group for pair in train}) > 1
 
@@ -74,23 +74,23 @@ def test_a_set_for_smaller_images_or_other_groups_is_refused(ready: Path) -> Non
         DataError, match=r"data\.size=256, found a set that was prepared at size=128"
     ):
         opened(ready, size=256)
-    with pytest.raises(DataError, match=r"expected data\.sample_by=name, .* found number"):
-        opened(ready, sample_by="number")
+    with pytest.raises(DataError, match=r"expected data\.balance_by=name, .* found number"):
+        opened(ready, balance_by="number")
 
 
 def test_what_was_decided_when_a_set_was_prepared_is_not_set_again(ready: Path) -> None:
-    for name, value, own in (("test_share", 0.1, "0.25"), ("background", "black", "white")):
+    for name, value, own in (("test_fraction", 0.1, "0.25"), ("background", "black", "white")):
         said = rf"expected data\.{name}={own}, as the set was prepared, found {value}; leave it out"
         with pytest.raises(DataError, match=said):
             opened(ready, **{name: value})
-    assert len(opened(ready, test_share=0.25, background="white")[0]) > 0
-    default = DataConfig.model_fields["test_share"].default
-    assert len(opened(ready, test_share=default)[0]) == len(opened(ready)[0])
+    assert len(opened(ready, test_fraction=0.25, background="white")[0]) > 0
+    default = DataConfig.model_fields["test_fraction"].default
+    assert len(opened(ready, test_fraction=default)[0]) == len(opened(ready)[0])
 
 
 def test_squares_are_no_set_for_shapes(tmp_path: Path) -> None:
     source = write(tmp_path / "source", some(4, width=600, height=400))
-    config = PrepareConfig(size=384, shape="square", copies=None)
+    config = PrepareConfig(size=384, shape="square", duplicate_distance=None)
     out = prepare(str(source), tmp_path / "out", config)
     with pytest.raises(DataError, match=r"data\.buckets=true, found a set .* shape=square"):
         opened(out, size=384, buckets=True)
@@ -99,11 +99,13 @@ def test_squares_are_no_set_for_shapes(tmp_path: Path) -> None:
 
 def test_a_set_that_holds_nothing_out_is_prepared_again(tmp_path: Path) -> None:
     source = write(tmp_path / "source", some(4))
-    out = prepare(str(source), tmp_path / "out", PrepareConfig(size=128, test_share=0))
-    with pytest.raises(TrainingError, match=r"found none; prepare the source again .*test_share="):
+    out = prepare(str(source), tmp_path / "out", PrepareConfig(size=128, test_fraction=0))
+    with pytest.raises(
+        TrainingError, match=r"found none; prepare the source again .*test_fraction="
+    ):
         Batches(opened(out)[1], 2, 0)
-    with pytest.raises(TrainingError, match=r"found none; add data, or change data\.test_share"):
-        Batches(opened(source, test_share=0)[1], 2, 0)
+    with pytest.raises(TrainingError, match=r"found none; add data, or change data\.test_fraction"):
+        Batches(opened(source, test_fraction=0)[1], 2, 0)
 
 
 def test_a_set_can_be_moved(ready: Path, tmp_path: Path) -> None:

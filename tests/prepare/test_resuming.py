@@ -17,7 +17,7 @@ from wuerstchen.errors import DataError, SaveError
 from wuerstchen.prepare.prepare import prepare
 from wuerstchen.receipts import Terms, open_receipt
 
-CONFIG = PrepareConfig(size=128, shard=2, format="png", test_share=0.25)
+CONFIG = PrepareConfig(size=128, shard_size=2, format="png", test_fraction=0.25)
 
 
 @pytest.fixture
@@ -110,8 +110,8 @@ def test_a_receipt_counts_the_images_of_all_processes(source: Path, tmp_path: Pa
 
 
 def test_a_field_that_no_image_has_is_refused(source: Path, tmp_path: Path) -> None:
-    config = CONFIG.model_copy(update={"sample_by": "typo"})
-    with pytest.raises(DataError, match=r"sample_by: .* found 'typo'; they have name, number\."):
+    config = CONFIG.model_copy(update={"balance_by": "typo"})
+    with pytest.raises(DataError, match=r"balance_by: .* found 'typo'; they have name, number\."):
         prepare(str(source), tmp_path / "out", config)
     assert not (tmp_path / "out" / "prepared.json").exists()
 
@@ -165,17 +165,17 @@ def test_a_set_made_of_a_prepared_set_keeps_what_that_one_knows(tmp_path: Path) 
     images = {name: data for name, data in some(12).items() if name.endswith(".png")}
     lines = "\n".join(map(json.dumps, table))
     source = write(tmp_path / "source", {**images, "metadata.jsonl": lines})
-    first = CONFIG.model_copy(update={"sample_by": "name", "test_share": 0.3})
+    first = CONFIG.model_copy(update={"balance_by": "name", "test_fraction": 0.3})
     one = prepare(str(source), tmp_path / "one", first)
     again = CONFIG.model_copy(
-        update={"test_share": 0.0, "filters": FilterConfig(least_aesthetic=4.15)}
+        update={"test_fraction": 0.0, "filters": FilterConfig(min_aesthetic=4.15)}
     )
     two = prepare(str(one), tmp_path / "two", again)
     names = ("key", "split", "group", "captions", "aesthetic", "look")
     before, after = ([[row[name] for name in names] for row in rows(each)] for each in (one, two))
     assert after == before[2:] and len(after) == 10
     assert {row["split"] for row in rows(two)} == {"train", "test"}
-    by_name = CONFIG.model_copy(update={"sample_by": "number"})
+    by_name = CONFIG.model_copy(update={"balance_by": "number"})
     with pytest.raises(DataError, match="found 'number'; they have aesthetic"):
         prepare(str(one), tmp_path / "three", by_name)
 

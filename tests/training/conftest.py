@@ -37,5 +37,5 @@ def trained(images: Path, tmp_path_factory: pytest.TempPathFactory, one_thread: 
 
 @pytest.fixture(scope="module")
 def splits(images: Path) -> tuple[Pairs, Pairs]:
-    train, test, _ = open_pairs(DataConfig(path=str(images), test_share=0.2))
+    train, test, _ = open_pairs(DataConfig(path=str(images), test_fraction=0.2))
     return train, test

@@ -57,25 +57,33 @@ class Line(Stage):
 
 
 class Judged(Line):
-    """With a second network that joins later, as the critic of Stage A does."""
+    """With a second network that joins later, as the discriminator of Stage A does."""
 
     def __init__(self, recipe: TrainingConfig) -> None:
         super().__init__(recipe)
-        self.critic = nn.Linear(1, 1)
+        self.discriminator = nn.Linear(1, 1)
 
     def networks(self) -> dict[str, nn.Module]:
-        return {**super().networks(), "critic": self.critic}
+        return {**super().networks(), "discriminator": self.discriminator}
 
     def losses(self, networks: Networks, batch: Batch, draws: Draws) -> Iterator[Loss]:
         yield from super().losses(networks, batch, draws)
         if self.images >= 40:
-            opinion = networks["critic"](torch.ones(1, 1)).square().mean()
-            yield Loss("critic", opinion, {})
+            opinion = networks["discriminator"](torch.ones(1, 1)).square().mean()
+            yield Loss("discriminator", opinion, {})
 
 
 def recipe(**changes: object) -> TrainingConfig:
-    values = {"images": 80, "batch": 4, "warmup": 2, "save_every": 8, "look_every": 20}
-    return TrainingConfig.model_validate({**values, "learning_rate": 1e-2, "ema": 0.5, **changes})
+    values = {
+        "images": 80,
+        "batch_size": 4,
+        "warmup_steps": 2,
+        "checkpoint_every": 8,
+        "validate_every": 20,
+    }
+    return TrainingConfig.model_validate(
+        {**values, "learning_rate": 1e-2, "ema_decay": 0.5, **changes}
+    )
 
 
 def loop_of(stage: Stage, splits: tuple[Pairs, Pairs], folder: Path) -> Loop:

@@ -43,11 +43,11 @@ def begun(images: Path, tmp_path: Path) -> tuple[Path, Config]:
     [
         ("seed", 7),
         ("data.size", 256),
-        ("data.sample_by", "name"),
+        ("data.balance_by", "name"),
         ("stage_c.model.depth", 2),
-        ("stage_c.training.weight", "data"),
-        ("stage_c.training.batch", 8),
-        ("stage_c.training.text_drop", 0.5),
+        ("stage_c.training.loss_weighting", "data"),
+        ("stage_c.training.batch_size", 8),
+        ("stage_c.training.caption_dropout", 0.5),
     ],
 )
 def test_a_change_of_what_is_trained_is_named(begun, key: str, value: object) -> None:
@@ -59,9 +59,9 @@ def test_a_change_of_what_is_trained_is_named(begun, key: str, value: object) ->
 
 def test_a_section_that_was_not_there_is_a_change(begun) -> None:
     folder, settings = begun
-    rehearsal = {"images": 8}
-    with pytest.raises(TrainingError, match=r"stage_c.rehearsal was None and is \{'images': 8"):
-        check_unchanged(folder, changed(settings, "stage_c.rehearsal", rehearsal), "c")
+    pretraining = {"images": 8}
+    with pytest.raises(TrainingError, match=r"stage_c.pretraining was None and is \{'images': 8"):
+        check_unchanged(folder, changed(settings, "stage_c.pretraining", pretraining), "c")
 
 
 def test_a_stage_does_not_mind_what_it_does_not_read(begun) -> None:
@@ -78,11 +78,11 @@ def test_a_stage_does_not_mind_what_it_does_not_read(begun) -> None:
     [
         ("stage_c.training.images", 960),
         ("stage_c.training.learning_rate", 1e-5),
-        ("stage_c.training.look_every", 1),
-        ("stage_c.training.accumulate", 2),
+        ("stage_c.training.validate_every", 1),
+        ("stage_c.training.gradient_accumulation", 2),
         ("data.path", "elsewhere"),
-        ("data.memory", 0.0),
-        ("stage_b.training.clip", 3.0),
+        ("data.cache_gib", 0.0),
+        ("stage_b.training.max_grad_norm", 3.0),
         ("name", "another"),
     ],
 )
@@ -163,9 +163,9 @@ def test_the_command_refuses_and_goes_on_when_told(
         time.sleep(0.01)
     process.kill()
     process.communicate()
-    other = (*words, "stage_c.training.text_drop=0.9")
+    other = (*words, "stage_c.training.caption_dropout=0.9")
     refused = run(*other)
     assert refused.returncode == 2
-    assert "stage_c.training.text_drop was 0.05 and is 0.9" in refused.stderr
+    assert "stage_c.training.caption_dropout was 0.05 and is 0.9" in refused.stderr
     assert checkpoint.exists(), "nothing was lost"
     assert run(*other, "--allow-changes").returncode == 0

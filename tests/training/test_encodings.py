@@ -29,7 +29,7 @@ from wuerstchen.training.latent_cache import TextStates, find_encoding
 
 def settings(images: Path, model: Path, encoded: Path, **data: object) -> Config:
     base = config(images, model)
-    values = base.data.model_copy(update={"encoded": str(encoded), **data})
+    values = base.data.model_copy(update={"latent_cache": str(encoded), **data})
     return base.model_copy(update={"data": values})
 
 
@@ -52,7 +52,7 @@ def test_rows_are_what_the_compressor_says_of_each_image(
     (folder,) = encode(how, ["semantics"], "fp32")
     compressor = weights.load_compressor(model).eval()
     train = train_of(how)
-    found = find_encoding(how.data.encoded, "semantics", compressor, train)
+    found = find_encoding(how.data.latent_cache, "semantics", compressor, train)
     assert found is not None and found.folder == folder and len(found) == len(train)
     for i in range(len(train)):
         with torch.no_grad():
@@ -99,18 +99,18 @@ def test_encodings_of_other_weights_other_cuts_or_other_data_are_not_read(
     encode(how, ["semantics"], "fp16")
     compressor = weights.load_compressor(model).eval()
     train = train_of(how)
-    assert find_encoding(how.data.encoded, "semantics", compressor, train) is not None
+    assert find_encoding(how.data.latent_cache, "semantics", compressor, train) is not None
     other_cut = train_of(settings(images, model, tmp_path, background="black"))
-    assert find_encoding(how.data.encoded, "semantics", compressor, other_cut) is None
+    assert find_encoding(how.data.latent_cache, "semantics", compressor, other_cut) is None
     assert "is of other background)" in caplog.text
     copied = Path(shutil.copytree(images, tmp_path / "images"))
     (copied / train[0].key).with_suffix(".txt").write_text("another caption")
     other_data = train_of(settings(copied, model, tmp_path))
-    assert find_encoding(how.data.encoded, "semantics", compressor, other_data) is None
+    assert find_encoding(how.data.latent_cache, "semantics", compressor, other_data) is None
     assert "is of other data)" in caplog.text
     with torch.no_grad():
         next(compressor.parameters()).add_(1e-3)
-    assert find_encoding(how.data.encoded, "semantics", compressor, train) is None
+    assert find_encoding(how.data.latent_cache, "semantics", compressor, train) is None
     assert "is of other weights)" in caplog.text
 
 
@@ -216,7 +216,7 @@ def test_a_damaged_file_is_said_by_name(images: Path, model: Path, tmp_path: Pat
     path.write_bytes(harm(whole))
     assert path.read_bytes() != whole
     compressor = weights.load_compressor(model).eval()
-    found = find_encoding(how.data.encoded, "semantics", compressor, train_of(how))
+    found = find_encoding(how.data.latent_cache, "semantics", compressor, train_of(how))
     assert found is not None
     with pytest.raises(TrainingError, match=rf"{folder}: expected the encodings .* encode` again"):
         found.rows([0])
@@ -234,7 +234,7 @@ def test_text_states_are_those_of_the_caption_that_was_drawn(
     encode(how, ["text"], "fp32")
     encoder = weights.open_text_encoder(text, text).eval()
     train = train_of(how)
-    found = find_encoding(how.data.encoded, "text", encoder, train)
+    found = find_encoding(how.data.latent_cache, "text", encoder, train)
     assert found is not None
     states = TextStates(found, train)
     batch = next(iter(Batches(train, 4, 0, images=False)))
@@ -250,15 +250,15 @@ def test_the_command_says_where_it_wrote_and_what_is_missing(
     images: Path, model: Path, tmp_path: Path
 ) -> None:
     path = write_config(images, model)
-    done = run("encode", path, f"data.encoded={tmp_path / 'encoded'}")
+    done = run("encode", path, f"data.latent_cache={tmp_path / 'encoded'}")
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "encoded").iterdir()
     assert done.stdout.split() == [str(folder)] and folder.name.startswith("semantics-")
     for words, sentence in (
-        ((), "data.encoded is empty"),
-        ((f"data.encoded={tmp_path}", "--kind", "text"), "set text.pretrained"),
-        ((f"data.encoded={tmp_path}", "--dtype", "fp8"), "dtype of fp16, fp32, found 'fp8'"),
-        ((f"data.encoded={tmp_path}", f"output={tmp_path}"), "compressor"),
+        ((), "data.latent_cache is empty"),
+        ((f"data.latent_cache={tmp_path}", "--kind", "text"), "set text.pretrained"),
+        ((f"data.latent_cache={tmp_path}", "--dtype", "fp8"), "dtype of fp16, fp32, found 'fp8'"),
+        ((f"data.latent_cache={tmp_path}", f"output={tmp_path}"), "compressor"),
     ):
         refused = run("encode", path, *words)
         assert refused.returncode == 2 and sentence in refused.stderr
@@ -269,11 +269,11 @@ def test_a_killed_process_leaves_nothing_that_counts(
     images: Path, model: Path, tmp_path: Path
 ) -> None:
     path = write_config(images, model)
-    child = start("encode", path, f"data.encoded={tmp_path / 'encoded'}")
+    child = start("encode", path, f"data.latent_cache={tmp_path / 'encoded'}")
     time.sleep(3)
     child.send_signal(signal.SIGKILL)
     child.communicate()
-    assert run("encode", path, f"data.encoded={tmp_path / 'encoded'}").returncode == 0
+    assert run("encode", path, f"data.latent_cache={tmp_path / 'encoded'}").returncode == 0
     (folder,) = (tmp_path / "encoded").iterdir()
     assert {p.name for p in folder.iterdir() if p.name[0] != "."} == {
         "encoding.json",

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from small_runs import run, values, weights_of, write_images
 
 from wuerstchen import Pipeline, weights
-from wuerstchen.config import Config, PreserveTraining, load, parse
+from wuerstchen.config import Config, PriorPreservationConfig, load, parse
 from wuerstchen.errors import ConfigError, TrainingError
 from wuerstchen.lora import read_lora
 from wuerstchen.models.stage_c import StageC
@@ -30,7 +30,7 @@ def tuning(trained: Path, images: Path, output: Path, **training: object) -> Con
     for stage in ("stage_a", "stage_b"):
         section = plain[stage]
         assert isinstance(section, dict)
-        section["training"] = {"images": 0, "batch": 4, "freeze_compressor": True, "crop": 32}
+        section["training"] = {"images": 0, "batch_size": 4, "freeze_compressor": True, "crop": 32}
         section["training"].pop("crop" if stage == "stage_b" else "freeze_compressor")
     section = plain["stage_c"]
     assert isinstance(section, dict)
@@ -112,7 +112,7 @@ def test_stage_b_learns_by_lora_while_semantics_keep_their_meaning(
     for stage in ("stage_a", "stage_c"):
         section = plain[stage]
         assert isinstance(section, dict)
-        section["training"] = {"images": 0, "batch": 4}
+        section["training"] = {"images": 0, "batch_size": 4}
     section = plain["stage_b"]
     assert isinstance(section, dict)
     section["training"] |= {
@@ -135,7 +135,7 @@ def tuned_stage_a(trained: Path, images: Path, output: Path, **training: object)
     for stage in ("stage_b", "stage_c"):
         section = plain[stage]
         assert isinstance(section, dict)
-        section["training"] = {"images": 0, "batch": 4}
+        section["training"] = {"images": 0, "batch_size": 4}
     section = plain["stage_a"]
     assert isinstance(section, dict)
     section["training"] |= training
@@ -146,7 +146,7 @@ def test_a_lora_of_stage_a_changes_its_layers_by_its_rank_and_nothing_else(
     trained: Path, images: Path, tmp_path: Path
 ) -> None:
     lora = {"rank": 2, "layers": "all"}
-    changes = {"lora": lora, "images": 120, "learning_rate": 0.01, "revive_after": 2}
+    changes = {"lora": lora, "images": 120, "learning_rate": 0.01, "code_reset_after": 2}
     folder = training_run.train(tuned_stage_a(trained, images, tmp_path / "model", **changes))
     before, after = weights_of(trained), weights_of(folder)
     changed = {key for key in before if not np.array_equal(before[key], after[key])}
@@ -162,7 +162,7 @@ def test_a_start_keeps_its_codebook_and_learns_on(
     trained: Path, images: Path, tmp_path: Path
 ) -> None:
     """Codes are placed anew in a training from nothing; those of a start stay where they are."""
-    changes = {"images": 120, "learning_rate": 1e-5, "revive_after": 1000}
+    changes = {"images": 120, "learning_rate": 1e-5, "code_reset_after": 1000}
     folder = training_run.train(tuned_stage_a(trained, images, tmp_path / "model", **changes))
     before, after = weights_of(trained), weights_of(folder)
     (book,) = (key for key in before if "quantize" in key and "weight" in key)
@@ -174,7 +174,7 @@ def test_a_start_keeps_its_codebook_and_learns_on(
     ("training", "sentence"),
     [
         ({"lora": {"layers": "all"}}, "stage_a.training.lora needs a model that it changes"),
-        ({"lora": {}, "start": "emoji"}, "Stage A has no attention; set it to 'all'"),
+        ({"lora": {}, "init_from": "emoji"}, "Stage A has no attention; set it to 'all'"),
     ],
 )
 def test_a_lora_of_stage_a_that_cannot_be_is_one_sentence(
@@ -189,8 +189,13 @@ def test_a_class_is_learned_beside_its_subject(trained: Path, images: Path, tmp_
     """Two trainings with the same images and noise; the one that preserves knows its class."""
     losses = []
     for name, weight in (("preserved", 20.0), ("forgotten", 1e-6)):
-        preserve = {"caption": "a green square", "drawn": 6, "weight": weight}
-        changes = {"preserve": preserve, "images": 192, "log_every": 1, "text_drop": 0.0}
+        preserve = {"caption": "a green square", "drawn": 6, "loss_weighting": weight}
+        changes = {
+            "prior_preservation": preserve,
+            "images": 192,
+            "log_every": 1,
+            "caption_dropout": 0.0,
+        }
         folder = training_run.train(tuning(trained, images, tmp_path / name, **changes))
         log = (folder / "runs" / "c" / "log.jsonl").read_text().splitlines()
         entries = [json.loads(line) for line in log]
@@ -206,7 +211,7 @@ def test_what_is_drawn_of_a_class_is_in_the_receipt(
     """Twenty images more, each with 29 guided evaluations, and the training the same."""
     counts = []
     for drawn in (1, 21):
-        preserve = {"caption": "a green square", "drawn": drawn, "weight": 1.0}
+        preserve = {"caption": "a green square", "drawn": drawn, "loss_weighting": 1.0}
         config = tuning(trained, images, tmp_path / str(drawn), preserve=preserve, images=4)
         counts.append(open_receipt(training_run.train(config) / "runs" / "c", Terms()).total.flops)
     one = Counting()
@@ -223,7 +228,10 @@ def test_the_shipped_configs_fine_tune_a_folder_of_photos(trained: Path, tmp_pat
     photos = write_images(tmp_path / "photos")
     for config, more in (
         ("lora", ["stage_c.training.images=16"]),
-        ("subject", ["stage_c.training.images=8", "stage_c.training.preserve.drawn=2"]),
+        (
+            "subject",
+            ["stage_c.training.images=8", "stage_c.training.prior_preservation.class_images=2"],
+        ),
     ):
         if config == "subject":
             for text in photos.glob("*.txt"):
@@ -242,7 +250,11 @@ def test_the_bundled_model_is_a_base_by_its_name(
 ) -> None:
     """As `generate --model` calls it; no path into the package has to be known."""
     monkeypatch.chdir(tmp_path)
-    words = [f"data.path={images}", "stage_c.training.images=8", "stage_c.training.look_at=1"]
+    words = [
+        f"data.path={images}",
+        "stage_c.training.images=8",
+        "stage_c.training.validation_images=1",
+    ]
     folder = training_run.train(
         load("lora", ["base=emoji", "stage_c.training.lora.rank=2", *words])
     )
@@ -282,7 +294,7 @@ def test_a_torch_built_for_gpus_draws_the_class_where_there_is_none(
 
     monkeypatch.setattr(torch.accelerator, "current_accelerator", built_for)
     stage_c, text = StageC(small_networks.C), small_networks.small_text()
-    wanted = PreserveTraining(caption="a red fox", drawn=1)
+    wanted = PriorPreservationConfig(class_prompt="a red fox", class_images=1)
     preserved = draw_preserved(wanted, stage_c, text, size=128, seed=0)
     found = preserved.chosen(Draws(0, [0, 1], torch.device("cpu")))
     assert found.shape == (2, 16, 3, 3) and bool(found.isfinite().all())

@@ -51,14 +51,14 @@ def test_a_signal_saves_and_the_same_command_goes_on(
 def test_the_data_order_does_not_depend_on_the_batch(
     splits: tuple[Pairs, Pairs], tmp_path: Path
 ) -> None:
-    four, eight = Line(recipe()), Line(recipe(batch=8))
+    four, eight = Line(recipe()), Line(recipe(batch_size=8))
     loop_of(four, splits, tmp_path / "4").run()
     loop_of(eight, splits, tmp_path / "8").run()
     assert four.seen == eight.seen
 
 
 def test_the_average_follows_its_law(splits: tuple[Pairs, Pairs], tmp_path: Path) -> None:
-    stage = Line(recipe(ema=0.5))
+    stage = Line(recipe(ema_decay=0.5))
     loop = loop_of(stage, splits, tmp_path)
     loop.run()
     expected = stage.history[0]
@@ -71,14 +71,14 @@ def test_the_average_follows_its_law(splits: tuple[Pairs, Pairs], tmp_path: Path
 
 
 def test_the_schedule_warms_up_and_ends_at_a_hundredth() -> None:
-    constant, cosine = recipe(warmup=10), recipe(warmup=10, decay="cosine")
+    constant, cosine = recipe(warmup_steps=10), recipe(warmup_steps=10, lr_schedule="cosine")
     assert [schedule(constant, step, 0) for step in (1, 5, 10, 99)] == [0.1, 0.5, 1.0, 1.0]
     assert schedule(cosine, 99, 0) == pytest.approx(1)
     assert schedule(cosine, 99, 40) == pytest.approx(0.505)
     assert schedule(cosine, 99, 80) == schedule(cosine, 99, 800) == pytest.approx(0.01)
     falling = [schedule(cosine, 99, images) for images in range(0, 81, 4)]
     assert falling == sorted(falling, reverse=True)
-    assert schedule(recipe(warmup=0), 1, 0) == 1
+    assert schedule(recipe(warmup_steps=0), 1, 0) == 1
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_loss_that_runs_away_stops_before_it_spoils_anything(
     spoil: Callable[[Tensor], Tensor],
     words: str,
 ) -> None:
-    long = recipe(images=160, save_every=4)
+    long = recipe(images=160, checkpoint_every=4)
     stage = Line(long)
     stage.disturb = lambda step, value: spoil(value) if step == 26 else value
     with pytest.raises(TrainingError) as caught:
@@ -115,7 +115,7 @@ def test_the_last_few_checkpoints_and_the_best_are_kept(
 ) -> None:
     left_by_a_kill = tmp_path / "checkpoints" / ".000000000004.new"
     left_by_a_kill.mkdir(parents=True)
-    stage = Line(recipe(keep=keep))
+    stage = Line(recipe(keep_checkpoints=keep))
     stage.losses_held_out = iter([3.0, 1.0, 2.0, 1.5])  # after 20, 40, 60 and 80 images
     loop_of(stage, splits, tmp_path).run()
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
@@ -126,7 +126,7 @@ def test_the_last_few_checkpoints_and_the_best_are_kept(
 def test_a_stage_ends_with_its_last_or_its_best_weights(
     splits: tuple[Pairs, Pairs], tmp_path: Path, export: str
 ) -> None:
-    stage = Line(recipe(export=export, ema=0.0))
+    stage = Line(recipe(export=export, ema_decay=0.0))
     stage.losses_held_out = iter([3.0, 1.0, 2.0, 1.5])
     loop = loop_of(stage, splits, tmp_path)
     loop.run()
@@ -138,7 +138,7 @@ def test_a_stage_ends_with_weights_from_before_another_network_joined(
     splits: tuple[Pairs, Pairs], tmp_path: Path
 ) -> None:
     """Its optimizer had nothing to remember then."""
-    stage = Judged(recipe(export="best", ema=0.0))
+    stage = Judged(recipe(export="best", ema_decay=0.0))
     stage.losses_held_out = iter([1.0, 2.0, 3.0, 4.0])
     loop = loop_of(stage, splits, tmp_path)
     loop.run()
@@ -148,7 +148,7 @@ def test_a_stage_ends_with_weights_from_before_another_network_joined(
 def test_a_held_out_loss_that_is_no_number_is_no_record(
     splits: tuple[Pairs, Pairs], tmp_path: Path
 ) -> None:
-    stage = Line(recipe(export="best", ema=0.0))
+    stage = Line(recipe(export="best", ema_decay=0.0))
     stage.losses_held_out = iter([3.0, math.nan, 1.0, 2.0])
     loop = loop_of(stage, splits, tmp_path)
     loop.run()
@@ -159,7 +159,7 @@ def test_a_stage_that_is_taken_over_reads_no_image(
     splits: tuple[Pairs, Pairs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Pairs, "image", lambda pairs, i: pytest.fail("an image was read"))
-    loop = loop_of(Line(recipe(images=0, start="another")), splits, tmp_path)
+    loop = loop_of(Line(recipe(images=0, init_from="another")), splits, tmp_path)
     loop.run()
     assert loop.images == 0 and loop.stage.step == 0
 
@@ -167,8 +167,8 @@ def test_a_stage_that_is_taken_over_reads_no_image(
 def test_without_images_that_are_held_out_the_last_weights_count(
     images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stage = Line(recipe(export="best", ema=0.0))
-    train, none, _ = open_pairs(DataConfig(path=str(images), test_share=0.0))
+    stage = Line(recipe(export="best", ema_decay=0.0))
+    train, none, _ = open_pairs(DataConfig(path=str(images), test_fraction=0.0))
     with caplog.at_level("INFO"):
         loop = loop_of(stage, (train, none), tmp_path)
         loop.run()
@@ -179,11 +179,11 @@ def test_without_images_that_are_held_out_the_last_weights_count(
 def test_of_several_averages_the_one_with_the_lowest_loss_is_taken(
     splits: tuple[Pairs, Pairs], tmp_path: Path
 ) -> None:
-    stage = Line(recipe(ema=[0.0, 0.5], look_every=40))
+    stage = Line(recipe(ema_decay=[0.0, 0.5], validate_every=40))
     stage.losses_held_out = iter([1.0, 2.0, 0.9, 0.8])  # at each look: the first, the second
     loop = loop_of(stage, splits, tmp_path)
     loop.run()
-    alone = Line(recipe(ema=0.5))
+    alone = Line(recipe(ema_decay=0.5))
     other = loop_of(alone, splits, tmp_path / "alone")
     other.run()
     assert_equal(state_of(loop), state_of(other))
@@ -194,7 +194,7 @@ def test_of_several_averages_the_one_with_the_lowest_loss_is_taken(
 def test_a_full_disk_keeps_the_checkpoint_before(
     splits: tuple[Pairs, Pairs], tmp_path: Path
 ) -> None:
-    stage = Line(recipe(look_every=1000), width=5000)
+    stage = Line(recipe(validate_every=1000), width=5000)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def fill(step: int, value: Tensor) -> Tensor:

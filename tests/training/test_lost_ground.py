@@ -76,7 +76,7 @@ def test_a_disk_that_is_full_for_one_process_stops_all_and_keeps_the_checkpoint_
 def saved(run_folder: Path) -> Checkpoints:
     kept = Checkpoints(run_folder, keep=2)
     for images in (8, 16):
-        kept.save({"weight": torch.full((4, 4), float(images))}, {"images": images})
+        kept.save({"loss_weighting": torch.full((4, 4), float(images))}, {"images": images})
     return kept
 
 
@@ -86,7 +86,7 @@ def test_a_checkpoint_that_goes_while_it_is_read_is_named(tmp_path: Path) -> Non
     for path in newest.folder.glob("*.safetensors"):
         path.unlink()
     with pytest.raises(TrainingError, match=r"000000000016: expected a whole checkpoint, .*delete"):
-        load(newest, {"weight": torch.zeros(4, 4)})
+        load(newest, {"loss_weighting": torch.zeros(4, 4)})
 
 
 def test_a_checkpoint_with_the_progress_of_another_is_refused(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_encoding_wants_the_device_that_was_asked_for(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     settings = small_runs.config(images, trained)
-    data = settings.data.model_copy(update={"encoded": str(tmp_path / "encoded")})
+    data = settings.data.model_copy(update={"latent_cache": str(tmp_path / "encoded")})
     with pytest.raises(TrainingError, match="CUDA_VISIBLE_DEVICES=0 asks for an accelerator"):
         encode(settings.model_copy(update={"data": data}), ["semantics"], "fp16")
     assert not (tmp_path / "encoded").exists()
@@ -164,14 +164,14 @@ def test_only_who_asks_for_a_device_needs_one(
 def test_a_shard_that_changes_while_it_is_read_loses_nothing(images: Path, tmp_path: Path) -> None:
     files = {path.name: path.read_bytes() for path in images.iterdir()}
     source = write(tmp_path / "source", dict(files))
-    ready = prepare(str(source), tmp_path / "set", PrepareConfig(size=128, test_share=0.2))
+    ready = prepare(str(source), tmp_path / "set", PrepareConfig(size=128, test_fraction=0.2))
     [shard] = (ready / "shards").iterdir()
     folder = tmp_path / "model"
     plain = values(ready, folder)
-    plain["data"] = {"path": str(ready), "size": 128, "memory": 0}
+    plain["data"] = {"path": str(ready), "size": 128, "cache_gib": 0}
     config = folder.with_suffix(".yaml")
     config.write_text(json.dumps(plain))
-    words = ("train", config, "--stage", "a", "stage_a.training.save_every=4")
+    words = ("train", config, "--stage", "a", "stage_a.training.checkpoint_every=4")
     process = start(*words, "stage_a.training.images=100000")
     checkpoints = folder / "runs" / "a" / "checkpoints"
     whole = shard.read_bytes()

@@ -19,7 +19,7 @@ from wuerstchen.training.stage import Draws, Loss, Networks, Step
 def test_accumulation_changes_nothing(splits: tuple[Pairs, Pairs], tmp_path: Path) -> None:
     results = []
     for parts in (1, 2, 4):
-        stage = Line(recipe(accumulate=parts))
+        stage = Line(recipe(gradient_accumulation=parts))
         stage.line[1].p = 0.0
         loop = loop_of(stage, splits, tmp_path / str(parts))
         loop.run()
@@ -33,7 +33,7 @@ def test_parts_of_a_batch_are_the_batch_for_several_networks(
     splits: tuple[Pairs, Pairs], tmp_path: Path
 ) -> None:
     whole = loop_of(Judged(recipe()), splits, tmp_path / "whole")
-    parts = loop_of(Judged(recipe(accumulate=2)), splits, tmp_path / "parts")
+    parts = loop_of(Judged(recipe(gradient_accumulation=2)), splits, tmp_path / "parts")
     whole.run()
     parts.run()
     for key, value in state_of(parts).items():
@@ -118,7 +118,7 @@ def test_parts_of_a_larger_share_are_those_of_a_smaller_one_as_far_as_it_goes(
     ("name", "advice"),
     [
         ("a", "batch; use smaller networks"),
-        ("c-rehearsal", "batch; set sharded in stage_c.rehearsal, use smaller networks"),
+        ("c-pretraining", "batch; set sharded in stage_c.pretraining, use smaller networks"),
     ],
 )
 def test_a_image_that_does_not_fit_alone_is_told(
@@ -146,6 +146,8 @@ def test_memory_that_ends_where_parts_do_not_help_is_told(
         yield
 
     stage.losses_held_out = full()
-    with pytest.raises(TrainingError, match=r"Stage a ran out of memory in .* a look.*look_at"):
+    with pytest.raises(
+        TrainingError, match=r"Stage a ran out of memory in .* a look.*validation_images"
+    ):
         loop_of(stage, splits, tmp_path).run()
     assert loop_of(stage, splits, tmp_path).images == 16, "what was saved is kept"

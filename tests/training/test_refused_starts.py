@@ -82,10 +82,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 REFUSED = {
     "a folder of Stable Cascade": ("base", "cascade", "Stable Cascade .* expected version 2"),
     "a Stage C of Stable Cascade inside": ("base", "mixed", "holds Stage C of Stable Cascade"),
-    "a file of Stable Cascade": ("stage_c.training.start", "c3.safetensors", "of Stable Cascade"),
-    "a file of version 1": ("stage_b.training.start", "b1.safetensors", "Stage B of version 1"),
+    "a file of Stable Cascade": (
+        "stage_c.training.init_from",
+        "c3.safetensors",
+        "of Stable Cascade",
+    ),
+    "a file of version 1": ("stage_b.training.init_from", "b1.safetensors", "Stage B of version 1"),
     "a file": (
-        "stage_a.training.start",
+        "stage_a.training.init_from",
         "mixed/vqgan/diffusion_pytorch_model.safetensors",
         "expected a model folder, found a file; .*wuerstchen convert",
     ),
@@ -93,16 +97,20 @@ REFUSED = {
     "text of Stable Cascade": ("text.pretrained", "c3.safetensors", "of Stable Cascade"),
     "a model as text": ("text.pretrained", "wide", "expected the folder of a CLIP text model"),
     "Stage C of other semantics": (
-        "stage_c.training.start",
+        "stage_c.training.init_from",
         "wide",
         "semantics of the compressor and of Stage C must be equal, found 6 and 8",
     ),
     "Stage B of other semantics": (
-        "stage_b.training.start",
+        "stage_b.training.init_from",
         "wide",
         "semantics of the compressor and of Stage C must be equal, found 8 and 6",
     ),
-    "Stage C of wider text": ("stage_c.training.start", "long", "of width 16, but .* of width 32"),
+    "Stage C of wider text": (
+        "stage_c.training.init_from",
+        "long",
+        "of width 16, but .* of width 32",
+    ),
     "wider text": ("text.pretrained", "text", "encoder and of Stage C .* found 32 and 16"),
 }
 

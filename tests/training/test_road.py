@@ -122,8 +122,8 @@ def test_a_batch_that_cannot_be_shared_is_refused(images: Path, tmp_path: Path) 
 def test_a_run_without_a_test_split_trains_and_looks_at_nothing(
     images: Path, tmp_path: Path
 ) -> None:
-    short = _with(config(images, tmp_path / "model"), "a", images=8, adversarial_from=0)
-    data = short.data.model_copy(update={"test_share": 0.0})
+    short = _with(config(images, tmp_path / "model"), "a", images=8, adversarial_start=0)
+    data = short.data.model_copy(update={"test_fraction": 0.0})
     training_run.train(short.model_copy(update={"data": data}), "a")
     assert "held_out" not in (tmp_path / "model/runs/a/log.jsonl").read_text()
 

@@ -168,7 +168,7 @@ def test_another_number_of_processes_goes_on_with_a_run(
     source = written(images, several)
     train_here(source, "c", *changes("c", 96), f"output={one}")
     words = ["train", source, "--stage", "c", f"stage_c.training.sharded={sharded}"]
-    words += [*changes("c", 96), "stage_c.training.save_every=8"]
+    words += [*changes("c", 96), "stage_c.training.checkpoint_every=8"]
     killed_at(24, several, [*launch(before), *words])
     done = run(*words, command=launch(after))
     assert done.returncode == 0, done.stderr
@@ -203,7 +203,7 @@ def test_a_lost_process_ends_the_others_and_the_restart_goes_on(
 ) -> None:
     one, several = (prepared(trained, tmp_path / name, "c") for name in ("one", "several"))
     source = written(images, several)
-    settings = [*changes("c", 160), "stage_c.training.save_every=8"]
+    settings = [*changes("c", 160), "stage_c.training.checkpoint_every=8"]
     train_here(source, "c", *settings, f"output={one}")
     (interpreter, *words) = launch(2, "torchrun")
     command = [interpreter, *words[:3], "--max-restarts=1", *words[3:]]

@@ -65,7 +65,12 @@ def test_the_codebook_does_not_collapse(
 ) -> None:
     """Codes begin in a heap around zero, where without a rescue nearly all would die."""
     settings = changed(
-        config(tmp_path, tmp_path), "a", "training", images=240, revive_after=10, look_every=1000
+        config(tmp_path, tmp_path),
+        "a",
+        "training",
+        images=240,
+        code_reset_after=10,
+        validate_every=1000,
     )
     torch.manual_seed(0)
     stage = StageATrainer(settings.stage_a, textures[0])
@@ -103,7 +108,7 @@ def stage_of(name: str, settings: Config, trained: Path) -> Stage:
         return StageBTrainer(settings, stage_a, None, None)
     text = small_text_encoder(settings.text, ["a red disc", "a blue square"])
     parts = (weights.load_stage_b(trained), weights.load_compressor(trained))
-    below = FrozenStages(stage_a, *parts, None, settings.text.length, settings.data.memory)
+    below = FrozenStages(stage_a, *parts, None, settings.text.length, settings.data.cache_gib)
     return StageCTrainer(settings, below, text)
 
 
@@ -133,7 +138,7 @@ def test_gradient_checkpointing_changes_no_gradient(
 def test_a_part_of_the_captions_is_dropped(
     splits: tuple[Pairs, Pairs], images: Path, trained: Path
 ) -> None:
-    settings = changed(config(images, trained), "c", "training", text_drop=0.5)
+    settings = changed(config(images, trained), "c", "training", caption_dropout=0.5)
     stage = stage_of("c", settings, trained)
     shown: list[str] = []
 

@@ -15,7 +15,7 @@ from wuerstchen.errors import ConfigError
 
 EPILOG = """Examples:
 
-[bold]wuerstchen diagnose data.path=images data.sample_by=name[/bold]
+[bold]wuerstchen diagnose data.path=images data.balance_by=name[/bold]
 
 [bold]wuerstchen diagnose models/mine data.path=images --images 50 --out report/[/bold]"""
 
@@ -26,7 +26,7 @@ def diagnose(
         typer.Argument(
             metavar="[MODEL] data.path=IMAGES [data.KEY=VALUE]...",
             help="A model folder or a model of the hub (without it: the bundled one), and the "
-            "data as in the config of its training: data.path, data.sample_by, data.test_share.",
+            "data as in the config of its training: data.path, data.balance_by, data.test_fraction.",
             default_factory=list,
             show_default=False,
         ),

@@ -15,7 +15,7 @@ from wuerstchen.errors import TrainingError, how_to_install
 if TYPE_CHECKING:
     from wuerstchen.training.latent_cache import What
 
-EPILOG = "wuerstchen encode tiny data.path=prepared data.encoded=encoded"
+EPILOG = "wuerstchen encode tiny data.path=prepared data.latent_cache=encoded"
 
 
 class Kind(StrEnum):
@@ -48,7 +48,7 @@ def encode(
         str, typer.Option(metavar="KIND", help="Numbers on the disk: fp16 or fp32.")
     ] = "fp16",
 ) -> None:
-    """Encode the training images into data.encoded, with the finished stages of the model folder.
+    """Encode the training images into data.latent_cache, with the finished stages of the model folder.
 
     `wuerstchen train` with the same config then reads them, and Stage C no images at all.
     Encodings belong to the weights and the data that they were made of; others are never read.

@@ -15,7 +15,7 @@ from wuerstchen.errors import ConfigError
 
 EPILOG = """Examples:
 
-[bold]wuerstchen evaluate data.path=images data.sample_by=name[/bold]
+[bold]wuerstchen evaluate data.path=images data.balance_by=name[/bold]
 
 [bold]wuerstchen evaluate models/mine data.path=images --prompts 50 --out report/[/bold]
 
@@ -28,7 +28,7 @@ def evaluate(
         typer.Argument(
             metavar="[MODEL] [data.KEY=VALUE]...",
             help="A model folder or a model of the hub (without it: the bundled one), and the "
-            "data as in the config of its training: data.path, data.sample_by, data.test_share.",
+            "data as in the config of its training: data.path, data.balance_by, data.test_fraction.",
             default_factory=list,
             show_default=False,
         ),

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from wuerstchen.cli.launcher import rank_and_world
 from wuerstchen.errors import DataError, how_to_install
 
-EPILOG = "wuerstchen prepare photos prepared size=256 filters.least_side=256"
+EPILOG = "wuerstchen prepare photos prepared size=256 filters.min_side=256"
 
 Tell = Callable[[int, int], None]
 

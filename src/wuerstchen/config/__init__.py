@@ -8,13 +8,13 @@ section ─▶ training ─▶ data, stage_a, compressor, stage_b, stage_c, text
 
 from wuerstchen.config.compressor import CompressorModel
 from wuerstchen.config.data import DataConfig
-from wuerstchen.config.lora import LoraTraining, PreserveTraining
+from wuerstchen.config.lora import LoraConfig, PriorPreservationConfig
 from wuerstchen.config.prepare import PRESETS, FilterConfig, PrepareConfig
 from wuerstchen.config.reading import dump, load, load_data, load_prepare, parse, shipped
 from wuerstchen.config.section import Section
 from wuerstchen.config.stage_a import StageAConfig, StageAModel, StageATraining
 from wuerstchen.config.stage_b import (
-    CompressorRehearsalTraining,
+    CompressorPretraining,
     StageBConfig,
     StageBModel,
     StageBTraining,
@@ -23,7 +23,7 @@ from wuerstchen.config.stage_c import (
     StageCConfig,
     StageCModel,
     StageCTraining,
-    TextRehearsalTraining,
+    TextPretraining,
 )
 from wuerstchen.config.text import TextConfig
 from wuerstchen.config.training import LossWeight, Precision, Prediction, TrainingConfig
@@ -32,16 +32,16 @@ from wuerstchen.config.whole import Config
 __all__ = [
     "PRESETS",
     "CompressorModel",
-    "CompressorRehearsalTraining",
+    "CompressorPretraining",
     "Config",
     "DataConfig",
     "FilterConfig",
-    "LoraTraining",
+    "LoraConfig",
     "LossWeight",
     "Precision",
     "Prediction",
     "PrepareConfig",
-    "PreserveTraining",
+    "PriorPreservationConfig",
     "Section",
     "StageAConfig",
     "StageAModel",
@@ -53,7 +53,7 @@ __all__ = [
     "StageCModel",
     "StageCTraining",
     "TextConfig",
-    "TextRehearsalTraining",
+    "TextPretraining",
     "TrainingConfig",
     "dump",
     "load",

@@ -21,13 +21,13 @@ class DataConfig(Section):
     for the few images of a subject."""
     background: str = "white"
     """What shows through transparent images: a colour name or #rrggbb."""
-    sample_by: str | None = None
+    balance_by: str | None = None
     """A side field (JSON key or metadata column) whose values take part equally often."""
-    test_share: float = Field(default=0.05, ge=0, lt=0.5)
+    test_fraction: float = Field(default=0.05, ge=0, lt=0.5)
     """Share of the images held out where the data names no test split of its own."""
-    encoded: str = ""
+    latent_cache: str = ""
     """Folder of what `wuerstchen encode` made: images that are in it are not encoded again."""
-    memory: float = Field(default=2.0, ge=0)
+    cache_gib: float = Field(default=2.0, ge=0)
     """GiB of decoded images kept in memory, so that small sets are decoded once."""
 
     @model_validator(mode="after")

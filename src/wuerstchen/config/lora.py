@@ -7,7 +7,7 @@ from pydantic import Field
 from wuerstchen.config.section import Section
 
 
-class LoraTraining(Section):
+class LoraConfig(Section):
     """Low-rank layers that are trained beside frozen weights (arXiv:2106.09685)."""
 
     rank: int = Field(default=16, gt=0)
@@ -20,16 +20,16 @@ class LoraTraining(Section):
     """Of Stage C: also of its text encoder, which is frozen otherwise."""
 
 
-class PreserveTraining(Section):
+class PriorPreservationConfig(Section):
     """What a subject's class looked like before (DreamBooth, arXiv:2208.12242, section 3.2).
 
     The model that training starts from draws semantics for `caption`; nothing is decoded to
     images. Every image of the subject is learned together with one of them.
     """
 
-    caption: str = Field(min_length=1)
+    class_prompt: str = Field(min_length=1)
     """Of the class, such as `a photo of a dog`, where the subject is `a photo of sks dog`."""
-    drawn: int = Field(default=100, gt=0)
+    class_images: int = Field(default=100, gt=0)
     """Semantics that are drawn before the training."""
     weight: float = Field(default=1.0, gt=0)
     """Of their loss, beside that of the subject."""

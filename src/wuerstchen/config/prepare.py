@@ -11,34 +11,34 @@ from wuerstchen.geometry import SIZE_STEP
 class FilterConfig(Section):
     """Images outside of these bounds are dropped and counted. null: no bound."""
 
-    least_side: int | None = Field(default=None, gt=0)
+    min_side: int | None = Field(default=None, gt=0)
     """Pixels of the shorter side."""
-    most_side: int | None = Field(default=None, gt=0)
+    max_side: int | None = Field(default=None, gt=0)
     """Pixels of the longer side."""
-    most_aspect: float | None = Field(default=3.0, ge=1)
+    max_aspect: float | None = Field(default=3.0, ge=1)
     """Longer side over shorter side."""
-    least_caption: int | None = Field(default=None, gt=0)
+    min_caption: int | None = Field(default=None, gt=0)
     """Characters of the longest caption, among those that are not too long."""
-    most_caption: int | None = Field(default=None, gt=0)
+    max_caption: int | None = Field(default=None, gt=0)
     """Characters; longer captions are left out, and the image with them if it has no other."""
-    least_aesthetic: float | None = None
+    min_aesthetic: float | None = None
     """Of the field aesthetic or AESTHETIC_SCORE."""
-    most_watermark: float | None = None
+    max_watermark: float | None = None
     """Of the field pwatermark."""
-    most_unsafe: float | None = None
+    max_unsafe: float | None = None
     """Of the field punsafe."""
-    least_similarity: float | None = None
+    min_similarity: float | None = None
     """Of image and caption, of the field similarity."""
-    without_score: Literal["drop", "keep"] = "drop"
+    missing_score: Literal["drop", "keep"] = "drop"
     """What becomes of images that lack a score which has a bound."""
 
     @model_validator(mode="after")
     def _bounds_leave_room(self) -> "FilterConfig":
         for what in ("side", "caption"):
-            least, most = getattr(self, f"least_{what}"), getattr(self, f"most_{what}")
+            least, most = getattr(self, f"min_{what}"), getattr(self, f"max_{what}")
             if least is not None and most is not None and least > most:
                 raise ValueError(
-                    f"filters.least_{what} must not be above filters.most_{what}, "
+                    f"filters.min_{what} must not be above filters.max_{what}, "
                     f"found {least} and {most}"
                 )
         return self
@@ -58,14 +58,14 @@ class PrepareConfig(Section):
     """Of the stored images; png loses nothing."""
     quality: int = Field(default=95, ge=1, le=100)
     """Of jpeg and webp."""
-    shard: int = Field(default=1000, gt=0)
+    shard_size: int = Field(default=1000, gt=0)
     """Images of a source without tars that go into one shard; a tar becomes a shard itself."""
-    copies: int | None = Field(default=4, ge=0, le=16)
+    duplicate_distance: int | None = Field(default=4, ge=0, le=16)
     """Images whose 64-bit perceptual hashes differ in at most so many bits are one, of which the
     largest stays; 0: only equal hashes; null: all stay."""
-    sample_by: str | None = None
+    balance_by: str | None = None
     """A side field whose values take part equally often in training, and are held out as one."""
-    test_share: float = Field(default=0.05, ge=0, lt=0.5)
+    test_fraction: float = Field(default=0.05, ge=0, lt=0.5)
     """Share of the images held out where the data names no test split of its own."""
     filters: FilterConfig = FilterConfig()
     """What is dropped."""
@@ -75,12 +75,12 @@ PRESETS: dict[str, dict[str, object]] = {
     "paper": {
         "size": 512,
         "filters": {
-            "least_side": 512,
-            "most_side": 4096,
-            "most_aspect": None,
-            "least_aesthetic": 5.0,
-            "most_watermark": 0.5,
-            "most_unsafe": 0.99,
+            "min_side": 512,
+            "max_side": 4096,
+            "max_aspect": None,
+            "min_aesthetic": 5.0,
+            "max_watermark": 0.5,
+            "max_unsafe": 0.99,
         },
     },
 }

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from wuerstchen.config.data import DataConfig
 from wuerstchen.config.prepare import PRESETS, PrepareConfig
+from wuerstchen.config.renamed import RENAMED
 from wuerstchen.config.whole import Config
 from wuerstchen.errors import ConfigError
 
@@ -24,7 +25,7 @@ Location = tuple[int | str, ...]
 def load(source: str, overrides: Sequence[str] = ()) -> Config:
     """Read a config: `source` is a YAML file or the name of a shipped config (`tiny`).
 
-    overrides  words such as `data.path=images` or `stage_b.training.batch=16`
+    overrides  words such as `data.path=images` or `stage_b.training.batch_size=16`
 
     Raises ConfigError for a file that is not there, an unknown key or a value that cannot work.
     """
@@ -163,6 +164,9 @@ def _explain(error: ValidationError, *section: str, root: type[BaseModel] = Conf
         location = (*section, *first["loc"])
         key = ".".join(str(part) for part in location)
         known = _known_keys(location[:-1], root)
+        new = RENAMED.get(str(location[-1]))
+        if new in known:
+            return f"{key!r} is now called {'.'.join([*map(str, location[:-1]), new])!r}."
         near = difflib.get_close_matches(str(location[-1]), known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known keys here: {', '.join(known)}."
         return f"unknown key {key!r}; {hint}"

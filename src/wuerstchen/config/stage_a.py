@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from wuerstchen.config.lora import LoraTraining
+from wuerstchen.config.lora import LoraConfig
 from wuerstchen.config.section import Section
 from wuerstchen.config.training import TrainingConfig
 
@@ -26,10 +26,10 @@ class StageATraining(TrainingConfig):
     """Recipe of the paper, appendix E.1."""
 
     images: int = Field(default=500_000 * 256, ge=0)
-    batch: int = Field(default=256, gt=0)
+    batch_size: int = Field(default=256, gt=0)
     crop: int = Field(default=128, ge=16, multiple_of=4)
     """Side of the training crops in pixels, a multiple of 4 and at least 16."""
-    quantise_drop: float = Field(default=0.1, ge=0, le=1)
+    quantise_dropout: float = Field(default=0.1, ge=0, le=1)
     """Share of the images whose latents skip the codebook (section 3.1: 10 %)."""
     commitment: float = Field(default=0.25, ge=0)
     codebook_weight: float = Field(default=1.0, ge=0)
@@ -39,14 +39,14 @@ class StageATraining(TrainingConfig):
     """A safetensors file of VGG16 features with torchvision key names."""
     perceptual_weight: float = Field(default=0.1, ge=0)
     adversarial_weight: float = Field(default=0.01, ge=0)
-    adversarial_from: int = Field(default=10_000 * 256, ge=0)
-    """Images after which the critic joins."""
-    critic_width: int = Field(default=64, gt=0)
-    """Channels of the critic's first layer."""
-    critic_depth: int = Field(default=6, gt=0)
-    revive_after: int = Field(default=100, gt=0)
+    adversarial_start: int = Field(default=10_000 * 256, ge=0)
+    """Images after which the discriminator joins."""
+    discriminator_width: int = Field(default=64, gt=0)
+    """Channels of the discriminator's first layer."""
+    discriminator_depth: int = Field(default=6, gt=0)
+    code_reset_after: int = Field(default=100, gt=0)
     """Optimizer steps without use after which a code is placed anew on a latent of the batch."""
-    lora: LoraTraining | None = None
+    lora: LoraConfig | None = None
     """Train low-rank layers alone, on a `start` whose codebook and statistics stay. No other tool
     reads LoRAs of Stage A: the model folder has them in its weights."""
 
@@ -77,9 +77,9 @@ class StageAConfig(Section):
     def _lora_fits(self) -> "StageAConfig":
         if (lora := self.training.lora) is None:
             return self
-        if not self.training.start:
+        if not self.training.init_from:
             raise ValueError(
-                "stage_a.training.lora needs a model that it changes; set stage_a.training.start, "
+                "stage_a.training.lora needs a model that it changes; set stage_a.training.init_from, "
                 "or base, to a model folder"
             )
         if lora.text:

@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from wuerstchen.config.lora import LoraTraining
+from wuerstchen.config.lora import LoraConfig
 from wuerstchen.config.section import Section
-from wuerstchen.config.training import LossWeight, RehearsalTraining, TrainingConfig
+from wuerstchen.config.training import LossWeight, PretrainingConfig, TrainingConfig
 
 Size = Annotated[int, Field(gt=0)]
 
@@ -43,11 +43,11 @@ class StageBTraining(TrainingConfig):
     """Compressor and Stage B jointly (appendix E.2). Rates are those of version 1's code."""
 
     images: int = Field(default=457_000 * 512, ge=0)
-    batch: int = Field(default=512, gt=0)
-    weight: LossWeight = "p2"
+    batch_size: int = Field(default=512, gt=0)
+    loss_weighting: LossWeight = "p2"
     gradient_checkpointing: bool = False
     """Computes what happens inside of the blocks twice, a third more time, and keeps less of it."""
-    semantics_drop: float = Field(default=0.05, ge=0, le=1)
+    semantics_dropout: float = Field(default=0.05, ge=0, le=1)
     """Share of the images whose semantics are replaced by zeros."""
     semantics_noise: float = Field(default=0.3, ge=0, le=1)
     """Share of the remaining images whose semantics are noised, at times up to 0.5."""
@@ -57,13 +57,13 @@ class StageBTraining(TrainingConfig):
     freeze_compressor: bool = False
     """Train Stage B alone, on a compressor that stays as it is: the semantics keep their meaning,
     and a Stage C that draws them goes on to fit."""
-    lora: LoraTraining | None = None
+    lora: LoraConfig | None = None
     """Train low-rank layers of Stage B alone, on a `start` whose compressor is frozen."""
     compressor_weights: str = ""
     """A safetensors file of EfficientNetV2-S features (ImageNet) with torchvision key names."""
 
 
-class CompressorRehearsalTraining(RehearsalTraining):
+class CompressorPretraining(PretrainingConfig):
     """The compressor with a small decoder that is thrown away, before it meets Stage B.
 
     For compressors that start without ImageNet weights.
@@ -75,27 +75,31 @@ class CompressorRehearsalTraining(RehearsalTraining):
 
 class StageBConfig(Section):
     model: StageBModel = StageBModel()
-    rehearsal: CompressorRehearsalTraining | None = None
-    """Teaches a new compressor before the joint training; not together with `training.start`."""
+    pretraining: CompressorPretraining | None = None
+    """Teaches a new compressor before the joint training; not together with `training.init_from`."""
     training: StageBTraining = StageBTraining()
 
     @model_validator(mode="after")
     def _one_beginning(self) -> "StageBConfig":
-        if self.rehearsal is not None and self.training.start:
+        if self.pretraining is not None and self.training.init_from:
             raise ValueError(
-                f"stage_b.training.start is {self.training.start!r}, but stage_b.rehearsal would "
+                f"stage_b.training.init_from is {self.training.init_from!r}, but stage_b.pretraining would "
                 "train another compressor; set one of them to null or empty"
             )
-        if self.training.compressor_weights and self.training.start:
+        if self.training.compressor_weights and self.training.init_from:
             raise ValueError(
-                f"stage_b.training.start is {self.training.start!r}, which brings a compressor, "
+                f"stage_b.training.init_from is {self.training.init_from!r}, which brings a compressor, "
                 "but stage_b.training.compressor_weights would begin another one; set one of them "
                 "empty"
             )
-        if self.training.freeze_compressor and self.rehearsal is None and not self.training.start:
+        if (
+            self.training.freeze_compressor
+            and self.pretraining is None
+            and not self.training.init_from
+        ):
             raise ValueError(
                 "stage_b.training.freeze_compressor is true, but nothing brings a trained "
-                "compressor; set stage_b.training.start to a model folder, or add a rehearsal"
+                "compressor; set stage_b.training.init_from to a model folder, or add a pretraining"
             )
         if self.training.lora is not None and self.training.lora.text:
             raise ValueError(
@@ -103,11 +107,11 @@ class StageBConfig(Section):
                 "alone; set it to false"
             )
         if self.training.lora is not None and not (
-            self.training.start and self.training.freeze_compressor
+            self.training.init_from and self.training.freeze_compressor
         ):
             raise ValueError(
                 "stage_b.training.lora needs a model that it changes and semantics that keep their "
-                "meaning; set stage_b.training.start to a model folder and freeze_compressor to "
+                "meaning; set stage_b.training.init_from to a model folder and freeze_compressor to "
                 "true"
             )
         return self

@@ -4,9 +4,9 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from wuerstchen.config.lora import LoraTraining, PreserveTraining
+from wuerstchen.config.lora import LoraConfig, PriorPreservationConfig
 from wuerstchen.config.section import Section
-from wuerstchen.config.training import LossWeight, Prediction, RehearsalTraining, TrainingConfig
+from wuerstchen.config.training import LossWeight, Prediction, PretrainingConfig, TrainingConfig
 
 
 class StageCModel(Section):
@@ -35,18 +35,18 @@ class StageCTraining(TrainingConfig):
     """The text-conditional stage on cached semantics (appendix E.3)."""
 
     images: int = Field(default=500_000 * 1536, ge=0)
-    batch: int = Field(default=1536, gt=0)
-    weight: LossWeight = "p2"
+    batch_size: int = Field(default=1536, gt=0)
+    loss_weighting: LossWeight = "p2"
     gradient_checkpointing: bool = False
     """Computes what happens inside of the blocks twice, a third more time, and keeps less of it."""
-    text_drop: float = Field(default=0.05, ge=0, le=1)
+    caption_dropout: float = Field(default=0.05, ge=0, le=1)
     """Share of the images whose caption is left empty, decided for each image."""
-    late_times: float | None = Field(default=None, gt=0, lt=1)
+    high_noise_fraction: float | None = Field(default=None, gt=0, lt=1)
     """Share of the training times above 0.6, where the caption decides; null: as published,
     45 %."""
-    lora: LoraTraining | None = None
+    lora: LoraConfig | None = None
     """Train low-rank layers alone, on a `start`."""
-    preserve: PreserveTraining | None = None
+    prior_preservation: PriorPreservationConfig | None = None
     """Learn a subject without forgetting its class, on a `start`."""
     train_text: bool = True
     """Whether a text encoder that is not `text.pretrained` learns with Stage C."""
@@ -55,7 +55,7 @@ class StageCTraining(TrainingConfig):
     (x - A) / (|1 - B| + 1e-5) plain x - A; published lets it learn."""
 
 
-class TextRehearsalTraining(RehearsalTraining):
+class TextPretraining(PretrainingConfig):
     """The small text encoder with a network that guesses semantics and is thrown away, before it
     meets Stage C."""
 
@@ -64,22 +64,22 @@ class TextRehearsalTraining(RehearsalTraining):
 
 class StageCConfig(Section):
     model: StageCModel = StageCModel()
-    rehearsal: TextRehearsalTraining | None = None
-    """Teaches a new text encoder before the diffusion; not together with `training.start`, nor
+    pretraining: TextPretraining | None = None
+    """Teaches a new text encoder before the diffusion; not together with `training.init_from`, nor
     with `text.pretrained`."""
     training: StageCTraining = StageCTraining()
 
     @model_validator(mode="after")
     def _one_beginning(self) -> "StageCConfig":
-        if self.rehearsal is not None and self.training.start:
+        if self.pretraining is not None and self.training.init_from:
             raise ValueError(
-                f"stage_c.training.start is {self.training.start!r}, but stage_c.rehearsal would "
+                f"stage_c.training.init_from is {self.training.init_from!r}, but stage_c.pretraining would "
                 "train another text encoder; set one of them to null or empty"
             )
-        for key in ("lora", "preserve"):
-            if getattr(self.training, key) is not None and not self.training.start:
+        for key in ("lora", "prior_preservation"):
+            if getattr(self.training, key) is not None and not self.training.init_from:
                 raise ValueError(
                     f"stage_c.training.{key} needs a model that it starts from; set "
-                    "stage_c.training.start, or base, to a model folder"
+                    "stage_c.training.init_from, or base, to a model folder"
                 )
         return self

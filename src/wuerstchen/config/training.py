@@ -23,24 +23,24 @@ class TrainingConfig(Section):
 
     images: int = Field(ge=0)
     """Images to see in all, repeats included; 0 takes over the weights of `start` as they are."""
-    start: str = ""
+    init_from: str = ""
     """A model folder whose weights of this stage training starts from; `emoji`: the bundled model;
     empty: from scratch."""
-    batch: int = Field(default=32, gt=0)
+    batch_size: int = Field(default=32, gt=0)
     """Images per optimizer step, over all devices and accumulation steps together."""
-    accumulate: int = Field(default=1, gt=0)
+    gradient_accumulation: int = Field(default=1, gt=0)
     """Backward passes per optimizer step."""
     learning_rate: float = Field(default=1e-4, gt=0)
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     weight_decay: float = Field(default=0.01, ge=0)
-    warmup: int = Field(default=10_000, ge=0)
+    warmup_steps: int = Field(default=10_000, ge=0)
     """Optimizer steps in which the learning rate grows from zero."""
-    decay: Literal["constant", "cosine", "linear", "late"] = "constant"
+    lr_schedule: Literal["constant", "cosine", "linear", "late"] = "constant"
     """What the learning rate does after the warm-up: nothing, or fall to a hundredth along a cosine
     or a line; late: constant, then along a line in the last fifth of the run."""
-    clip: float = Field(default=1.0, gt=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
     """Largest norm of a gradient."""
-    ema: Decay | tuple[Decay, ...] = 0.999
+    ema_decay: Decay | tuple[Decay, ...] = 0.999
     """Decay per step of the averaged weights, which are the ones that are exported. Of several the
     one with the lowest held-out loss is."""
     export: Literal["last", "best"] = "last"
@@ -51,23 +51,23 @@ class TrainingConfig(Section):
     sharded: bool = False
     """Spread weights, gradients, optimizer and averages over the processes (FSDP2), instead of a
     copy of everything in each (DDP)."""
-    save_every: int = Field(default=100_000, gt=0)
+    checkpoint_every: int = Field(default=100_000, gt=0)
     """Images between two checkpoints."""
-    keep: int = Field(default=2, gt=0)
+    keep_checkpoints: int = Field(default=2, gt=0)
     """Newest checkpoints that stay; the best by held-out loss stays beside them."""
     log_every: int = Field(default=20, gt=0)
     """Optimizer steps between two entries of the log."""
-    look_every: int = Field(default=100_000, gt=0)
+    validate_every: int = Field(default=100_000, gt=0)
     """Images between two looks: held-out loss and a grid of images."""
-    look_at: int = Field(default=64, gt=0)
+    validation_images: int = Field(default=64, gt=0)
     """Held-out images per look."""
 
     @property
     def ema_lengths(self) -> tuple[float, ...]:
         """The decays of all averages."""
-        return self.ema if isinstance(self.ema, tuple) else (self.ema,)
+        return self.ema_decay if isinstance(self.ema_decay, tuple) else (self.ema_decay,)
 
-    @field_validator("ema")
+    @field_validator("ema_decay")
     @classmethod
     def _averages(cls, ema: Decay | tuple[Decay, ...]) -> Decay | tuple[Decay, ...]:
         if ema == ():
@@ -76,7 +76,7 @@ class TrainingConfig(Section):
 
     @model_validator(mode="after")
     def _has_weights(self) -> "TrainingConfig":
-        if self.images == 0 and not self.start:
+        if self.images == 0 and not self.init_from:
             raise ValueError(
                 "images is 0, which takes over the weights of another model, but nothing names "
                 "one; set base, or start here, to a model folder or emoji"
@@ -84,16 +84,16 @@ class TrainingConfig(Section):
         return self
 
 
-class RehearsalTraining(TrainingConfig):
+class PretrainingConfig(TrainingConfig):
     """What is learned before a stage, from nothing."""
 
     images: int = Field(gt=0)
 
     @model_validator(mode="after")
-    def _from_nothing(self) -> "RehearsalTraining":
-        if self.start:
+    def _from_nothing(self) -> "PretrainingConfig":
+        if self.init_from:
             raise ValueError(
-                f"start is {self.start!r}, but a rehearsal begins with new networks; leave it "
-                "empty, and set training.start where the stage shall go on from a model"
+                f"start is {self.init_from!r}, but a pretraining begins with new networks; leave it "
+                "empty, and set training.init_from where the stage shall go on from a model"
             )
         return self

@@ -47,8 +47,8 @@ class Config(Section):
         for stage in ("stage_a", "stage_b", "stage_c"):
             section = filled.get(stage, {})
             training = section.get("training", {}) if isinstance(section, dict) else None
-            if isinstance(training, dict) and not training.get("start"):
-                filled[stage] = {**section, "training": {**training, "start": base}}
+            if isinstance(training, dict) and not training.get("init_from"):
+                filled[stage] = {**section, "training": {**training, "init_from": base}}
         return filled
 
     @model_validator(mode="after")
@@ -61,9 +61,9 @@ class Config(Section):
                 f"the images is {shortest} (data.size {self.data.size}); the crop must not be "
                 "larger"
             )
-        if self.data.buckets and self.stage_c.rehearsal is not None:
+        if self.data.buckets and self.stage_c.pretraining is not None:
             raise ValueError(
-                "data.buckets is true, but stage_c.rehearsal sketches images of one shape; set "
+                "data.buckets is true, but stage_c.pretraining sketches images of one shape; set "
                 "one of them to false or null"
             )
         return self
@@ -92,33 +92,33 @@ class Config(Section):
                     f"{stage}.model.semantic_channels is {found}, but compressor.channels is "
                     f"{self.compressor.channels}; they must be equal"
                 )
-        new_text = not self.text.pretrained and not self.stage_c.training.start
+        new_text = not self.text.pretrained and not self.stage_c.training.init_from
         if new_text and self.stage_c.model.text_width != self.text.width:
             raise ValueError(
                 f"stage_c.model.text_width is {self.stage_c.model.text_width}, but text.width is "
                 f"{self.text.width}; they must be equal where the text encoder is trained"
             )
-        if new_text and not self.stage_c.training.train_text and self.stage_c.rehearsal is None:
+        if new_text and not self.stage_c.training.train_text and self.stage_c.pretraining is None:
             raise ValueError(
                 "stage_c.training.train_text is false, but nothing brings a text encoder that has "
-                "learned; set it to true, or stage_c.training.start, stage_c.rehearsal or "
+                "learned; set it to true, or stage_c.training.init_from, stage_c.pretraining or "
                 "text.pretrained"
             )
-        if self.text.pretrained and self.stage_c.rehearsal is not None:
+        if self.text.pretrained and self.stage_c.pretraining is not None:
             raise ValueError(
                 f"text.pretrained is {self.text.pretrained!r}, which stays as it is, but "
-                "stage_c.rehearsal would train a small text encoder; set one of them to null or "
+                "stage_c.pretraining would train a small text encoder; set one of them to null or "
                 "empty"
             )
         published = self.text.pretrained_b or self.text.pretrained
-        if self.stage_b.training.text and not (published or self.stage_b.training.start):
+        if self.stage_b.training.text and not (published or self.stage_b.training.init_from):
             raise ValueError(
                 "stage_b.training.text is true, but no text encoder exists before Stage C is "
                 "trained; set it to false, text.pretrained_b to a folder, or start from a model"
             )
-        if self.data.buckets and self.stage_c.training.preserve is not None:
+        if self.data.buckets and self.stage_c.training.prior_preservation is not None:
             raise ValueError(
-                "data.buckets is true, but stage_c.training.preserve draws semantics of one shape; "
+                "data.buckets is true, but stage_c.training.prior_preservation draws semantics of one shape; "
                 "set one of them to false or null"
             )
         if new_text and not self.stage_b.training.text and not self.text.pretrained_b:

@@ -1,7 +1,7 @@
 """Endless seeded batches that can be taken up anywhere and shared among processes.
 
-The stream of images is one sequence of positions 0, 1, 2 …; the sample at a position follows from
-the seed, the batch size and the position alone (`wuerstchen.data.sampler`). So a run resumes exactly
+The stream of images is one sequence of positions 0, 1, 2 …; the sample at a position
+follows from the seed, the batch size and the position alone (`wuerstchen.data.sampler`). So a run resumes exactly
 at `seen`, and two processes that each take their part of every batch together see what one process
 would see.
 """

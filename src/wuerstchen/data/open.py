@@ -32,7 +32,7 @@ _CHUNK = 256
 
 _SECONDS_BETWEEN_LINES = 10.0
 
-_AS_PREPARED = ("sample_by", "test_share", "background")
+_AS_PREPARED = ("balance_by", "test_fraction", "background")
 """Keys of the data that were decided when a set was prepared."""
 
 
@@ -49,12 +49,12 @@ def open_pairs(config: DataConfig) -> tuple[Pairs, Pairs, Report]:
     """The train split, the test split, and what was found and skipped.
 
     A prepared set is opened as it is. Of any other source every image is decoded once to prove
-    that it can be. The first `config.memory` GiB of images stay in memory. The train split is in
+    that it can be. The first `config.cache_gib` GiB of images stay in memory. The train split is in
     the order of the data, the test split in an order that looks random but depends on the keys
     alone.
 
     Raises DataError where nothing is at `config.path`, where no usable pair is in it, or where
-    no pair has the field `config.sample_by`; ConfigError for an unknown background colour.
+    no pair has the field `config.balance_by`; ConfigError for an unknown background colour.
     """
     parse_colour(config.background)
     folder = Path(config.path).expanduser()
@@ -73,9 +73,9 @@ def open_pairs(config: DataConfig) -> tuple[Pairs, Pairs, Report]:
             f"pair. {report.sentence()}"
         )
     items = [each.item for each in usable]
-    groups = [group_of(item, config.sample_by) for item in items]
-    _check_sample_by(items, config.sample_by)
-    splits = assign_splits([item.split for item in items], groups, config.test_share)
+    groups = [group_of(item, config.balance_by) for item in items]
+    _check_sample_by(items, config.balance_by)
+    splits = assign_splits([item.split for item in items], groups, config.test_fraction)
     pairs = [_to_pair(item, group) for item, group in zip(items, groups, strict=True)]
     train, test = (_select(name, pairs, usable, splits, config) for name in ("train", "test"))
     report.train, report.test = len(train), len(test)
@@ -104,7 +104,7 @@ def _open_prepared(folder: Path, config: DataConfig) -> tuple[Pairs, Pairs, Repo
         groups = rows.groups()
         found.append(Pairs(split, rows, shapes, buckets, groups, config, info.index_sha256))
     train, test = found
-    train.allow(int(config.memory * 2**30))
+    train.allow(int(config.cache_gib * 2**30))
     report = Report(str(folder), f"prepared set of {info.images} images", len(train), len(test))
     _log.info("%s", report.sentence())
     return train, test, report
@@ -143,8 +143,8 @@ def _check_prepared(folder: Path, config: DataConfig, settings: Mapping[str, obj
 def how_to_split(config: DataConfig) -> str:
     """What to do about a split without images."""
     if is_prepared(Path(config.path).expanduser()):
-        return "prepare the source again with another test_share, such as test_share=0.05"
-    return "add data, or change data.test_share"
+        return "prepare the source again with another test_fraction, such as test_fraction=0.05"
+    return "add data, or change data.test_fraction"
 
 
 def shapes_of(config: DataConfig) -> list[Shape]:
@@ -178,7 +178,7 @@ def trouble_of(item: Item) -> Reason | None:
 def _check_images(items: Sequence[Item], config: DataConfig, report: Report) -> list[_Usable]:
     """Decode every image; keep those that decode, with their pixels while there is room."""
     shapes = shapes_of(config)
-    room = int(config.memory * 2**30)
+    room = int(config.cache_gib * 2**30)
     kept: list[_Usable] = []
     last_line = time.monotonic()
     with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
@@ -221,7 +221,7 @@ def _check_sample_by(items: Sequence[Item], name: str | None) -> None:
     known = sorted({field for item in items for field in item.fields})
     if name is not None and name not in known:
         raise DataError(
-            f"data.sample_by: expected a side field of the data, found {name!r}; "
+            f"data.balance_by: expected a side field of the data, found {name!r}; "
             f"the data has {', '.join(known) or 'no side fields'}."
         )
 

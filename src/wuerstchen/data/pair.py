@@ -14,6 +14,6 @@ class Pair:
     captions: tuple[str, ...]
     """At least one, none empty, stripped."""
     group: str
-    """Value of the side field data.sample_by, or the key."""
+    """Value of the side field data.balance_by, or the key."""
     place: Place
     """Where the bytes of the image are."""

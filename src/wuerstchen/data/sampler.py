@@ -101,7 +101,7 @@ def _say_what_repeats(shapes: Sequence[Shape], counts: Sequence[int], batch: int
     if few:
         _warn_once(
             f"Images repeat within a batch of {batch}, as every batch has one shape and some "
-            f"shapes have fewer: {', '.join(few)}. Prepare with a smaller filters.most_aspect, or "
+            f"shapes have fewer: {', '.join(few)}. Prepare with a smaller filters.max_aspect, or "
             "set data.buckets=false, where that is not wanted."
         )
 

@@ -17,17 +17,17 @@ def group_of(item: Item, field: str | None) -> str:
 
 
 def assign_splits(
-    named: Sequence[Split | None], groups: Sequence[str], test_share: float
+    named: Sequence[Split | None], groups: Sequence[str], test_fraction: float
 ) -> list[Split]:
     """The split of every pair.
 
     named       what the data itself says; where it names a test split, the rest is for training
     groups      all members of a group land on one side where the data names no test split
-    test_share  share of the groups that is then held out, the same ones on every machine
+    test_fraction  share of the groups that is then held out, the same ones on every machine
     """
     if "test" in named:
         return [name or "train" for name in named]
-    held_out = _hold_out(set(groups), test_share)
+    held_out = _hold_out(set(groups), test_fraction)
     return ["test" if group in held_out else "train" for group in groups]
 
 

@@ -49,7 +49,7 @@ def diagnose(
     """Measure where the model in `folder` loses what its images should show.
 
     data      its `size` and `buckets` are not used: images are squares of the model's own size;
-              held out are those of the training only with its `test_share` and `sample_by`
+              held out are those of the training only with its `test_fraction` and `balance_by`
     images  held-out images, spread evenly, and as many training captions, one per group
     seed      chooses the captions and all noise: the same seed gives the same figures
 
@@ -77,7 +77,7 @@ def diagnose(
         settings={
             "model": pipeline.info.name,
             "data": data.path,
-            "sample_by": data.sample_by,
+            "balance_by": data.balance_by,
             "train_images": len(train),
             "test_images": len(test),
             "size": pipeline.default_size,

@@ -44,7 +44,7 @@ def evaluate(
     """Measure the model in `folder` with its own default settings and image size.
 
     data      its `size` and `buckets` are not used: images are squares of the model's own size;
-              held out are those of the training only with its `test_share` and `sample_by`
+              held out are those of the training only with its `test_fraction` and `balance_by`
     prompts   training captions to draw, one per group; 0 leaves the text figures out
     images  test images to reconstruct, spread evenly; None: all, 0: none
     seed      chooses the captions and all noise: the same seed gives the same figures
@@ -74,7 +74,7 @@ def evaluate(
         {
             "model": pipeline.info.name,
             "data": data.path,
-            "sample_by": data.sample_by,
+            "balance_by": data.balance_by,
             "train_images": len(train),
             "test_images": len(test),
             "size": pipeline.default_size,

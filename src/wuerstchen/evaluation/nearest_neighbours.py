@@ -1,7 +1,7 @@
 """Does the model draw what it is asked for? Its nearest training image is the judge.
 
 An image drawn for a training caption should lie nearest to a training image of the same object
-(RGB thumbnails, L2), where the objects are the groups that `data.sample_by` makes.
+(RGB thumbnails, L2), where the objects are the groups that `data.balance_by` makes.
 """
 
 import random

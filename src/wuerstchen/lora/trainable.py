@@ -7,7 +7,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from wuerstchen.config import LoraTraining
+from wuerstchen.config import LoraConfig
 from wuerstchen.lora.apply import need_peft, unwrap
 from wuerstchen.lora.layers import layers_of
 from wuerstchen.lora.lora import Lora, LoraLayer, Network
@@ -16,7 +16,7 @@ ADAPTER = "trained"
 N = TypeVar("N", bound=nn.Module)
 
 
-def add_lora(network: nn.Module, config: LoraTraining) -> None:
+def add_lora(network: nn.Module, config: LoraConfig) -> None:
     """Freeze `network` and put low-rank layers around those that the config names, in place.
 
     They begin as no change: the half behind is zero. Raises ConfigError where peft is missing.

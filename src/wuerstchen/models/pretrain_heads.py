@@ -17,7 +17,7 @@ PATCH = 4
 """Latent cells per cell of the decoder and side."""
 
 
-class LatentSketch(nn.Module):
+class LatentHead(nn.Module):
     """(B, S, h, w) semantics of unit scale to (B, 4, H, W) latents, H and W multiples of 4.
 
     The paper (appendix D) shows with such a decoder that the semantics hold the whole image.
@@ -43,7 +43,7 @@ class LatentSketch(nn.Module):
         return latent
 
 
-class SemanticsSketch(nn.Module):
+class SemanticsHead(nn.Module):
     """(B, L, D) encoded captions to (B, S, h, w) semantics of unit scale, from the last token.
 
     The encoder is causal, so that its last token has seen the whole caption.

@@ -57,8 +57,8 @@ class Assumptions:
             f"Speed: {self.utilisation:.0%} of that peak; other numbers as fast, up to "
             f"{ARITHMETIC:.0%} of their own. Devices share the work without loss.",
             "Operations: matrix products, convolutions and attention. Each image is encoded "
-            "every time it is seen, unless data.encoded names what was encoded ahead; a training "
-            "whose set fits into data.memory encodes it once and takes less.",
+            "every time it is seen, unless data.latent_cache names what was encoded ahead; a training "
+            "whose set fits into data.cache_gib encodes it once and takes less.",
             f"Memory: {SAFE:.0%} of what is left beside {reserve:g} GiB for the driver is planned "
             "with; looks and checkpoints are left out.",
             "Energy: the devices alone at their full power; host, cooling and network are left "

@@ -15,7 +15,7 @@ class Images:
 
     def __init__(self, config: Config) -> None:
         self.side, self.channels = config.data.size, config.compressor.channels
-        self.encoded = bool(config.data.encoded)
+        self.encoded = bool(config.data.latent_cache)
         with META:
             self.stage_a = StageA(config.stage_a.model).eval().requires_grad_(False)
 

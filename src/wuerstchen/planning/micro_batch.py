@@ -28,7 +28,7 @@ def largest_micro(
         parts = share // micro
         return MicroBatches(micro, parts, step_memory(outline, setting, spread, micro, parts))
 
-    most = share // outline.recipe.accumulate
+    most = share // outline.recipe.gradient_accumulation
     sizes = [size for size in range(1, most + 1) if share % size == 0]
     found = at(sizes[-1])
     if found.memory.total <= room:  # so it is with small networks, and no other is looked at

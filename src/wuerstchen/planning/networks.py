@@ -91,9 +91,9 @@ def text_of_stage_c(config: Config) -> TextEncoder:
     if config.text.pretrained:
         sizes = published_text(config.text.pretrained, width, key)
         return text_encoder(sizes).requires_grad_(False)
-    if training.start:
-        path = text_config(training.start, "text_c")
-        sizes = published_text(training.start, width, key) if path is None else _told_by(path)
+    if training.init_from:
+        path = text_config(training.init_from, "text_c")
+        sizes = published_text(training.init_from, width, key) if path is None else _told_by(path)
         learns = training.lora is None and training.train_text
         return text_encoder(sizes).requires_grad_(learns)
     return text_encoder(small_text(config.text))
@@ -106,7 +106,7 @@ def text_of_stage_b(config: Config) -> TextEncoder | None:
     width, key = config.stage_b.model.text_width, "stage_b.model.text_width"
     published, start = config.text.pretrained_b or config.text.pretrained, ""
     if not published:
-        start = config.stage_b.training.start
+        start = config.stage_b.training.init_from
         if (path := text_config(start, "text_b")) is not None:
             return text_encoder(_told_by(path)).requires_grad_(False)
     return text_encoder(published_text(published or start, width, key)).requires_grad_(False)

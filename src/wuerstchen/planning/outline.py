@@ -44,7 +44,7 @@ class Outline(ABC):
     averaged: str
     """The network whose average is kept."""
     late: float = 1.0
-    """Share of the images that meet everything there is; the others come before the critic."""
+    """Share of the images that meet everything there is; the others come before the discriminator."""
 
     def __init__(self, recipe: TrainingConfig) -> None:
         self.recipe = recipe
@@ -61,7 +61,7 @@ class Outline(ABC):
     def losses(self, work: Work, micro: int, *, late: bool = True) -> Iterator[Tensor]:
         """The losses of `micro` images; the caller goes backward on each before the next.
 
-        late  with everything there is, or as before the critic joins
+        late  with everything there is, or as before the discriminator joins
         """
 
     def once(self, work: Work) -> Iterator[int]:

@@ -115,7 +115,7 @@ def plan(config: Config, assumptions: Assumptions) -> Plan:
     taken_over: dict[str, str] = {}
     for outline in outlines(config):
         if outline.recipe.images == 0:
-            taken_over[outline.name] = outline.recipe.start
+            taken_over[outline.name] = outline.recipe.init_from
         else:
             made.append(_plan_step(outline, assumptions))
     return Plan(
@@ -141,7 +141,7 @@ def _plan_step(outline: Outline, assumptions: Assumptions) -> StepPlan:
     return StepPlan(
         step=outline.name,
         images=recipe.images,
-        batch=recipe.batch,
+        batch=recipe.batch_size,
         micro=batches.micro,
         accumulate=batches.accumulate,
         bf16=setting.bf16,
@@ -172,15 +172,19 @@ def _is_sharded(outline: Outline, assumptions: Assumptions) -> bool:
 
 def _share(recipe: TrainingConfig, name: Step, assumptions: Assumptions) -> int:
     """Images of a step on each device."""
-    parts = assumptions.devices * recipe.accumulate
-    if recipe.batch % parts:
+    parts = assumptions.devices * recipe.gradient_accumulation
+    if recipe.batch_size % parts:
         sharers = "1 device" if assumptions.devices == 1 else f"{assumptions.devices} devices"
-        times = "" if recipe.accumulate == 1 else f" with accumulate {recipe.accumulate}"
+        times = (
+            ""
+            if recipe.gradient_accumulation == 1
+            else f" with accumulate {recipe.gradient_accumulation}"
+        )
         raise ConfigError(
-            f"The batch of stage {name} is {recipe.batch}, which {sharers}{times} cannot "
+            f"The batch of stage {name} is {recipe.batch_size}, which {sharers}{times} cannot "
             f"share equally; set it to a multiple of {parts}."
         )
-    return recipe.batch // assumptions.devices
+    return recipe.batch_size // assumptions.devices
 
 
 def _remedies(outline: Outline, *, sharded: bool) -> Iterator[str]:

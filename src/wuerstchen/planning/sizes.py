@@ -16,13 +16,13 @@ def sized(config: Config) -> Config:
     """
     stage_a, stage_b, stage_c = config.stage_a, config.stage_b, config.stage_c
     changes: dict[str, object] = {}
-    if (part := _part(stage_a.training.start, "stage_a")) is not None:
+    if (part := _part(stage_a.training.init_from, "stage_a")) is not None:
         changes["stage_a"] = stage_a.model_copy(update={"model": weights.stage_a_config(part)})
-    if (part := _part(stage_b.training.start, "stage_b")) is not None:
+    if (part := _part(stage_b.training.init_from, "stage_b")) is not None:
         changes["stage_b"] = stage_b.model_copy(update={"model": weights.stage_b_config(part)})
-    if (part := _part(stage_b.training.start, "compressor")) is not None:
+    if (part := _part(stage_b.training.init_from, "compressor")) is not None:
         changes["compressor"] = weights.compressor_config(part)
-    if (part := _part(stage_c.training.start, "stage_c")) is not None:
+    if (part := _part(stage_c.training.init_from, "stage_c")) is not None:
         changes["stage_c"] = stage_c.model_copy(update={"model": weights.stage_c_config(part)})
     return config.model_copy(update=changes)
 
@@ -33,7 +33,7 @@ def missing_starts(config: Config) -> list[str]:
     return [
         f"Sizes: {start} is not on this machine; those of the config are taken for its own, which "
         "are the published ones where it sets none."
-        for start in dict.fromkeys(stage.training.start for stage in stages)
+        for start in dict.fromkeys(stage.training.init_from for stage in stages)
         if start and not is_here(start)
     ]
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from wuerstchen.config import Config, StageATraining
 from wuerstchen.lora import add_lora
-from wuerstchen.models.discriminator import Critic
+from wuerstchen.models.discriminator import Discriminator
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.planning.networks import META, Vgg16Outline
 from wuerstchen.planning.outline import Outline, Work, empty
@@ -29,14 +29,16 @@ class StageAOutline(Outline):
             if self.recipe.lora is not None:
                 add_lora(network, self.recipe.lora)
             self._autoencoder = Autoencoder(network)
-            self._critic = Critic(self.recipe.critic_width, self.recipe.critic_depth)
+            self._discriminator = Discriminator(
+                self.recipe.discriminator_width, self.recipe.discriminator_depth
+            )
             self._vgg = Vgg16Outline() if self.recipe.perceptual == "vgg16" else None
         self.late = 0.0
         if self.recipe.adversarial_weight > 0 and self.recipe.images > 0:
-            self.late = max(0.0, 1 - self.recipe.adversarial_from / self.recipe.images)
+            self.late = max(0.0, 1 - self.recipe.adversarial_start / self.recipe.images)
 
     def networks(self) -> dict[str, nn.Module]:
-        return {"stage_a": self._autoencoder, "critic": self._critic}
+        return {"stage_a": self._autoencoder, "discriminator": self._discriminator}
 
     def helpers(self) -> dict[str, nn.Module]:
         return {} if self._vgg is None else {"vgg16": self._vgg}
@@ -54,12 +56,12 @@ class StageAOutline(Outline):
         value = F.mse_loss(made, image) + self.recipe.perceptual_weight * perceptual
         value = value + out.quantised.codebook_loss + out.quantised.commitment_loss
         if judged:
-            self._critic.requires_grad_(False)
-            value = value - self._critic(made).mean()
-            self._critic.requires_grad_(True)
+            self._discriminator.requires_grad_(False)
+            value = value - self._discriminator(made).mean()
+            self._discriminator.requires_grad_(True)
         yield value
         if judged:
             with work.learning():
-                logits = self._critic(torch.cat([image, made.detach()]))
+                logits = self._discriminator(torch.cat([image, made.detach()]))
             real, false = logits.float().chunk(2)
             yield F.relu(1 - real).mean() + F.relu(1 + false).mean()

@@ -8,33 +8,33 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wuerstchen import diffusion
-from wuerstchen.config import CompressorRehearsalTraining, Config, StageBTraining
+from wuerstchen.config import CompressorPretraining, Config, StageBTraining
 from wuerstchen.geometry import latent_size, semantics_size
 from wuerstchen.lora import add_lora
 from wuerstchen.models.compressor import Compressor, shrink
-from wuerstchen.models.pretrain_heads import LatentSketch
+from wuerstchen.models.pretrain_heads import LatentHead
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.text import encode_frozen
 from wuerstchen.planning.images import Images
 from wuerstchen.planning.networks import META, text_of_stage_b
 from wuerstchen.planning.outline import Outline, Work, empty
-from wuerstchen.training.pretrain_compressor import CompressorAndSketch
+from wuerstchen.training.pretrain_compressor import CompressorAndHead
 from wuerstchen.training.stage_b import CompressorAndStageB
 
 
 @final
-class CompressorRehearsalOutline(Outline):
-    name, averaged = "b-rehearsal", "compressor"
+class CompressorPretrainingOutline(Outline):
+    name, averaged = "b-pretraining", "compressor"
 
-    def __init__(self, config: Config, recipe: CompressorRehearsalTraining) -> None:
+    def __init__(self, config: Config, recipe: CompressorPretraining) -> None:
         self.recipe = recipe
         self._images = Images(config)
         # This step does not look for encodings.
         self._images.encoded = False
         with META:
             compressor = Compressor(config.compressor)
-            sketch = LatentSketch(config.compressor.channels, recipe.width, recipe.depth)
-            self._both = CompressorAndSketch(compressor, sketch)
+            sketch = LatentHead(config.compressor.channels, recipe.width, recipe.depth)
+            self._both = CompressorAndHead(compressor, sketch)
 
     def networks(self) -> dict[str, nn.Module]:
         return {"compressor": self._both}

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wuerstchen import diffusion
-from wuerstchen.config import Config, StageCTraining, TextRehearsalTraining
+from wuerstchen.config import Config, StageCTraining, TextPretraining
 from wuerstchen.geometry import semantics_size
 from wuerstchen.lora import add_lora
 from wuerstchen.models.compressor import Compressor
-from wuerstchen.models.pretrain_heads import SemanticsSketch
+from wuerstchen.models.pretrain_heads import SemanticsHead
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
 from wuerstchen.models.text import TextEncoder, encode_frozen
@@ -25,7 +25,7 @@ from wuerstchen.planning.networks import (
     text_of_stage_c,
 )
 from wuerstchen.planning.outline import Outline, Work, empty
-from wuerstchen.training.pretrain_text import TextAndSketch
+from wuerstchen.training.pretrain_text import TextAndHead
 from wuerstchen.training.stage_c import TextAndStageC
 
 
@@ -50,17 +50,17 @@ class _Below:
 
 
 @final
-class TextRehearsalOutline(Outline):
-    name, averaged = "c-rehearsal", "text"
+class TextPretrainingOutline(Outline):
+    name, averaged = "c-pretraining", "text"
 
-    def __init__(self, config: Config, recipe: TextRehearsalTraining) -> None:
+    def __init__(self, config: Config, recipe: TextPretraining) -> None:
         self.recipe = recipe
         self._below = _Below(config)
         text = text_encoder(small_text(config.text))
         cells = semantics_size(config.data.size, config.data.size)
         with META:
             shape = (config.stage_c.model.semantic_channels, *cells)
-            self._both = TextAndSketch(text, SemanticsSketch(text.width, recipe.width, shape))
+            self._both = TextAndHead(text, SemanticsHead(text.width, recipe.width, shape))
 
     def networks(self) -> dict[str, nn.Module]:
         return {"text": self._both}
@@ -108,7 +108,7 @@ class StageCOutline(Outline):
     def losses(self, work: Work, micro: int, *, late: bool = True) -> Iterator[Tensor]:
         del late
         scaled = self._below.semantics(work, micro)
-        if self.recipe.preserve is not None:  # one of the class with every image
+        if self.recipe.prior_preservation is not None:  # one of the class with every image
             scaled = torch.cat([scaled, torch.empty_like(scaled)])
         noise, t = torch.empty_like(scaled), empty(len(scaled))
         captions: list[str] | Tensor = [""] * len(scaled)
@@ -124,9 +124,12 @@ class StageCOutline(Outline):
 
         Its caption is left out: it is encoded a single time.
         """
-        if self.recipe.preserve is None:
+        if self.recipe.prior_preservation is None:
             return
-        drawn, steps = self.recipe.preserve.drawn, len(diffusion.published_times()) - 1
+        drawn, steps = (
+            self.recipe.prior_preservation.class_images,
+            len(diffusion.published_times()) - 1,
+        )
         stage_c = self._both.stage_c.eval()
         with work.frozen():
             condition = stage_c.condition(empty(2, *self._tokens))  # wanted and unwanted

@@ -8,8 +8,8 @@ from wuerstchen.config import Config
 from wuerstchen.planning.outline import Outline
 from wuerstchen.planning.sizes import sized
 from wuerstchen.planning.stage_a import StageAOutline
-from wuerstchen.planning.stage_b import CompressorRehearsalOutline, StageBOutline
-from wuerstchen.planning.stage_c import StageCOutline, TextRehearsalOutline
+from wuerstchen.planning.stage_b import CompressorPretrainingOutline, StageBOutline
+from wuerstchen.planning.stage_c import StageCOutline, TextPretrainingOutline
 
 
 def outlines(config: Config) -> list[Outline]:
@@ -19,10 +19,10 @@ def outlines(config: Config) -> list[Outline]:
     """
     config = sized(config)
     made: list[Outline] = [StageAOutline(config)]
-    if config.stage_b.rehearsal is not None:
-        made.append(CompressorRehearsalOutline(config, config.stage_b.rehearsal))
+    if config.stage_b.pretraining is not None:
+        made.append(CompressorPretrainingOutline(config, config.stage_b.pretraining))
     made.append(StageBOutline(config))
-    if config.stage_c.rehearsal is not None:
-        made.append(TextRehearsalOutline(config, config.stage_c.rehearsal))
+    if config.stage_c.pretraining is not None:
+        made.append(TextPretrainingOutline(config, config.stage_c.pretraining))
     made.append(StageCOutline(config))
     return made

@@ -79,7 +79,7 @@ def leave(out: Path, source: str, config: PrepareConfig) -> None:
     _check_same(out / PREPARED, info.settings, config.model_dump(mode="json"))
     log.info("%s is prepared already; delete the folder to prepare it anew.", out)
     with suppress(DataError):  # a source that is gone by now leaves the set as good as it was
-        units, _ = units_of(source, config.shard)
+        units, _ = units_of(source, config.shard_size)
         if info.source_digest and digest_of(units) != info.source_digest:
             log.warning("%s has changed since %s was prepared of it.", source, out)
 

@@ -27,15 +27,15 @@ def trouble_with_captions(captions: Sequence[str], bounds: FilterConfig) -> str 
     """Why no caption can be used."""
     usable = usable_captions(captions, bounds)
     if not usable:
-        return f"caption over {bounds.most_caption} characters"
-    if bounds.least_caption is not None and max(map(len, usable)) < bounds.least_caption:
-        return f"caption under {bounds.least_caption} characters"
+        return f"caption over {bounds.max_caption} characters"
+    if bounds.min_caption is not None and max(map(len, usable)) < bounds.min_caption:
+        return f"caption under {bounds.min_caption} characters"
     return None
 
 
 def usable_captions(captions: Sequence[str], bounds: FilterConfig) -> list[str]:
     """Captions that are not too long."""
-    return [text for text in captions if not _outside(len(text), (None, bounds.most_caption))]
+    return [text for text in captions if not _outside(len(text), (None, bounds.max_caption))]
 
 
 def trouble_with_scores(scores: Mapping[str, float | None], bounds: FilterConfig) -> str | None:
@@ -45,7 +45,7 @@ def trouble_with_scores(scores: Mapping[str, float | None], bounds: FilterConfig
             continue
         value = scores[name]
         if value is None:
-            if bounds.without_score == "drop":
+            if bounds.missing_score == "drop":
                 return f"without {name}"
         elif _outside(value, (least, most)):
             return f"{name} under {least:g}" if least is not None else f"{name} over {most:g}"
@@ -55,21 +55,21 @@ def trouble_with_scores(scores: Mapping[str, float | None], bounds: FilterConfig
 def trouble_with_size(width: int, height: int, bounds: FilterConfig) -> str | None:
     """Why an image of so many pixels is not kept."""
     short, long = sorted((width, height))
-    if bounds.least_side is not None and short < bounds.least_side:
-        return f"shorter side under {bounds.least_side} pixels"
-    if bounds.most_side is not None and long > bounds.most_side:
-        return f"longer side over {bounds.most_side} pixels"
-    if bounds.most_aspect is not None and long > bounds.most_aspect * short:
-        return f"aspect ratio over {bounds.most_aspect:g}"
+    if bounds.min_side is not None and short < bounds.min_side:
+        return f"shorter side under {bounds.min_side} pixels"
+    if bounds.max_side is not None and long > bounds.max_side:
+        return f"longer side over {bounds.max_side} pixels"
+    if bounds.max_aspect is not None and long > bounds.max_aspect * short:
+        return f"aspect ratio over {bounds.max_aspect:g}"
     return None
 
 
 def _score_bounds(bounds: FilterConfig) -> dict[str, Bounds]:
     return {
-        "aesthetic": (bounds.least_aesthetic, None),
-        "pwatermark": (None, bounds.most_watermark),
-        "punsafe": (None, bounds.most_unsafe),
-        "similarity": (bounds.least_similarity, None),
+        "aesthetic": (bounds.min_aesthetic, None),
+        "pwatermark": (None, bounds.max_watermark),
+        "punsafe": (None, bounds.max_unsafe),
+        "similarity": (bounds.min_similarity, None),
     }
 
 

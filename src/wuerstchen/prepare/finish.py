@@ -31,7 +31,7 @@ from wuerstchen.prepare.work_units import Unit, digest_of
 
 PARTS = "parts"
 
-NEAR_BITS = PrepareConfig.model_fields["copies"].default
+NEAR_BITS = PrepareConfig.model_fields["duplicate_distance"].default
 """Bits in which copies may differ where copies are only counted."""
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def finish(
         fields.update(part.fields)
     rows = pa.concat_tables(pq.read_table(parts / f"{unit.name}.parquet") for unit in units)
     rows = _with_unique_keys(rows, units)
-    copies = _copies(rows, config.copies)
+    copies = _copies(rows, config.duplicate_distance)
     kept = rows.filter(
         pa.array(np.isin(np.arange(len(rows)), [c.row for c in copies], invert=True))
     )
@@ -64,11 +64,11 @@ def finish(
             f"{source}: expected images that pass the filters, found none of "
             f"{len(dropped) + len(rows)}; {_most_frequent(dropped)}."
         )
-    _check_sample_by(config.sample_by, fields, out)
+    _check_sample_by(config.balance_by, fields, out)
     kept = _with_splits(kept, config)
     kept = _with_shards(out, kept, units, rows, SUFFIXES[config.format])
     content = write_rows(out / INDEX, kept.select(SCHEMA.names))
-    overlap = _overlap(kept, config.copies)
+    overlap = _overlap(kept, config.duplicate_distance)
     summary = summarise(source, skipped.kind, kept, rows, copies, dropped, overlap)
     _warn(summary, out)
     write_file(out / "report.json", (summary.model_dump_json(indent=2) + "\n").encode())
@@ -141,7 +141,7 @@ def _overlap(kept: pa.Table, most: int | None) -> Overlap:
 def _check_sample_by(name: str | None, fields: set[str], out: Path) -> None:
     if name is not None and name not in fields:
         raise DataError(
-            f"sample_by: expected a side field of the images, found {name!r}; they have "
+            f"balance_by: expected a side field of the images, found {name!r}; they have "
             f"{', '.join(sorted(fields)) or 'no side fields'}. Delete {out} and name one of these."
         )
 
@@ -161,7 +161,7 @@ def _warn(summary: Summary, out: Path) -> None:
 
 def _with_splits(rows: pa.Table, config: PrepareConfig) -> pa.Table:
     named = [name or None for name in rows.column("split").to_pylist()]
-    splits = assign_splits(named, rows.column("group").to_pylist(), config.test_share)
+    splits = assign_splits(named, rows.column("group").to_pylist(), config.test_fraction)
     return rows.set_column(rows.schema.get_field_index("split"), "split", pa.array(splits))
 
 

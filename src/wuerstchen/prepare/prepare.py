@@ -65,7 +65,7 @@ def prepare(
             shutil.rmtree(out / PARTS, ignore_errors=True)  # where a kill came before it could go
         return out
     check_apart(source, out)
-    units, skipped = units_of(source, config.shard)
+    units, skipped = units_of(source, config.shard_size)
     others = [unit for place, unit in enumerate(units) if place % world != rank]
     with ExitStack() as held:
         if rank == 0:

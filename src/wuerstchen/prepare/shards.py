@@ -194,7 +194,7 @@ def _keep(
     shard.add(f"{name}.json", _side(item))
     return {
         "key": item.key,
-        "group": group_of(item, config.sample_by),
+        "group": group_of(item, config.balance_by),
         "split": item.split or "",
         "shard": f"{unit.name}.tar",
         "offset": place,

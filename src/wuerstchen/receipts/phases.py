@@ -36,7 +36,7 @@ class Phase(BaseModel):
 
     id: str
     stage: str
-    """The run folder's name, such as `b-rehearsal`; `data` for preparations; `model` for all."""
+    """The run folder's name, such as `b-pretraining`; `data` for preparations; `model` for all."""
     kind: Kind
     started: str
     """Date and time in UTC, ISO 8601, so that they sort as text."""

@@ -12,7 +12,7 @@ from wuerstchen.receipts.attribution import FAILED, Piece, Word, pieces
 from wuerstchen.receipts.carbon import grams_per_kwh
 from wuerstchen.receipts.phases import Phase
 
-STAGES = ("data", "a", "b-rehearsal", "b", "c-rehearsal", "c", "model")
+STAGES = ("data", "a", "b-pretraining", "b", "c-pretraining", "c", "model")
 KINDS: tuple[Word, ...] = (
     "preparation",
     "encoding",

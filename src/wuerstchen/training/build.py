@@ -12,8 +12,8 @@ from wuerstchen.data import Pairs
 from wuerstchen.models.text import TextEncoder, small_text_encoder
 from wuerstchen.training.frozen import FrozenStages
 from wuerstchen.training.latent_cache import TextStates, find_encoding
-from wuerstchen.training.pretrain_compressor import CompressorRehearsal
-from wuerstchen.training.pretrain_text import TextRehearsal
+from wuerstchen.training.pretrain_compressor import CompressorPretrainer
+from wuerstchen.training.pretrain_text import TextPretrainer
 from wuerstchen.training.stage import Stage, Step
 from wuerstchen.training.stage_a import StageATrainer
 from wuerstchen.training.stage_b import StageBTrainer
@@ -31,18 +31,18 @@ def build_stage(name: Step, config: Config, train_pairs: Pairs) -> Stage:
     match name:
         case "a":
             return StageATrainer(config.stage_a, train_pairs)
-        case "b-rehearsal":
-            return CompressorRehearsal(config, weights.load_stage_a(config.folder))
+        case "b-pretraining":
+            return CompressorPretrainer(config, weights.load_stage_a(config.folder))
         case "b":
-            rehearsed = None
-            if config.stage_b.rehearsal is not None:
-                rehearsed = weights.load_compressor(run_folder(config, "b-rehearsal"))
+            pretrained = None
+            if config.stage_b.pretraining is not None:
+                pretrained = weights.load_compressor(run_folder(config, "b-pretraining"))
             stage_a = weights.load_stage_a(config.folder)
-            latents = find_encoding(config.data.encoded, "latents", stage_a, train_pairs)
-            return StageBTrainer(config, stage_a, _text_of_stage_b(config), rehearsed, latents)
-        case "c-rehearsal":
+            latents = find_encoding(config.data.latent_cache, "latents", stage_a, train_pairs)
+            return StageBTrainer(config, stage_a, _text_of_stage_b(config), pretrained, latents)
+        case "c-pretraining":
             below = _below(config, train_pairs)
-            return TextRehearsal(config, below, _new_text(config, train_pairs))
+            return TextPretrainer(config, below, _new_text(config, train_pairs))
         case "c":
             below = _below(config, train_pairs)
             text = _text_of_stage_c(config, train_pairs)
@@ -57,13 +57,13 @@ def _new_text(config: Config, train_pairs: Pairs) -> TextEncoder:
 def _text_of_stage_c(config: Config, train_pairs: Pairs) -> TextEncoder:
     if config.text.pretrained:
         return _open_text(config.text.pretrained).requires_grad_(False)
-    if config.stage_c.training.start:
-        text = weights.load_text_encoder(find(config.stage_c.training.start), "c")
+    if config.stage_c.training.init_from:
+        text = weights.load_text_encoder(find(config.stage_c.training.init_from), "c")
         frozen = config.stage_c.training.lora is not None or not config.stage_c.training.train_text
         return text.requires_grad_(not frozen)
-    if config.stage_c.rehearsal is not None:
-        rehearsed = weights.load_text_encoder(run_folder(config, "c-rehearsal"), "c")
-        return rehearsed.requires_grad_(config.stage_c.training.train_text)
+    if config.stage_c.pretraining is not None:
+        pretrained = weights.load_text_encoder(run_folder(config, "c-pretraining"), "c")
+        return pretrained.requires_grad_(config.stage_c.training.train_text)
     return _new_text(config, train_pairs)
 
 
@@ -71,7 +71,7 @@ def _text_states(config: Config, text: TextEncoder, train_pairs: Pairs) -> TextS
     """What a published encoder made of the captions ahead, if it did."""
     if not config.text.pretrained:
         return None
-    found = find_encoding(config.data.encoded, "text", text, train_pairs)
+    found = find_encoding(config.data.latent_cache, "text", text, train_pairs)
     return None if found is None else TextStates(found, train_pairs)
 
 
@@ -84,8 +84,8 @@ def _below(config: Config, train_pairs: Pairs) -> FrozenStages:
         compressor,
         _text_of_stage_b(config),
         config.text.length,
-        config.data.memory,
-        find_encoding(config.data.encoded, "semantics", compressor, train_pairs),
+        config.data.cache_gib,
+        find_encoding(config.data.latent_cache, "semantics", compressor, train_pairs),
     )
 
 
@@ -96,7 +96,7 @@ def _text_of_stage_b(config: Config) -> TextEncoder | None:
     path = config.text.pretrained_b or config.text.pretrained
     if path:
         return _open_text(path)
-    return weights.load_text_encoder(find(config.stage_b.training.start), "b")
+    return weights.load_text_encoder(find(config.stage_b.training.init_from), "b")
 
 
 def _open_text(folder: str) -> TextEncoder:

@@ -62,7 +62,7 @@ def encode(
     world: int = 1,
     tell: Tell = lambda what, done, of: None,
 ) -> list[Path]:
-    """Encode the training images of a config into `config.data.encoded`; returns the folders.
+    """Encode the training images of a config into `config.data.latent_cache`; returns the folders.
 
     What is there already and whole is not made again; the first process mends what was finished
     once and is damaged now. rank, world: of this process among those that share the work.
@@ -71,15 +71,17 @@ def encode(
     where a stage is not trained yet, SaveError where nothing can be written or a value is too large
     for `dtype`.
     """
-    if not config.data.encoded:
-        raise TrainingError("data.encoded is empty; set data.encoded=FOLDER, where to write.")
+    if not config.data.latent_cache:
+        raise TrainingError(
+            "data.latent_cache is empty; set data.latent_cache=FOLDER, where to write."
+        )
     if dtype not in DTYPES:
         raise TrainingError(f"Expected a dtype of {', '.join(DTYPES)}, found {dtype!r}.")
     check_device()
     for what in kinds:
         _check_encoder(what, config)
     train, _, _ = open_pairs(config.data)
-    root, device = Path(config.data.encoded), own_device()
+    root, device = Path(config.data.latent_cache), own_device()
     folders = []
     with ExitStack() as held:
         pool = held.enter_context(ThreadPoolExecutor(os.cpu_count()))

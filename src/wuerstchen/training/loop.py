@@ -52,7 +52,7 @@ class Loop:
         self._smooth, self._lowest = 0.0, math.inf
         self._held_out, self._average = math.inf, 0  # of the best look, and whose it was
         self._learner = Learner(stage, accelerator)
-        self.checkpoints = Checkpoints(record.folder, self.recipe.keep)
+        self.checkpoints = Checkpoints(record.folder, self.recipe.keep_checkpoints)
         newest = self.checkpoints.newest()
         if newest is not None:
             self._load(newest)
@@ -69,7 +69,7 @@ class Loop:
         self._metered = metered
         batches = Batches(
             self._train,
-            self.recipe.batch,
+            self.recipe.batch_size,
             self._seed,
             rank=self._accelerator.process_index,
             world=self._accelerator.num_processes,
@@ -116,22 +116,22 @@ class Loop:
         self.stage.step += 1
         self.stage.images = self.images
         scalars = self._steps.take(batch)
-        before, self.images = self.images, self.images + self.recipe.batch
+        before, self.images = self.images, self.images + self.recipe.batch_size
         self._watch(scalars, batch)
         if self.stage.step % self.recipe.log_every == 0 or self.images >= self.recipe.images:
             pace = self._pace.since_last(self.images)
             self._record.log(self.images, {**scalars, "learning_rate": self._learner.rate, **pace})
         if self._metered is not None:
-            self._metered.tick(self.recipe.batch, self._steps.flops)
+            self._metered.tick(self.recipe.batch_size, self._steps.flops)
         self._look_and_save(before)
 
     def _look_and_save(self, before: int) -> None:
         done = self.images >= self.recipe.images
         improved = False
-        if _crossed(before, self.images, self.recipe.look_every) or done:
+        if _crossed(before, self.images, self.recipe.validate_every) or done:
             with self._metered.look() if self._metered is not None else nullcontext():
                 improved = self._look()
-        if _crossed(before, self.images, self.recipe.save_every) or done or improved:
+        if _crossed(before, self.images, self.recipe.checkpoint_every) or done or improved:
             if self._metered is not None:
                 self._metered.keep()
             self._save()
@@ -152,7 +152,7 @@ class Loop:
         loss = math.inf
         with self._learner.averaged(index) as network:
             if self._accelerator.is_main_process and len(self._test):
-                scalars = self.stage.held_out(network, self._test, self.recipe.look_at)
+                scalars = self.stage.held_out(network, self._test, self.recipe.validation_images)
                 loss = scalars["held_out"] if math.isfinite(scalars["held_out"]) else math.inf
                 decay = self.recipe.ema_lengths[index]
                 named = {f"{name}@{decay:g}": value for name, value in scalars.items()}

@@ -109,7 +109,7 @@ class Learner:
     def clip(self, name: str) -> float:
         """Shorten the gradient of network `name` to the recipe's norm; returns what it was."""
         parameters = [p for group in self._optimizers[name].param_groups for p in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.recipe.clip)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.recipe.max_grad_norm)
         return float(whole(norm))
 
     def update(self, name: str) -> None:
@@ -215,8 +215,8 @@ def emulates_bf16(device: torch.device) -> bool:
 
 def schedule(recipe: TrainingConfig, step: int, images: int) -> float:
     """What the learning rate is multiplied by: linear warm-up, then what `decay` says."""
-    warm, done = min(1.0, step / max(1, recipe.warmup)), min(1.0, images / recipe.images)
-    match recipe.decay:
+    warm, done = min(1.0, step / max(1, recipe.warmup_steps)), min(1.0, images / recipe.images)
+    match recipe.lr_schedule:
         case "constant":
             return warm
         case "cosine":

@@ -31,11 +31,11 @@ _LAUNCHES = tuple(
 def check_paths(config: Config, waiting: Sequence[Step]) -> None:
     """Whatever a later step will open is looked for now, not after days of training."""
     named = {
-        "stage_a.training.start": ("a", config.stage_a.training.start),
+        "stage_a.training.init_from": ("a", config.stage_a.training.init_from),
         "stage_a.training.vgg16_weights": ("a", config.stage_a.training.vgg16_weights),
-        "stage_b.training.start": ("b", config.stage_b.training.start),
+        "stage_b.training.init_from": ("b", config.stage_b.training.init_from),
         "stage_b.training.compressor_weights": ("b", config.stage_b.training.compressor_weights),
-        "stage_c.training.start": ("c", config.stage_c.training.start),
+        "stage_c.training.init_from": ("c", config.stage_c.training.init_from),
         "text.pretrained": ("bc" if config.stage_b.training.text else "c", config.text.pretrained),
         "text.pretrained_b": ("b", config.text.pretrained_b),
     }
@@ -81,7 +81,7 @@ def check_models(config: Config, waiting: Sequence[Step]) -> None:
 
     Raises ModelFolderError or TrainingError.
     """
-    if "a" in waiting and config.stage_a.training.start:
+    if "a" in waiting and config.stage_a.training.init_from:
         weights.stage_a_config(_start("a", "stage_a", config))
     if "b" not in waiting and "c" not in waiting:
         return
@@ -116,17 +116,17 @@ def _source(stage: Step, part: Part, config: Config, waiting: Sequence[Step]) ->
     if stage not in waiting:
         return folder_part(need_part(config.folder, part), part)
     recipe = config.stage_b.training if stage == "b" else config.stage_c.training
-    return _start(stage, part, config) if recipe.start else None
+    return _start(stage, part, config) if recipe.init_from else None
 
 
 def _start(stage: Step, part: Part, config: Config) -> PartFiles:
     """A part of the model that a stage starts from."""
-    starts = {"a": config.stage_a.training.start, "b": config.stage_b.training.start}
-    folder = find(starts.get(stage, config.stage_c.training.start))
+    starts = {"a": config.stage_a.training.init_from, "b": config.stage_b.training.init_from}
+    folder = find(starts.get(stage, config.stage_c.training.init_from))
     survey(folder)  # names other generations, in whatever form they are
     if folder.is_file():
         raise ModelFolderError(
-            f"stage_{stage}.training.start is {str(folder)!r}, expected a model folder, found a "
+            f"stage_{stage}.training.init_from is {str(folder)!r}, expected a model folder, found a "
             "file; make a folder of it with `wuerstchen convert`."
         )
     found = folder_part(need_part(folder, part), part)
@@ -142,7 +142,7 @@ def _text_b(config: Config) -> int:
 def _text_c(config: Config) -> int:
     if config.text.pretrained:
         return _width(config.text.pretrained)
-    if config.stage_c.training.start:
+    if config.stage_c.training.init_from:
         return text_width(_start("c", "text_c", config))
     return config.text.width
 
@@ -181,10 +181,10 @@ def check_share(name: Step, recipe: TrainingConfig, accelerator: Accelerator) ->
             f"Expected plain processes, found a launch with {accelerator.distributed_type.value}; "
             f"leave --use_fsdp and the like out{instead}."
         )
-    parts = recipe.accumulate * accelerator.num_processes
-    if recipe.batch % parts:
+    parts = recipe.gradient_accumulation * accelerator.num_processes
+    if recipe.batch_size % parts:
         raise TrainingError(
-            f"The batch of stage {name} is {recipe.batch}, but processes ("
-            f"{accelerator.num_processes}) and accumulate ({recipe.accumulate}) share it equally; "
+            f"The batch of stage {name} is {recipe.batch_size}, but processes ("
+            f"{accelerator.num_processes}) and accumulate ({recipe.gradient_accumulation}) share it equally; "
             f"set it to a multiple of {parts}."
         )

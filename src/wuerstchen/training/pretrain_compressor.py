@@ -18,7 +18,7 @@ from wuerstchen.data import Batch, Pairs
 from wuerstchen.decibels import decibels
 from wuerstchen.geometry import scale_semantics
 from wuerstchen.models.compressor import Compressor, shrink
-from wuerstchen.models.pretrain_heads import LatentSketch
+from wuerstchen.models.pretrain_heads import LatentHead
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.training.crops import sample_grid
 from wuerstchen.training.stage import (
@@ -33,10 +33,10 @@ from wuerstchen.training.stage import (
 )
 
 
-class CompressorAndSketch(nn.Module):
+class CompressorAndHead(nn.Module):
     """Both networks as one forward pass."""
 
-    def __init__(self, compressor: Compressor, sketch: LatentSketch) -> None:
+    def __init__(self, compressor: Compressor, sketch: LatentHead) -> None:
         super().__init__()
         self.compressor = compressor
         self.sketch = sketch
@@ -48,22 +48,22 @@ class CompressorAndSketch(nn.Module):
         return latent
 
 
-class CompressorRehearsal(Stage):
-    name = "b-rehearsal"
+class CompressorPretrainer(Stage):
+    name = "b-pretraining"
     trained = "compressor"
 
     def __init__(self, config: Config, stage_a: StageA) -> None:
-        recipe = config.stage_b.rehearsal
+        recipe = config.stage_b.pretraining
         assert recipe is not None
         self.training = recipe
         self._stage_a = stage_a.eval().requires_grad_(False)
-        self._latents = Cache(self._encode, config.data.memory)
+        self._latents = Cache(self._encode, config.data.cache_gib)
         compressor = Compressor(config.compressor)
         if config.stage_b.training.compressor_weights:
             path = Path(config.stage_b.training.compressor_weights)
             weights.load_backbone(compressor, path)
-        sketch = LatentSketch(config.compressor.channels, recipe.width, recipe.depth)
-        self._both = CompressorAndSketch(compressor, sketch)
+        sketch = LatentHead(config.compressor.channels, recipe.width, recipe.depth)
+        self._both = CompressorAndHead(compressor, sketch)
 
     def networks(self) -> dict[str, nn.Module]:
         return {"compressor": self._both}
@@ -97,7 +97,7 @@ class CompressorRehearsal(Stage):
         return sample_grid([image, redrawn.cpu()])
 
     def export(self, network: nn.Module, folder: Path) -> None:
-        assert isinstance(network, CompressorAndSketch)
+        assert isinstance(network, CompressorAndHead)
         weights.save_compressor(folder, network.compressor)
 
     def _redraw(self, network: nn.Module, image: Tensor, latent: Tensor) -> Tensor:

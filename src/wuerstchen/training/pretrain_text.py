@@ -16,7 +16,7 @@ from wuerstchen import weights
 from wuerstchen.config import Config
 from wuerstchen.data import Batch, Pairs
 from wuerstchen.geometry import semantics_size
-from wuerstchen.models.pretrain_heads import SemanticsSketch
+from wuerstchen.models.pretrain_heads import SemanticsHead
 from wuerstchen.models.text import TextEncoder
 from wuerstchen.training.crops import sample_grid
 from wuerstchen.training.frozen import FrozenStages
@@ -30,10 +30,10 @@ from wuerstchen.training.stage import (
 )
 
 
-class TextAndSketch(nn.Module):
+class TextAndHead(nn.Module):
     """Both networks as one forward pass."""
 
-    def __init__(self, text: TextEncoder, sketch: SemanticsSketch) -> None:
+    def __init__(self, text: TextEncoder, sketch: SemanticsHead) -> None:
         super().__init__()
         self.text = text
         self.sketch = sketch
@@ -44,19 +44,19 @@ class TextAndSketch(nn.Module):
         return guess.float()
 
 
-class TextRehearsal(Stage):
-    name = "c-rehearsal"
+class TextPretrainer(Stage):
+    name = "c-pretraining"
     trained = "text"
 
     def __init__(self, config: Config, below: FrozenStages, text: TextEncoder) -> None:
-        recipe = config.stage_c.rehearsal
+        recipe = config.stage_c.pretraining
         assert recipe is not None
         self.training = recipe
         self._below = below
         self.needs_images = below.encoded is None
         cells = semantics_size(config.data.size, config.data.size)
         shape = (config.stage_c.model.semantic_channels, *cells)
-        self._both = TextAndSketch(text, SemanticsSketch(text.width, recipe.width, shape))
+        self._both = TextAndHead(text, SemanticsHead(text.width, recipe.width, shape))
 
     def networks(self) -> dict[str, nn.Module]:
         return {"text": self._both}
@@ -82,5 +82,5 @@ class TextRehearsal(Stage):
         return sample_grid([batch.images, self._below.decode(guess, batch.captions, draws)])
 
     def export(self, network: nn.Module, folder: Path) -> None:
-        assert isinstance(network, TextAndSketch)
+        assert isinstance(network, TextAndHead)
         weights.save_text_encoder(folder, network.text, "c")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from wuerstchen import diffusion
-from wuerstchen.config import PreserveTraining
+from wuerstchen.config import PriorPreservationConfig
 from wuerstchen.geometry import semantics_size
 from wuerstchen.inference.model_info import Defaults
 from wuerstchen.models.stage_c import StageC
@@ -19,9 +19,9 @@ from wuerstchen.training.stage import AT_ONCE, Draws
 class Preserved:
     """Semantics of the class, one of which goes with every image of the subject."""
 
-    def __init__(self, config: PreserveTraining, semantics: Tensor) -> None:
+    def __init__(self, config: PriorPreservationConfig, semantics: Tensor) -> None:
         """semantics: (N, S, h, w), scaled"""
-        self.caption, self.weight = config.caption, config.weight
+        self.caption, self.weight = config.class_prompt, config.weight
         self._semantics = semantics
 
     def chosen(self, draws: Draws) -> Tensor:
@@ -32,19 +32,19 @@ class Preserved:
 
 @torch.no_grad()
 def draw_preserved(
-    config: PreserveTraining, stage_c: StageC, text: TextEncoder, size: int, seed: int
+    config: PriorPreservationConfig, stage_c: StageC, text: TextEncoder, size: int, seed: int
 ) -> Preserved:
     """Let a model draw its class for images of size x size pixels, as it is now."""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     device = accelerator or torch.device("cpu")
     training = stage_c.training
     stage_c, text = stage_c.to(device).eval(), text.to(device)
-    states = encode_frozen(text, [config.caption, ""])  # (2, L, D)
+    states = encode_frozen(text, [config.class_prompt, ""])  # (2, L, D)
     cells = torch.empty(stage_c.config.semantic_channels, *semantics_size(size, size))
     found = []
-    for start in range(0, config.drawn, AT_ONCE):
-        draws = Draws(seed, range(start, min(start + AT_ONCE, config.drawn)), device)
-        noise = draws.normal(cells.expand(min(AT_ONCE, config.drawn - start), -1, -1, -1))
+    for start in range(0, config.class_images, AT_ONCE):
+        draws = Draws(seed, range(start, min(start + AT_ONCE, config.class_images)), device)
+        noise = draws.normal(cells.expand(min(AT_ONCE, config.class_images - start), -1, -1, -1))
         both = states.repeat_interleave(len(noise), dim=0)  # wanted before unwanted
         denoise = diffusion.guided(
             stage_c,

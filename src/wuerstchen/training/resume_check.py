@@ -15,9 +15,17 @@ DATA = "data.json"
 
 FREE = frozenset(
     {
-        *("images", "learning_rate", "accumulate", "gradient_checkpointing"),
-        *("save_every", "look_every", "look_at", "log_every", "keep", "export", "sharded"),
-        *("path", "memory", "encoded"),
+        *("images", "learning_rate", "gradient_accumulation", "gradient_checkpointing"),
+        *(
+            "checkpoint_every",
+            "validate_every",
+            "validation_images",
+            "log_every",
+            "keep_checkpoints",
+            "export",
+            "sharded",
+        ),
+        *("path", "cache_gib", "latent_cache"),
     }
 )
 """Keys that may change under way: how long, how fast, how often it is looked at; where data lies

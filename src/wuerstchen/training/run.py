@@ -34,7 +34,7 @@ from wuerstchen.training.stage import Step, section_of
 
 StageName = Literal["a", "b", "c"]
 
-_REHEARSALS: tuple[Step, ...] = ("b-rehearsal", "c-rehearsal")
+_REHEARSALS: tuple[Step, ...] = ("b-pretraining", "c-pretraining")
 
 log = logging.getLogger(__name__)
 
@@ -94,10 +94,10 @@ def _steps(config: Config, only: StageName | None) -> list[Step]:
     steps: list[Step] = []
     for stage in stages:
         if not is_finished(config.folder, stage):
-            if stage == "b" and config.stage_b.rehearsal is not None:
-                steps.append("b-rehearsal")
-            if stage == "c" and config.stage_c.rehearsal is not None:
-                steps.append("c-rehearsal")
+            if stage == "b" and config.stage_b.pretraining is not None:
+                steps.append("b-pretraining")
+            if stage == "c" and config.stage_c.pretraining is not None:
+                steps.append("c-pretraining")
         steps.append(stage)
     return steps
 
@@ -119,7 +119,7 @@ def _train_stage(
     if accelerator.is_main_process:
         _announce(name, recipe, accelerator.device)
     record = Record(run_folder(config, name), writes=accelerator.is_main_process)
-    newest = Checkpoints(record.folder, recipe.keep).newest()
+    newest = Checkpoints(record.folder, recipe.keep_checkpoints).newest()
     seen = int(newest.facts["images"] or 0) if newest else 0
     set_seed(config.seed)
     with metered(name, config, train_pairs, seen, accelerator) as meter:
@@ -133,7 +133,7 @@ def _train_stage(
         finished = {"images": loop.images, "steps": stage.step}
         with loop.trained() as network:
             if accelerator.is_main_process:
-                # A rehearsal stays beside its log: the model folder will hold what its stage makes
+                # A pretraining stays beside its log: the model folder will hold what its stage makes
                 # of it.
                 stage.export(network, record.folder if name in _REHEARSALS else config.folder)
                 record.write("finished.json", json.dumps(finished))
@@ -145,7 +145,7 @@ def _train_stage(
 def _announce(name: Step, recipe: TrainingConfig, device: torch.device) -> None:
     """Say where a stage is trained, and what makes it slow there."""
     if recipe.images == 0:
-        log.info("Stage %s is taken over from %s as it is.", name, recipe.start)
+        log.info("Stage %s is taken over from %s as it is.", name, recipe.init_from)
         return
     log.info("Stage %s trains on %s.", name, device)
     if precision(recipe) is torch.bfloat16 and emulates_bf16(device):
@@ -160,9 +160,9 @@ def _announce(name: Step, recipe: TrainingConfig, device: torch.device) -> None:
 def _recipe(config: Config, name: Step) -> TrainingConfig:
     recipes: dict[Step, TrainingConfig | None] = {
         "a": config.stage_a.training,
-        "b-rehearsal": config.stage_b.rehearsal,
+        "b-pretraining": config.stage_b.pretraining,
         "b": config.stage_b.training,
-        "c-rehearsal": config.stage_c.rehearsal,
+        "c-pretraining": config.stage_c.pretraining,
         "c": config.stage_c.training,
     }
     recipe = recipes[name]
@@ -174,9 +174,9 @@ def _check_order(config: Config, first: Step) -> None:
     """The stages before `first` must have left their parts in the model folder."""
     needed: dict[Step, tuple[weights.Part, ...]] = {
         "a": (),
-        "b-rehearsal": ("stage_a",),
+        "b-pretraining": ("stage_a",),
         "b": ("stage_a",),
-        "c-rehearsal": ("stage_a", "stage_b", "compressor"),
+        "c-pretraining": ("stage_a", "stage_b", "compressor"),
         "c": ("stage_a", "stage_b", "compressor"),
     }
     missing = [part for part in needed[first] if not weights.has_part(config.folder, part)]
@@ -200,14 +200,14 @@ def _check_later(config: Config, waiting: Sequence[Step]) -> None:
 
 def _after(config: Config, name: Step) -> list[Step]:
     """The steps of the whole road that build on `name`."""
-    everything: list[Step] = ["a", "b-rehearsal", "b", "c-rehearsal", "c"]
+    everything: list[Step] = ["a", "b-pretraining", "b", "c-pretraining", "c"]
     later = everything[everything.index(name) + 1 :]
-    return [step for step in later if step in ("b", "c") or _rehearses(config, step)]
+    return [step for step in later if step in ("b", "c") or _pretrains(config, step)]
 
 
-def _rehearses(config: Config, name: Step) -> bool:
-    section = config.stage_b if name == "b-rehearsal" else config.stage_c
-    return name in _REHEARSALS and section.rehearsal is not None
+def _pretrains(config: Config, name: Step) -> bool:
+    section = config.stage_b if name == "b-pretraining" else config.stage_c
+    return name in _REHEARSALS and section.pretraining is not None
 
 
 def _standing(config: Config, name: Step) -> str:

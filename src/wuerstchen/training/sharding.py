@@ -1,7 +1,7 @@
 """FSDP2: weights, gradients, optimizer and averages of a network spread over all processes.
 
 torch's own `fully_shard` and not Accelerate's wrapper of it, which takes a single network with a
-single optimizer: an averaged copy and a critic would have no place there (docs/log.md).
+single optimizer: an averaged copy and a discriminator would have no place there (docs/log.md).
 """
 
 import warnings

@@ -12,7 +12,7 @@ from wuerstchen.config import TrainingConfig
 from wuerstchen.data import Batch, Pairs
 from wuerstchen.noise import mixed
 
-Step = Literal["a", "b-rehearsal", "b", "c-rehearsal", "c"]
+Step = Literal["a", "b-pretraining", "b", "c-pretraining", "c"]
 """What has a run folder of its own: the stages, and what B and C do first if so configured."""
 
 Networks = Mapping[str, nn.Module]
@@ -69,7 +69,7 @@ class Draws:
 
 
 class Stage(ABC):
-    """One of the trainings, the two rehearsals included. Children are final."""
+    """One of the trainings, the two pretrainings included. Children are final."""
 
     name: Step
     trained: str
@@ -121,8 +121,8 @@ class Stage(ABC):
 
 def section_of(name: Step) -> str:
     """Where the config has the recipe of a step."""
-    stage, _, rehearsal = name.partition("-")
-    return f"stage_{stage}.{rehearsal or 'training'}"
+    stage, _, pretraining = name.partition("-")
+    return f"stage_{stage}.{pretraining or 'training'}"
 
 
 class Cache:

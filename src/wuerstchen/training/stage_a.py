@@ -16,7 +16,7 @@ from wuerstchen.config import StageAConfig
 from wuerstchen.data import Batch, Pairs
 from wuerstchen.decibels import decibels
 from wuerstchen.lora import add_lora, fused_copy
-from wuerstchen.models.discriminator import Critic
+from wuerstchen.models.discriminator import Discriminator
 from wuerstchen.models.stage_a import Quantised, StageA
 from wuerstchen.training.crops import random_crop, sample_grid
 from wuerstchen.training.distributed import from_all, largest_of_all
@@ -70,26 +70,28 @@ class StageATrainer(Stage):
     def __init__(self, config: StageAConfig, train: Pairs) -> None:
         self.training = self.recipe = config.training
         self._train = train
-        if config.training.start:
-            network = weights.load_stage_a(find(config.training.start))
+        if config.training.init_from:
+            network = weights.load_stage_a(find(config.training.init_from))
         else:
             network = StageA(config.model)
         if config.training.lora is not None:
             add_lora(network, config.training.lora)
         # A start has its codes where its latents are.
-        self._settling = 0 if config.training.start else SETTLING
+        self._settling = 0 if config.training.init_from else SETTLING
         self._autoencoder = Autoencoder(network)
-        self._critic = Critic(config.training.critic_width, config.training.critic_depth)
+        self._discriminator = Discriminator(
+            config.training.discriminator_width, config.training.discriminator_depth
+        )
         self._perceptual = perceptual_loss(config.training)
         self._points = torch.empty(0)  # (N, 4) latents of the last batch
 
     def networks(self) -> dict[str, nn.Module]:
-        return {"stage_a": self._autoencoder, "critic": self._critic}
+        return {"stage_a": self._autoencoder, "discriminator": self._discriminator}
 
     def losses(self, networks: Networks, batch: Batch, draws: Draws) -> Iterator[Loss]:
         image = random_crop(batch.images.to(draws.device), self.recipe.crop, draws)
         settled = self.step >= self._settling
-        skip = draws.chosen(self.recipe.quantise_drop if settled else 1.0)
+        skip = draws.chosen(self.recipe.quantise_dropout if settled else 1.0)
         out: Reconstruction = networks["stage_a"](image, skip)
         error = F.mse_loss(out.image, image)
         perceptual = self._perceptual(out.image, image)
@@ -101,7 +103,7 @@ class StageATrainer(Stage):
         scalars = {"error": error, "perceptual": perceptual}
         scalars["codebook"] = out.quantised.codebook_loss
         scalars["perplexity"] = perplexity(out.quantised.codes, len(self._autoencoder.last_used))
-        judged = self._critic_joined()
+        judged = self._discriminator_joined()
         if judged:
             adversarial = -self._judge_frozen(out.image).mean()
             value = value + self.recipe.adversarial_weight * adversarial
@@ -111,7 +113,7 @@ class StageATrainer(Stage):
         if not settled:  # zeros would already turn the optimizer's wheels
             self._autoencoder.network.codebook.embedding.weight.grad = None
         if judged:
-            yield self._critic_loss(networks["critic"], image, out.image.detach())
+            yield self._discriminator_loss(networks["discriminator"], image, out.image.detach())
 
     @torch.no_grad()
     def after_step(self) -> dict[str, float]:
@@ -119,7 +121,7 @@ class StageATrainer(Stage):
         if self.step < self._settling or self.recipe.lora is not None:
             return {}
         last_used = largest_of_all(self._autoencoder.last_used)
-        unused = self.step - last_used > self.recipe.revive_after
+        unused = self.step - last_used > self.recipe.code_reset_after
         if self.step == self._settling:  # never, after a start
             unused = torch.ones_like(unused)
         dead = unused.nonzero().flatten()
@@ -156,7 +158,7 @@ class StageATrainer(Stage):
         exported = network.network
         if self.recipe.lora is not None:
             exported = fused_copy(exported)
-        if not self.recipe.start:  # a Stage B that knows the start's latents knows their scale
+        if not self.recipe.init_from:  # a Stage B that knows the start's latents knows their scale
             exported.config = exported.config.model_copy(update={"scale": self._spread(exported)})
         weights.save_stage_a(folder, exported)
 
@@ -168,22 +170,22 @@ class StageATrainer(Stage):
         latents = [network.raw_latent(part.to(device)) for part in image.split(AT_ONCE)]
         return float(torch.cat(latents).std())
 
-    def _critic_joined(self) -> bool:
-        joined = self.images >= self.recipe.adversarial_from
+    def _discriminator_joined(self) -> bool:
+        joined = self.images >= self.recipe.adversarial_start
         return self.recipe.adversarial_weight > 0 and joined
 
     def _judge_frozen(self, image: Tensor) -> Tensor:
-        """The critic's opinion, with gradients for the image alone."""
-        self._critic.requires_grad_(False)
-        logits: Tensor = self._critic(image)
-        self._critic.requires_grad_(True)
+        """The discriminator's opinion, with gradients for the image alone."""
+        self._discriminator.requires_grad_(False)
+        logits: Tensor = self._discriminator(image)
+        self._discriminator.requires_grad_(True)
         return logits
 
-    def _critic_loss(self, critic: nn.Module, real: Tensor, made: Tensor) -> Loss:
+    def _discriminator_loss(self, discriminator: nn.Module, real: Tensor, made: Tensor) -> Loss:
         """Hinge loss (arXiv:1705.02894, section 4), as in the VQGAN paper's code."""
-        real_logit, made_logit = critic(torch.cat([real, made])).chunk(2)
+        real_logit, made_logit = discriminator(torch.cat([real, made])).chunk(2)
         value = (F.relu(1 - real_logit).mean() + F.relu(1 + made_logit).mean()) / 2
-        return Loss("critic", value, {"critic": value})
+        return Loss("discriminator", value, {"discriminator": value})
 
     @torch.no_grad()
     def _note_codes(self, out: Reconstruction) -> None:

@@ -41,8 +41,8 @@ from wuerstchen.weights.hub import find
 NOISED_UNTIL = 0.5
 """Latest diffusion time at which training noises the semantics (version 1's code)."""
 
-REHEARSED_RATE = 0.1
-"""Learning rate of a compressor that rehearsed, relative to Stage B's."""
+PRETRAINED_RATE = 0.1
+"""Learning rate of a compressor that pretrained, relative to Stage B's."""
 
 LOOK_STEPS = 12
 """Sampling steps for grids and for the held-out reconstruction."""
@@ -99,30 +99,30 @@ class StageBTrainer(Stage):
         config: Config,
         stage_a: StageA,
         text: TextEncoder | None,
-        rehearsed: Compressor | None,
+        pretrained: Compressor | None,
         encoded: Encoding | None = None,
     ) -> None:
         """
         text       the encoder that Stage B reads, or None for a Stage B that reads none
-        rehearsed  a compressor to go on with, which has learned something already
+        pretrained  a compressor to go on with, which has learned something already
         encoded    latents of the training images on the disk
         """
         self.training = self.recipe = config.stage_b.training
-        self._weight = weighting(self.recipe.weight)
+        self._weight = weighting(self.recipe.loss_weighting)
         self._stage_a = stage_a.eval().requires_grad_(False)
         self._text = None if text is None else text.eval().requires_grad_(False)
         self._text_length = config.text.length
-        self._latents = Cache(self._encode, config.data.memory)
+        self._latents = Cache(self._encode, config.data.cache_gib)
         self._encoded = encoded
-        if self.recipe.start:
-            start = find(self.recipe.start)
+        if self.recipe.init_from:
+            start = find(self.recipe.init_from)
             compressor, stage_b = weights.load_compressor(start), weights.load_stage_b(start)
         else:
             compressor, stage_b = Compressor(config.compressor), StageB(config.stage_b.model)
             _suit_scale(stage_b)
-        self._rehearsed = rehearsed is not None
-        if rehearsed is not None:
-            compressor = rehearsed
+        self._pretrained = pretrained is not None
+        if pretrained is not None:
+            compressor = pretrained
         elif self.recipe.compressor_weights:
             weights.load_backbone(compressor, Path(self.recipe.compressor_weights))
         if text is None:
@@ -139,7 +139,7 @@ class StageBTrainer(Stage):
     def parameter_groups(self, name: str) -> list[ParameterGroup]:
         """Stage B; its maps of the semantics, whose input is 42 times unit scale; the compressor.
 
-        A compressor that rehearsed learns at a tenth of the rate, lest a Stage B that knows
+        A compressor that pretrained learns at a tenth of the rate, lest a Stage B that knows
         nothing yet spoils it.
         """
         del name
@@ -150,7 +150,7 @@ class StageBTrainer(Stage):
         groups = [
             ParameterGroup([p for p in others if id(p) not in known], 1.0),
             ParameterGroup(mappers, 1 / SEMANTICS_SCALE),
-            ParameterGroup(compressor, REHEARSED_RATE if self._rehearsed else 1.0),
+            ParameterGroup(compressor, PRETRAINED_RATE if self._pretrained else 1.0),
         ]
         return [group for group in groups if group.parameters]
 
@@ -158,7 +158,7 @@ class StageBTrainer(Stage):
         t = diffusion.training_times(draws.uniform())
         noised = draws.chosen(self.recipe.semantics_noise).flatten()
         semantic_t = draws.uniform() * NOISED_UNTIL * noised
-        dropped = draws.chosen(self.recipe.semantics_drop)
+        dropped = draws.chosen(self.recipe.semantics_dropout)
         error = self._error(networks["stage_b"], batch, t, semantic_t, dropped, draws)
         value = (self._weight(t, error) * error).mean()
         yield Loss("stage_b", value, {"error": value})

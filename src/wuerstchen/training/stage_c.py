@@ -34,8 +34,8 @@ from wuerstchen.training.stage import (
 )
 from wuerstchen.weights.hub import find
 
-REHEARSED_RATE = 0.3
-"""Learning rate of a text encoder that rehearsed, relative to Stage C's."""
+PRETRAINED_RATE = 0.3
+"""Learning rate of a text encoder that pretrained, relative to Stage C's."""
 
 
 class TextAndStageC(nn.Module):
@@ -77,23 +77,23 @@ class StageCTrainer(Stage):
         states  what a frozen encoder made of the training captions, on the disk
         """
         self.training = self.recipe = config.stage_c.training
-        self._weight = weighting(self.recipe.weight)
+        self._weight = weighting(self.recipe.loss_weighting)
         self._prompts = config.prompts
-        self._info = info_for(config, self.recipe.start)
+        self._info = info_for(config, self.recipe.init_from)
         self._below, self._states = below, states
         self.needs_images = below.encoded is None
-        self._rehearsed = config.stage_c.rehearsal is not None
-        if self.recipe.start:
-            stage_c = weights.load_stage_c(find(self.recipe.start))
+        self._pretrained = config.stage_c.pretraining is not None
+        if self.recipe.init_from:
+            stage_c = weights.load_stage_c(find(self.recipe.init_from))
         else:
             stage_c = StageC(config.stage_c.model)
         if self.recipe.head == "difference":
             stage_c.hold_divisor()
         stage_c.gradient_checkpointing = self.recipe.gradient_checkpointing
         self._preserved: Preserved | None = None
-        if self.recipe.preserve is not None:
+        if self.recipe.prior_preservation is not None:
             self._preserved = draw_preserved(
-                self.recipe.preserve, stage_c, text, config.data.size, config.seed
+                self.recipe.prior_preservation, stage_c, text, config.data.size, config.seed
             )
         if self.recipe.lora is not None:
             add_lora(stage_c, self.recipe.lora)
@@ -105,21 +105,21 @@ class StageCTrainer(Stage):
         return {"stage_c": self._both}
 
     def parameter_groups(self, name: str) -> list[ParameterGroup]:
-        """Stage C, and the text encoder: slower when it rehearsed, absent when it is frozen."""
+        """Stage C, and the text encoder: slower when it pretrained, absent when it is frozen."""
         del name
         groups = [
             ParameterGroup([p for p in self._both.stage_c.parameters() if p.requires_grad], 1.0),
             ParameterGroup(
                 [p for p in self._both.text.parameters() if p.requires_grad],
-                REHEARSED_RATE if self._rehearsed else 1.0,
+                PRETRAINED_RATE if self._pretrained else 1.0,
             ),
         ]
         return [group for group in groups if group.parameters]
 
     def losses(self, networks: Networks, batch: Batch, draws: Draws) -> Iterator[Loss]:
         scaled = self._below.semantics(batch, draws.device)
-        t = diffusion.training_times(draws.uniform(), self.recipe.late_times)
-        dropped = draws.chosen(self.recipe.text_drop).flatten().tolist()
+        t = diffusion.training_times(draws.uniform(), self.recipe.high_noise_fraction)
+        dropped = draws.chosen(self.recipe.caption_dropout).flatten().tolist()
         captions: Sequence[str] | Tensor
         if self._states is not None:
             captions = self._states.of(batch, dropped).to(draws.device)
@@ -152,7 +152,9 @@ class StageCTrainer(Stage):
         else:
             together = [*captions, *[preserved.caption] * count]
         kept = preserved.chosen(draws)
-        times = torch.cat([t, diffusion.training_times(draws.uniform(), self.recipe.late_times)])
+        times = torch.cat(
+            [t, diffusion.training_times(draws.uniform(), self.recipe.high_noise_fraction)]
+        )
         noise = torch.cat([draws.normal(scaled), draws.normal(kept)])
         noisy = diffusion.add_noise(torch.cat([scaled, kept]), noise, times)
         predicted = networks["stage_c"](together, noisy, times)

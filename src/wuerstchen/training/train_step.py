@@ -36,13 +36,13 @@ class Steps:
     ) -> None:
         self._stage, self._learner, self._record = stage, learner, record
         self._accelerator, self._seed = accelerator, seed
-        self._share = stage.training.batch // accelerator.num_processes
+        self._share = stage.training.batch_size // accelerator.num_processes
         self._networks = learner.wrap()
         self._dropouts = numbered(self._networks.values())
         self.flops = 0.0
         """Operations of a step of all processes, as last counted."""
         self._taken, self._used = 0, list[str]()
-        wanted = min(max(stage.training.accumulate, _remembered(record)), self._share)
+        wanted = min(max(stage.training.gradient_accumulation, _remembered(record)), self._share)
         self.parts = self._divisors(wanted)[0]  # memory may have been cut for a larger share
 
     def take(self, batch: Batch) -> dict[str, float]:
@@ -66,7 +66,7 @@ class Steps:
                     raise
             self._halve()
         self._taken += 1
-        if used != self._used:  # a critic joined: count anew
+        if used != self._used:  # a discriminator joined: count anew
             self._taken, self._used = 0, used
         scalars = means_of_all(scalars, self._accelerator.device)
         scalars |= self._update(used, batch) | self._stage.after_step()
@@ -175,7 +175,7 @@ def memory_explained(who: str) -> Iterator[None]:
             raise
         raise TrainingError(
             f"{who} ran out of memory in its optimizer, its averages or a look, which are the same "
-            "for any part of a batch; set fewer lengths of ema, a smaller look_at, or sharded on "
+            "for any part of a batch; set fewer lengths of ema, a smaller validation_images, or sharded on "
             "several devices (`wuerstchen plan` says what is needed), then run the same command: "
             "what was saved is kept."
         ) from error

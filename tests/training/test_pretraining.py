@@ -1,4 +1,4 @@
-"""Rehearsals come once, before their stage, and teach it something."""
+"""Pretraining runs once, before its stage, and the stage starts from it."""
 
 import json
 import shutil
@@ -13,13 +13,13 @@ from wuerstchen.training import run as training_run
 
 REHEARSAL = {
     "images": 320,
-    "batch": 8,
+    "batch_size": 8,
     "width": 16,
     "learning_rate": 4e-3,
-    "warmup": 4,
-    "ema": 0.9,
-    "look_every": 160,
-    "look_at": 2,
+    "warmup_steps": 4,
+    "ema_decay": 0.9,
+    "validate_every": 160,
+    "validation_images": 2,
 }
 
 
@@ -29,7 +29,7 @@ def changed(images: Path, output: Path, stage: str, **changes: object) -> Config
     for key, value in changes.items():
         section = whole[f"stage_{stage}"].setdefault(key, {})
         section.update(value)
-    return parse(whole, "small runs with a rehearsal")
+    return parse(whole, "small runs with a pretraining")
 
 
 def without(trained: Path, folder: Path, *runs: str) -> Path:
@@ -47,10 +47,10 @@ def errors(folder: Path, run: str) -> list[float]:
 
 def test_they_come_before_their_stage_and_never_after(tmp_path: Path) -> None:
     config = load("emoji", [f"output={tmp_path}"])
-    assert training_run._steps(config, None) == ["a", "b-rehearsal", "b", "c-rehearsal", "c"]
-    assert training_run._steps(config, "b") == ["b-rehearsal", "b"]
-    assert training_run._steps(config, "c") == ["c-rehearsal", "c"]
-    for stage, left in (("b", ["a", "b", "c-rehearsal", "c"]), ("c", ["a", "b", "c"])):
+    assert training_run._steps(config, None) == ["a", "b-pretraining", "b", "c-pretraining", "c"]
+    assert training_run._steps(config, "b") == ["b-pretraining", "b"]
+    assert training_run._steps(config, "c") == ["c-pretraining", "c"]
+    for stage, left in (("b", ["a", "b", "c-pretraining", "c"]), ("c", ["a", "b", "c"])):
         done = tmp_path / "runs" / stage / "finished.json"
         done.parent.mkdir(parents=True)
         done.write_text("{}")
@@ -60,7 +60,7 @@ def test_they_come_before_their_stage_and_never_after(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("stage", "part"), [("b", "compressor"), ("c", "prior_text_encoder")], ids=["b", "c"]
 )
-def test_what_rehearsed_has_learned_and_is_where_its_stage_begins(
+def test_what_was_pretrained_has_learned_and_is_where_its_stage_begins(
     trained: Path,
     images: Path,
     tmp_path: Path,
@@ -72,28 +72,28 @@ def test_what_rehearsed_has_learned_and_is_where_its_stage_begins(
         images,
         folder,
         stage,
-        rehearsal=REHEARSAL,
-        training={"images": 8, "batch": 8, "learning_rate": 1e-9},  # too slow to move anything
+        pretraining=REHEARSAL,
+        training={"images": 8, "batch_size": 8, "learning_rate": 1e-9},  # too slow to move anything
     )
-    rehearsal = f"{stage}-rehearsal"
+    pretraining = f"{stage}-pretraining"
     training_run.train(config, stage)
-    found = errors(folder, rehearsal)
+    found = errors(folder, pretraining)
     assert found[-1] < 0.7 * found[0], found
-    rehearsed = weights_of(folder / "runs" / rehearsal / part)
+    pretrained = weights_of(folder / "runs" / pretraining / part)
     before = weights_of(trained / part)
-    assert any((rehearsed[key] != before[key]).any() for key in before)
+    assert any((pretrained[key] != before[key]).any() for key in before)
     after = weights_of(folder / part)
     learned = {key for key in after if "running" not in key and "tracked" not in key}
     assert learned
     for key in learned:
-        np.testing.assert_allclose(after[key], rehearsed[key], atol=1e-6, err_msg=key)
+        np.testing.assert_allclose(after[key], pretrained[key], atol=1e-6, err_msg=key)
 
 
 def test_a_frozen_compressor_stays_and_stage_b_goes_on(
     trained: Path, images: Path, tmp_path: Path
 ) -> None:
     folder = without(trained, tmp_path / "model", "b")
-    training = {"images": 32, "start": str(trained), "freeze_compressor": True}
+    training = {"images": 32, "init_from": str(trained), "freeze_compressor": True}
     training_run.train(changed(images, folder, "b", training=training), "b")
     before, after = weights_of(trained), weights_of(folder)
     for key, tensor in before.items():
