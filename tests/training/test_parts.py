@@ -13,7 +13,7 @@ from wuerstchen.data import Batch, Batches, Pairs
 from wuerstchen.errors import TrainingError
 from wuerstchen.receipts import Meter
 from wuerstchen.training.metering import Metered
-from wuerstchen.training.stage import Draws, Loss, Networks, Step
+from wuerstchen.training.stage import Draws, Loss, Networks, RunName
 
 
 def test_accumulation_changes_nothing(splits: tuple[Pairs, Pairs], tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_parts_of_a_larger_share_are_those_of_a_smaller_one_as_far_as_it_goes(
     ],
 )
 def test_a_image_that_does_not_fit_alone_is_told(
-    splits: tuple[Pairs, Pairs], tmp_path: Path, name: Step, advice: str
+    splits: tuple[Pairs, Pairs], tmp_path: Path, name: RunName, advice: str
 ) -> None:
     """With keys that this stage has, and none else."""
     stage = Line(recipe())

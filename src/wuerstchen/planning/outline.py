@@ -11,7 +11,7 @@ from wuerstchen.config import TrainingConfig
 from wuerstchen.planning.kernels import Setting
 from wuerstchen.planning.networks import META
 from wuerstchen.planning.trace import Trace
-from wuerstchen.training.stage import Step
+from wuerstchen.training.stage import RunName
 
 
 class Work:
@@ -40,7 +40,7 @@ class Work:
 class Outline(ABC):
     """One training. Children are final."""
 
-    name: Step
+    name: RunName
     averaged: str
     """The network whose average is kept."""
     late: float = 1.0

@@ -21,14 +21,14 @@ from wuerstchen.planning.outline import Outline
 from wuerstchen.planning.sizes import missing_starts
 from wuerstchen.planning.steps import outlines
 from wuerstchen.planning.trace import added, total
-from wuerstchen.training.stage import Step
+from wuerstchen.training.stage import RunName
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepPlan:
     """One training."""
 
-    step: Step
+    step: RunName
     images: int
     batch: int
     micro: int
@@ -170,7 +170,7 @@ def _is_sharded(outline: Outline, assumptions: Assumptions) -> bool:
     return outline.recipe.sharded or (assumptions.sharded and outline.name != "a")
 
 
-def _share(recipe: TrainingConfig, name: Step, assumptions: Assumptions) -> int:
+def _share(recipe: TrainingConfig, name: RunName, assumptions: Assumptions) -> int:
     """Images of a step on each device."""
     parts = assumptions.devices * recipe.gradient_accumulation
     if recipe.batch_size % parts:

@@ -14,19 +14,19 @@ from wuerstchen.training.frozen import FrozenStages
 from wuerstchen.training.latent_cache import TextStates, find_encoding
 from wuerstchen.training.pretrain_compressor import CompressorPretrainer
 from wuerstchen.training.pretrain_text import TextPretrainer
-from wuerstchen.training.stage import Stage, Step
+from wuerstchen.training.stage import RunName, Stage
 from wuerstchen.training.stage_a import StageATrainer
 from wuerstchen.training.stage_b import StageBTrainer
 from wuerstchen.training.stage_c import StageCTrainer
 from wuerstchen.weights.hub import find
 
 
-def run_folder(config: Config, name: Step) -> Path:
+def run_folder(config: Config, name: RunName) -> Path:
     """Where a step keeps its state and its log."""
     return config.folder / "runs" / name
 
 
-def build_stage(name: Step, config: Config, train_pairs: Pairs) -> Stage:
+def build_stage(name: RunName, config: Config, train_pairs: Pairs) -> Stage:
     """A step, with everything that the steps before it left for it."""
     match name:
         case "a":

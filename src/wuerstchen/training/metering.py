@@ -13,7 +13,7 @@ from wuerstchen.data.sources import is_prepared
 from wuerstchen.errors import SaveError
 from wuerstchen.receipts import Meter, adopt, keep_receipts
 from wuerstchen.training.counting import Counting
-from wuerstchen.training.stage import Step
+from wuerstchen.training.stage import RunName
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Metered:
 
 @contextmanager
 def metered(
-    name: Step, config: Config, pairs: Pairs, at: int, accelerator: Accelerator
+    name: RunName, config: Config, pairs: Pairs, at: int, accelerator: Accelerator
 ) -> Iterator[Metered]:
     """Measure a step of the road; its receipt is written also where the step fails.
 

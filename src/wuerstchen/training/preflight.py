@@ -14,7 +14,7 @@ from accelerate.utils import DistributedType
 from wuerstchen import weights
 from wuerstchen.config import Config, TrainingConfig
 from wuerstchen.errors import ModelFolderError, TrainingError
-from wuerstchen.training.stage import Step, section_of
+from wuerstchen.training.stage import RunName, section_of
 from wuerstchen.weights.checks import check_part
 from wuerstchen.weights.hub import BUNDLED, find, is_here, is_hub_id
 from wuerstchen.weights.layout import PLACES, Part, need_part
@@ -28,7 +28,7 @@ _LAUNCHES = tuple(
 """What Accelerate may have started; how networks are spread is a matter of the config."""
 
 
-def check_paths(config: Config, waiting: Sequence[Step]) -> None:
+def check_paths(config: Config, waiting: Sequence[RunName]) -> None:
     """Whatever a later step will open is looked for now, not after days of training."""
     named = {
         "stage_a.training.init_from": ("a", config.stage_a.training.init_from),
@@ -76,7 +76,7 @@ def check_device() -> None:
         )
 
 
-def check_models(config: Config, waiting: Sequence[Step]) -> None:
+def check_models(config: Config, waiting: Sequence[RunName]) -> None:
     """All models to start from are whole, of version 2 and of sizes that fit; no weight is read.
 
     Raises ModelFolderError or TrainingError.
@@ -111,7 +111,9 @@ def check_models(config: Config, waiting: Sequence[Step]) -> None:
         )
 
 
-def _source(stage: Step, part: Part, config: Config, waiting: Sequence[Step]) -> PartFiles | None:
+def _source(
+    stage: RunName, part: Part, config: Config, waiting: Sequence[RunName]
+) -> PartFiles | None:
     """The part that will be worked with; None where it will be made anew."""
     if stage not in waiting:
         return folder_part(need_part(config.folder, part), part)
@@ -119,7 +121,7 @@ def _source(stage: Step, part: Part, config: Config, waiting: Sequence[Step]) ->
     return _start(stage, part, config) if recipe.init_from else None
 
 
-def _start(stage: Step, part: Part, config: Config) -> PartFiles:
+def _start(stage: RunName, part: Part, config: Config) -> PartFiles:
     """A part of the model that a stage starts from."""
     starts = {"a": config.stage_a.training.init_from, "b": config.stage_b.training.init_from}
     folder = find(starts.get(stage, config.stage_c.training.init_from))
@@ -174,7 +176,7 @@ def _equal(what: str, one: int, other: int) -> None:
         )
 
 
-def check_share(name: Step, recipe: TrainingConfig, accelerator: Accelerator) -> None:
+def check_share(name: RunName, recipe: TrainingConfig, accelerator: Accelerator) -> None:
     if accelerator.distributed_type not in _LAUNCHES:
         instead = "" if name == "a" else f", and set {section_of(name)}.sharded=true"
         raise TrainingError(

@@ -30,11 +30,11 @@ from wuerstchen.training.optim import emulates_bf16, precision
 from wuerstchen.training.preflight import check_device, check_models, check_paths, check_share
 from wuerstchen.training.resume_check import DATA, changed_keys, check_same_data, check_unchanged
 from wuerstchen.training.run_log import Record
-from wuerstchen.training.stage import Step, section_of
+from wuerstchen.training.stage import RunName, section_of
 
 StageName = Literal["a", "b", "c"]
 
-_REHEARSALS: tuple[Step, ...] = ("b-pretraining", "c-pretraining")
+_REHEARSALS: tuple[RunName, ...] = ("b-pretraining", "c-pretraining")
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def train(config: Config, only: StageName | None = None, *, allow_changes: bool 
     return config.folder
 
 
-def _mention_changes(config: Config, name: Step) -> None:
+def _mention_changes(config: Config, name: RunName) -> None:
     """A finished stage stays as it is, whatever its config says now; let nobody think otherwise."""
     with suppress(TrainingError):  # a config that cannot be read any more is none to compare with
         if changed := changed_keys(run_folder(config, name), config, name[0]):
@@ -83,15 +83,15 @@ def _mention_changes(config: Config, name: Step) -> None:
             )
 
 
-def is_finished(folder: Path, name: Step) -> bool:
+def is_finished(folder: Path, name: RunName) -> bool:
     """Whether step `name` of this model folder was trained to its end."""
     return (folder / "runs" / name / "finished.json").is_file()
 
 
-def _steps(config: Config, only: StageName | None) -> list[Step]:
+def _steps(config: Config, only: StageName | None) -> list[RunName]:
     """Everything that is to be done, in order."""
     stages: tuple[StageName, ...] = (only,) if only else ("a", "b", "c")
-    steps: list[Step] = []
+    steps: list[RunName] = []
     for stage in stages:
         if not is_finished(config.folder, stage):
             if stage == "b" and config.stage_b.pretraining is not None:
@@ -103,7 +103,7 @@ def _steps(config: Config, only: StageName | None) -> list[Step]:
 
 
 def _train_stage(
-    name: Step,
+    name: RunName,
     config: Config,
     train_pairs: Pairs,
     test_pairs: Pairs,
@@ -142,7 +142,7 @@ def _train_stage(
     accelerator.free_memory()
 
 
-def _announce(name: Step, recipe: TrainingConfig, device: torch.device) -> None:
+def _announce(name: RunName, recipe: TrainingConfig, device: torch.device) -> None:
     """Say where a stage is trained, and what makes it slow there."""
     if recipe.images == 0:
         log.info("Stage %s is taken over from %s as it is.", name, recipe.init_from)
@@ -157,8 +157,8 @@ def _announce(name: Step, recipe: TrainingConfig, device: torch.device) -> None:
         )
 
 
-def _recipe(config: Config, name: Step) -> TrainingConfig:
-    recipes: dict[Step, TrainingConfig | None] = {
+def _recipe(config: Config, name: RunName) -> TrainingConfig:
+    recipes: dict[RunName, TrainingConfig | None] = {
         "a": config.stage_a.training,
         "b-pretraining": config.stage_b.pretraining,
         "b": config.stage_b.training,
@@ -170,9 +170,9 @@ def _recipe(config: Config, name: Step) -> TrainingConfig:
     return recipe
 
 
-def _check_order(config: Config, first: Step) -> None:
+def _check_order(config: Config, first: RunName) -> None:
     """The stages before `first` must have left their parts in the model folder."""
-    needed: dict[Step, tuple[weights.Part, ...]] = {
+    needed: dict[RunName, tuple[weights.Part, ...]] = {
         "a": (),
         "b-pretraining": ("stage_a",),
         "b": ("stage_a",),
@@ -187,7 +187,7 @@ def _check_order(config: Config, first: Step) -> None:
         )
 
 
-def _check_later(config: Config, waiting: Sequence[Step]) -> None:
+def _check_later(config: Config, waiting: Sequence[RunName]) -> None:
     """A stage that is trained again must not leave finished ones behind that knew the old one."""
     stale = [name for name in _after(config, waiting[0]) if is_finished(config.folder, name)]
     if stale and not (waiting[0] == "b" and config.stage_b.training.freeze_compressor):
@@ -198,19 +198,19 @@ def _check_later(config: Config, waiting: Sequence[Step]) -> None:
         )
 
 
-def _after(config: Config, name: Step) -> list[Step]:
+def _after(config: Config, name: RunName) -> list[RunName]:
     """The steps of the whole road that build on `name`."""
-    everything: list[Step] = ["a", "b-pretraining", "b", "c-pretraining", "c"]
+    everything: list[RunName] = ["a", "b-pretraining", "b", "c-pretraining", "c"]
     later = everything[everything.index(name) + 1 :]
     return [step for step in later if step in ("b", "c") or _pretrains(config, step)]
 
 
-def _pretrains(config: Config, name: Step) -> bool:
+def _pretrains(config: Config, name: RunName) -> bool:
     section = config.stage_b if name == "b-pretraining" else config.stage_c
     return name in _REHEARSALS and section.pretraining is not None
 
 
-def _standing(config: Config, name: Step) -> str:
+def _standing(config: Config, name: RunName) -> str:
     """What became of a finished step, and how it is trained again."""
     finished = run_folder(config, name) / "finished.json"
     if json.loads(finished.read_text(encoding="utf-8") or "{}").get("images") == 0:

@@ -12,7 +12,7 @@ from wuerstchen.config import TrainingConfig
 from wuerstchen.data import Batch, Pairs
 from wuerstchen.noise import mixed
 
-Step = Literal["a", "b-pretraining", "b", "c-pretraining", "c"]
+RunName = Literal["a", "b-pretraining", "b", "c-pretraining", "c"]
 """What has a run folder of its own: the stages, and what B and C do first if so configured."""
 
 Networks = Mapping[str, nn.Module]
@@ -71,7 +71,7 @@ class Draws:
 class Stage(ABC):
     """One of the trainings, the two pretrainings included. Children are final."""
 
-    name: Step
+    name: RunName
     trained: str
     """Name of the network whose averaged weights are exported."""
     training: TrainingConfig
@@ -119,7 +119,7 @@ class Stage(ABC):
         """Write the stage's part of the model folder."""
 
 
-def section_of(name: Step) -> str:
+def section_of(name: RunName) -> str:
     """Where the config has the recipe of a step."""
     stage, _, pretraining = name.partition("-")
     return f"stage_{stage}.{pretraining or 'training'}"
