@@ -6,6 +6,7 @@ image k of a batch is the image of seed + k alone.
 
 import secrets
 from collections.abc import Sequence
+from typing import final
 
 import torch
 from torch import Tensor
@@ -19,33 +20,43 @@ RANDOM_SEEDS = 2**32
 """Random seeds stay below, where other programs that read the metadata take them too."""
 
 
-class Streams:
-    """Draws normal noise, row k of every draw from the k-th generator."""
+@final
+class RandomStreams:
+    """Random numbers for the B images of a batch, row k from the k-th generator."""
 
     def __init__(self, generators: Sequence[torch.Generator]) -> None:
         self.generators = list(generators)
 
     @property
     def seeds(self) -> list[int]:
-        """What each generator was seeded with."""
+        """The seed of each generator."""
         return [generator.initial_seed() for generator in self.generators]
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Noise of the shape, type and device of (B, ...) x, for as many images as streams."""
+        """Noise of the shape, dtype and device of (B, ...) x."""
         return self.normal(tuple(x.shape[1:]), x.device, x.dtype)
 
     def normal(
         self, shape: tuple[int, ...], device: torch.device, dtype: torch.dtype = torch.float32
     ) -> Tensor:
-        """(B, *shape) noise. It is drawn in fp32, so that it does not depend on `dtype`."""
+        """(B, *shape) noise, generated in fp32 so that it does not depend on `dtype`."""
         rows = [
             torch.randn(1, *shape, generator=generator, device=generator.device).to(device)
             for generator in self.generators
         ]
         return torch.cat(rows).to(dtype)
 
+    def uniform(self) -> Tensor:
+        """(B,) numbers in [0, 1), on the CPU, where the host can read them without waiting."""
+        rows = [torch.rand(1, generator=g, device=g.device).cpu() for g in self.generators]
+        return torch.cat(rows)
 
-def seeded(seed: int | None, count: int) -> Streams:
+    def chosen(self, probability: float) -> Tensor:
+        """(B,), true for each image with this probability; on the CPU."""
+        return self.uniform() < probability
+
+
+def seeded(seed: int | None, count: int) -> RandomStreams:
     """Streams of the seeds seed, seed + 1, ...; None and -1 stand for a random seed.
 
     Raises ConfigError for what is no seed.
@@ -53,7 +64,16 @@ def seeded(seed: int | None, count: int) -> Streams:
     if seed is None or seed == -1:
         seed = secrets.randbelow(RANDOM_SEEDS)
     check_seed(seed, count)
-    return Streams([torch.Generator().manual_seed(seed + k) for k in range(count)])
+    return RandomStreams([torch.Generator().manual_seed(seed + k) for k in range(count)])
+
+
+def streams_at(seed: int, positions: Sequence[int]) -> RandomStreams:
+    """Streams of the images at these positions of a training run.
+
+    A stream depends on the seed and the position alone: resuming, another batch size or more
+    processes do not change what an image is trained with.
+    """
+    return RandomStreams([torch.Generator().manual_seed(mixed(seed, at)) for at in positions])
 
 
 def check_seed(seed: int | None, count: int) -> None:
@@ -67,7 +87,9 @@ def check_seed(seed: int | None, count: int) -> None:
         )
 
 
-def from_generators(given: torch.Generator | Sequence[torch.Generator], count: int) -> Streams:
+def from_generators(
+    given: torch.Generator | Sequence[torch.Generator], count: int
+) -> RandomStreams:
     """Streams of the caller's generators.
 
     A list names one per image. A single one is the stream of a single image, and for several
@@ -81,10 +103,10 @@ def from_generators(given: torch.Generator | Sequence[torch.Generator], count: i
                 f"found {len(given)}."
             )
         alone = [not _was_used(one) and sum(one is other for other in given) == 1 for one in given]
-        return Streams(
+        return RandomStreams(
             [one if own else _drawn(one, 1)[0] for one, own in zip(given, alone, strict=True)]
         )
-    return Streams(_drawn(given, count) if count > 1 or _was_used(given) else [given])
+    return RandomStreams(_drawn(given, count) if count > 1 or _was_used(given) else [given])
 
 
 def _was_used(generator: torch.Generator) -> bool:

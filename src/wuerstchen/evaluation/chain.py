@@ -18,7 +18,7 @@ from wuerstchen.evaluation.metrics import thumbnails
 from wuerstchen.inference.generation_plan import Plan
 from wuerstchen.inference.pipeline import Pipeline
 from wuerstchen.models.compressor import Compressor, shrink
-from wuerstchen.noise import Streams, seeded
+from wuerstchen.noise import RandomStreams, seeded
 
 WAYS = ("stage_a", "stage_b", "stage_c")
 """Named after the last stage that joins: each way has the stages of the one before it too."""
@@ -82,7 +82,7 @@ class Chain:
         draw = seeded(seed, count)
         drawn = self._semantics(captions, draw)
         # The same noise for true and for drawn semantics: what follows differs in these alone.
-        twin = Streams([generator.clone_state() for generator in draw.generators])
+        twin = RandomStreams([generator.clone_state() for generator in draw.generators])
         from_true = self._latent(true, captions, twin)
         from_drawn = self._latent(drawn, captions, draw)
         ways = [
@@ -103,7 +103,7 @@ class Chain:
             shown=[Shown(caption, x, (a, b, c)) for caption, x, a, b, c in rows][:show],
         )
 
-    def _semantics(self, captions: Sequence[str], draw: Streams) -> Tensor:
+    def _semantics(self, captions: Sequence[str], draw: RandomStreams) -> Tensor:
         pipeline = self.pipeline
         return pipeline.semantics_from_text(
             pipeline.encode(pipeline.text_c, captions),
@@ -113,7 +113,7 @@ class Chain:
             unwanted=pipeline.encode(pipeline.text_c, [""] * len(captions)),
         )
 
-    def _latent(self, semantics: Tensor, captions: Sequence[str], draw: Streams) -> Tensor:
+    def _latent(self, semantics: Tensor, captions: Sequence[str], draw: RandomStreams) -> Tensor:
         pipeline = self.pipeline
         return pipeline.latents_from_semantics(
             semantics,

@@ -11,7 +11,7 @@ from torch import Tensor
 from wuerstchen import diffusion
 from wuerstchen.geometry import scale_semantics
 from wuerstchen.inference.pipeline import Pipeline
-from wuerstchen.noise import Streams
+from wuerstchen.noise import RandomStreams
 
 LEVELS = 10
 TIMES = tuple((k + 0.5) / LEVELS for k in range(LEVELS))
@@ -20,7 +20,11 @@ TIMES = tuple((k + 0.5) / LEVELS for k in range(LEVELS))
 
 @torch.inference_mode()
 def errors_of_stage_b(
-    pipeline: Pipeline, latent: Tensor, semantics: Tensor, captions: Sequence[str], draw: Streams
+    pipeline: Pipeline,
+    latent: Tensor,
+    semantics: Tensor,
+    captions: Sequence[str],
+    draw: RandomStreams,
 ) -> Tensor:
     """(B, T) mean squared errors of the noise that Stage B sees in (B, 4, H/4, W/4) latents.
 
@@ -35,7 +39,7 @@ def errors_of_stage_b(
 
 @torch.inference_mode()
 def errors_of_stage_c(
-    pipeline: Pipeline, semantics: Tensor, captions: Sequence[str], draw: Streams
+    pipeline: Pipeline, semantics: Tensor, captions: Sequence[str], draw: RandomStreams
 ) -> Tensor:
     """(B, T) mean squared errors of the noise that Stage C sees in (B, S, h, w) semantics."""
     text = pipeline.encode(pipeline.text_c, captions)
@@ -55,7 +59,7 @@ def guess_errors(variance: Tensor) -> list[float]:
     return [float(value) for value in left.mean(dim=1)]
 
 
-def _errors(denoise: diffusion.Denoiser, data: Tensor, draw: Streams) -> Tensor:
+def _errors(denoise: diffusion.Denoiser, data: Tensor, draw: RandomStreams) -> Tensor:
     data = data.float()
     noise = draw(data)  # the same at all levels, so that levels can be compared
     found = []
