@@ -272,18 +272,6 @@ def test_every_key_of_a_config_is_in_its_reference() -> None:
     assert listed == set().union(*map(leaves, found)) - sections
 
 
-def test_the_tour_names_every_file_of_the_package() -> None:
-    text = (ROOT / "docs" / "tour.md").read_text(encoding="utf-8")
-    package = ROOT / "src" / "wuerstchen"
-    files = [
-        str(path.relative_to(package))
-        for path in package.rglob("*.py")
-        if path.name not in ("__init__.py", "__main__.py")
-    ]
-    assert len(files) > 40
-    assert [name for name in files if f"(../src/wuerstchen/{name})" not in text] == []
-
-
 def test_the_change_log_speaks_of_this_version() -> None:
     from wuerstchen import __version__
 
