@@ -49,8 +49,8 @@ from wuerstchen.models.text import small_text_encoder
 from wuerstchen.planning.kernels import Setting
 from wuerstchen.planning.memory import Spread, step_memory
 from wuerstchen.planning.steps import outlines
-from wuerstchen.training.optim import Learner
-from wuerstchen.training.run_log import Record
+from wuerstchen.training.optim import Optimizers
+from wuerstchen.training.run_log import RunLog
 from wuerstchen.training.train_step import Steps
 
 BATCH = {"a": 4, "b": 1, "c": 1}
@@ -148,9 +148,9 @@ def _steps(stage: str, config: Config, folder: Path) -> tuple[float, int]:
     captions = [CAPTIONS[index % len(CAPTIONS)] for index in range(count)]
     batch = Batch(torch.rand(count, 3, SIDE, SIDE), captions, captions, list(range(count)))
     network = trainer(stage, config)
-    learner = Learner(network, accelerator)
-    record = Record(folder / "run", writes=True)
-    steps = Steps(network, learner, record, accelerator, seed=0)
+    optimizers = Optimizers(network, accelerator)
+    run_log = RunLog(folder / "run", writes=True)
+    steps = Steps(network, optimizers, run_log, accelerator, seed=0)
     seconds = []
     for step in range(STEPS + 1):
         if step == 1:
@@ -159,7 +159,7 @@ def _steps(stage: str, config: Config, folder: Path) -> tuple[float, int]:
         began = time.perf_counter()
         steps.take(batch)
         seconds.append(time.perf_counter() - began)
-    record.close()
+    run_log.close()
     tuned = network.networks()[network.trained]
     return median(seconds[1:]), sum(p.numel() for p in tuned.parameters() if p.requires_grad)
 

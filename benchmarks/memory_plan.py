@@ -35,8 +35,8 @@ from wuerstchen.planning.kernels import Setting
 from wuerstchen.planning.memory import Memory, Spread, step_memory
 from wuerstchen.planning.steps import outlines
 from wuerstchen.training.frozen import FrozenStages
-from wuerstchen.training.optim import Learner
-from wuerstchen.training.run_log import Record
+from wuerstchen.training.optim import Optimizers
+from wuerstchen.training.run_log import RunLog
 from wuerstchen.training.stage import Stage
 from wuerstchen.training.stage_a import StageATrainer
 from wuerstchen.training.stage_b import StageBTrainer
@@ -200,13 +200,13 @@ def _measure(case: Case, config: Config) -> int:
     with tempfile.TemporaryDirectory() as folder:
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
             stage = trainer(case.stage, config)
-            learner = Learner(stage, accelerator)
-            record = Record(Path(folder) / "run", writes=True)
-            steps = Steps(stage, learner, record, accelerator, seed=0)
+            optimizers = Optimizers(stage, accelerator)
+            run_log = RunLog(Path(folder) / "run", writes=True)
+            steps = Steps(stage, optimizers, run_log, accelerator, seed=0)
             for step in range(2):
                 stage.step, stage.images = step + 100, step * case.batch
                 steps.take(batch)
-        record.close()
+        run_log.close()
         trace = Path(folder) / "trace.json"
         profiler.export_chrome_trace(str(trace))
         events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]

@@ -15,10 +15,10 @@ def write_file(path: Path, content: bytes) -> None:
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with explained(path):
+        with explain_disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             aside.write_bytes(content)
-            settle(aside)
+            fsync_file(aside)
             aside.replace(path)
     except SaveError:
         with suppress(OSError):
@@ -26,7 +26,7 @@ def write_file(path: Path, content: bytes) -> None:
         raise
 
 
-def settle(path: Path) -> None:
+def fsync_file(path: Path) -> None:
     """See a file safely on the disk: else a power cut may leave its name, renamed, and no content.
 
     Raises OSError.
@@ -36,7 +36,7 @@ def settle(path: Path) -> None:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def explain_disk_errors(path: Path) -> Iterator[None]:
     """Errors of the disk while `path` is written become one sentence, a SaveError."""
     try:
         yield

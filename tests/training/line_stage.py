@@ -12,7 +12,7 @@ from wuerstchen.config import TrainingConfig
 from wuerstchen.data import Batch, Pairs
 from wuerstchen.models.dropout import Dropout
 from wuerstchen.training.loop import Loop
-from wuerstchen.training.run_log import Record
+from wuerstchen.training.run_log import RunLog
 from wuerstchen.training.stage import Draws, Loss, Networks, Stage
 
 
@@ -87,9 +87,9 @@ def recipe(**changes: object) -> TrainingConfig:
 
 
 def loop_of(stage: Stage, splits: tuple[Pairs, Pairs], folder: Path) -> Loop:
-    record = Record(folder, writes=True)
-    record.write("config.yaml", "")
-    return Loop(stage, *splits, record, Accelerator(cpu=True), seed=0)
+    run_log = RunLog(folder, writes=True)
+    run_log.write("config.yaml", "")
+    return Loop(stage, *splits, run_log, Accelerator(cpu=True), seed=0)
 
 
 def state_of(loop: Loop) -> dict[str, Tensor]:

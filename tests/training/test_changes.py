@@ -14,7 +14,7 @@ from wuerstchen.data import open_pairs
 from wuerstchen.errors import TrainingError
 from wuerstchen.receipts.phases import read_phases
 from wuerstchen.training import run as training_run
-from wuerstchen.training.checkpoints import Checkpoints, Facts
+from wuerstchen.training.checkpoints import Checkpoints, Progress
 from wuerstchen.training.resume_check import check_same_data, check_unchanged
 
 
@@ -141,7 +141,7 @@ def test_no_checkpoint_holds_work_that_the_receipt_has_not(
     settings, seen = config(images, tmp_path / "model"), []
     save = Checkpoints.save
 
-    def noted(self: Checkpoints, tensors: dict[str, Tensor], facts: Facts) -> None:
+    def noted(self: Checkpoints, tensors: dict[str, Tensor], facts: Progress) -> None:
         save(self, tensors, facts)
         (phase,) = read_phases(settings.folder)
         seen.append((facts["images"], phase.work["training"].images))

@@ -25,7 +25,7 @@ def tensors(value: float) -> dict[str, Tensor]:
     }
 
 
-def facts(images: int) -> checkpoints.Facts:
+def facts(images: int) -> checkpoints.Progress:
     return {"images": images, "smooth": 0.1 + 0.2, "best": None}
 
 

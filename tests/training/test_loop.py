@@ -18,7 +18,7 @@ from wuerstchen import diffusion
 from wuerstchen.config import DataConfig
 from wuerstchen.data import Pairs, open_pairs
 from wuerstchen.errors import SaveError, TrainingError
-from wuerstchen.training.optim import schedule
+from wuerstchen.training.optim import lr_factor
 from wuerstchen.training.stage import held_out_batch
 
 
@@ -72,13 +72,13 @@ def test_the_average_follows_its_law(splits: tuple[Pairs, Pairs], tmp_path: Path
 
 def test_the_schedule_warms_up_and_ends_at_a_hundredth() -> None:
     constant, cosine = recipe(warmup_steps=10), recipe(warmup_steps=10, lr_schedule="cosine")
-    assert [schedule(constant, step, 0) for step in (1, 5, 10, 99)] == [0.1, 0.5, 1.0, 1.0]
-    assert schedule(cosine, 99, 0) == pytest.approx(1)
-    assert schedule(cosine, 99, 40) == pytest.approx(0.505)
-    assert schedule(cosine, 99, 80) == schedule(cosine, 99, 800) == pytest.approx(0.01)
-    falling = [schedule(cosine, 99, images) for images in range(0, 81, 4)]
+    assert [lr_factor(constant, step, 0) for step in (1, 5, 10, 99)] == [0.1, 0.5, 1.0, 1.0]
+    assert lr_factor(cosine, 99, 0) == pytest.approx(1)
+    assert lr_factor(cosine, 99, 40) == pytest.approx(0.505)
+    assert lr_factor(cosine, 99, 80) == lr_factor(cosine, 99, 800) == pytest.approx(0.01)
+    falling = [lr_factor(cosine, 99, images) for images in range(0, 81, 4)]
     assert falling == sorted(falling, reverse=True)
-    assert schedule(recipe(warmup_steps=0), 1, 0) == 1
+    assert lr_factor(recipe(warmup_steps=0), 1, 0) == 1
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from wuerstchen.errors import TrainingError
 from wuerstchen.prepare.prepare import prepare
 from wuerstchen.training.cache_latents import encode
 from wuerstchen.training.checkpoints import Checkpoints, load
-from wuerstchen.training.distributed import own_device
+from wuerstchen.training.distributed import local_device
 from wuerstchen.training.preflight import check_device
 
 TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
@@ -50,7 +50,7 @@ try:
 except SaveError as error:
     print(f"process {dist.get_rank()}: {error}\\n", end="", flush=True)
 dist.barrier()
-distributed.leave()
+distributed.shut_down()
 '''
 
 
@@ -133,7 +133,7 @@ def test_processes_of_a_machine_encode_on_a_gpu_each(monkeypatch: pytest.MonkeyP
     devices = []
     for rank in ("0", "1", "2"):
         monkeypatch.setenv("LOCAL_RANK", rank)
-        devices.append(str(own_device()))
+        devices.append(str(local_device()))
     assert devices == ["cuda:0", "cuda:1", "cuda:0"]
 
 

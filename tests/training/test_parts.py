@@ -12,7 +12,7 @@ from torch import Tensor
 from wuerstchen.data import Batch, Batches, Pairs
 from wuerstchen.errors import TrainingError
 from wuerstchen.receipts import Meter
-from wuerstchen.training.metering import Metered
+from wuerstchen.training.metering import TrainingMeter
 from wuerstchen.training.stage import Draws, Loss, Networks, RunName
 
 
@@ -90,7 +90,7 @@ def test_operations_of_a_resumed_run_are_those_of_its_steps(
             self.encoded = True
             return super().losses(networks, batch, draws)
 
-    class Ticks(Metered):
+    class Ticks(TrainingMeter):
         found: ClassVar[list[float]] = []
 
         def tick(self, images: int, flops: float) -> None:

@@ -20,7 +20,7 @@ from wuerstchen.models.text import small_text_encoder
 from wuerstchen.training.frozen import FrozenStages
 from wuerstchen.training.loop import Loop
 from wuerstchen.training.perceptual import Vgg16Loss, perceptual_loss, pyramid_loss
-from wuerstchen.training.run_log import Record
+from wuerstchen.training.run_log import RunLog
 from wuerstchen.training.stage import Draws, Stage, held_out_batch
 from wuerstchen.training.stage_a import SETTLING, StageATrainer, perplexity
 from wuerstchen.training.stage_b import StageBTrainer
@@ -74,9 +74,9 @@ def test_the_codebook_does_not_collapse(
     )
     torch.manual_seed(0)
     stage = StageATrainer(settings.stage_a, textures[0])
-    record = Record(tmp_path / "run", writes=True)
-    record.write("config.yaml", "")
-    loop = Loop(stage, *textures, record, Accelerator(cpu=True), seed=0)
+    run_log = RunLog(tmp_path / "run", writes=True)
+    run_log.write("config.yaml", "")
+    loop = Loop(stage, *textures, run_log, Accelerator(cpu=True), seed=0)
     book = stage.networks()["stage_a"].get_submodule("network.codebook.embedding")
     revived: list[float] = []
     plain = stage.after_step

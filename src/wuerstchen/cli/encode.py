@@ -13,7 +13,7 @@ from wuerstchen.cli.launcher import rank_and_world
 from wuerstchen.errors import TrainingError, how_to_install
 
 if TYPE_CHECKING:
-    from wuerstchen.training.latent_cache import What
+    from wuerstchen.training.latent_cache import EncodingKind
 
 EPILOG = "wuerstchen encode tiny data.path=prepared data.latent_cache=encoded"
 
@@ -24,7 +24,7 @@ class Kind(StrEnum):
     TEXT = "text"
 
 
-WHAT: "dict[Kind, What]" = {
+WHAT: "dict[Kind, EncodingKind]" = {
     Kind.SEMANTICS: "semantics",
     Kind.LATENTS: "latents",
     Kind.TEXT: "text",

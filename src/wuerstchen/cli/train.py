@@ -64,6 +64,6 @@ def train(
             "Interrupted outside of the training steps; what was saved is kept, run the same "
             "command to go on."
         ) from None
-    if distributed.is_first():
+    if distributed.is_main_process():
         typer.echo(folder)
-    distributed.leave()
+    distributed.shut_down()

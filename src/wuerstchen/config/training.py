@@ -63,7 +63,7 @@ class TrainingConfig(Section):
     """Held-out images per look."""
 
     @property
-    def ema_lengths(self) -> tuple[float, ...]:
+    def ema_decays(self) -> tuple[float, ...]:
         """The decays of all averages."""
         return self.ema_decay if isinstance(self.ema_decay, tuple) else (self.ema_decay,)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from wuerstchen.planning.kernels import Setting
 from wuerstchen.planning.outline import Outline, Work
 from wuerstchen.planning.trace import Flops, Kind, Trace
-from wuerstchen.training.sharding import UNITS
+from wuerstchen.training.sharding import FSDP_BLOCKS
 
 GATHERED = 2
 """Units of a sharded network that are whole at once: the one at work and the next."""
@@ -85,7 +85,7 @@ def step_memory(
     learned = _bytes(trained) // spread.shards
     averaged = outline.networks()[outline.averaged]
     followed = [p for p in averaged.parameters() if p.requires_grad]
-    lengths = len(outline.recipe.ema_lengths)
+    lengths = len(outline.recipe.ema_decays)
     # Where gradients are kept from one micro-batch to the next, all are there at the peak of each.
     kept = accumulate > 1 or spread.sharded
     moving = traced(outline, setting, micro, free_gradients=kept).peak
@@ -174,7 +174,7 @@ def _gathered(networks: Sequence[nn.Module], spread: Spread) -> int:
         return 0
     most = 0
     for network in networks:
-        blocks = [m for m in network.modules() if isinstance(m, tuple(UNITS))]
+        blocks = [m for m in network.modules() if isinstance(m, tuple(FSDP_BLOCKS))]
         sizes = sorted((_bytes(block.parameters()) for block in blocks), reverse=True)
         whole = _bytes(p for p in network.parameters() if p.requires_grad)
         most = max(most, whole - sum(sizes) + sum(sizes[:GATHERED]))

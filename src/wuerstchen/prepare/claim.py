@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
-from wuerstchen.atomic_write import explained, write_file
+from wuerstchen.atomic_write import explain_disk_errors, write_file
 from wuerstchen.config import PrepareConfig
 from wuerstchen.data.prepared import SHARDS, open_index
 from wuerstchen.data.sources import PREPARED, is_prepared, matches
@@ -43,9 +43,9 @@ def begin(out: Path, source: str, settings: dict[str, object], held: ExitStack) 
             f"{out}: expected a new folder, or one that `wuerstchen prepare` began, found other "
             "files; name another one."
         )
-    with explained(out):
+    with explain_disk_errors(out):
         parts.mkdir(parents=True, exist_ok=True)
-    with explained(parts / "lock"):
+    with explain_disk_errors(parts / "lock"):
         try:
             held.enter_context(FileLock(parts / "lock", blocking=False))
         except Timeout:  # which is an OSError, too

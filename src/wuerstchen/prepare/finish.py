@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from wuerstchen.atomic_write import explained, write_file
+from wuerstchen.atomic_write import explain_disk_errors, write_file
 from wuerstchen.config import PrepareConfig
 from wuerstchen.data.prepared import INDEX, SCHEMA, SHARDS, PreparedInfo
 from wuerstchen.data.report import Report
@@ -193,7 +193,7 @@ def _with_shards(
 
 def _link(source: Path, target: Path) -> None:
     """A second name of the file, or a copy where the disk has no such thing."""
-    with explained(target):
+    with explain_disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
         try:

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
-from wuerstchen.atomic_write import explained, settle, write_file
+from wuerstchen.atomic_write import explain_disk_errors, fsync_file, write_file
 from wuerstchen.config import PrepareConfig
 from wuerstchen.data.items import Item, Place
 from wuerstchen.data.open import trouble_of
@@ -154,12 +154,12 @@ class Shard:
 def open_shard(path: Path) -> Iterator[Shard]:
     """Write a tar aside and rename it; SaveError where that cannot be."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with explained(path):
+    with explain_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with tarfile.open(aside, "w", format=tarfile.USTAR_FORMAT) as archive:
                 yield Shard(archive)
-            settle(aside)
+            fsync_file(aside)
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)

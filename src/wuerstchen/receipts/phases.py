@@ -17,7 +17,7 @@ from typing import Literal
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from wuerstchen.atomic_write import explained, write_file
+from wuerstchen.atomic_write import explain_disk_errors, write_file
 from wuerstchen.receipts.amounts import Amounts
 
 Kind = Literal["preparation", "encoding", "training", "look", "evaluation"]
@@ -78,7 +78,7 @@ def read_phases(folder: Path) -> list[Phase]:
 def append_phases(folder: Path, phases: Sequence[Phase]) -> None:
     """Add phases to the ledger and see them safely on the disk; SaveError where that cannot be."""
     path = folder / LEDGER
-    with explained(path):
+    with explain_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b") as file:
             text = "".join(phase.model_dump_json() + "\n" for phase in phases)
@@ -124,7 +124,7 @@ def close_killed(folder: Path) -> None:
 def held(folder: Path, name: str) -> Iterator[None]:
     """Show other processes that the phase `name` is under way, until this one leaves or dies."""
     path = folder / OPEN / f"{name}.lock"
-    with explained(path):
+    with explain_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path, blocking=False)
         lock.acquire()

@@ -22,20 +22,20 @@ from wuerstchen.geometry import scale_semantics
 from wuerstchen.models.compressor import shrink
 from wuerstchen.models.text import encode_frozen
 from wuerstchen.receipts import Meter, keep_receipts
-from wuerstchen.training.distributed import own_device
+from wuerstchen.training.distributed import local_device
 from wuerstchen.training.latent_cache import (
     CHUNK,
     DTYPES,
     ENCODING,
     EncodingInfo,
-    What,
+    EncodingKind,
     all_captions,
+    encoding_inputs,
     file_digest,
     file_name,
-    finished,
     folder_name,
-    is_whole,
-    made_of,
+    is_complete,
+    read_finished,
 )
 from wuerstchen.training.preflight import check_device
 from wuerstchen.training.stage import AT_ONCE
@@ -55,7 +55,7 @@ Tell = Callable[[str, int, int], None]
 
 def encode(
     config: Config,
-    kinds: Sequence[What],
+    kinds: Sequence[EncodingKind],
     dtype: str,
     *,
     rank: int = 0,
@@ -81,7 +81,7 @@ def encode(
     for what in kinds:
         _check_encoder(what, config)
     train, _, _ = open_pairs(config.data)
-    root, device = Path(config.data.latent_cache), own_device()
+    root, device = Path(config.data.latent_cache), local_device()
     folders = []
     with ExitStack() as held:
         pool = held.enter_context(ThreadPoolExecutor(os.cpu_count()))
@@ -98,11 +98,11 @@ def encode(
         )
         for what in kinds:
             network, of_rows, keys = _encoder(what, config, train, device, pool)
-            parts = made_of(what, network, train, dtype)
+            parts = encoding_inputs(what, network, train, dtype)
             folder = root / folder_name(what, parts)
             folders.append(folder)
             info = EncodingInfo(what=what, rows=len(keys), dtype=dtype, made_of=parts)
-            before = finished(folder)
+            before = read_finished(folder)
             if before is None or before.model_copy(update={"files": {}}) != info:
                 _make(folder, info, keys, of_rows, rank, world, tell, meter)
             elif rank == 0 and not _stands(folder, before):
@@ -117,7 +117,7 @@ def encode(
 def _stands(folder: Path, info: EncodingInfo) -> bool:
     """Whether every file of a finished encoding is as it was written."""
     return all(
-        is_whole(folder / file_name(rows.start // CHUNK), rows, _digest_in(info, rows))
+        is_complete(folder / file_name(rows.start // CHUNK), rows, _digest_in(info, rows))
         for rows in _chunks(info)
     )
 
@@ -148,16 +148,16 @@ def _make(
     chunks = _chunks(info)
     paths = [folder / file_name(place) for place in range(len(chunks))]
     others = [place for place in range(len(chunks)) if place % world != rank]
-    missing = [place for place in others if not is_whole(paths[place], chunks[place])]
+    missing = [place for place in others if not is_complete(paths[place], chunks[place])]
     for place in range(rank, len(chunks), world):
         rows, path = chunks[place], paths[place]
-        if not is_whole(path, rows, _digest_in(info, rows)):
+        if not is_complete(path, rows, _digest_in(info, rows)):
             write_file(path, _encoded(rows, keys, of_rows, info, tell))
             meter.tick(len(rows))
         meter.stands()
         tell(info.what, rows.stop, info.rows)
     if rank == 0:
-        while not all(map(is_whole, paths, chunks)):
+        while not all(map(is_complete, paths, chunks)):
             time.sleep(WAIT)  # for the files of the other processes
         meter.tick(sum(len(chunks[place]) for place in missing))
         meter.stands()
@@ -194,7 +194,7 @@ def _of_one_key(numbers: range, keys: Sequence[object]) -> Iterator[list[int]]:
             yield same[start : start + AT_ONCE]
 
 
-def _check_encoder(what: What, config: Config) -> None:
+def _check_encoder(what: EncodingKind, config: Config) -> None:
     """Raise TrainingError or ModelFolderError where what shall encode is not there."""
     if what == "latents":
         need_part(config.folder, "stage_a")
@@ -208,7 +208,7 @@ def _check_encoder(what: What, config: Config) -> None:
 
 
 def _encoder(
-    what: What, config: Config, train: Pairs, device: torch.device, pool: ThreadPoolExecutor
+    what: EncodingKind, config: Config, train: Pairs, device: torch.device, pool: ThreadPoolExecutor
 ) -> tuple[nn.Module, Encode, Sequence[object]]:
     """The network that encodes, what it does to rows, and what rows must share to go together."""
     if what == "text":

@@ -30,7 +30,7 @@ from torch.distributed.checkpoint.state_dict_loader import load as load_distribu
 from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 
 from wuerstchen.errors import SaveError, TrainingError
-from wuerstchen.training.distributed import is_first, meet, several, somewhere
+from wuerstchen.training.distributed import any_rank, barrier, is_distributed, is_main_process
 from wuerstchen.weights.files import replacing
 
 FOLDER = "checkpoints"
@@ -39,11 +39,11 @@ FOLDER = "checkpoints"
 FILE_SIZE = 2**29
 """Bytes of tensors in a file, about: a file is put together in memory before it is written."""
 
-Facts = dict[str, int | float | None]
+Progress = dict[str, int | float | None]
 """How far a run was; JSON keeps every bit of these numbers."""
 
 
-class Shape(NamedTuple):
+class TensorSpec(NamedTuple):
     shape: torch.Size
     dtype: torch.dtype
 
@@ -52,8 +52,8 @@ class Checkpoint(NamedTuple):
     """One that was found whole."""
 
     folder: Path
-    facts: Facts
-    shapes: dict[str, Shape]
+    facts: Progress
+    shapes: dict[str, TensorSpec]
 
 
 class Checkpoints:
@@ -62,23 +62,23 @@ class Checkpoints:
     def __init__(self, run: Path, keep: int) -> None:
         self._folder, self._keep = run / FOLDER, keep
 
-    def begun(self) -> bool:
+    def started(self) -> bool:
         """Whether anything was saved yet, or tried to be."""
         return any(self._folder.glob("*"))
 
-    def save(self, tensors: Mapping[str, Tensor], facts: Facts) -> None:
+    def save(self, tensors: Mapping[str, Tensor], facts: Progress) -> None:
         """Write a checkpoint aside, rename it, and let the oldest go. Raises SaveError."""
         target = self._folder / f"{facts['images']:012d}"
         with self._replaced(target) as aside:
             _write(aside, dict(tensors))
-            meet()
-            if is_first():
+            barrier()
+            if is_main_process():
                 sizes = {path.name: path.stat().st_size for path in aside.glob("*.safetensors")}
                 progress = {**facts, "files": dict(sorted(sizes.items()))}
                 (aside / "progress.json").write_text(json.dumps(progress, indent=1))
-        if is_first():
+        if is_main_process():
             self._let_go()
-        meet()
+        barrier()
 
     def newest(self) -> Checkpoint | None:
         """The newest one, or None for a new run. Raises TrainingError where it is damaged."""
@@ -92,7 +92,7 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Free the disk once the stage is exported."""
-        if is_first():
+        if is_main_process():
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _all(self) -> list[Path]:
@@ -115,17 +115,17 @@ class Checkpoints:
         aside = target.with_name(f".{target.name}.new")
         with ExitStack() as held:
             failure: SaveError | None = None
-            if is_first():
+            if is_main_process():
                 try:
                     (aside,) = held.enter_context(replacing(target))
                 except SaveError as error:
                     failure = error
-            if somewhere(failure is not None):
+            if any_rank(failure is not None):
                 raise failure or SaveError(f"{target} could not be made by the first process.")
             try:
                 yield aside
             except OSError as error:
-                if is_first():  # `replacing` puts everything back and says so
+                if is_main_process():  # `replacing` puts everything back and says so
                     raise
                 reason = error.strerror or str(error)
                 raise SaveError(
@@ -151,7 +151,7 @@ def load(checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> None:
     reader = HuggingFaceStorageReader(str(checkpoint.folder))
     try:
         with _quiet():
-            load_distributed(dict(tensors), storage_reader=reader, no_dist=not several())
+            load_distributed(dict(tensors), storage_reader=reader, no_dist=not is_distributed())
     except CheckpointException as error:
         cause = next(iter(error.failures.values()))[0]
         raise _damaged(checkpoint.folder, str(cause)) from error
@@ -170,7 +170,7 @@ def _write(folder: Path, tensors: dict[str, Tensor]) -> None:
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}  # channels-last ones
     try:
         with _quiet():
-            save_distributed(tensors, storage_writer=writer, no_dist=not several())
+            save_distributed(tensors, storage_writer=writer, no_dist=not is_distributed())
     except CheckpointException as error:
         for cause, _ in error.failures.values():
             if isinstance(cause, OSError):
@@ -202,7 +202,7 @@ def _open(folder: Path) -> Checkpoint:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise _damaged(folder, str(error) or type(error).__name__) from None
     shapes = {
-        name: Shape(entry.size, entry.properties.dtype)
+        name: TensorSpec(entry.size, entry.properties.dtype)
         for name, entry in metadata.state_dict_metadata.items()
         if isinstance(entry, TensorStorageMetadata)
     }

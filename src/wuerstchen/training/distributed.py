@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from wuerstchen.errors import TrainingError
 
 
-def join() -> None:
+def rejoin_after_restart() -> None:
     """Meet the other processes again after a restart by torchrun, which `accelerate launch` uses.
 
     It hands the same store to every start, in which processes that are gone have left their
@@ -36,7 +36,7 @@ def join() -> None:
     )
 
 
-def leave() -> None:
+def shut_down() -> None:
     """End this process where it is one of several, its work being done.
 
     Not by way of the interpreter's end: gloo's threads let go of tensors a little after they are
@@ -44,7 +44,7 @@ def leave() -> None:
     the launcher calls a finished run failed. The threads outlive their group, since torch's caches
     keep the device mesh of a sharded network (torch 2.13).
     """
-    if not several():
+    if not is_distributed():
         return
     dist.destroy_process_group()
     logging.shutdown()
@@ -53,59 +53,59 @@ def leave() -> None:
     os._exit(0)
 
 
-def own_device() -> torch.device:
+def local_device() -> torch.device:
     """The GPU of this process, in turn where the machine has fewer than processes; or the CPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 
 
-def several() -> bool:
+def is_distributed() -> bool:
     """Whether this process trains together with others."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Whether this process is the one that talks, by what its launcher told it."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def largest_of_all(values: Tensor) -> Tensor:
+def all_reduce_max(values: Tensor) -> Tensor:
     """The elementwise largest over all processes, in place."""
-    if several():
+    if is_distributed():
         dist.all_reduce(values, dist.ReduceOp.MAX)
     return values
 
 
-def wire() -> torch.device:
+def comm_device() -> torch.device:
     """Where tensors have to be that processes exchange."""
-    return torch.device("cuda" if several() and dist.get_backend() == "nccl" else "cpu")
+    return torch.device("cuda" if is_distributed() and dist.get_backend() == "nccl" else "cpu")
 
 
-def somewhere(here: bool) -> bool:
+def any_rank(here: bool) -> bool:
     """Whether it is so in any process; all of them have to ask."""
-    if not several():
+    if not is_distributed():
         return here
-    return bool(largest_of_all(torch.tensor([float(here)], device=wire())))
+    return bool(all_reduce_max(torch.tensor([float(here)], device=comm_device())))
 
 
-def from_first(value: float) -> float:
+def broadcast(value: float) -> float:
     """What the first process has; all of them have to ask."""
-    if not several():
+    if not is_distributed():
         return value
-    told = torch.tensor([value], dtype=torch.float64, device=wire())
+    told = torch.tensor([value], dtype=torch.float64, device=comm_device())
     dist.broadcast(told, src=0)
     return float(told)
 
 
 @contextmanager
-def peers_explained(who: str) -> Iterator[None]:
+def explain_lost_peers(who: str) -> Iterator[None]:
     """A process that waits for one that is gone says so, instead of how the wire broke."""
     try:
         yield
     except RuntimeError as error:
         words = str(error).lower()
-        if not several() or not any(sign in words for sign in _LOST):
+        if not is_distributed() or not any(sign in words for sign in _LOST):
             raise
         raise TrainingError(
             f"{who}: another process of this training is gone ({str(error).splitlines()[0]}); the "
@@ -125,24 +125,24 @@ _LOST = (
 """What gloo and NCCL say when a peer does not answer any more."""
 
 
-def meet() -> None:
+def barrier() -> None:
     """Wait until every process is here."""
-    if several():
+    if is_distributed():
         dist.barrier()
 
 
-def from_all(values: Tensor) -> Tensor:
+def all_gather(values: Tensor) -> Tensor:
     """The equally long (N, …) values of all processes, one after the other."""
-    if not several():
+    if not is_distributed():
         return values
     parts = [torch.empty_like(values) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, values.contiguous())
     return torch.cat(parts)
 
 
-def means_of_all(values: Mapping[str, float], device: torch.device) -> dict[str, float]:
+def all_reduce_mean(values: Mapping[str, float], device: torch.device) -> dict[str, float]:
     """Each number's mean over all processes, which must have the same names in the same order."""
-    if not several():
+    if not is_distributed():
         return dict(values)
     total = torch.tensor(list(values.values()), device=device)
     dist.all_reduce(total)
@@ -170,11 +170,11 @@ def _summed(x: Tensor) -> Tensor:
     return summed
 
 
-class SharedBatchNorm2d(nn.BatchNorm2d):
+class SyncBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm over the images of all processes; torch's own SyncBatchNorm needs a GPU."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not (self.training and several()):
+        if not (self.training and is_distributed()):
             plain: Tensor = super().forward(x)
             return plain
         assert self.running_mean is not None and self.running_var is not None
@@ -196,8 +196,8 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         return y.to(x.dtype)
 
 
-def share_batch_norms(network: nn.Module) -> None:
+def sync_batch_norms(network: nn.Module) -> None:
     """Give every BatchNorm2d of `network` the statistics of all processes."""
     for module in network.modules():
         if type(module) is nn.BatchNorm2d:
-            module.__class__ = SharedBatchNorm2d
+            module.__class__ = SyncBatchNorm2d

@@ -13,7 +13,7 @@ Average = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]
 """(kept, new, updates so far): moves the kept weights towards the new ones."""
 
 
-class Averages:
+class EMA:
     """One average for each decay, of the trained weights of `network` and of its statistics.
 
     Frozen weights are not kept twice. Of a sharded network every process keeps its own shards.
@@ -39,7 +39,7 @@ class Averages:
         for average in self._kept:
             average.update_parameters(self._followed)
 
-    def tensors(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Tensor]:
         """What has to be saved, by name; the tensors themselves, to be loaded into."""
         return {
             f"{index}.{name}": tensor

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from wuerstchen.data import Batch, Pairs
 from wuerstchen.errors import TrainingError
 
-What = Literal["latents", "semantics", "text"]
+EncodingKind = Literal["latents", "semantics", "text"]
 
 CHUNK = 4096
 """Rows in a file."""
@@ -42,7 +42,7 @@ class EncodingInfo(BaseModel):
     """The file encoding.json."""
 
     version: Literal[1] = 1
-    what: What
+    what: EncodingKind
     rows: int
     dtype: str
     made_of: dict[str, str]
@@ -100,13 +100,15 @@ def file_name(chunk: int) -> str:
     return f"{chunk:05d}.safetensors"
 
 
-def folder_name(what: What, made_of: dict[str, str]) -> str:
+def folder_name(what: EncodingKind, made_of: dict[str, str]) -> str:
     """What an encoding is called: its kind and the digest of all that it depends on."""
     words = "\0".join(f"{key}={made_of[key]}" for key in sorted(made_of))
     return f"{what}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
 
 
-def made_of(what: What, network: nn.Module, pairs: Pairs, dtype: str) -> dict[str, str]:
+def encoding_inputs(
+    what: EncodingKind, network: nn.Module, pairs: Pairs, dtype: str
+) -> dict[str, str]:
     """Everything that a row depends on."""
     config = pairs.config
     parts = {"weights": weights_digest(network), "data": pairs.digest(), "dtype": dtype}
@@ -116,11 +118,13 @@ def made_of(what: What, network: nn.Module, pairs: Pairs, dtype: str) -> dict[st
     return parts
 
 
-def find_encoding(root: str, what: What, network: nn.Module, pairs: Pairs) -> Encoding | None:
+def find_encoding(
+    root: str, what: EncodingKind, network: nn.Module, pairs: Pairs
+) -> Encoding | None:
     """What `network` made of `pairs`, if it is in the folder `root`; said in the log either way."""
     if not root:
         return None
-    made = made_of(what, network, pairs, next(iter(DTYPES)))  # which reads all weights
+    made = encoding_inputs(what, network, pairs, next(iter(DTYPES)))  # which reads all weights
     for dtype in DTYPES:
         parts = made | {"dtype": dtype}
         folder = Path(root) / folder_name(what, parts)
@@ -140,7 +144,7 @@ def find_encoding(root: str, what: What, network: nn.Module, pairs: Pairs) -> En
     return None
 
 
-def finished(folder: Path) -> EncodingInfo | None:
+def read_finished(folder: Path) -> EncodingInfo | None:
     """What encoding.json says; None where it is not there or damaged."""
     try:
         return read_encoding(folder)
@@ -148,7 +152,7 @@ def finished(folder: Path) -> EncodingInfo | None:
         return None
 
 
-def is_whole(path: Path, numbers: range, sha256: str | None = None) -> bool:
+def is_complete(path: Path, numbers: range, sha256: str | None = None) -> bool:
     """Whether a file holds these rows, to its end; with a digest also whether it has that one."""
     try:
         if sha256 is not None:
@@ -172,7 +176,7 @@ def weights_digest(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _others(root: Path, what: What, parts: dict[str, str]) -> str:
+def _others(root: Path, what: EncodingKind, parts: dict[str, str]) -> str:
     """What is there instead, and in what it differs."""
     for folder in sorted(root.glob(f"{what}-*")):
         try:

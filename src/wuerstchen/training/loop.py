@@ -11,13 +11,13 @@ from torch import nn
 
 from wuerstchen.data import Batch, Batches, Pairs
 from wuerstchen.errors import TrainingError
-from wuerstchen.training.checkpoints import Checkpoint, Checkpoints, Facts, load
-from wuerstchen.training.distributed import from_first, meet, peers_explained, somewhere
+from wuerstchen.training.checkpoints import Checkpoint, Checkpoints, Progress, load
+from wuerstchen.training.distributed import any_rank, barrier, broadcast, explain_lost_peers
 from wuerstchen.training.interrupts import interrupts
-from wuerstchen.training.metering import Metered
-from wuerstchen.training.optim import Learner
-from wuerstchen.training.progress import Pace, progress
-from wuerstchen.training.run_log import Record
+from wuerstchen.training.metering import TrainingMeter
+from wuerstchen.training.optim import Optimizers
+from wuerstchen.training.progress import Throughput, progress
+from wuerstchen.training.run_log import RunLog
 from wuerstchen.training.stage import Stage
 from wuerstchen.training.train_step import Steps, memory_explained
 
@@ -41,32 +41,32 @@ class Loop:
         stage: Stage,
         train: Pairs,
         test: Pairs,
-        record: Record,
+        run_log: RunLog,
         accelerator: Accelerator,
         seed: int,
     ) -> None:
         self.stage, self.recipe = stage, stage.training
-        self._train, self._test, self._record = train, test, record
+        self._train, self._test, self._run_log = train, test, run_log
         self._accelerator, self._seed = accelerator, seed
         self.images = 0
         self._smooth, self._lowest = 0.0, math.inf
         self._held_out, self._average = math.inf, 0  # of the best look, and whose it was
-        self._learner = Learner(stage, accelerator)
-        self.checkpoints = Checkpoints(record.folder, self.recipe.keep_checkpoints)
+        self._optimizers = Optimizers(stage, accelerator)
+        self.checkpoints = Checkpoints(run_log.folder, self.recipe.keep_checkpoints)
         newest = self.checkpoints.newest()
         if newest is not None:
             self._load(newest)
-        record.resume_at(self.images)
-        self._pace = Pace(self.images)
-        self._metered: Metered | None = None
-        self._steps = Steps(stage, self._learner, record, accelerator, seed)
+        run_log.truncate(self.images)
+        self._throughput = Throughput(self.images)
+        self._meter: TrainingMeter | None = None
+        self._steps = Steps(stage, self._optimizers, run_log, accelerator, seed)
 
-    def run(self, metered: Metered | None = None) -> None:
+    def run(self, meter: TrainingMeter | None = None) -> None:
         """Train; raises TrainingError on divergence or Ctrl-C, with everything saved.
 
-        metered  who writes down what the work costs
+        meter  who writes down what the work costs
         """
-        self._metered = metered
+        self._meter = meter
         batches = Batches(
             self._train,
             self.recipe.batch_size,
@@ -87,15 +87,15 @@ class Loop:
         with bar as tell, interrupts(visible=talks) as interrupted:
             try:
                 stage = f"Stage {self.stage.name}"
-                with peers_explained(stage), memory_explained(stage):
-                    watched = self._pace.watched(batches)
+                with explain_lost_peers(stage), memory_explained(stage):
+                    timed = self._throughput.timed(batches)
                     while self.images < self.recipe.images:
-                        self._step(next(watched))
+                        self._step(next(timed))
                         tell(self.images, self._smooth)
-                        if somewhere(bool(interrupted)):  # all have to stop at the same step
+                        if any_rank(bool(interrupted)):  # all have to stop at the same step
                             self._save_and_leave()
             finally:
-                self._record.close()
+                self._run_log.close()
 
     @contextmanager
     def trained(self) -> Iterator[nn.Module]:
@@ -109,7 +109,7 @@ class Loop:
                 best.facts["images"],
             )
             self._load(best)
-        with self._learner.averaged(self._average) as network:
+        with self._optimizers.ema_network(self._average) as network:
             yield network
 
     def _step(self, batch: Batch) -> None:
@@ -119,26 +119,28 @@ class Loop:
         before, self.images = self.images, self.images + self.recipe.batch_size
         self._watch(scalars, batch)
         if self.stage.step % self.recipe.log_every == 0 or self.images >= self.recipe.images:
-            pace = self._pace.since_last(self.images)
-            self._record.log(self.images, {**scalars, "learning_rate": self._learner.rate, **pace})
-        if self._metered is not None:
-            self._metered.tick(self.recipe.batch_size, self._steps.flops)
+            pace = self._throughput.since_last(self.images)
+            self._run_log.log(
+                self.images, {**scalars, "learning_rate": self._optimizers.learning_rate, **pace}
+            )
+        if self._meter is not None:
+            self._meter.tick(self.recipe.batch_size, self._steps.flops)
         self._look_and_save(before)
 
     def _look_and_save(self, before: int) -> None:
         done = self.images >= self.recipe.images
         improved = False
         if _crossed(before, self.images, self.recipe.validate_every) or done:
-            with self._metered.look() if self._metered is not None else nullcontext():
+            with self._meter.validation() if self._meter is not None else nullcontext():
                 improved = self._look()
         if _crossed(before, self.images, self.recipe.checkpoint_every) or done or improved:
-            if self._metered is not None:
-                self._metered.keep()
+            if self._meter is not None:
+                self._meter.flush()
             self._save()
 
     def _look(self) -> bool:
         """Held-out losses and a grid, by the averaged weights; whether a loss was never lower."""
-        found = [self._look_at(index) for index in range(len(self._learner.averages))]
+        found = [self._look_at(index) for index in range(len(self._optimizers.ema))]
         lowest = min(found)
         improved = lowest < self._held_out
         if self.recipe.export == "last" or improved:
@@ -150,16 +152,16 @@ class Loop:
     def _look_at(self, index: int) -> float:
         """The held-out loss of average `index`, which the first process finds and logs."""
         loss = math.inf
-        with self._learner.averaged(index) as network:
+        with self._optimizers.ema_network(index) as network:
             if self._accelerator.is_main_process and len(self._test):
                 scalars = self.stage.held_out(network, self._test, self.recipe.validation_images)
                 loss = scalars["held_out"] if math.isfinite(scalars["held_out"]) else math.inf
-                decay = self.recipe.ema_lengths[index]
+                decay = self.recipe.ema_decays[index]
                 named = {f"{name}@{decay:g}": value for name, value in scalars.items()}
-                self._record.log(self.images, scalars if index == 0 else named)
+                self._run_log.log(self.images, scalars if index == 0 else named)
                 if index == 0:
-                    self._record.grid(self.images, self.stage.grid(network, self._test))
-        return from_first(loss)
+                    self._run_log.save_grid(self.images, self.stage.grid(network, self._test))
+        return broadcast(loss)
 
     def _watch(self, scalars: dict[str, float], batch: Batch) -> None:
         """Follow the smoothed error and stop when it runs away from the best so far."""
@@ -178,7 +180,7 @@ class Loop:
         )
 
     def _save(self) -> None:
-        facts: Facts = {
+        facts: Progress = {
             "images": self.images,
             "step": self.stage.step,
             "smooth": self._smooth,
@@ -186,15 +188,15 @@ class Loop:
             "held_out": _or_none(self._held_out),
             "average": self._average,
         }
-        self.checkpoints.save(self._learner.tensors(), facts)
+        self.checkpoints.save(self._optimizers.state(), facts)
 
     def _load(self, checkpoint: Checkpoint) -> None:
-        load(checkpoint, self._learner.tensors_for(checkpoint.shapes))
+        load(checkpoint, self._optimizers.state_for(checkpoint.shapes))
         facts = checkpoint.facts
         self.images, self.stage.step = int(facts["images"] or 0), int(facts["step"] or 0)
         self._smooth, self._lowest = float(facts["smooth"] or 0), _or_infinity(facts["lowest"])
         self._held_out, self._average = _or_infinity(facts["held_out"]), int(facts["average"] or 0)
-        meet()
+        barrier()
 
 
 def _crossed(before: int, after: int, every: int) -> bool:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from wuerstchen import diffusion
 from wuerstchen.config import LossWeight
-from wuerstchen.training.distributed import from_all, wire
+from wuerstchen.training.distributed import all_gather, comm_device
 
 LEVELS = 300
 """Noise levels that are told apart, evenly over the log-SNR, as in version 3's code."""
@@ -91,7 +91,7 @@ class AdaptiveWeight(Weighting):
     def after_step(self) -> dict[str, float]:
         noted = torch.cat(self._noted, dim=1)  # (2, B)
         self._noted.clear()
-        everywhere = from_all(noted.T.to(wire()))  # (all B, 2)
+        everywhere = all_gather(noted.T.to(comm_device()))  # (all B, 2)
         for level, error in everywhere.tolist():
             at = int(level)
             self.counts[at] += 1

@@ -17,7 +17,7 @@ from wuerstchen.training.stage import RunName
 
 
 @dataclass(frozen=True, slots=True)
-class Metered:
+class TrainingMeter:
     """What the loop tells of its work."""
 
     meter: Meter
@@ -27,26 +27,26 @@ class Metered:
         """A step over so many images of all processes is done, with so many operations."""
         self.meter.tick(images, flops)
 
-    def keep(self) -> None:
+    def flush(self) -> None:
         """What a checkpoint is about to hold is in the receipt from here on."""
         self.meter.keep()
 
     @contextmanager
-    def counted(self) -> Iterator[None]:
+    def count_flops(self) -> Iterator[None]:
         """Work that is no step, such as what a base draws of a class: each process does all."""
         with Counting() as counting:
             yield
         self.meter.tick(0, counting.flops * self.processes)
 
-    def look(self) -> AbstractContextManager[None]:
+    def validation(self) -> AbstractContextManager[None]:
         """Work that is a look and no training."""
         return self.meter.part("look")
 
 
 @contextmanager
-def metered(
+def measure_training(
     name: RunName, config: Config, pairs: Pairs, at: int, accelerator: Accelerator
-) -> Iterator[Metered]:
+) -> Iterator[TrainingMeter]:
     """Measure a step of the road; its receipt is written also where the step fails.
 
     at  images that an earlier process has seen, from where this one goes on
@@ -64,7 +64,7 @@ def metered(
             config=dump(config),
             data=pairs.digest(),
         ) as meter:
-            yield Metered(meter, accelerator.num_processes)
+            yield TrainingMeter(meter, accelerator.num_processes)
     finally:
         if first:
             if is_prepared(source):

@@ -14,27 +14,27 @@ from accelerate.utils import convert_to_fp32
 from torch import Tensor, nn
 
 from wuerstchen.config import TrainingConfig
-from wuerstchen.training.checkpoints import Shape
-from wuerstchen.training.distributed import several, share_batch_norms
-from wuerstchen.training.ema import Averages
-from wuerstchen.training.sharding import exchange, shard, whole
+from wuerstchen.training.checkpoints import TensorSpec
+from wuerstchen.training.distributed import is_distributed, sync_batch_norms
+from wuerstchen.training.ema import EMA
+from wuerstchen.training.sharding import full_tensor, set_gradient_sync, shard
 from wuerstchen.training.stage import Stage
 
 
-class Learner:
+class Optimizers:
     """Networks by name; the one called `stage.trained` is exported as the average of its steps."""
 
     def __init__(self, stage: Stage, accelerator: Accelerator) -> None:
-        self.recipe = stage.training
+        self.training = stage.training
         self._accelerator, self._trained = accelerator, stage.trained
         self._stage = stage
         self.networks = stage.networks()
-        self.sharded = self.recipe.sharded and several()
+        self.sharded = self.training.sharded and is_distributed()
         self._whole: nn.Module | None = None
         self._parallel = dict(self.networks)
         for name, network in self.networks.items():
-            if several():
-                share_batch_norms(network)
+            if is_distributed():
+                sync_batch_norms(network)
             network.train()  # weights that training starts from come in eval mode
             if self.sharded:
                 if name == self._trained and accelerator.is_main_process:
@@ -42,7 +42,7 @@ class Learner:
                 shard(network, accelerator.device)  # which knows no channels-last weights
             else:
                 _place(network, accelerator.device)
-        self.averages = Averages(self.networks[stage.trained], self.recipe.ema_lengths)
+        self.ema = EMA(self.networks[stage.trained], self.training.ema_decays)
         self._optimizers = {name: self._optimizer(stage, name) for name in self.networks}
 
     def wrap(self) -> dict[str, nn.Module]:
@@ -50,12 +50,12 @@ class Learner:
         if not self.sharded:
             for name, network in self.networks.items():
                 self._parallel[name] = self._accelerator.prepare_model(network)
-        if precision(self.recipe) is torch.float32:
+        if autocast_dtype(self.training) is torch.float32:
             return dict(self._parallel)
-        return {name: InHalf(network) for name, network in self._parallel.items()}
+        return {name: Bf16Autocast(network) for name, network in self._parallel.items()}
 
     @contextmanager
-    def averaged(self, index: int = 0) -> Iterator[nn.Module]:
+    def ema_network(self, index: int = 0) -> Iterator[nn.Module]:
         """The whole trained network with the weights of average `index`, to look at or to export.
 
         Every process has to enter; of a sharded network the first one alone sees the average.
@@ -63,8 +63,8 @@ class Learner:
         network = self.networks[self._trained]
         if self.sharded:
             average: dict[str, Tensor] = {}
-            for name, tensor in self.averages.weights(index):
-                gathered = whole(tensor)  # one at a time: together they may not fit a device
+            for name, tensor in self.ema.weights(index):
+                gathered = full_tensor(tensor)  # one at a time: together they may not fit a device
                 if self._whole is not None:
                     average[name] = gathered.cpu()
             if self._whole is not None:
@@ -75,28 +75,28 @@ class Learner:
                 self._whole.cpu()
             self.networks[self._trained].train()
         else:
-            with self.averages.in_place(index):
+            with self.ema.in_place(index):
                 yield network.eval()
             network.train()
 
     @property
-    def rate(self) -> float:
+    def learning_rate(self) -> float:
         """Learning rate of the next update."""
         rate: float = next(iter(self._optimizers.values())).param_groups[0]["lr"]
         return rate
 
-    def set_rate(self, step: int, images: int) -> None:
-        rate = self.recipe.learning_rate * schedule(self.recipe, step, images)
+    def set_learning_rate(self, step: int, images: int) -> None:
+        rate = self.training.learning_rate * lr_factor(self.training, step, images)
         for optimizer in self._optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["rate"]
 
     @contextmanager
-    def exchanging(self, *, last: bool) -> Iterator[None]:
-        """Processes exchange gradients only after the last part of a step."""
+    def sync_gradients(self, *, last: bool) -> Iterator[None]:
+        """Processes set_gradient_sync gradients only after the last part of a step."""
         if self.sharded:
             for network in self.networks.values():
-                exchange(network, last=last)
+                set_gradient_sync(network, last=last)
             yield
         elif last:
             yield
@@ -106,22 +106,22 @@ class Learner:
                     held.enter_context(self._accelerator.no_sync(network))
                 yield
 
-    def clip(self, name: str) -> float:
-        """Shorten the gradient of network `name` to the recipe's norm; returns what it was."""
+    def clip_grad_norm(self, name: str) -> float:
+        """Shorten the gradient of network `name` to the training's norm; returns what it was."""
         parameters = [p for group in self._optimizers[name].param_groups for p in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.recipe.max_grad_norm)
-        return float(whole(norm))
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.training.max_grad_norm)
+        return float(full_tensor(norm))
 
-    def update(self, name: str) -> None:
+    def step(self, name: str) -> None:
         self._optimizers[name].step()
-        self.forget_gradients(name)
+        self.zero_grad(name)
 
-    def forget_gradients(self, name: str) -> None:
+    def zero_grad(self, name: str) -> None:
         self._optimizers[name].zero_grad(set_to_none=True)
 
-    def tensors(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Tensor]:
         """Everything that a checkpoint holds of this, by name; the tensors themselves."""
-        found = {f"average.{name}": tensor for name, tensor in self.averages.tensors().items()}
+        found = {f"average.{name}": tensor for name, tensor in self.ema.state().items()}
         found |= {f"stage.{name}": tensor for name, tensor in self._stage.memory().items()}
         for name, network in self.networks.items():
             found |= {f"network.{name}.{key}": t for key, t in _trained_state(network).items()}
@@ -131,7 +131,7 @@ class Learner:
                     found[f"optimizer.{name}.{kind}.{key}"] = value
         return found
 
-    def tensors_for(self, shapes: Mapping[str, Shape]) -> dict[str, Tensor]:
+    def state_for(self, shapes: Mapping[str, TensorSpec]) -> dict[str, Tensor]:
         """`tensors`, with room for what optimizers had when a checkpoint was written, no more."""
         for name, network in self.networks.items():
             state = self._optimizers[name].state
@@ -149,20 +149,20 @@ class Learner:
                         else torch.zeros(shape, dtype=dtype, device=parameter.device)
                     )
                     state[parameter][kind] = value.detach()
-        return self.tensors()
+        return self.state()
 
     def _optimizer(self, stage: Stage, name: str) -> torch.optim.Optimizer:
         groups = [
             {"params": group.parameters, "rate": group.rate}
             for group in stage.parameter_groups(name)
         ]
-        recipe = self.recipe
+        training = self.training
         # Fused, it goes over the weights once: on a CPU in less than a third of the time.
         return torch.optim.AdamW(
             groups,
-            lr=recipe.learning_rate,
-            betas=recipe.betas,
-            weight_decay=recipe.weight_decay,
+            lr=training.learning_rate,
+            betas=training.betas,
+            weight_decay=training.weight_decay,
             fused=True,
         )
 
@@ -179,7 +179,7 @@ def _place(network: nn.Module, device: torch.device) -> None:
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-class InHalf(nn.Module):
+class Bf16Autocast(nn.Module):
     """A network under autocast to bf16, whose results are fp32 again.
 
     Around the network and not inside of it: looks and exports see the network alone.
@@ -196,12 +196,12 @@ class InHalf(nn.Module):
         return convert_to_fp32(result)
 
 
-def precision(recipe: TrainingConfig) -> torch.dtype:
+def autocast_dtype(training: TrainingConfig) -> torch.dtype:
     """What the networks compute in: bf16 by itself only where an accelerator has it."""
-    if recipe.precision == "auto":
+    if training.precision == "auto":
         half = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     else:
-        half = recipe.precision == "bf16"
+        half = training.precision == "bf16"
     return torch.bfloat16 if half else torch.float32
 
 
@@ -213,10 +213,10 @@ def emulates_bf16(device: torch.device) -> bool:
     return not any(found.get(key) for key in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-def schedule(recipe: TrainingConfig, step: int, images: int) -> float:
+def lr_factor(training: TrainingConfig, step: int, images: int) -> float:
     """What the learning rate is multiplied by: linear warm-up, then what `decay` says."""
-    warm, done = min(1.0, step / max(1, recipe.warmup_steps)), min(1.0, images / recipe.images)
-    match recipe.lr_schedule:
+    warm, done = min(1.0, step / max(1, training.warmup_steps)), min(1.0, images / training.images)
+    match training.lr_schedule:
         case "constant":
             return warm
         case "cosine":

@@ -24,13 +24,13 @@ Tell = Callable[[int, float], None]
 """(images seen, loss), after every step."""
 
 
-class Pace:
+class Throughput:
     """How fast a run goes, and how much of the time it waits for data."""
 
     def __init__(self, images: int) -> None:
         self._images, self._start, self._waited = images, time.perf_counter(), 0.0
 
-    def watched(self, batches: Iterable[T]) -> Iterator[T]:
+    def timed(self, batches: Iterable[T]) -> Iterator[T]:
         """The same batches, with the time measured that they take to come."""
         stream = iter(batches)
         while True:

@@ -42,7 +42,7 @@ def check_unchanged(run: Path, config: Config, stage: str) -> None:
     run    the folder of a run; where it holds no checkpoint, nothing was begun
     stage  a, b or c
     """
-    changed = changed_keys(run, config, stage) if Checkpoints(run, 1).begun() else []
+    changed = changed_keys(run, config, stage) if Checkpoints(run, 1).started() else []
     if changed:
         raise TrainingError(
             f"{run} was begun with another config: {'; '.join(changed)}. Set it back, delete the "
@@ -80,7 +80,7 @@ def check_same_data(run: Path, digest: str) -> None:
     digest  of the training images, the same wherever they lie
     """
     before = begun_with(run)
-    if before and before != digest and Checkpoints(run, 1).begun():
+    if before and before != digest and Checkpoints(run, 1).started():
         raise TrainingError(
             f"{run} was begun with other images or captions than data.path has now. Name those "
             "again, delete the folder to begin anew, or pass --allow-changes to go on all the same."

@@ -17,19 +17,19 @@ from accelerate.utils import set_seed
 from filelock import FileLock, Timeout
 
 from wuerstchen import weights
-from wuerstchen.atomic_write import explained
+from wuerstchen.atomic_write import explain_disk_errors
 from wuerstchen.config import Config, TrainingConfig, dump
 from wuerstchen.data import Pairs, open_pairs
 from wuerstchen.errors import TrainingError
 from wuerstchen.training.build import build_stage, run_folder
 from wuerstchen.training.checkpoints import Checkpoints
-from wuerstchen.training.distributed import is_first, join
+from wuerstchen.training.distributed import is_main_process, rejoin_after_restart
 from wuerstchen.training.loop import Loop
-from wuerstchen.training.metering import metered
-from wuerstchen.training.optim import emulates_bf16, precision
+from wuerstchen.training.metering import measure_training
+from wuerstchen.training.optim import autocast_dtype, emulates_bf16
 from wuerstchen.training.preflight import check_device, check_models, check_paths, check_share
 from wuerstchen.training.resume_check import DATA, changed_keys, check_same_data, check_unchanged
-from wuerstchen.training.run_log import Record
+from wuerstchen.training.run_log import RunLog
 from wuerstchen.training.stage import RunName, section_of
 
 StageName = Literal["a", "b", "c"]
@@ -113,30 +113,30 @@ def _train_stage(
     recipe = _recipe(config, name)
     # Several processes without an accelerator find each other only when told that this is meant.
     only_cpu = not torch.accelerator.is_available()
-    join()
+    rejoin_after_restart()
     accelerator = Accelerator(mixed_precision="no", cpu=only_cpu)
     check_share(name, recipe, accelerator)
     if accelerator.is_main_process:
         _announce(name, recipe, accelerator.device)
-    record = Record(run_folder(config, name), writes=accelerator.is_main_process)
-    newest = Checkpoints(record.folder, recipe.keep_checkpoints).newest()
+    run_log = RunLog(run_folder(config, name), writes=accelerator.is_main_process)
+    newest = Checkpoints(run_log.folder, recipe.keep_checkpoints).newest()
     seen = int(newest.facts["images"] or 0) if newest else 0
     set_seed(config.seed)
-    with metered(name, config, train_pairs, seen, accelerator) as meter:
-        with meter.counted():
+    with measure_training(name, config, train_pairs, seen, accelerator) as meter:
+        with meter.count_flops():
             stage = build_stage(name, config, train_pairs)
-        loop = Loop(stage, train_pairs, test_pairs, record, accelerator, config.seed)
+        loop = Loop(stage, train_pairs, test_pairs, run_log, accelerator, config.seed)
         # After the checkpoint was read: one that does not fit says what the run was begun with.
-        record.write("config.yaml", dump(config))
-        record.write(DATA, json.dumps(facts, indent=2, ensure_ascii=False))
+        run_log.write("config.yaml", dump(config))
+        run_log.write(DATA, json.dumps(facts, indent=2, ensure_ascii=False))
         loop.run(meter)
         finished = {"images": loop.images, "steps": stage.step}
         with loop.trained() as network:
             if accelerator.is_main_process:
                 # A pretraining stays beside its log: the model folder will hold what its stage makes
                 # of it.
-                stage.export(network, record.folder if name in _REHEARSALS else config.folder)
-                record.write("finished.json", json.dumps(finished))
+                stage.export(network, run_log.folder if name in _REHEARSALS else config.folder)
+                run_log.write("finished.json", json.dumps(finished))
         accelerator.wait_for_everyone()
         loop.checkpoints.clear()
     accelerator.free_memory()
@@ -148,7 +148,7 @@ def _announce(name: RunName, recipe: TrainingConfig, device: torch.device) -> No
         log.info("Stage %s is taken over from %s as it is.", name, recipe.init_from)
         return
     log.info("Stage %s trains on %s.", name, device)
-    if precision(recipe) is torch.bfloat16 and emulates_bf16(device):
+    if autocast_dtype(recipe) is torch.bfloat16 and emulates_bf16(device):
         log.warning(
             "Stage %s computes in bf16, as its config says, for which this processor has no "
             "instructions: it may take seven times as long as with %s.precision=fp32.",
@@ -225,8 +225,8 @@ def _alone(folder: Path) -> Iterator[None]:
     """One training per model folder: two would overwrite each other's files."""
     lock = FileLock(folder / "runs" / "lock", blocking=False)
     with ExitStack() as held:
-        if is_first():
-            with explained(folder):
+        if is_main_process():
+            with explain_disk_errors(folder):
                 (folder / "runs").mkdir(parents=True, exist_ok=True)
             try:
                 held.enter_context(lock)

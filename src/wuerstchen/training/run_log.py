@@ -20,10 +20,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from wuerstchen.atomic_write import explained, write_file
+from wuerstchen.atomic_write import explain_disk_errors, write_file
 
 
-class Record:
+class RunLog:
     """The folder of one stage's run. Only the first process writes; it raises SaveError."""
 
     def __init__(self, folder: Path, *, writes: bool) -> None:
@@ -43,7 +43,7 @@ class Record:
             return
         entry = {"images": images, "time": round(time.time(), 3), **scalars}
         path = self.folder / "log.jsonl"
-        with explained(path):
+        with explain_disk_errors(path):
             with path.open("a", encoding="utf-8") as log:
                 log.write(json.dumps(entry) + "\n")
             # What a lost part of the run has written after the checkpoint is hidden.
@@ -53,7 +53,7 @@ class Record:
             for name, value in scalars.items():
                 self._board.add_scalar(name, value, images)
 
-    def resume_at(self, images: int) -> None:
+    def truncate(self, images: int) -> None:
         """Drop log entries of work that was lost and will be done again."""
         self._resumed_at = images
         path = self.folder / "log.jsonl"
@@ -62,7 +62,7 @@ class Record:
             kept = [line for line in lines if _is_entry_until(images, line)]
             self.write("log.jsonl", "".join(f"{line}\n" for line in kept))
 
-    def grid(self, images: int, image: Tensor) -> None:
+    def save_grid(self, images: int, image: Tensor) -> None:
         """Save a (3, H, W) image in [0, 1]."""
         if self.writes:
             pixels = (image.permute(1, 2, 0) * 255).round().byte().numpy()
@@ -73,7 +73,7 @@ class Record:
     def close(self) -> None:
         """Let TensorBoard write what it still holds back."""
         if self._board is not None:
-            with explained(self.folder / "tensorboard"):
+            with explain_disk_errors(self.folder / "tensorboard"):
                 self._board.close()
 
 

@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor
 
 from wuerstchen.models.blocks import AttentionBlock, ConvBlock
 
-UNITS = {ConvBlock: ("fold",), AttentionBlock: ("condition",)}
+FSDP_BLOCKS = {ConvBlock: ("fold",), AttentionBlock: ("condition",)}
 """What is gathered for its own turn alone, and its methods that read weights beside `forward`.
 
 These blocks hold nearly all weights; the rest is gathered once a step, with the whole.
@@ -31,7 +31,7 @@ def shard(network: nn.Module, device: torch.device) -> None:
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view", UserWarning)
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     for module in list(network.modules()):
-        for kind, methods in UNITS.items():
+        for kind, methods in FSDP_BLOCKS.items():
             if isinstance(module, kind):
                 fully_shard(module, mesh=mesh)
                 for method in methods:
@@ -39,13 +39,13 @@ def shard(network: nn.Module, device: torch.device) -> None:
     fully_shard(network, mesh=mesh)
 
 
-def exchange(network: nn.Module, *, last: bool) -> None:
+def set_gradient_sync(network: nn.Module, *, last: bool) -> None:
     """Whether the next backward pass of a sharded network exchanges its gradients."""
     assert isinstance(network, FSDPModule)
     network.set_requires_gradient_sync(last)
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """All shards of a tensor together; every process has to ask. Others stay as they are."""
     if isinstance(tensor, DTensor):
         full: Tensor = tensor.full_tensor()

@@ -19,7 +19,7 @@ from wuerstchen.lora import add_lora, fused_copy
 from wuerstchen.models.discriminator import Discriminator
 from wuerstchen.models.stage_a import Quantised, StageA
 from wuerstchen.training.crops import random_crop, sample_grid
-from wuerstchen.training.distributed import from_all, largest_of_all
+from wuerstchen.training.distributed import all_gather, all_reduce_max
 from wuerstchen.training.perceptual import perceptual_loss
 from wuerstchen.training.stage import AT_ONCE, PEEK, Draws, Loss, Networks, Stage, held_out_batch
 from wuerstchen.weights.hub import find
@@ -120,14 +120,14 @@ class StageATrainer(Stage):
         """Place the codes on latents once these have settled; later, revive codes without use."""
         if self.step < self._settling or self.recipe.lora is not None:
             return {}
-        last_used = largest_of_all(self._autoencoder.last_used)
+        last_used = all_reduce_max(self._autoencoder.last_used)
         unused = self.step - last_used > self.recipe.code_reset_after
         if self.step == self._settling:  # never, after a start
             unused = torch.ones_like(unused)
         dead = unused.nonzero().flatten()
         if len(dead) == 0:
             return {"revived": 0.0}
-        points = from_all(self._points)
+        points = all_gather(self._points)
         order = torch.randperm(len(points), generator=torch.Generator().manual_seed(self.step))
         dead = dead[: len(points)]
         self._autoencoder.network.codebook.embedding.weight[dead] = points[order[: len(dead)]]

@@ -17,9 +17,9 @@ from wuerstchen.data import Batch
 from wuerstchen.errors import TrainingError
 from wuerstchen.models.dropout import numbered
 from wuerstchen.training.counting import Counting
-from wuerstchen.training.distributed import is_first, means_of_all, several
-from wuerstchen.training.optim import Learner
-from wuerstchen.training.run_log import Record
+from wuerstchen.training.distributed import all_reduce_mean, is_distributed, is_main_process
+from wuerstchen.training.optim import Optimizers
+from wuerstchen.training.run_log import RunLog
 from wuerstchen.training.stage import Draws, Loss, Stage, section_of
 
 PARTS_FILE = "memory.json"
@@ -32,17 +32,22 @@ class Steps:
     """Takes optimizer steps. Out of memory the parts of a batch halve, and the batch stays."""
 
     def __init__(
-        self, stage: Stage, learner: Learner, record: Record, accelerator: Accelerator, seed: int
+        self,
+        stage: Stage,
+        optimizers: Optimizers,
+        run_log: RunLog,
+        accelerator: Accelerator,
+        seed: int,
     ) -> None:
-        self._stage, self._learner, self._record = stage, learner, record
+        self._stage, self._optimizers, self._run_log = stage, optimizers, run_log
         self._accelerator, self._seed = accelerator, seed
         self._share = stage.training.batch_size // accelerator.num_processes
-        self._networks = learner.wrap()
+        self._networks = optimizers.wrap()
         self._dropouts = numbered(self._networks.values())
         self.flops = 0.0
         """Operations of a step of all processes, as last counted."""
         self._taken, self._used = 0, list[str]()
-        wanted = min(max(stage.training.gradient_accumulation, _remembered(record)), self._share)
+        wanted = min(max(stage.training.gradient_accumulation, _remembered(run_log)), self._share)
         self.parts = self._divisors(wanted)[0]  # memory may have been cut for a larger share
 
     def take(self, batch: Batch) -> dict[str, float]:
@@ -52,7 +57,7 @@ class Steps:
         and no smaller part is left.
         """
         first = self._stage.images + self._accelerator.process_index * self._share
-        self._learner.set_rate(self._stage.step, self._stage.images)
+        self._optimizers.set_learning_rate(self._stage.step, self._stage.images)
         while True:
             self._stage.before_step()
             # For what draws by itself, such as dropout in a published text encoder.
@@ -68,9 +73,9 @@ class Steps:
         self._taken += 1
         if used != self._used:  # a discriminator joined: count anew
             self._taken, self._used = 0, used
-        scalars = means_of_all(scalars, self._accelerator.device)
+        scalars = all_reduce_mean(scalars, self._accelerator.device)
         scalars |= self._update(used, batch) | self._stage.after_step()
-        self._learner.averages.update()
+        self._optimizers.ema.update()
         return scalars
 
     def stop(self, what: str, batch: Batch) -> NoReturn:
@@ -105,7 +110,7 @@ class Steps:
             for dropout in self._dropouts:
                 dropout.keys = draws.keys
             weight = len(part) / len(batch)
-            with self._learner.exchanging(last=index == len(parts) - 1):
+            with self._optimizers.sync_gradients(last=index == len(parts) - 1):
                 for loss in self._stage.losses(self._networks, part, draws):
                     self._check_finite(loss, batch)
                     self._accelerator.backward(loss.value * weight)
@@ -116,11 +121,11 @@ class Steps:
 
     def _update(self, names: Iterable[str], batch: Batch) -> dict[str, float]:
         """Step the optimizers of these networks, unless a gradient is broken; their norms."""
-        norms = {name: self._learner.clip(name) for name in names}
+        norms = {name: self._optimizers.clip_grad_norm(name) for name in names}
         if not all(map(math.isfinite, norms.values())):
             self.stop("has a gradient that is not finite", batch)
         for name in names:
-            self._learner.update(name)
+            self._optimizers.step(name)
         return {f"gradient_{name}": norm for name, norm in norms.items()}
 
     def _check_finite(self, loss: Loss, batch: Batch) -> None:
@@ -149,19 +154,19 @@ class Steps:
                 f"smaller ones of its batch; {advice}use smaller networks or other devices."
             )
         self.parts = smaller[0]
-        for network in self._learner.networks:
-            self._learner.forget_gradients(network)
+        for network in self._optimizers.networks:
+            self._optimizers.zero_grad(network)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        self._record.write(PARTS_FILE, json.dumps({"parts": self.parts}), everywhere=True)
+        self._run_log.write(PARTS_FILE, json.dumps({"parts": self.parts}), everywhere=True)
         sentence = (
             f"Stage {name} ran out of memory at step {self._stage.step}; from now on a batch is "
             f"{self.parts} parts of {share // self.parts} instead of {before}, and as large as "
             "before."
         )
-        if several():
+        if is_distributed():
             raise TrainingError(f"{sentence} A restart, or the same command, goes on with them.")
-        if is_first():
+        if is_main_process():
             log.warning(sentence)
 
 
@@ -181,10 +186,10 @@ def memory_explained(who: str) -> Iterator[None]:
         ) from error
 
 
-def _remembered(record: Record) -> int:
+def _remembered(run_log: RunLog) -> int:
     """The parts that an earlier start of this run has come to."""
     try:
-        values = json.loads((record.folder / PARTS_FILE).read_text(encoding="utf-8"))
+        values = json.loads((run_log.folder / PARTS_FILE).read_text(encoding="utf-8"))
         return max(1, int(values["parts"]))
     except (OSError, ValueError, KeyError, TypeError):
         return 1

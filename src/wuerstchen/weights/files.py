@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from wuerstchen.atomic_write import settle
+from wuerstchen.atomic_write import fsync_file
 from wuerstchen.errors import ModelFolderError, SaveError
 
 
@@ -33,7 +33,7 @@ def replacing(*targets: Path) -> Iterator[tuple[Path, ...]]:
         for aside in asides:
             _share(aside)
             for path in aside.iterdir():
-                settle(path)
+                fsync_file(path)
         _swap(targets, asides)
     except (OSError, SafetensorError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)

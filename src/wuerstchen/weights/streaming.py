@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from wuerstchen.atomic_write import explained
+from wuerstchen.atomic_write import explain_disk_errors
 from wuerstchen.errors import SaveError
 from wuerstchen.weights.headers import DTYPES
 
@@ -30,7 +30,7 @@ def write_stream(
     keys = sorted(chunks, key=lambda key: (-_kind(chunks[key], dtype).itemsize, key))  # aligned
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with explained(path):
+        with explain_disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with aside.open("wb") as file:
                 header = _header(keys, chunks, metadata, dtype)
