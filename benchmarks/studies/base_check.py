@@ -1,6 +1,6 @@
 """What a base can be taught by the config `lora`: images like its own, and others.
 
-    python -m benchmarks.base_check FLUENT3D DREAMBOOTH [--out docs/benchmarks]
+    python -m benchmarks.studies.base_check FLUENT3D DREAMBOOTH [--out docs/benchmarks]
 
 FLUENT3D are the images that the bundled model was trained on. 300 of them, spread evenly, are
 coloured anew, their light from dark blue to white, with the captions that they have: a style for
@@ -59,7 +59,9 @@ class Row(NamedTuple):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.base_check", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.studies.base_check", description=__doc__
+    )
     parser.add_argument("fluent3d", type=Path)
     parser.add_argument("dreambooth", type=Path)
     parser.add_argument("--out", type=Path, default=ROOT / "docs/benchmarks")
@@ -144,7 +146,7 @@ def write_page(out: Path) -> Path:
     )
     lines = [
         "# What a base can be taught, measured\n",
-        "Written by `python -m benchmarks.base_check`; its docstring says what is done.\n",
+        "Written by `python -m benchmarks.studies.base_check`; its docstring says what is done.\n",
         f"{run.date}, commit {run.commit}, {run.cpu}, {run.threads} threads, torch {run.torch}.\n",
         *table(heads, rows),
     ]

@@ -1,4 +1,6 @@
-"""Quality against network evaluations, on the bundled model: `python -m benchmarks.quality DATA`.
+"""Image quality against network evaluations, on the bundled model.
+
+    python -m benchmarks.studies.quality DATA
 
 DATA is a folder or tar of captioned images, split as in the model's training. Stage C is judged
 by the images that it and the model's own Stages B and A draw for training captions; Stage B by
@@ -11,9 +13,9 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
-from benchmarks.quality_rows import read, write
-from benchmarks.quality_study import DETERMINISTIC, STOCHASTIC, Setting, Study, measure
 from benchmarks.records import ROOT, this_run
+from benchmarks.studies.quality_measure import DETERMINISTIC, STOCHASTIC, Setting, Study, measure
+from benchmarks.studies.quality_rows import read, write
 from wuerstchen.diffusion import TIMES, Guidance, published_times, uniform_times
 from wuerstchen.inference.sampling import Walk
 
@@ -80,7 +82,9 @@ def _even(stage: str, sampler: str, spacing: str, steps: int, guidance: Guidance
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.studies.quality", description=__doc__
+    )
     parser.add_argument("data", help="captioned images, as data.path of a config")
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--stages", default="C,B,whole")

@@ -8,8 +8,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from benchmarks.frechet import features, frechet
-from benchmarks.quality_rows import Row
+from benchmarks.studies.frechet import features, frechet
+from benchmarks.studies.quality_rows import Row
 from wuerstchen import Pipeline, noise, weights
 from wuerstchen.config import DataConfig
 from wuerstchen.data import Pairs, open_pairs

@@ -1,4 +1,4 @@
-"""What benchmarks/quality.py measured, kept as JSON."""
+"""What benchmarks/studies/quality.py measured, kept as JSON."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The page and the plot of benchmarks/quality.py: `python -m benchmarks.quality_report`."""
+"""Page and plot of the quality study: `python -m benchmarks.studies.quality_report`."""
 
 import io
 from pathlib import Path
@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-from benchmarks.quality import FINE, OUT
-from benchmarks.quality_rows import Row, read
 from benchmarks.records import Run
+from benchmarks.studies.quality import FINE, OUT
+from benchmarks.studies.quality_rows import Row, read
 from wuerstchen.atomic_write import write_file
 
 LOOKS = {
@@ -29,9 +29,9 @@ LOOKS = {
 
 INTRODUCTION = """# Quality against network evaluations
 
-Written by `python -m benchmarks.quality_report` from quality.json, which
-`python -m benchmarks.quality DATA` measured on the bundled model (128 pixels) and the images that
-it was trained on and held out.
+Written by `python -m benchmarks.studies.quality_report` from quality.json, which
+`python -m benchmarks.studies.quality DATA` measured on the bundled model (128 pixels) and the
+images that it was trained on and held out.
 
 - **distance**: root mean square between the result and that of {fine} steps of dpm++2m from the
   same noise. Samplers that draw noise in every step have none: no two numbers of steps lead to the

@@ -1,6 +1,6 @@
-"""How fast prepared images are read, and how long training waits: `python -m benchmarks.reading`.
+"""How fast prepared images are read, and how long training waits for them.
 
-    python -m benchmarks.reading DATA [--size 256] [--images 2000] [--out docs/benchmarks]
+    python -m benchmarks.studies.reading DATA [--size 256] [--images 2000] [--out docs/benchmarks]
 
 DATA is anything that `wuerstchen prepare` reads. Our reader, webdataset and datasets then read the
 same shards in turns: JPEG to (3, S, S) pixels in batches, in a shuffled order, every epoch anew,
@@ -45,7 +45,9 @@ STEPS = 60
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.reading", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.studies.reading", description=__doc__
+    )
     parser.add_argument("data")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--images", type=int, default=2000, help="of each turn")
@@ -209,7 +211,7 @@ def write_page(out: Path) -> Path:
     ]
     lines = [
         "# Reading images, measured\n",
-        "Written by `python -m benchmarks.reading`; its docstring says what is done.\n",
+        "Written by `python -m benchmarks.studies.reading`; its docstring says what is done.\n",
         f"{run.date}, commit {run.commit}, {run.cpu}, {run.threads} threads, torch {run.torch}; "
         f"{content['images']} images in JPEG for {content['size']} pixels. `wuerstchen "
         f"prepare` made them at {digits(content['prepared_per_second'])} images per second.\n",

@@ -1,0 +1,1 @@
+"""Measurements that were made once, to decide something; no part of `make bench`."""
