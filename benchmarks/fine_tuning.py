@@ -112,13 +112,13 @@ def take_turn(stage: str) -> Turn:
 def _write_start(stage: str, folder: Path) -> None:
     """What the stage starts from, with random weights."""
     if stage == "a":
-        weights.save_stage_a(folder, StageA(StageAModel()))
+        weights.stage_a.save(folder, StageA(StageAModel()))
     elif stage == "b":
-        weights.save_compressor(folder, Compressor(CompressorModel()))
-        weights.save_stage_b(folder, StageB(StageBModel()))
+        weights.compressor.save(folder, Compressor(CompressorModel()))
+        weights.stage_b.save(folder, StageB(StageBModel()))
     else:
-        weights.save_stage_c(folder, StageC(StageCModel()))
-        weights.save_text_encoder(folder, small_text_encoder(TEXT, CAPTIONS), "c")
+        weights.stage_c.save(folder, StageC(StageCModel()))
+        weights.text_c.save(folder, small_text_encoder(TEXT, CAPTIONS))
 
 
 def _config(stage: str, folder: Path) -> Config:

@@ -21,9 +21,8 @@ from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
 from wuerstchen.models.text import learn_tokenizer
-from wuerstchen.weights.files import write_json
+from wuerstchen.weights.files import DTYPE_NAMES, write_json
 from wuerstchen.weights.names import STAGE_A, STAGE_B, STAGE_C, published_config, published_key
-from wuerstchen.weights.streaming import NAMES
 
 DECODER, PRIOR = "wuerstchen", "wuerstchen-prior"
 """Names of the two folders, those of the published repositories."""
@@ -114,7 +113,7 @@ def _write(
     for key in keys:
         starts[key], end = end, end + state[key].numel() * kinds[key].itemsize
         header[key] = {
-            "dtype": NAMES[kinds[key]],
+            "dtype": DTYPE_NAMES[kinds[key]],
             "shape": list(state[key].shape),
             "data_offsets": [starts[key], end],
         }

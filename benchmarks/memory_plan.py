@@ -150,12 +150,12 @@ def started(case: Case) -> Iterator[Config]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         text = small_text_encoder(config.text, CAPTIONS)
-        weights.save_stage_a(folder, StageA(config.stage_a.model))
-        weights.save_compressor(folder, Compressor(config.compressor))
-        weights.save_stage_b(folder, StageB(config.stage_b.model))
-        weights.save_stage_c(folder, StageC(config.stage_c.model))
-        weights.save_text_encoder(folder, text, "b")
-        weights.save_text_encoder(folder, text, "c")
+        weights.stage_a.save(folder, StageA(config.stage_a.model))
+        weights.compressor.save(folder, Compressor(config.compressor))
+        weights.stage_b.save(folder, StageB(config.stage_b.model))
+        weights.stage_c.save(folder, StageC(config.stage_c.model))
+        weights.text_b.save(folder, text)
+        weights.text_c.save(folder, text)
         yield config_of(case, name)
 
 

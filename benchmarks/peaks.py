@@ -175,7 +175,9 @@ def _maker(case: Case, decoder: Path, prior: Path) -> Callable[[], Tensor]:
         return draw
 
     def decode() -> Tensor:
-        stage_a = weights.open_stage_a(weights.locate_part(decoder, "stage_a"), dtype)
+        stage_a = weights.stage_a.load(
+            weights.resolve_component(decoder, "stage_a"), dtype, mmap=True
+        )
         cells = case.side // 4
         latent = torch.randn(1, 4, cells, cells, generator=torch.Generator().manual_seed(0))
         if case.mode == "stage_a":

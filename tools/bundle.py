@@ -21,13 +21,13 @@ def bundle(source: Path) -> Path:
     info = model_info.read_info(source, source.name)
     target = BUNDLED / source.name
     half = torch.float16
-    weights.save_stage_a(target, weights.load_stage_a(source), half)
-    weights.save_compressor(target, weights.load_compressor(source), half)
-    weights.save_stage_b(target, weights.load_stage_b(source), half)
-    weights.save_stage_c(target, weights.load_stage_c(source), half)
-    for stage in ("b", "c"):
-        weights.save_text_encoder(target, weights.load_text_encoder(source, stage), stage, half)
-    weights.finish_folder(target)
+    weights.stage_a.save(target, weights.stage_a.load(source), half)
+    weights.compressor.save(target, weights.compressor.load(source), half)
+    weights.stage_b.save(target, weights.stage_b.load(source), half)
+    weights.stage_c.save(target, weights.stage_c.load(source), half)
+    weights.text_b.save(target, weights.text_b.load(source), half)
+    weights.text_c.save(target, weights.text_c.load(source), half)
+    weights.write_index(target)
     model_info.write_info(target, info)
     return target
 

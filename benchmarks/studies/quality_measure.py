@@ -51,7 +51,7 @@ class Study:
 
     @cached_property
     def compressor(self) -> Compressor:
-        return weights.load_compressor(weights.locate().source).eval()
+        return weights.compressor.load(weights.resolve().source).eval()
 
     @cached_property
     def references(self) -> Tensor:

@@ -164,7 +164,7 @@ def _waiting(size: int, ready: Path, scratch: Path) -> dict[str, dict[str, float
     """Share of the time of Stage C's training that goes into waiting for a batch."""
     found = {}
     for name in ("images", "encodings"):
-        model = Path(shutil.copytree(weights.locate().source, scratch / name))
+        model = Path(shutil.copytree(weights.resolve().source, scratch / name))
         config = _short(model, ready, size, scratch / "encoded" if name == "encodings" else None)
         if name == "encodings":
             encode(config, ["semantics"], "fp16")

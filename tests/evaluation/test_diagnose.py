@@ -71,13 +71,13 @@ def spoiled(good: Path, folder: Path, stage: str) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         if stage == "a":
-            stage_a = weights.load_stage_a(folder)
+            stage_a = weights.stage_a.load(folder)
             stir(stage_a.up_blocks)
-            weights.save_stage_a(folder, stage_a)
+            weights.stage_a.save(folder, stage_a)
         elif stage == "b":
-            weights.save_stage_b(folder, StageB(weights.load_stage_b(folder).config))
+            weights.stage_b.save(folder, StageB(weights.stage_b.load(folder).config))
         else:
-            weights.save_stage_c(folder, StageC(weights.load_stage_c(folder).config))
+            weights.stage_c.save(folder, StageC(weights.stage_c.load(folder).config))
     return folder
 
 
@@ -112,7 +112,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(0)
         compressor = Compressor(CompressorModel(channels=CHANNELS, width=0.25, depth=0.1))
         stir(compressor)
-    weights.save_compressor(folder, compressor)
+    weights.compressor.save(folder, compressor)
     return folder
 
 
@@ -153,7 +153,7 @@ def test_shares_add_up_to_one_and_bands_to_the_whole_error(found: Diagnosis) -> 
 def test_errors_are_those_of_the_stages_called_by_hand(
     found: Diagnosis, model: Path, data: DataConfig
 ) -> None:
-    stage_a, (_, test, _) = weights.load_stage_a(model), open_pairs(data)
+    stage_a, (_, test, _) = weights.stage_a.load(model), open_pairs(data)
     squares = []
     with torch.no_grad():
         for i in (0, len(test) // 3, 2 * len(test) // 3):
@@ -165,7 +165,7 @@ def test_errors_are_those_of_the_stages_called_by_hand(
 
 def test_all_three_stages_draw_what_the_pipeline_draws(model: Path, data: DataConfig) -> None:
     pipeline, (_, test, _) = Pipeline.from_pretrained(model), open_pairs(data)
-    compressor = weights.load_compressor(model).eval()
+    compressor = weights.compressor.load(model).eval()
     sent = Chain(pipeline, compressor, plan(pipeline.info)).send(test, [0, 1], seed=5, show=2)
     drawn = pipeline([test[i].captions[0] for i in (0, 1)], seed=5, output_type="pt").images
     assert isinstance(drawn, torch.Tensor)

@@ -34,7 +34,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(0)
         compressor = Compressor(CompressorModel(channels=CHANNELS, width=0.25, depth=0.1))
         stir(compressor)
-    weights.save_compressor(folder, compressor)
+    weights.compressor.save(folder, compressor)
     return folder
 
 
@@ -85,7 +85,7 @@ def test_every_figure_is_there_and_lies_in_its_interval_and_range(found: Evaluat
 def test_stage_a_figures_are_those_of_stage_a_called_by_hand(
     found: Evaluation, model: Path, data: DataConfig
 ) -> None:
-    stage_a, (_, test, _) = weights.load_stage_a(model), open_pairs(data)
+    stage_a, (_, test, _) = weights.stage_a.load(model), open_pairs(data)
     decibels = []
     with torch.no_grad():
         for i in range(len(test)):

@@ -111,7 +111,7 @@ def diffusers_prior(stage_c: StageC, folder: Path) -> torch.nn.Module:
     """The same prior as a network of diffusers, by way of our model folder."""
     from diffusers.pipelines.deprecated.wuerstchen import WuerstchenPrior
 
-    weights.save_stage_c(folder / "model", stage_c)
+    weights.stage_c.save(folder / "model", stage_c)
     network: torch.nn.Module = WuerstchenPrior.from_pretrained(folder / "model" / "prior_prior")
     return network.eval()
 

@@ -68,9 +68,9 @@ C_CONFIGS = [
 def both_a(folder: Path, config: dict[str, object], way: str) -> tuple[StageA, PaellaVQModel]:
     theirs = randomised(PaellaVQModel(**config))
     theirs.save_pretrained(folder / "vqgan")
-    ours = weights.load_stage_a(folder)
+    ours = weights.stage_a.load(folder)
     if way == "ours to theirs":
-        weights.save_stage_a(folder, randomised(ours, seed=1))
+        weights.stage_a.save(folder, randomised(ours, seed=1))
         theirs = PaellaVQModel.from_pretrained(folder / "vqgan").eval()
     return ours, theirs
 
@@ -78,9 +78,9 @@ def both_a(folder: Path, config: dict[str, object], way: str) -> tuple[StageA, P
 def both_b(folder: Path, config: dict[str, object], way: str) -> tuple[StageB, WuerstchenDiffNeXt]:
     theirs = randomised(WuerstchenDiffNeXt(**config))
     theirs.save_pretrained(folder / "decoder")
-    ours = weights.load_stage_b(folder)
+    ours = weights.stage_b.load(folder)
     if way == "ours to theirs":
-        weights.save_stage_b(folder, randomised(ours, seed=1))
+        weights.stage_b.save(folder, randomised(ours, seed=1))
         theirs = WuerstchenDiffNeXt.from_pretrained(folder / "decoder").eval()
     return ours, theirs
 
@@ -89,10 +89,10 @@ def both_c(folder: Path, config: dict[str, object], way: str) -> tuple[StageC, W
     theirs = randomised(WuerstchenPrior(**config))
     keep_from_one(theirs.out[1])
     theirs.save_pretrained(folder / "prior_prior")
-    ours = weights.load_stage_c(folder)
+    ours = weights.stage_c.load(folder)
     if way == "ours to theirs":
         keep_from_one(randomised(ours, seed=1).head[1])
-        weights.save_stage_c(folder, ours)
+        weights.stage_c.save(folder, ours)
         theirs = WuerstchenPrior.from_pretrained(folder / "prior_prior").eval()
     return ours, theirs
 

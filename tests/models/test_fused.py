@@ -178,7 +178,7 @@ def test_stage_b_folded_predicts_the_noise_of_diffusers_which_maps_in_every_bloc
         )
     )
     theirs.save_pretrained(tmp_path / "decoder")
-    ours = weights.load_stage_b(tmp_path)
+    ours = weights.stage_b.load(tmp_path)
     x, t = noise(3, 4, 24, 40), torch.tensor([0.1, 0.5, 0.9])
     seen, text = noise(3, 5, 3, 5, seed=1) * scale, noise(3, 7, 20, seed=2)
     with torch.inference_mode():

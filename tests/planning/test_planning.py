@@ -12,7 +12,7 @@ from small_runs import run, values
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from wuerstchen import cli
+from wuerstchen import cli, weights
 from wuerstchen.config import Config, LoraConfig, dump, load, parse
 from wuerstchen.errors import ConfigError, ModelFolderError
 from wuerstchen.hardware import watts_of
@@ -41,7 +41,6 @@ from wuerstchen.receipts.carbon import grams_per_kwh
 from wuerstchen.receipts.units import hours, kilograms, kilowatt_hours
 from wuerstchen.training.stage_a import Autoencoder
 from wuerstchen.training.stage_b import CompressorAndStageB
-from wuerstchen.weights import load_stage_c, load_text_encoder
 from wuerstchen.weights.hub import find
 
 ACCELERATOR = Setting("accelerator", bf16=True)
@@ -100,7 +99,7 @@ def test_text_encoders_that_are_not_there_have_their_published_sizes(
 
 def test_a_lora_is_planned_around_the_networks_of_its_base() -> None:
     words = ["base=emoji", "stage_c.training.lora.text=true", "stage_c.training.lora.rank=4"]
-    stage_c, text = load_stage_c(find("emoji")), load_text_encoder(find("emoji"), "c")
+    stage_c, text = weights.stage_c.load(find("emoji")), weights.text_c.load(find("emoji"))
     frozen = numbers(stage_c, text)
     config = LoraConfig(rank=4)
     add_lora(stage_c, config)
@@ -130,8 +129,8 @@ def test_what_a_base_draws_of_a_class_is_in_the_operations_of_every_device() -> 
     ]
     words.append("stage_c.training.lora=null")
     config = load("subject", words)
-    stage_c, cells = load_stage_c(find("emoji")), config.data.size * 3 // 128
-    length = load_text_encoder(find("emoji"), "c").length
+    stage_c, cells = weights.stage_c.load(find("emoji")), config.data.size * 3 // 128
+    length = weights.text_c.load(find("emoji")).length
     text = torch.randn(2, length, stage_c.config.text_width)
     condition = stage_c.condition(text)
     noisy = torch.randn(2, stage_c.config.semantic_channels, cells, cells)

@@ -50,7 +50,7 @@ def test_rows_are_what_the_compressor_says_of_each_image(
 ) -> None:
     how = settings(images, model, tmp_path / "encoded")
     (folder,) = encode(how, ["semantics"], "fp32")
-    compressor = weights.load_compressor(model).eval()
+    compressor = weights.compressor.load(model).eval()
     train = train_of(how)
     found = find_encoding(how.data.latent_cache, "semantics", compressor, train)
     assert found is not None and found.folder == folder and len(found) == len(train)
@@ -97,7 +97,7 @@ def test_encodings_of_other_weights_other_cuts_or_other_data_are_not_read(
     caplog.set_level(logging.INFO, "wuerstchen")
     how = settings(images, model, tmp_path / "encoded")
     encode(how, ["semantics"], "fp16")
-    compressor = weights.load_compressor(model).eval()
+    compressor = weights.compressor.load(model).eval()
     train = train_of(how)
     assert find_encoding(how.data.latent_cache, "semantics", compressor, train) is not None
     other_cut = train_of(settings(images, model, tmp_path, background="black"))
@@ -215,7 +215,7 @@ def test_a_damaged_file_is_said_by_name(images: Path, model: Path, tmp_path: Pat
     whole = path.read_bytes()
     path.write_bytes(harm(whole))
     assert path.read_bytes() != whole
-    compressor = weights.load_compressor(model).eval()
+    compressor = weights.compressor.load(model).eval()
     found = find_encoding(how.data.latent_cache, "semantics", compressor, train_of(how))
     assert found is not None
     with pytest.raises(TrainingError, match=rf"{folder}: expected the encodings .* encode` again"):
@@ -232,7 +232,7 @@ def test_text_states_are_those_of_the_caption_that_was_drawn(
     base = settings(images, model, tmp_path / "encoded")
     how = base.model_copy(update={"text": base.text.model_copy(update={"pretrained": str(text)})})
     encode(how, ["text"], "fp32")
-    encoder = weights.open_text_encoder(text, text).eval()
+    encoder = weights.load_clip_text(text, text).eval()
     train = train_of(how)
     found = find_encoding(how.data.latent_cache, "text", encoder, train)
     assert found is not None

@@ -215,7 +215,7 @@ def test_what_is_drawn_of_a_class_is_in_the_receipt(
         config = tuning(trained, images, tmp_path / str(drawn), preserve=preserve, images=4)
         counts.append(open_receipt(training_run.train(config) / "runs" / "c", Terms()).total.flops)
     one = Counting()
-    stage_c = weights.load_stage_c(trained)
+    stage_c = weights.stage_c.load(trained)
     condition = stage_c.condition(torch.zeros(2, 8, 16))
     with one, torch.no_grad():
         stage_c(torch.zeros(2, 6, 3, 3), torch.ones(2), condition)

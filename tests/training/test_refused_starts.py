@@ -38,14 +38,14 @@ def settings(images: Path, output: Path, changes: dict[str, object]) -> Config:
 def model(folder: Path, changes: dict[str, object]) -> Path:
     """A whole model with random weights."""
     config = settings(folder, folder, changes)
-    weights.save_stage_a(folder, StageA(config.stage_a.model))
-    weights.save_compressor(folder, Compressor(config.compressor))
-    weights.save_stage_b(folder, StageB(config.stage_b.model))
-    weights.save_stage_c(folder, StageC(config.stage_c.model))
+    weights.stage_a.save(folder, StageA(config.stage_a.model))
+    weights.compressor.save(folder, Compressor(config.compressor))
+    weights.stage_b.save(folder, StageB(config.stage_b.model))
+    weights.stage_c.save(folder, StageC(config.stage_c.model))
     text = small_text_encoder(config.text, ["a red disc"])
-    weights.save_text_encoder(folder, text, "b")
-    weights.save_text_encoder(folder, text, "c")
-    weights.finish_folder(folder)
+    weights.text_b.save(folder, text)
+    weights.text_c.save(folder, text)
+    weights.write_index(folder)
     return folder
 
 
@@ -141,4 +141,4 @@ def test_a_whole_model_of_other_sizes_than_the_config_is_a_start(
     short |= {"stage_c.training.images": 4, "stage_b.training.text": True}
     config = settings(images, tmp_path / "model", {**short, "base": str(models / name)})
     folder = training_run.train(config)
-    weights.check_fit(weights.locate(folder))
+    weights.check_fit(weights.resolve(folder))

@@ -65,7 +65,7 @@ def errors(folder: Path, stage: str) -> list[float]:
 @torch.no_grad()
 def redrawn(folder: Path) -> torch.Tensor:
     """What Stage A makes of noise."""
-    stage_a = weights.load_stage_a(folder).eval()
+    stage_a = weights.stage_a.load(folder).eval()
     noise = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     made: torch.Tensor = stage_a.decode(stage_a.encode(noise))
     return made

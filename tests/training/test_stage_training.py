@@ -103,11 +103,11 @@ def test_the_codebook_does_not_collapse(
 
 def stage_of(name: str, settings: Config, trained: Path) -> Stage:
     torch.manual_seed(0)
-    stage_a = weights.load_stage_a(trained)
+    stage_a = weights.stage_a.load(trained)
     if name == "b":
         return StageBTrainer(settings, stage_a, None, None)
     text = small_text_encoder(settings.text, ["a red disc", "a blue square"])
-    parts = (weights.load_stage_b(trained), weights.load_compressor(trained))
+    parts = (weights.stage_b.load(trained), weights.compressor.load(trained))
     below = FrozenStages(stage_a, *parts, None, settings.text.length, settings.data.cache_gib)
     return StageCTrainer(settings, below, text)
 

@@ -17,15 +17,15 @@ from wuerstchen.models.stage_c import StageC
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished model folder; tests that change it work on a copy."""
     folder = tmp_path_factory.mktemp("whole")
-    weights.save_stage_a(folder, randomised(StageA(A)))
-    weights.save_stage_b(folder, randomised(StageB(B)))
+    weights.stage_a.save(folder, randomised(StageA(A)))
+    weights.stage_b.save(folder, randomised(StageB(B)))
     stage_c = randomised(StageC(C))
     keep_from_one(stage_c.head[1])
-    weights.save_stage_c(folder, stage_c)
-    weights.save_compressor(folder, randomised(Compressor(COMPRESSOR)))
-    weights.save_text_encoder(folder, small_text(seed=1), "b")
-    weights.save_text_encoder(folder, small_text(seed=2), "c")
-    weights.finish_folder(folder)
+    weights.stage_c.save(folder, stage_c)
+    weights.compressor.save(folder, randomised(Compressor(COMPRESSOR)))
+    weights.text_b.save(folder, small_text(seed=1))
+    weights.text_c.save(folder, small_text(seed=2))
+    weights.write_index(folder)
     return folder
 
 

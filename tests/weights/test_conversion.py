@@ -19,7 +19,7 @@ from wuerstchen.models.stage_c import StageC
 
 
 def converted(source: Path, out: Path, to: weights.Target, **options: object) -> list[Path]:
-    path, parts = weights.locate_parts(source)
+    path, parts = weights.resolve_components(source)
     return weights.convert(parts, out, to, source=path, **options)  # type: ignore[arg-type]
 
 
@@ -27,7 +27,7 @@ def converted(source: Path, out: Path, to: weights.Target, **options: object) ->
 def test_a_model_comes_back_byte_for_byte(whole: Path, tmp_path: Path, to: weights.Target) -> None:
     there = tmp_path / ("model.safetensors" if to == "single-file" else "there")
     converted(whole, there, to)
-    assert weights.locate(there).compressor is not None
+    assert weights.resolve(there).compressor is not None
     converted(there, tmp_path / "back", "diffusers")
     assert contents(tmp_path / "back") == contents(whole)
 
@@ -38,15 +38,15 @@ def test_a_converted_model_opens_as_the_same_networks(
 ) -> None:
     there = tmp_path / ("model.safetensors" if to == "single-file" else "there")
     converted(whole, there, to)
-    before, after = weights.locate(whole), weights.locate(there)
+    before, after = weights.resolve(whole), weights.resolve(there)
     for old, new in zip(before.parts(), after.parts(), strict=True):
         torch.testing.assert_close(weights.tensors(new), weights.tensors(old), rtol=0, atol=0)
-    assert weights.stage_a_config(after.stage_a) == weights.stage_a_config(before.stage_a)
-    assert weights.stage_b_config(after.stage_b) == weights.stage_b_config(before.stage_b)
+    assert weights.stage_a.config(after.stage_a) == weights.stage_a.config(before.stage_a)
+    assert weights.stage_b.config(after.stage_b) == weights.stage_b.config(before.stage_b)
     captions = ["a red fox", "two blue birds"]
     with torch.no_grad():
         said = weights.open_text(after.text_c)(captions)
-        assert torch.equal(said, weights.load_text_encoder(whole, "c")(captions))
+        assert torch.equal(said, weights.text_c.load(whole)(captions))
 
 
 def test_the_authors_checkpoint_becomes_parts_of_a_model_folder_and_comes_back(
@@ -59,7 +59,7 @@ def test_the_authors_checkpoint_becomes_parts_of_a_model_folder_and_comes_back(
     )
     written = converted(tmp_path / "b.pt", tmp_path / "model", "diffusers")
     assert sorted(path.name for path in written) == ["compressor", "decoder"]
-    loaded = weights.load_stage_b(tmp_path / "model")
+    loaded = weights.stage_b.load(tmp_path / "model")
     assert loaded.config == B
     torch.testing.assert_close(loaded.state_dict(), stage_b.state_dict(), rtol=0, atol=0)
     converted(tmp_path / "model", tmp_path / "back", "original")
@@ -73,7 +73,7 @@ def test_the_authors_checkpoint_becomes_parts_of_a_model_folder_and_comes_back(
 
 def test_a_decoder_and_its_prior_become_one_folder(whole: Path, tmp_path: Path) -> None:
     decoder, prior = two_repositories(whole, tmp_path / "pair")
-    path, parts = weights.locate_parts(decoder, prior=prior)
+    path, parts = weights.resolve_components(decoder, prior=prior)
     weights.convert(parts, tmp_path / "one", "diffusers", source=path)
     joined = contents(tmp_path / "one")
     expected = {name: c for name, c in contents(whole).items() if not name.startswith("compressor")}
@@ -82,7 +82,7 @@ def test_a_decoder_and_its_prior_become_one_folder(whole: Path, tmp_path: Path) 
 
 def test_other_parts_in_the_folder_stay(folder: Path, tmp_path: Path) -> None:
     before = contents(folder)
-    weights.save_stage_c(tmp_path, randomised(StageC(C), seed=9))
+    weights.stage_c.save(tmp_path, randomised(StageC(C), seed=9))
     with pytest.raises(SaveError, match=r"prior_prior is there already.*--overwrite"):
         converted(tmp_path / "prior_prior", folder, "diffusers")
     assert contents(folder) == before
@@ -90,8 +90,8 @@ def test_other_parts_in_the_folder_stay(folder: Path, tmp_path: Path) -> None:
     changed = {name for name, content in contents(folder).items() if before[name] != content}
     assert {name.partition("/")[0] for name in changed} == {"prior_prior"}
     torch.testing.assert_close(
-        weights.load_stage_c(folder).state_dict(),
-        weights.load_stage_c(tmp_path).state_dict(),
+        weights.stage_c.load(folder).state_dict(),
+        weights.stage_c.load(tmp_path).state_dict(),
         rtol=0,
         atol=0,
     )
@@ -102,7 +102,7 @@ def test_other_numbers_are_rounded_once_and_counters_stay(
     whole: Path, tmp_path: Path, dtype: torch.dtype
 ) -> None:
     converted(whole, tmp_path / "half.safetensors", "single-file", dtype=dtype)
-    half, full = weights.locate(tmp_path / "half.safetensors"), weights.locate(whole)
+    half, full = weights.resolve(tmp_path / "half.safetensors"), weights.resolve(whole)
     assert weights.stored_dtype(half.stage_a) == dtype
     for name, tensor in weights.tensors(half.stage_a, dtype).items():
         own = weights.tensors(full.stage_a)[name]
@@ -113,7 +113,7 @@ def test_numbers_too_large_for_fp16_are_refused_and_nothing_stays(tmp_path: Path
     network = randomised(StageC(C))
     with torch.no_grad():
         network.projection.weight[0] = 1e6
-    weights.save_stage_c(tmp_path, network)
+    weights.stage_c.save(tmp_path, network)
     out = tmp_path / "half.safetensors"
     with pytest.raises(SaveError, match=r"projection\.weight of Stage C .*not finite"):
         converted(tmp_path / "prior_prior", out, "single-file", dtype=torch.float16)
@@ -122,10 +122,10 @@ def test_numbers_too_large_for_fp16_are_refused_and_nothing_stays(tmp_path: Path
 
 def test_what_shapes_do_not_tell_is_in_the_original_file(tmp_path: Path) -> None:
     config = StageCModel(width=30, depth=1, heads=3, text_width=12, time_width=8, dropout=0.3)
-    weights.save_stage_c(tmp_path, randomised(StageC(config)))
+    weights.stage_c.save(tmp_path, randomised(StageC(config)))
     converted(tmp_path / "prior_prior", tmp_path / "c.safetensors", "original")
-    part = weights.locate_part(tmp_path / "c.safetensors", "stage_c")
-    assert weights.stage_c_config(part) == config
+    part = weights.resolve_component(tmp_path / "c.safetensors", "stage_c")
+    assert weights.stage_c.config(part) == config
 
 
 def test_a_single_file_is_aligned_and_says_what_it_holds(whole: Path, tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_thirds_in_several_kinds_of_numbers_are_refused_and_widened_when_asked(
     tmp_path: Path,
 ) -> None:
     """The authors keep q, k and v in one tensor, which has one kind of numbers."""
-    weights.save_stage_c(tmp_path, randomised(StageC(C)))
+    weights.stage_c.save(tmp_path, randomised(StageC(C)))
     path = tmp_path / "prior_prior/diffusion_pytorch_model.safetensors"
     state = load_file(path)
     for name in state:
@@ -208,9 +208,9 @@ def test_thirds_in_several_kinds_of_numbers_are_refused_and_widened_when_asked(
     assert contents(tmp_path) == before
     out = tmp_path / "wide.safetensors"
     converted(tmp_path / "prior_prior", out, "original", dtype=torch.float32)
-    back = weights.tensors(weights.locate_part(out, "stage_c"))
+    back = weights.tensors(weights.resolve_component(out, "stage_c"))
     for name, tensor in weights.tensors(
-        weights.locate_part(tmp_path / "prior_prior", "stage_c")
+        weights.resolve_component(tmp_path / "prior_prior", "stage_c")
     ).items():
         assert torch.equal(back[name], tensor.float())
 
@@ -222,10 +222,10 @@ def test_numbers_too_large_are_found_before_the_first_part_is_written(
     for name, content in contents(whole).items():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes(content)
-    network = weights.load_stage_c(source)
+    network = weights.stage_c.load(source)
     with torch.no_grad():
         next(network.parameters()).view(-1)[0] = 1e6
-    weights.save_stage_c(source, network)
+    weights.stage_c.save(source, network)
     with pytest.raises(SaveError, match="nothing was written"):
         converted(source, tmp_path / "out", "diffusers", dtype=torch.float16)
     assert not (tmp_path / "out").exists()
@@ -254,7 +254,7 @@ def test_a_part_that_is_a_link_is_replaced_as_often_as_one_likes(
 ) -> None:
     elsewhere = (folder / "prior_prior").rename(tmp_path / "elsewhere")
     (folder / "prior_prior").symlink_to(elsewhere)
-    weights.save_stage_c(tmp_path, randomised(StageC(C), seed=9))
+    weights.stage_c.save(tmp_path, randomised(StageC(C), seed=9))
     for _ in range(3):
         converted(tmp_path / "prior_prior", folder, "diffusers", overwrite=True)
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]

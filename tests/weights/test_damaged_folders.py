@@ -18,12 +18,12 @@ A_WEIGHTS = "vqgan/diffusion_pytorch_model.safetensors"
 
 
 def load_all(folder: Path) -> None:
-    weights.load_stage_a(folder)
-    weights.load_stage_b(folder)
-    weights.load_stage_c(folder)
-    weights.load_compressor(folder)
-    weights.load_text_encoder(folder, "b")
-    weights.load_text_encoder(folder, "c")
+    weights.stage_a.load(folder)
+    weights.stage_b.load(folder)
+    weights.stage_c.load(folder)
+    weights.compressor.load(folder)
+    weights.text_b.load(folder)
+    weights.text_c.load(folder)
 
 
 @pytest.mark.parametrize(
@@ -39,22 +39,22 @@ def load_all(folder: Path) -> None:
     ],
 )
 def test_a_missing_part_is_named_with_the_stage_to_train(
-    folder: Path, part: weights.Part, lost: str, stage: str
+    folder: Path, part: weights.ComponentName, lost: str, stage: str
 ) -> None:
-    assert weights.has_part(folder, part)
+    assert weights.has_component(folder, part)
     (folder / lost).unlink()
-    assert not weights.has_part(folder, part)
+    assert not weights.has_component(folder, part)
     with pytest.raises(ModelFolderError, match=f"{lost}.*train CONFIG --stage {stage}"):
         load_all(folder)
     if part != "compressor":
         with pytest.raises(ModelFolderError, match=lost):
-            weights.finish_folder(folder)
+            weights.write_index(folder)
 
 
 def test_a_folder_that_does_not_exist_holds_nothing(tmp_path: Path) -> None:
-    assert not weights.has_part(tmp_path / "none", "stage_a")
+    assert not weights.has_component(tmp_path / "none", "stage_a")
     with pytest.raises(ModelFolderError, match=r"Expected a model folder at .*none"):
-        weights.load_stage_a(tmp_path / "none")
+        weights.stage_a.load(tmp_path / "none")
 
 
 def edit(path: Path, key: str, value: object) -> None:
@@ -237,7 +237,7 @@ def test_pickles_are_not_opened(folder: Path) -> None:
     (folder / "text_encoder/model.safetensors").unlink()
     torch.save(small_text().model.state_dict(), folder / "text_encoder/pytorch_model.bin")
     with pytest.raises(ModelFolderError, match=r"lacks.*model\.safetensors"):
-        weights.load_text_encoder(folder, "b")
+        weights.text_b.load(folder)
 
 
 @pytest.mark.parametrize("also", ["both", "the pair alone"])
@@ -247,7 +247,7 @@ def test_a_vocabulary_in_two_files_encodes_as_in_one(folder: Path, also: str) ->
     if also == "both":
         (folder / VOCABULARY).write_bytes(one)
     captions = ["a red fox", "Two blue birds!", ""]
-    loaded = weights.load_text_encoder(folder, "b")
+    loaded = weights.text_b.load(folder)
     torch.testing.assert_close(loaded(captions), small_text(seed=1)(captions))
 
 
@@ -257,7 +257,7 @@ def test_a_published_folder_without_a_vocabulary_is_refused(tmp_path: Path) -> N
     encoder.tokenizer.save_pretrained(tmp_path)
     (tmp_path / "tokenizer.json").unlink()
     with pytest.raises(ModelFolderError, match=r"tokenizer\.json, or vocab\.json and merges\.txt"):
-        weights.open_text_encoder(tmp_path, tmp_path)
+        weights.load_clip_text(tmp_path, tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["text alone", "with projection", "whole CLIP"])
@@ -282,13 +282,13 @@ def test_what_published_files_hold_beside_the_text_model_is_left_alone(
         whole.text_model.load_state_dict(encoder.model.state_dict())
         whole.save_pretrained(tmp_path)
     encoder.tokenizer.save_pretrained(tmp_path)
-    opened = weights.open_text_encoder(tmp_path, tmp_path)
+    opened = weights.load_clip_text(tmp_path, tmp_path)
     torch.testing.assert_close(opened(["a red fox"]), encoder(["a red fox"]))
 
 
 def test_layers_that_the_config_does_not_count_are_refused(tmp_path: Path) -> None:
     longer = small_text_encoder(TEXT.model_copy(update={"depth": 3}), ["a red fox"])
-    weights.save_text_encoder(tmp_path, longer, "c")
+    weights.text_c.save(tmp_path, longer)
     edit(tmp_path / "prior_text_encoder/config.json", "num_hidden_layers", 1)
     with pytest.raises(ModelFolderError, match=r"found 32 more .*encoder\.layers\.1\."):
-        weights.load_text_encoder(tmp_path, "c")
+        weights.text_c.load(tmp_path)

@@ -50,7 +50,7 @@ def test_a_file_that_cannot_grow_leaves_the_old_part(folder: Path) -> None:
             with pytest.raises(SaveError, match="what was there before is untouched"):
                 save(folder, network)
         with pytest.raises(SaveError, match="untouched"):
-            weights.save_text_encoder(folder, small_text(), "c")
+            weights.text_c.save(folder, small_text())
     assert contents(folder) == before
 
 
@@ -69,7 +69,7 @@ def test_a_rename_that_fails_leaves_both_folders_of_a_text_encoder(
 
         monkeypatch.setattr(files.os, "replace", fails_once)
         with pytest.raises(SaveError, match=r"No space left on device.*untouched"):
-            weights.save_text_encoder(folder, small_text(seed=9), "c")
+            weights.text_c.save(folder, small_text(seed=9))
         monkeypatch.undo()
         assert contents(folder) == before
 
@@ -86,14 +86,14 @@ def test_an_index_that_cannot_be_written_leaves_the_old_one(
 
     monkeypatch.setattr(os, "replace", no_room)
     with pytest.raises(SaveError, match=r"model_index.json .*No space left"):
-        weights.finish_folder(folder)
+        weights.write_index(folder)
     assert contents(folder) == before
 
 
 def test_a_folder_that_cannot_be_made_is_a_save_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(SaveError, match="Not a directory"):
-        weights.save_stage_a(tmp_path / "file" / "model", StageA(A))
+        weights.stage_a.save(tmp_path / "file" / "model", StageA(A))
 
 
 @contextmanager
@@ -116,11 +116,11 @@ def test_a_read_only_folder_is_a_save_error_and_keeps_its_part(whole: Path) -> N
         folder = Path(shutil.copytree(whole, Path(outer) / "model"))
         with read_only(folder):
             with pytest.raises(SaveError, match="Permission denied"):
-                weights.save_stage_a(folder, StageA(A))
+                weights.stage_a.save(folder, StageA(A))
             with pytest.raises(SaveError, match="Permission denied"):
-                weights.save_text_encoder(folder, small_text(), "b")
+                weights.text_b.save(folder, small_text())
             with pytest.raises(SaveError, match="Permission denied"):
-                weights.finish_folder(folder)
+                weights.write_index(folder)
         assert contents(folder) == contents(whole)
 
 
@@ -131,10 +131,10 @@ def test_weights_that_are_not_finite_do_not_replace_good_ones(folder: Path) -> N
     with pytest.raises(
         SaveError, match=r"vquantizer.embedding.weight .* not finite as torch.float16"
     ):
-        weights.save_stage_a(folder, network, torch.float16)
+        weights.stage_a.save(folder, network, torch.float16)
     nn.init.constant_(network.codebook.embedding.weight, float("nan"))
     with pytest.raises(SaveError, match="not finite"):
-        weights.save_stage_a(folder, network)
+        weights.stage_a.save(folder, network)
     assert contents(folder) == before
 
 
@@ -143,18 +143,18 @@ def test_a_process_killed_between_two_renames_loses_nothing(folder: Path) -> Non
     (folder / "vqgan").rename(folder / ".vqgan.old")
     (folder / ".vqgan.new").mkdir()
     (folder / ".vqgan.new" / "config.json").write_text("half")
-    assert weights.has_part(folder, "stage_a")
-    network = weights.load_stage_a(folder)
-    weights.save_stage_a(folder, network)
+    assert weights.has_component(folder, "stage_a")
+    network = weights.stage_a.load(folder)
+    weights.stage_a.save(folder, network)
     assert contents(folder / "vqgan") == expected
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
 def test_a_part_is_replaced_as_a_whole(folder: Path) -> None:
     (folder / "vqgan" / "stale.json").write_text("{}")
-    weights.save_stage_a(folder, StageA(A.model_copy(update={"depth": 1})))
+    weights.stage_a.save(folder, StageA(A.model_copy(update={"depth": 1})))
     assert {path.name for path in (folder / "vqgan").iterdir()} == {
         "config.json",
         "diffusion_pytorch_model.safetensors",
     }
-    assert weights.load_stage_a(folder).config.depth == 1
+    assert weights.stage_a.load(folder).config.depth == 1

@@ -19,7 +19,7 @@ from wuerstchen.models.stage_c import StageC
 DECODER, PRIOR = "warp-ai/wuerstchen", "warp-ai/wuerstchen-prior"
 
 
-def states(files: weights.ModelFiles) -> dict[weights.Part, dict[str, torch.Tensor]]:
+def states(files: weights.ModelFiles) -> dict[weights.ComponentName, dict[str, torch.Tensor]]:
     return {part.part: weights.tensors(part) for part in files.parts() if part.part != "compressor"}
 
 
@@ -38,27 +38,27 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def sentence(**arguments: object) -> str:
     with pytest.raises(ModelFolderError) as caught:
-        weights.locate(**arguments)  # type: ignore[arg-type]
+        weights.resolve(**arguments)  # type: ignore[arg-type]
     text = str(caught.value)
     assert text.endswith(".") and "\n" not in text
     return text
 
 
 def test_a_model_folder_is_found_with_all_its_parts(whole: Path) -> None:
-    files = weights.locate(whole)
+    files = weights.resolve(whole)
     assert files.compressor is not None and files.source == whole
-    loaded = weights.load_stage_b(whole).state_dict()
+    loaded = weights.stage_b.load(whole).state_dict()
     torch.testing.assert_close(weights.tensors(files.stage_b), dict(loaded), rtol=0, atol=0)
 
 
 def test_the_bundled_model_is_found_and_says_its_name() -> None:
-    assert model_info.info_of(weights.locate()).name == "emoji"
+    assert model_info.info_of(weights.resolve()).name == "emoji"
 
 
 def test_a_decoder_and_its_prior_are_one_model(whole: Path, pair: tuple[Path, Path]) -> None:
     decoder, prior = pair
-    found = weights.locate(decoder, prior=prior)
-    torch.testing.assert_close(states(found), states(weights.locate(whole)), rtol=0, atol=0)
+    found = weights.resolve(decoder, prior=prior)
+    torch.testing.assert_close(states(found), states(weights.resolve(whole)), rtol=0, atol=0)
     assert found.compressor is None
     assert found.text_c.tokenizer == prior / "tokenizer"
     assert weights.open_text(found.text_c).width == 32
@@ -69,10 +69,10 @@ def test_the_published_pair_is_found_in_the_hubs_cache_by_the_decoders_name(
 ) -> None:
     for folder, name in zip(pair, (DECODER, PRIOR), strict=True):
         to_cache(folder, offline, name)
-    found = weights.locate(DECODER, local_files_only=True)
-    torch.testing.assert_close(states(found), states(weights.locate(whole)), rtol=0, atol=0)
+    found = weights.resolve(DECODER, local_files_only=True)
+    torch.testing.assert_close(states(found), states(weights.resolve(whole)), rtol=0, atol=0)
     assert model_info.info_of(found).name == DECODER
-    again = weights.locate(DECODER, prior=PRIOR, cache_dir=offline, local_files_only=True)
+    again = weights.resolve(DECODER, prior=PRIOR, cache_dir=offline, local_files_only=True)
     assert again == found
 
 
@@ -83,9 +83,9 @@ def test_the_decoders_card_names_its_prior(
     (pair[0] / "README.md").write_text(f"---\nlicense: mit\n{named}\n---\n# A decoder\n")
     to_cache(pair[0], offline, "other/decoder")
     to_cache(pair[1], offline, "other/prior")
-    found = weights.locate("other/decoder", local_files_only=True)
+    found = weights.resolve("other/decoder", local_files_only=True)
     assert "models--other--prior" in str(found.stage_c.weights)
-    assert weights.locate(pair[0], local_files_only=True).stage_c == found.stage_c
+    assert weights.resolve(pair[0], local_files_only=True).stage_c == found.stage_c
 
 
 def test_stage_c_alone_takes_the_text_encoder_of_the_prior_that_the_decoder_goes_with(
@@ -96,16 +96,16 @@ def test_stage_c_alone_takes_the_text_encoder_of_the_prior_that_the_decoder_goes
     to_cache(pair[0], offline, DECODER)
     to_cache(pair[1], offline, PRIOR)
     to_cache(alone, offline, "warp-ai/wuerstchen-prior-model-base")
-    found = weights.locate(
+    found = weights.resolve(
         DECODER, prior="warp-ai/wuerstchen-prior-model-base", local_files_only=True
     )
     assert "model-base" in str(found.stage_c.weights)
     assert "models--warp-ai--wuerstchen-prior/" in str(found.text_c.weights)
-    assert weights.locate(DECODER, prior=alone, local_files_only=True).stage_c.config is not None
+    assert weights.resolve(DECODER, prior=alone, local_files_only=True).stage_c.config is not None
 
 
 def test_a_whole_model_takes_another_stage_c(whole: Path, pair: tuple[Path, Path]) -> None:
-    found = weights.locate(whole, prior=pair[1] / "prior")
+    found = weights.resolve(whole, prior=pair[1] / "prior")
     assert found.stage_c.weights.parent == pair[1] / "prior"
     assert found.text_c.weights.parent == whole / "prior_text_encoder"
 
@@ -116,7 +116,7 @@ def test_a_variant_is_picked_everywhere_or_the_known_ones_are_said(folder: Path)
     for path in folder.rglob("*.safetensors"):
         if path.parent.name != "compressor":
             path.rename(path.with_suffix(".bf16.safetensors"))
-    found = weights.locate(folder, variant="bf16")
+    found = weights.resolve(folder, variant="bf16")
     assert found.stage_c.weights.name == "diffusion_pytorch_model.bf16.safetensors"
     assert found.text_b.weights.name == "model.bf16.safetensors"
     assert "found bf16" in sentence(name=folder, variant="fp16")
@@ -167,16 +167,16 @@ def test_a_half_trained_folder_says_which_stage_to_train(folder: Path) -> None:
 def test_parts_that_do_not_fit_are_said_from_their_configs(
     whole: Path, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    config = weights.load_stage_c(whole).config
+    config = weights.stage_c.load(whole).config
     for update, words in (
         ({"semantic_channels": 8}, "channels of semantics of Stage C and B .* 8 and 16"),
         ({"text_width": 24}, "text widths of its encoder and Stage C .* 32 and 24"),
     ):
-        weights.save_stage_c(tmp_path, randomised(StageC(config.model_copy(update=update))))
+        weights.stage_c.save(tmp_path, randomised(StageC(config.model_copy(update=update))))
         with pytest.raises(ModelFolderError, match=words):
-            weights.locate(whole, prior=tmp_path / "prior_prior")
+            weights.resolve(whole, prior=tmp_path / "prior_prior")
     other = B.model_copy(update={"text_width": 24})
-    weights.save_stage_b(tmp_path, randomised(StageB(other)))
+    weights.stage_b.save(tmp_path, randomised(StageB(other)))
     with pytest.raises(ModelFolderError, match=r"encoder and Stage B .* 32 and 24"):
         weights.from_files(
             stage_a=whole,
@@ -242,7 +242,7 @@ def test_stable_cascade_folders_are_named(tmp_path: Path, where: str) -> None:
         path = tmp_path / "prior" / "diffusion_pytorch_model.safetensors"
         fake(path, ("clip_txt_mapper.weight", (8, 8)))
         with pytest.raises(ModelFolderError, match="Stable Cascade"):
-            weights.locate_parts(tmp_path)
+            weights.resolve_components(tmp_path)
     else:
         assert "Stable Cascade (version 3" in sentence(name=tmp_path)
 

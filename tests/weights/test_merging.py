@@ -19,16 +19,18 @@ from wuerstchen.receipts.phases import Kind, Phase, append_phases, read_phases
 
 
 def merged(first: Path, second: Path, out: Path, share: float, **options: bool) -> list[Path]:
-    path, parts = weights.locate_parts(first)
-    return weights.merge(parts, weights.locate_parts(second)[1], out, share, source=path, **options)
+    path, parts = weights.resolve_components(first)
+    return weights.merge(
+        parts, weights.resolve_components(second)[1], out, share, source=path, **options
+    )
 
 
 @pytest.fixture
 def other(whole: Path, tmp_path: Path) -> Path:
     """The same model with another Stage C."""
     folder = Path(shutil.copytree(whole, tmp_path / "other"))
-    own = weights.load_stage_c(folder).config
-    weights.save_stage_c(folder, randomised(StageC(own), seed=9))
+    own = weights.stage_c.load(folder).config
+    weights.stage_c.save(folder, randomised(StageC(own), seed=9))
     return folder
 
 
@@ -37,8 +39,8 @@ def test_the_ends_are_the_models(whole: Path, other: Path, tmp_path: Path) -> No
     assert contents(tmp_path / "0") == contents(whole)
     merged(whole, other, tmp_path / "1", 1.0)
     torch.testing.assert_close(
-        weights.load_stage_c(tmp_path / "1").state_dict(),
-        weights.load_stage_c(other).state_dict(),
+        weights.stage_c.load(tmp_path / "1").state_dict(),
+        weights.stage_c.load(other).state_dict(),
         rtol=1e-6,
         atol=1e-6,
     )
@@ -48,8 +50,8 @@ def test_between_them_every_number_lies_on_the_line(
     whole: Path, other: Path, tmp_path: Path
 ) -> None:
     merged(whole, other, tmp_path / "out", 0.3)
-    found = weights.load_stage_c(tmp_path / "out").state_dict()
-    first, second = (weights.load_stage_c(each).state_dict() for each in (whole, other))
+    found = weights.stage_c.load(tmp_path / "out").state_dict()
+    first, second = (weights.stage_c.load(each).state_dict() for each in (whole, other))
     for name, tensor in found.items():
         expected = (0.7 * first[name].double() + 0.3 * second[name].double()).float()
         torch.testing.assert_close(tensor, expected, rtol=1e-5, atol=1e-6)
@@ -68,8 +70,8 @@ def test_a_part_alone_is_mixed_into_a_model_and_the_rest_stays(
 def test_other_sizes_other_words_and_odd_shares_are_refused(
     whole: Path, other: Path, tmp_path: Path
 ) -> None:
-    own = weights.load_stage_c(whole).config
-    weights.save_stage_c(tmp_path, StageC(own.model_copy(update={"depth": own.depth + 1})))
+    own = weights.stage_c.load(whole).config
+    weights.stage_c.save(tmp_path, StageC(own.model_copy(update={"depth": own.depth + 1})))
     with pytest.raises(ModelFolderError, match=r"Stage C of the same sizes .* in place of none"):
         merged(whole, tmp_path / "prior_prior", tmp_path / "out", 0.5)
     for share in (-0.1, 1.1, float("nan")):
@@ -89,17 +91,17 @@ def test_other_sizes_other_words_and_odd_shares_are_refused(
 @torch.no_grad()
 def test_a_model_merges_with_itself_trained_on(whole: Path, other: Path, tmp_path: Path) -> None:
     """A tokenizer is written with the settings of its last use; it counts the same words."""
-    encoder = weights.load_text_encoder(other, "c")
+    encoder = weights.text_c.load(other)
     encoder(["a red fox"])
-    weights.save_text_encoder(other, encoder, "c")
-    encoder = weights.load_text_encoder(other, "c")
+    weights.text_c.save(other, encoder)
+    encoder = weights.text_c.load(other)
     for parameter in encoder.model.parameters():
         parameter.mul_(1.5)
-    weights.save_text_encoder(other, encoder, "c")
+    weights.text_c.save(other, encoder)
     file = "prior_tokenizer/tokenizer_config.json"
     assert (other / file).read_text() != (whole / file).read_text()
     merged(whole, other, tmp_path / "out", 1.0)
-    found = weights.load_text_encoder(tmp_path / "out", "c").model.state_dict()
+    found = weights.text_c.load(tmp_path / "out").model.state_dict()
     torch.testing.assert_close(found, encoder.model.state_dict())
 
 

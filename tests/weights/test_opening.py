@@ -12,19 +12,19 @@ from wuerstchen import weights
 from wuerstchen.models.stage_c import StageC
 
 OPENERS = {
-    "stage_a": (weights.outline_stage_a, weights.open_stage_a, weights.load_stage_a),
-    "stage_b": (weights.outline_stage_b, weights.open_stage_b, weights.load_stage_b),
-    "stage_c": (weights.outline_stage_c, weights.open_stage_c, weights.load_stage_c),
-    "compressor": (weights.outline_compressor, weights.open_compressor, weights.load_compressor),
+    "stage_a": (weights.stage_a.empty, weights.open_stage_a, weights.load_stage_a),
+    "stage_b": (weights.stage_b.empty, weights.open_stage_b, weights.load_stage_b),
+    "stage_c": (weights.stage_c.empty, weights.open_stage_c, weights.load_stage_c),
+    "compressor": (weights.compressor.empty, weights.open_compressor, weights.load_compressor),
     "text_b": (
-        weights.outline_text,
+        weights.text_c.empty,
         weights.open_text,
-        lambda f: weights.load_text_encoder(f, "b"),
+        lambda f: weights.text_b.load(f),
     ),
     "text_c": (
-        weights.outline_text,
+        weights.text_c.empty,
         weights.open_text,
-        lambda f: weights.load_text_encoder(f, "c"),
+        lambda f: weights.text_c.load(f),
     ),
 }
 every_part = pytest.mark.parametrize("name", OPENERS)
@@ -46,10 +46,10 @@ def is_mapped(tensor: Tensor, path: Path) -> bool:
 
 @every_part
 def test_an_opened_part_is_the_loaded_one_but_its_weights_stay_in_the_file(
-    whole: Path, name: weights.Part
+    whole: Path, name: weights.ComponentName
 ) -> None:
     _, opened, load = OPENERS[name]
-    part = weights.locate_part(whole if name != "text_b" else whole / "text_encoder", name)
+    part = weights.resolve_component(whole if name != "text_b" else whole / "text_encoder", name)
     network, reference = opened(part), load(whole)
     assert not network.training
     assert list(network.state_dict()) == list(reference.state_dict())
@@ -62,10 +62,10 @@ def test_an_opened_part_is_the_loaded_one_but_its_weights_stay_in_the_file(
 
 @every_part
 def test_an_outline_has_no_weights_and_is_filled_again_and_again(
-    whole: Path, name: weights.Part
+    whole: Path, name: weights.ComponentName
 ) -> None:
     outline, opened, _ = OPENERS[name]
-    part = weights.locate_part(whole, name)
+    part = weights.resolve_component(whole, name)
     network = outline(part)
     assert all(tensor.is_meta for tensor in network.state_dict().values())
     expected = opened(part).state_dict()
@@ -79,28 +79,28 @@ def test_an_outline_has_no_weights_and_is_filled_again_and_again(
 
 
 def test_other_numbers_are_converted_and_counters_stay(whole: Path) -> None:
-    part = weights.locate_part(whole, "stage_a")
+    part = weights.resolve_component(whole, "stage_a")
     assert weights.stored_dtype(part) == torch.float32
-    network = weights.open_stage_a(part, torch.bfloat16)
+    network = weights.stage_a.load(part, torch.bfloat16, mmap=True)
     assert {p.dtype for p in network.parameters()} == {torch.bfloat16}
-    state = weights.load_stage_a(whole).state_dict()
+    state = weights.stage_a.load(whole).state_dict()
     for key, tensor in network.state_dict().items():
         expected = state[key].to(torch.bfloat16) if state[key].is_floating_point() else state[key]
         assert torch.equal(tensor, expected)
 
 
 def test_half_precision_files_are_mapped_as_half_precision(tmp_path: Path) -> None:
-    weights.save_stage_c(tmp_path, randomised(StageC(C)), torch.bfloat16)
-    part = weights.locate_part(tmp_path, "stage_c")
+    weights.stage_c.save(tmp_path, randomised(StageC(C)), torch.bfloat16)
+    part = weights.resolve_component(tmp_path, "stage_c")
     assert weights.stored_dtype(part) == torch.bfloat16
-    network = weights.open_stage_c(part, torch.bfloat16)
+    network = weights.stage_c.load(part, torch.bfloat16, mmap=True)
     assert all(is_mapped(tensor, part.weights) for tensor in network.parameters())
 
 
 def test_original_files_are_mapped_too(tmp_path: Path) -> None:
     path = tmp_path / "c.pt"
     torch.save({"ema_state_dict": authors_state(randomised(StageC(C)))}, path)
-    network = weights.open_stage_c(weights.locate_part(path, "stage_c"))
+    network = weights.stage_c.load(weights.resolve_component(path, "stage_c"), mmap=True)
     assert all(is_mapped(tensor, path) for tensor in network.parameters())
 
 
@@ -108,8 +108,10 @@ def test_original_files_are_mapped_too(tmp_path: Path) -> None:
 def test_an_opened_compressor_looks_at_images_as_a_loaded_one(
     whole: Path, dtype: torch.dtype
 ) -> None:
-    opened = weights.open_compressor(weights.locate_part(whole, "compressor"), dtype)
+    opened = weights.compressor.load(
+        weights.resolve_component(whole, "compressor"), dtype, mmap=True
+    )
     image = noise(1, 3, 64, 64).abs().to(dtype)
-    reference = weights.load_compressor(whole).to(dtype)
+    reference = weights.compressor.load(whole).to(dtype)
     with torch.no_grad():
         assert torch.equal(opened(image), reference(image))

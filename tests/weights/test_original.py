@@ -72,7 +72,7 @@ def test_an_original_file_opens_as_the_network_it_holds(
     else:
         nested = {"state_dict": state, "iter": 7, "metrics": {"ema_loss": 0.1}}
         torch.save(state if kind_of_file == "bare pt" else nested, path)
-    loaded = opened(weights.locate_part(path, name))
+    loaded = opened(weights.resolve_component(path, name))
     if name == "compressor":  # several shares of the depth make the same blocks
         config = config.model_copy(update={"depth": loaded.config.depth})
     assert loaded.config == config and not loaded.training
@@ -83,8 +83,8 @@ def test_an_original_file_opens_as_the_network_it_holds(
 
 def test_queries_keys_and_values_keep_their_order_whatever_order_a_file_has(tmp_path: Path) -> None:
     network = randomised(StageC(C))
-    weights.save_stage_c(tmp_path, network)  # safetensors sort: keys, queries, values
-    part = weights.locate_part(tmp_path, "stage_c")
+    weights.stage_c.save(tmp_path, network)  # safetensors sort: keys, queries, values
+    part = weights.resolve_component(tmp_path, "stage_c")
     rows = to_original(published_tensors(part))
     joined = {key: torch.cat(tensors) for key, tensors in rows.items()}
     torch.testing.assert_close(joined, authors_state(network), rtol=0, atol=0)
@@ -94,7 +94,7 @@ def test_the_averaged_weights_of_a_checkpoint_are_opened(tmp_path: Path) -> None
     raw, averaged = randomised(StageC(C), seed=1), randomised(StageC(C), seed=2)
     state = {"state_dict": authors_state(raw), "ema_state_dict": authors_state(averaged)}
     torch.save({**state, "optimizer_state_dict": {"state": {"a": torch.zeros(3)}}}, tmp_path / "c")
-    opened = weights.open_stage_c(weights.locate_part(tmp_path / "c", "stage_c"))
+    opened = weights.stage_c.load(weights.resolve_component(tmp_path / "c", "stage_c"), mmap=True)
     torch.testing.assert_close(opened.state_dict(), averaged.state_dict(), rtol=0, atol=0)
 
 
@@ -113,7 +113,7 @@ def test_stage_bs_file_brings_the_compressor(tmp_path: Path, whole: Path) -> Non
     )
     assert files.compressor is not None
     assert files.name == "b"
-    opened = weights.open_compressor(files.compressor)
+    opened = weights.compressor.load(files.compressor, mmap=True)
     assert opened.config.affine is False
     torch.testing.assert_close(opened.state_dict(), compressor.state_dict(), rtol=0, atol=0)
     torch.testing.assert_close(
@@ -127,16 +127,16 @@ def test_the_compressors_own_repository_is_opened(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(
         '{"_class_name": "EfficientNetEncoder", "c_cond": 1280, "c_latent": 16}'
     )
-    opened = weights.open_compressor(weights.locate_part(tmp_path, "compressor"))
+    opened = weights.compressor.load(weights.resolve_component(tmp_path, "compressor"), mmap=True)
     torch.testing.assert_close(opened.state_dict(), compressor.state_dict(), rtol=0, atol=0)
 
 
 def test_heads_that_shapes_do_not_tell_are_not_guessed(tmp_path: Path) -> None:
     config = C.model_copy(update={"width": 96, "heads": 2})
     save_file(authors_state(StageC(config)), tmp_path / "c.safetensors")
-    part = weights.locate_part(tmp_path / "c.safetensors", "stage_c")
+    part = weights.resolve_component(tmp_path / "c.safetensors", "stage_c")
     with pytest.raises(ModelFolderError, match=r"width 96.*64 wide.*does not divide"):
-        weights.stage_c_config(part)
+        weights.stage_c.config(part)
 
 
 def test_python_objects_in_a_pt_file_are_never_run(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_python_objects_in_a_pt_file_are_never_run(tmp_path: Path) -> None:
 
     torch.save({"state_dict": authors_state(StageC(C)), "config": Trap()}, tmp_path / "c.pt")
     with pytest.raises(ModelFolderError, match=r"Python objects.*safetensors"):
-        weights.locate_part(tmp_path / "c.pt", "stage_c")
+        weights.resolve_component(tmp_path / "c.pt", "stage_c")
     assert not (tmp_path / "sprung").exists()
 
 
@@ -156,7 +156,7 @@ def test_a_cut_off_pt_file_is_one_sentence(tmp_path: Path, share: float) -> None
     torch.save({"state_dict": authors_state(StageC(C))}, path)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     with pytest.raises(ModelFolderError, match=r"c\.pt is damaged or cut off") as caught:
-        weights.locate_part(path, "stage_c")
+        weights.resolve_component(path, "stage_c")
     assert "\n" not in str(caught.value)
 
 
@@ -165,4 +165,4 @@ def test_a_missing_tensor_of_an_original_file_is_named(tmp_path: Path) -> None:
     state.pop("blocks.2.attention.attn.in_proj_bias")
     save_file(state, tmp_path / "c.safetensors")
     with pytest.raises(ModelFolderError, match=r"1 missing \(blocks\.2\.attention\.attn\.in_proj_"):
-        weights.outline_stage_c(weights.locate_part(tmp_path / "c.safetensors", "stage_c"))
+        weights.stage_c.empty(weights.resolve_component(tmp_path / "c.safetensors", "stage_c"))

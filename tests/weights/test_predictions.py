@@ -18,11 +18,11 @@ SIZES = {"semantic_channels": 6, "width": 16, "depth": 1, "heads": 2, "text_widt
 def flowing(folder: Path, tmp_path: Path) -> Path:
     """The small model with a prior that predicts flow."""
     model = Path(shutil.copytree(folder, tmp_path / "flowing"))
-    before = weights.load_stage_c(model)
+    before = weights.stage_c.load(model)
     network = StageC(before.config.model_copy(update={"predicts": "flow"}))
     network.load_state_dict(before.state_dict())
-    weights.save_stage_c(model, network)
-    weights.finish_folder(model)
+    weights.stage_c.save(model, network)
+    weights.write_index(model)
     return model
 
 
@@ -30,8 +30,8 @@ def flowing(folder: Path, tmp_path: Path) -> Path:
 def test_what_it_predicts_is_saved_and_loaded(tmp_path: Path, predicts: str) -> None:
     network = StageC(StageCModel.model_validate({**SIZES, "time_width": 8, "predicts": predicts}))
     torch.nn.init.normal_(network.head[1].weight, std=0.1)  # type: ignore[arg-type]
-    weights.save_stage_c(tmp_path, network)
-    loaded = weights.load_stage_c(tmp_path)
+    weights.stage_c.save(tmp_path, network)
+    loaded = weights.stage_c.load(tmp_path)
     x, t = torch.randn(2, 6, 3, 3), torch.tensor([0.2, 0.9])
     text = torch.randn(2, 4, 16)
     with torch.no_grad():

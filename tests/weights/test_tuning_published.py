@@ -19,13 +19,13 @@ from wuerstchen.models.stage_c import StageC
 def published(folder: Path) -> Path:
     """A cache of the hub with the three repositories, as small networks."""
     model = folder / "whole"
-    weights.save_stage_a(model, randomised(StageA(A)))
-    weights.save_stage_b(model, randomised(StageB(B)))
+    weights.stage_a.save(model, randomised(StageA(A)))
+    weights.stage_b.save(model, randomised(StageB(B)))
     stage_c = randomised(StageC(C))
     keep_from_one(stage_c.head[1])
-    weights.save_stage_c(model, stage_c)
-    weights.save_text_encoder(model, small_text(seed=1), "b")
-    weights.save_text_encoder(model, small_text(seed=2), "c")
+    weights.stage_c.save(model, stage_c)
+    weights.text_b.save(model, small_text(seed=1))
+    weights.text_c.save(model, small_text(seed=2))
     decoder, prior = two_repositories(model, folder)
     compressor = folder / "compressor"
     compressor.mkdir()

@@ -66,13 +66,13 @@ def test_half_precision_halves_the_file_and_loads_as_fp32(
 
 
 def test_saving_again_writes_the_same_bytes(whole: Path, tmp_path: Path) -> None:
-    weights.save_stage_a(tmp_path, weights.load_stage_a(whole))
-    weights.save_stage_b(tmp_path, weights.load_stage_b(whole))
-    weights.save_stage_c(tmp_path, weights.load_stage_c(whole))
-    weights.save_compressor(tmp_path, weights.load_compressor(whole))
-    weights.save_text_encoder(tmp_path, weights.load_text_encoder(whole, "b"), "b")
-    weights.save_text_encoder(tmp_path, weights.load_text_encoder(whole, "c"), "c")
-    weights.finish_folder(tmp_path)
+    weights.stage_a.save(tmp_path, weights.stage_a.load(whole))
+    weights.stage_b.save(tmp_path, weights.stage_b.load(whole))
+    weights.stage_c.save(tmp_path, weights.stage_c.load(whole))
+    weights.compressor.save(tmp_path, weights.compressor.load(whole))
+    weights.text_b.save(tmp_path, weights.text_b.load(whole))
+    weights.text_c.save(tmp_path, weights.text_c.load(whole))
+    weights.write_index(tmp_path)
     assert contents(tmp_path) == contents(whole)
 
 
@@ -86,7 +86,7 @@ def test_text_encoders_say_the_same_after_loading(whole: Path) -> None:
 
 
 def test_loaded_networks_do_not_hang_on_the_file(folder: Path) -> None:
-    network = weights.load_stage_a(folder)
+    network = weights.stage_a.load(folder)
     before = (folder / A_WEIGHTS).read_bytes()
     image = noise(1, 3, 8, 8)
     expected = network.raw_latent(image)
@@ -120,7 +120,7 @@ def test_diffusers_opens_the_folder_with_the_same_weights(whole: Path, opener: s
     assert type(pipeline).__name__ == "WuerstchenCombinedPipeline"
     x, t = noise(1, 16, 3, 2), torch.tensor([0.4])
     caption = "two blue birds"
-    encoder, stage_c = weights.load_text_encoder(whole, "c"), weights.load_stage_c(whole)
+    encoder, stage_c = weights.text_c.load(whole), weights.stage_c.load(whole)
     tokens = pipeline.prior_tokenizer(
         caption, padding="max_length", truncation=True, return_tensors="pt"
     )

@@ -80,7 +80,7 @@ def convert(
         Numbers.BF16: torch.bfloat16,
         Numbers.FP16: torch.float16,
     }
-    path, parts = weights.locate_parts(source, prior=prior, variant=variant)
+    path, parts = weights.resolve_components(source, prior=prior, variant=variant)
     written = weights.convert(
         parts,
         out,

@@ -242,7 +242,7 @@ def generate(
     noise.check_seed(request.seed, num_images)
     loras = parse_loras(lora or [])
     # What this model cannot do is said before its weights are read.
-    files = weights.locate(model, prior=prior, variant=variant)
+    files = weights.resolve(model, prior=prior, variant=variant)
     info = info_of(files)
     check_same(request, info.name, loras)
     plan = generation_plan.plan(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from wuerstchen.weights import PartReport, Report
+    from wuerstchen.weights import ComponentReport, Report
 
 EPILOG = """Examples:
 
@@ -64,13 +64,13 @@ def _text(report: "Report") -> str:
     ]
     if report.note:
         lines.append(f"  {report.note}")
-    for part in report.parts:
+    for part in report.components:
         title = part.title[0].upper() + part.title[1:]
         lines += ["", f"{title} ({Path(part.path).name})", *_part_rows(part)]
     return "\n".join(lines)
 
 
-def _part_rows(part: "PartReport") -> list[str]:
+def _part_rows(part: "ComponentReport") -> list[str]:
     sizes = ", ".join(f"{key} {_plain(value)}" for key, value in part.sizes.items())
     return _rows(
         {

@@ -29,8 +29,8 @@ def merge(
     from wuerstchen import weights  # torch loads here, and not for --help
     from wuerstchen.receipts import adopt_models
 
-    path, parts = weights.locate_parts(first)
-    other, others = weights.locate_parts(second)
+    path, parts = weights.resolve_components(first)
+    other, others = weights.resolve_components(second)
     written = weights.merge(parts, others, out, share, source=path, overwrite=overwrite)
     adopt_models([model_of(path), model_of(other)], out)
     for target in written:

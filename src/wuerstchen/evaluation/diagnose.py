@@ -57,7 +57,7 @@ def diagnose(
     for data without a test or a training image.
     """
     pipeline = open_pipeline(folder)
-    compressor = weights.load_compressor(folder).to(pipeline.device, pipeline.dtype).eval()
+    compressor = weights.compressor.load(folder).to(pipeline.device, pipeline.dtype).eval()
     train, test = open_squares(data, pipeline)
     if not len(test):
         raise DataError(f"{data.path}: expected test images, found none; {how_to_split(data)}.")

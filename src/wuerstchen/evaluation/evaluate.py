@@ -53,7 +53,7 @@ def evaluate(
     for data without a test image.
     """
     pipeline = open_pipeline(folder)
-    compressor = weights.load_compressor(folder)
+    compressor = weights.compressor.load(folder)
     train, test = open_squares(data, pipeline)
     if not len(test) and images != 0:
         raise DataError(f"{data.path}: expected test images, found none; {how_to_split(data)}.")

@@ -21,7 +21,7 @@ from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import LATENT_CHANNELS, StageB, StageBCondition
 from wuerstchen.models.stage_c import StageC, StageCCondition
 from wuerstchen.models.text import TextEncoder
-from wuerstchen.weights import Part, PartFiles
+from wuerstchen.weights import ComponentFiles, ComponentName
 
 STRIP_CELLS = 256 * 256
 """Latent cells that Stage A decodes at once where memory is short: those of 1024 x 1024 pixels."""
@@ -67,7 +67,7 @@ class Cascade:
         self._device: torch.device | None = None  # None: where the weights are
 
     @property
-    def networks(self) -> dict[Part, nn.Module]:
+    def networks(self) -> dict[ComponentName, nn.Module]:
         """What draws, by the names of the parts of a model folder."""
         return {
             "stage_a": self.stage_a,
@@ -80,7 +80,7 @@ class Cascade:
     def to(
         self,
         device: str | torch.device | None = None,
-        dtype: torch.dtype | Mapping[Part, torch.dtype] | None = None,
+        dtype: torch.dtype | Mapping[ComponentName, torch.dtype] | None = None,
     ) -> Self:
         """Move all networks to a device, a number format or both; returns the object itself.
 
@@ -116,7 +116,9 @@ class Cascade:
             self._residence = Offloaded(torch.device(device))
         self.to(device)
 
-    def _leave_on_disk(self, parts: Mapping[Part, tuple[PartFiles, torch.dtype]]) -> None:
+    def _leave_on_disk(
+        self, parts: Mapping[ComponentName, tuple[ComponentFiles, torch.dtype]]
+    ) -> None:
         """Have outlines filled from their files, in a type, for the time of each use."""
         self._device = torch.device("cpu")
         named = {self.networks[part]: source for part, source in parts.items()}

@@ -5,17 +5,19 @@ from collections.abc import Mapping
 import torch
 
 from wuerstchen.errors import ConfigError
-from wuerstchen.weights import Part
+from wuerstchen.weights import ComponentName
 
-DRAWING: tuple[Part, ...] = ("stage_a", "stage_b", "stage_c", "text_b", "text_c")
+DRAWING: tuple[ComponentName, ...] = ("stage_a", "stage_b", "stage_c", "text_b", "text_c")
 
 KINDS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
-OVERFLOWING: tuple[Part, ...] = ("stage_c",)
+OVERFLOWING: tuple[ComponentName, ...] = ("stage_c",)
 """Parts whose maps outgrow fp16 (65,504) at the published size: images came out black."""
 
 
-def precisions(wanted: torch.dtype | Mapping[Part, torch.dtype] | None) -> dict[Part, torch.dtype]:
+def precisions(
+    wanted: torch.dtype | Mapping[ComponentName, torch.dtype] | None,
+) -> dict[ComponentName, torch.dtype]:
     """The type of each part. One type stands for all; a part that is not named is in fp32.
 
     Where fp16 is asked for all, what overflows in it stays in fp32. Inside of every part the sums

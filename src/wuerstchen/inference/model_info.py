@@ -13,9 +13,9 @@ from wuerstchen.config import Section
 from wuerstchen.diffusion import SAMPLERS, TIMES
 from wuerstchen.errors import ModelFolderError
 from wuerstchen.geometry import SIZE_STEP
+from wuerstchen.weights import ModelFiles
 from wuerstchen.weights.headers import read_header
 from wuerstchen.weights.hub import find, is_hub_id
-from wuerstchen.weights.parts import ModelFiles
 
 __all__ = [
     "Defaults",
@@ -144,7 +144,7 @@ def read_info(folder: Path, called: str) -> ModelInfo:
 
 
 def info_of(files: ModelFiles) -> ModelInfo:
-    """The same of a model that `weights.locate` found, in whatever layout."""
+    """The same of a model that `weights.resolve` found, in whatever layout."""
     source = files.source
     on_hub = is_hub_id(files.name)
     if source.is_dir():

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from wuerstchen import weights
-from wuerstchen.weights import PartFiles
+from wuerstchen.weights import ComponentFiles
 
 
 class Always:
@@ -46,7 +46,7 @@ class Mapped:
     """
 
     def __init__(
-        self, parts: Mapping[nn.Module, tuple[PartFiles, torch.dtype]], device: torch.device
+        self, parts: Mapping[nn.Module, tuple[ComponentFiles, torch.dtype]], device: torch.device
     ) -> None:
         """parts: outlines of `weights`, each with its files and the type that it works in."""
         self.device = device

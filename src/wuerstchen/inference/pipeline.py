@@ -75,7 +75,7 @@ class Pipeline(Cascade):
         revision: str | None = None,
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
-        torch_dtype: torch.dtype | Mapping[weights.Part, torch.dtype] | None = None,
+        torch_dtype: torch.dtype | Mapping[weights.ComponentName, torch.dtype] | None = None,
         low_memory: bool = False,
     ) -> "Pipeline":
         """Open the bundled model, a model folder or file, or a model of the hub (`owner/name`).
@@ -92,7 +92,7 @@ class Pipeline(Cascade):
         Raises ModelFolderError for a model that is not there, incomplete, damaged, of another
         generation, or of parts that do not fit each other.
         """
-        files = weights.locate(
+        files = weights.resolve(
             name,
             prior=prior,
             variant=variant,
@@ -107,27 +107,27 @@ class Pipeline(Cascade):
         cls,
         files: weights.ModelFiles,
         *,
-        torch_dtype: torch.dtype | Mapping[weights.Part, torch.dtype] | None = None,
+        torch_dtype: torch.dtype | Mapping[weights.ComponentName, torch.dtype] | None = None,
         low_memory: bool = False,
     ) -> "Pipeline":
         """Open parts from anywhere, as `weights.from_files` names them: folders, single files, or
         the authors' .pt files. Arguments and errors as of `from_pretrained`."""
         kinds = precisions(torch_dtype)
         pipeline = cls(
-            weights.outline_stage_a(files.stage_a),
-            weights.outline_stage_b(files.stage_b),
-            weights.outline_stage_c(files.stage_c),
-            weights.outline_text(files.text_c),
-            weights.outline_text(files.text_b),
+            weights.stage_a.empty(files.stage_a),
+            weights.stage_b.empty(files.stage_b),
+            weights.stage_c.empty(files.stage_c),
+            weights.text_c.empty(files.text_c),
+            weights.text_c.empty(files.text_b),
             model_info.info_of(files),
         )
-        parts = {part.part: part for part in files.parts()}
+        parts = {part.component: part for part in files.components()}
         networks = pipeline.networks
         if low_memory:
             pipeline._leave_on_disk({part: (parts[part], kinds[part]) for part in networks})
         else:
             for part, network in networks.items():
-                weights.filled(network, parts[part], kinds[part])
+                weights.fill(network, parts[part], kinds[part])
         return pipeline
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -143,12 +143,12 @@ class Pipeline(Cascade):
                 "A pipeline is saved with its weights in memory and LoRAs fused or unloaded: open "
                 "it without low_memory, and call fuse_lora or unload_lora_weights first."
             )
-        weights.save_stage_a(folder, self.stage_a)
-        weights.save_stage_b(folder, self.stage_b)
-        weights.save_stage_c(folder, self.stage_c)
-        weights.save_text_encoder(folder, self.text_c, "c")
-        weights.save_text_encoder(folder, self.text_b, "b")
-        weights.finish_folder(folder)
+        weights.stage_a.save(folder, self.stage_a)
+        weights.stage_b.save(folder, self.stage_b)
+        weights.stage_c.save(folder, self.stage_c)
+        weights.text_c.save(folder, self.text_c)
+        weights.text_b.save(folder, self.text_b)
+        weights.write_index(folder)
         model_info.write_info(folder, self.info)
 
     @property

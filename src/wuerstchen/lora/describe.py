@@ -5,10 +5,10 @@ from pathlib import Path
 from wuerstchen.lora.keys import foreign, format_of, parse, refused
 from wuerstchen.lora.layers import flat
 from wuerstchen.lora.load import PEFT_CONFIG, PEFT_WEIGHTS
-from wuerstchen.weights.describe import PartReport, Report, dtypes_of, size_of
+from wuerstchen.weights.describe import ComponentReport, Report, dtypes_of, size_of
+from wuerstchen.weights.folder import NOT_STATED, licence
 from wuerstchen.weights.headers import Header, read_header
-from wuerstchen.weights.identify import CALLED, networks
-from wuerstchen.weights.model_card import NOT_SAID, licence
+from wuerstchen.weights.identify import GENERATIONS, identify
 
 STYLES = {
     "peft": "PEFT",
@@ -32,7 +32,7 @@ def describe_lora(path: Path) -> Report | None:
     header = read_header(file)
     kind = refused(header.tensors)
     known = [key for key in header.tensors if parse(key) is not None]
-    if networks(header) or not (known or kind):
+    if identify(header) or not (known or kind):
         return None
     style = STYLES[format_of(header.tensors, header.metadata)]
     generation, fits = _home(header)
@@ -49,8 +49,8 @@ def describe_lora(path: Path) -> Report | None:
         generation=generation,
         licence=licence(file),
         size=file.stat().st_size,
-        parts=(
-            PartReport(
+        components=(
+            ComponentReport(
                 title="adapter" if kind else "LoRA",
                 path=str(file),
                 generation=generation,
@@ -72,13 +72,13 @@ def _home(header: Header) -> tuple[str, str]:
     if other is not None and not other[0].startswith("Stable Cascade"):
         return f"none of Würstchen: {other[0]}", f"{other[0]}, by its key {other[1]}"
     if other is not None or wide:
-        return CALLED["v3"], "Stage C or B of Stable Cascade, and nothing here"
+        return GENERATIONS["v3"], "Stage C or B of Stable Cascade, and nothing here"
     names = [flat(key) for key in header.tensors]
     if any("blocks_" in name and "text_model" not in name for name in names):
         stage_b = any("up_blocks_" in name or "down_blocks_" in name for name in names)
-        return CALLED[
+        return GENERATIONS[
             "v2"
         ], f"Stage {'B' if stage_b else 'C'}: `--lora` says whether every key fits"
     if any("text_model" in name or "_te_" in name for name in names):
-        return NOT_SAID, "a text encoder"
-    return NOT_SAID, "the network whose modules its keys name"
+        return NOT_STATED, "a text encoder"
+    return NOT_STATED, "the network whose modules its keys name"

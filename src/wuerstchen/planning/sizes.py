@@ -4,9 +4,8 @@ from pathlib import Path
 
 from wuerstchen import weights
 from wuerstchen.config import Config
+from wuerstchen.weights import ComponentFiles, ComponentName, component_in
 from wuerstchen.weights.hub import find, is_here
-from wuerstchen.weights.layout import CONFIG, Part, need_part
-from wuerstchen.weights.parts import PartFiles, folder_part
 
 
 def sized(config: Config) -> Config:
@@ -17,13 +16,13 @@ def sized(config: Config) -> Config:
     stage_a, stage_b, stage_c = config.stage_a, config.stage_b, config.stage_c
     changes: dict[str, object] = {}
     if (part := _part(stage_a.training.init_from, "stage_a")) is not None:
-        changes["stage_a"] = stage_a.model_copy(update={"model": weights.stage_a_config(part)})
+        changes["stage_a"] = stage_a.model_copy(update={"model": weights.stage_a.config(part)})
     if (part := _part(stage_b.training.init_from, "stage_b")) is not None:
-        changes["stage_b"] = stage_b.model_copy(update={"model": weights.stage_b_config(part)})
+        changes["stage_b"] = stage_b.model_copy(update={"model": weights.stage_b.config(part)})
     if (part := _part(stage_b.training.init_from, "compressor")) is not None:
-        changes["compressor"] = weights.compressor_config(part)
+        changes["compressor"] = weights.compressor.config(part)
     if (part := _part(stage_c.training.init_from, "stage_c")) is not None:
-        changes["stage_c"] = stage_c.model_copy(update={"model": weights.stage_c_config(part)})
+        changes["stage_c"] = stage_c.model_copy(update={"model": weights.stage_c.config(part)})
     return config.model_copy(update=changes)
 
 
@@ -38,12 +37,12 @@ def missing_starts(config: Config) -> list[str]:
     ]
 
 
-def text_config(start: str, part: Part) -> Path | None:
+def text_config(start: str, part: ComponentName) -> Path | None:
     """Where a start says the sizes of its text encoder; None where it is not on this machine."""
-    return need_part(find(start), part) / CONFIG if is_here(start) else None
+    return component_in(find(start), part).config if is_here(start) else None
 
 
-def _part(start: str, part: Part) -> PartFiles | None:
+def _part(start: str, part: ComponentName) -> ComponentFiles | None:
     if not start or not is_here(start):
         return None
-    return folder_part(need_part(find(start), part), part)
+    return component_in(find(start), part)

@@ -32,12 +32,12 @@ def build_stage(name: RunName, config: Config, train_pairs: Pairs) -> Stage:
         case "a":
             return StageATrainer(config.stage_a, train_pairs)
         case "b-pretraining":
-            return CompressorPretrainer(config, weights.load_stage_a(config.folder))
+            return CompressorPretrainer(config, weights.stage_a.load(config.folder))
         case "b":
             pretrained = None
             if config.stage_b.pretraining is not None:
-                pretrained = weights.load_compressor(run_folder(config, "b-pretraining"))
-            stage_a = weights.load_stage_a(config.folder)
+                pretrained = weights.compressor.load(run_folder(config, "b-pretraining"))
+            stage_a = weights.stage_a.load(config.folder)
             latents = find_encoding(config.data.latent_cache, "latents", stage_a, train_pairs)
             return StageBTrainer(config, stage_a, _text_of_stage_b(config), pretrained, latents)
         case "c-pretraining":
@@ -58,11 +58,11 @@ def _text_of_stage_c(config: Config, train_pairs: Pairs) -> TextEncoder:
     if config.text.pretrained:
         return _open_text(config.text.pretrained).requires_grad_(False)
     if config.stage_c.training.init_from:
-        text = weights.load_text_encoder(find(config.stage_c.training.init_from), "c")
+        text = weights.text_c.load(find(config.stage_c.training.init_from))
         frozen = config.stage_c.training.lora is not None or not config.stage_c.training.train_text
         return text.requires_grad_(not frozen)
     if config.stage_c.pretraining is not None:
-        pretrained = weights.load_text_encoder(run_folder(config, "c-pretraining"), "c")
+        pretrained = weights.text_c.load(run_folder(config, "c-pretraining"))
         return pretrained.requires_grad_(config.stage_c.training.train_text)
     return _new_text(config, train_pairs)
 
@@ -77,10 +77,10 @@ def _text_states(config: Config, text: TextEncoder, train_pairs: Pairs) -> TextS
 
 def _below(config: Config, train_pairs: Pairs) -> FrozenStages:
     folder = config.folder
-    compressor = weights.load_compressor(folder)
+    compressor = weights.compressor.load(folder)
     return FrozenStages(
-        weights.load_stage_a(folder),
-        weights.load_stage_b(folder),
+        weights.stage_a.load(folder),
+        weights.stage_b.load(folder),
         compressor,
         _text_of_stage_b(config),
         config.text.length,
@@ -96,9 +96,9 @@ def _text_of_stage_b(config: Config) -> TextEncoder | None:
     path = config.text.pretrained_b or config.text.pretrained
     if path:
         return _open_text(path)
-    return weights.load_text_encoder(find(config.stage_b.training.init_from), "b")
+    return weights.text_b.load(find(config.stage_b.training.init_from))
 
 
 def _open_text(folder: str) -> TextEncoder:
     """A published encoder: model and tokenizer in one folder."""
-    return weights.open_text_encoder(Path(folder), Path(folder))
+    return weights.load_clip_text(Path(folder), Path(folder))

@@ -39,7 +39,7 @@ from wuerstchen.training.latent_cache import (
 )
 from wuerstchen.training.preflight import check_device
 from wuerstchen.training.stage import AT_ONCE
-from wuerstchen.weights.layout import need_part
+from wuerstchen.weights import component_in
 
 WAIT = 1.0
 """Seconds between two looks at what the other processes have done."""
@@ -197,9 +197,9 @@ def _of_one_key(numbers: range, keys: Sequence[object]) -> Iterator[list[int]]:
 def _check_encoder(what: EncodingKind, config: Config) -> None:
     """Raise TrainingError or ModelFolderError where what shall encode is not there."""
     if what == "latents":
-        need_part(config.folder, "stage_a")
+        component_in(config.folder, "stage_a")
     elif what == "semantics":
-        need_part(config.folder, "compressor")
+        component_in(config.folder, "compressor")
     elif not config.text.pretrained:
         raise TrainingError(
             "Text can be encoded ahead where it comes from a published encoder, which stays as "
@@ -213,7 +213,7 @@ def _encoder(
     """The network that encodes, what it does to rows, and what rows must share to go together."""
     if what == "text":
         path = Path(config.text.pretrained)
-        encoder = weights.open_text_encoder(path, path).eval().requires_grad_(False).to(device)
+        encoder = weights.load_clip_text(path, path).eval().requires_grad_(False).to(device)
         captions = list(all_captions(train))
         return (
             encoder,
@@ -226,9 +226,9 @@ def _encoder(
 
     shapes: list[object] = train.buckets.tolist()
     if what == "latents":
-        stage_a = weights.load_stage_a(config.folder).eval().requires_grad_(False).to(device)
+        stage_a = weights.stage_a.load(config.folder).eval().requires_grad_(False).to(device)
         return stage_a, torch.no_grad()(lambda rows: stage_a.encode(images(rows))), shapes
-    compressor = weights.load_compressor(config.folder).eval().requires_grad_(False).to(device)
+    compressor = weights.compressor.load(config.folder).eval().requires_grad_(False).to(device)
 
     @torch.no_grad()
     def semantics(rows: Sequence[int]) -> Tensor:

@@ -15,12 +15,10 @@ from wuerstchen import weights
 from wuerstchen.config import Config, TrainingConfig
 from wuerstchen.errors import ModelFolderError, TrainingError
 from wuerstchen.training.stage import RunName, section_of
-from wuerstchen.weights.checks import check_part
+from wuerstchen.weights import ComponentFiles, ComponentName, check_component, component_in
 from wuerstchen.weights.hub import BUNDLED, find, is_here, is_hub_id
-from wuerstchen.weights.layout import PLACES, Part, need_part
-from wuerstchen.weights.parts import PartFiles, folder_part
-from wuerstchen.weights.scan import survey
-from wuerstchen.weights.text import text_width
+from wuerstchen.weights.layout import PLACES
+from wuerstchen.weights.scan import scan
 
 _LAUNCHES = tuple(
     DistributedType(kind) for kind in ("NO", "MULTI_CPU", "MULTI_GPU", "MULTI_XPU", "MULTI_NPU")
@@ -82,13 +80,13 @@ def check_models(config: Config, waiting: Sequence[RunName]) -> None:
     Raises ModelFolderError or TrainingError.
     """
     if "a" in waiting and config.stage_a.training.init_from:
-        weights.stage_a_config(_start("a", "stage_a", config))
+        weights.stage_a.config(_start("a", "stage_a", config))
     if "b" not in waiting and "c" not in waiting:
         return
     files_b = _source("b", "stage_b", config, waiting)
-    b = config.stage_b.model if files_b is None else weights.stage_b_config(files_b)
+    b = config.stage_b.model if files_b is None else weights.stage_b.config(files_b)
     below = _source("b", "compressor", config, waiting)
-    made = config.compressor if below is None else weights.compressor_config(below)
+    made = config.compressor if below is None else weights.compressor.config(below)
     _equal(
         "channels of semantics of the compressor and of Stage B", made.channels, b.semantic_channels
     )
@@ -97,7 +95,7 @@ def check_models(config: Config, waiting: Sequence[RunName]) -> None:
     if "c" not in waiting:
         return
     files_c = _source("c", "stage_c", config, waiting)
-    c = config.stage_c.model if files_c is None else weights.stage_c_config(files_c)
+    c = config.stage_c.model if files_c is None else weights.stage_c.config(files_c)
     _equal(
         "channels of semantics of the compressor and of Stage C", made.channels, c.semantic_channels
     )
@@ -112,60 +110,64 @@ def check_models(config: Config, waiting: Sequence[RunName]) -> None:
 
 
 def _source(
-    stage: RunName, part: Part, config: Config, waiting: Sequence[RunName]
-) -> PartFiles | None:
+    stage: RunName, part: ComponentName, config: Config, waiting: Sequence[RunName]
+) -> ComponentFiles | None:
     """The part that will be worked with; None where it will be made anew."""
     if stage not in waiting:
-        return folder_part(need_part(config.folder, part), part)
+        return component_in(config.folder, part)
     recipe = config.stage_b.training if stage == "b" else config.stage_c.training
     return _start(stage, part, config) if recipe.init_from else None
 
 
-def _start(stage: RunName, part: Part, config: Config) -> PartFiles:
+def _start(stage: RunName, part: ComponentName, config: Config) -> ComponentFiles:
     """A part of the model that a stage starts from."""
     starts = {"a": config.stage_a.training.init_from, "b": config.stage_b.training.init_from}
     folder = find(starts.get(stage, config.stage_c.training.init_from))
-    survey(folder)  # names other generations, in whatever form they are
+    scan(folder)  # names other generations, in whatever form they are
     if folder.is_file():
         raise ModelFolderError(
             f"stage_{stage}.training.init_from is {str(folder)!r}, expected a model folder, found a "
             "file; make a folder of it with `wuerstchen convert`."
         )
-    found = folder_part(need_part(folder, part), part)
-    check_part(found)
+    found = component_in(folder, part)
+    check_component(found)
     return found
 
 
 def _text_b(config: Config) -> int:
     named = config.text.pretrained_b or config.text.pretrained
-    return _width(named) if named else text_width(_start("b", "text_b", config))
+    return _width(named) if named else _text_width(_start("b", "text_b", config))
 
 
 def _text_c(config: Config) -> int:
     if config.text.pretrained:
         return _width(config.text.pretrained)
     if config.stage_c.training.init_from:
-        return text_width(_start("c", "text_c", config))
+        return _text_width(_start("c", "text_c", config))
     return config.text.width
 
 
 def _width(named: str) -> int:
     """Of a published text encoder with its tokenizer."""
     folder = Path(named)
-    survey(folder)
+    scan(folder)
     if not (folder / "config.json").is_file():
         raise ModelFolderError(
             f"{folder}: expected the folder of a CLIP text model and its tokenizer, found no "
             "config.json; name a folder that holds both, or leave text.pretrained empty."
         )
-    found = PartFiles(
-        part="text_c",
+    found = ComponentFiles(
+        component="text_c",
         weights=folder / PLACES["text_c"].weights,
         config=folder / "config.json",
         tokenizer=folder,
     )
-    weights.outline_text(found)
-    return text_width(found)
+    weights.text_c.empty(found)
+    return _text_width(found)
+
+
+def _text_width(files: ComponentFiles) -> int:
+    return int(weights.text_c.config(files).hidden_size)
 
 
 def _equal(what: str, one: int, other: int) -> None:

@@ -98,7 +98,7 @@ class CompressorPretrainer(Stage):
 
     def export(self, network: nn.Module, folder: Path) -> None:
         assert isinstance(network, CompressorAndHead)
-        weights.save_compressor(folder, network.compressor)
+        weights.compressor.save(folder, network.compressor)
 
     def _redraw(self, network: nn.Module, image: Tensor, latent: Tensor) -> Tensor:
         small = shrink(image.to(latent.device))

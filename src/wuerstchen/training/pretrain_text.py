@@ -83,4 +83,4 @@ class TextPretrainer(Stage):
 
     def export(self, network: nn.Module, folder: Path) -> None:
         assert isinstance(network, TextAndHead)
-        weights.save_text_encoder(folder, network.text, "c")
+        weights.text_c.save(folder, network.text)

@@ -172,14 +172,14 @@ def _recipe(config: Config, name: RunName) -> TrainingConfig:
 
 def _check_order(config: Config, first: RunName) -> None:
     """The stages before `first` must have left their parts in the model folder."""
-    needed: dict[RunName, tuple[weights.Part, ...]] = {
+    needed: dict[RunName, tuple[weights.ComponentName, ...]] = {
         "a": (),
         "b-pretraining": ("stage_a",),
         "b": ("stage_a",),
         "c-pretraining": ("stage_a", "stage_b", "compressor"),
         "c": ("stage_a", "stage_b", "compressor"),
     }
-    missing = [part for part in needed[first] if not weights.has_part(config.folder, part)]
+    missing = [part for part in needed[first] if not weights.has_component(config.folder, part)]
     if missing:
         raise TrainingError(
             f"Stage {first} needs {', '.join(missing)} in {config.folder}, found nothing of that "

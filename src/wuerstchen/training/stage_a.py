@@ -71,7 +71,7 @@ class StageATrainer(Stage):
         self.training = self.recipe = config.training
         self._train = train
         if config.training.init_from:
-            network = weights.load_stage_a(find(config.training.init_from))
+            network = weights.stage_a.load(find(config.training.init_from))
         else:
             network = StageA(config.model)
         if config.training.lora is not None:
@@ -160,7 +160,7 @@ class StageATrainer(Stage):
             exported = fused_copy(exported)
         if not self.recipe.init_from:  # a Stage B that knows the start's latents knows their scale
             exported.config = exported.config.model_copy(update={"scale": self._spread(exported)})
-        weights.save_stage_a(folder, exported)
+        weights.stage_a.save(folder, exported)
 
     @torch.no_grad()
     def _spread(self, network: StageA) -> float:

@@ -116,7 +116,7 @@ class StageBTrainer(Stage):
         self._encoded = encoded
         if self.recipe.init_from:
             start = find(self.recipe.init_from)
-            compressor, stage_b = weights.load_compressor(start), weights.load_stage_b(start)
+            compressor, stage_b = weights.compressor.load(start), weights.stage_b.load(start)
         else:
             compressor, stage_b = Compressor(config.compressor), StageB(config.stage_b.model)
             _suit_scale(stage_b)
@@ -201,12 +201,12 @@ class StageBTrainer(Stage):
 
     def export(self, network: nn.Module, folder: Path) -> None:
         assert isinstance(network, CompressorAndStageB)
-        weights.save_compressor(folder, network.compressor)
+        weights.compressor.save(folder, network.compressor)
         stage_b = network.stage_b
         if self.recipe.lora is not None:
             save_everywhere(folder, trained_lora({"stage_b": stage_b}, str(folder)))
             stage_b = fused_copy(stage_b)
-        weights.save_stage_b(folder, stage_b)
+        weights.stage_b.save(folder, stage_b)
 
     def _error(
         self,

@@ -84,7 +84,7 @@ class StageCTrainer(Stage):
         self.needs_images = below.encoded is None
         self._pretrained = config.stage_c.pretraining is not None
         if self.recipe.init_from:
-            stage_c = weights.load_stage_c(find(self.recipe.init_from))
+            stage_c = weights.stage_c.load(find(self.recipe.init_from))
         else:
             stage_c = StageC(config.stage_c.model)
         if self.recipe.head == "difference":
@@ -212,10 +212,10 @@ class StageCTrainer(Stage):
             lora = trained_lora({"stage_c": stage_c, "text_c": text}, str(folder))
             save_everywhere(folder, lora)
             stage_c, text = fused_copy(stage_c), fused_copy(text)
-        weights.save_stage_c(folder, stage_c)
-        weights.save_text_encoder(folder, text, "c")
-        weights.save_text_encoder(folder, self._below.text or text, "b")
-        weights.finish_folder(folder)
+        weights.stage_c.save(folder, stage_c)
+        weights.text_c.save(folder, text)
+        weights.text_b.save(folder, self._below.text or text)
+        weights.write_index(folder)
         write_info(folder, self._info)
 
     def _error(

@@ -1,40 +1,33 @@
-"""What a file or folder is, by its headers and configs: kind, generation, sizes, what fits it."""
+"""Describe a file or folder by its headers and configs: format, generation, sizes, what fits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from wuerstchen.errors import ModelFolderError
-from wuerstchen.weights.checks import absent_file
-from wuerstchen.weights.components import (
-    compressor_config,
-    stage_a_config,
-    stage_b_config,
-    stage_c_config,
-)
-from wuerstchen.weights.headers import Header, Stored, read_header
+from wuerstchen.weights import components
+from wuerstchen.weights.checks import missing_file
+from wuerstchen.weights.component_files import ComponentFiles
+from wuerstchen.weights.folder import licence
+from wuerstchen.weights.headers import Header, TensorInfo, read_header
 from wuerstchen.weights.identify import (
-    CALLED,
+    GENERATIONS,
     NEEDS,
     ForeignModelError,
-    Found,
     Generation,
-    networks,
+    Identified,
+    identify,
 )
-from wuerstchen.weights.layout import PLACES, Part
-from wuerstchen.weights.model_card import licence
-from wuerstchen.weights.parts import PartFiles
-from wuerstchen.weights.resolve import DRAWING
-from wuerstchen.weights.scan import survey
-from wuerstchen.weights.text import text_facts
-from wuerstchen.weights.text_names import text_names
+from wuerstchen.weights.layout import PLACES, REQUIRED, ComponentName
+from wuerstchen.weights.scan import scan
+from wuerstchen.weights.text_config import text_names
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked", "position_ids")
-"""Ends of the names of what is stored beside parameters."""
+"""Suffixes of tensors that are not parameters."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PartReport:
+class ComponentReport:
     """One network."""
 
     title: str
@@ -52,7 +45,7 @@ class PartReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """All that is known of a path."""
+    """Everything known about a path."""
 
     path: str
     what: str
@@ -60,108 +53,120 @@ class Report:
     licence: str
     size: int
     """Bytes on disk."""
-    parts: tuple[PartReport, ...] = ()
+    components: tuple[ComponentReport, ...] = ()
     note: str = ""
 
 
 def describe(path: Path, variant: str | None = None) -> Report:
-    """Look at a file or folder; no weight is read. Raises ModelFolderError where nothing is known.
+    """Describe a file or folder without reading a weight.
 
-    Models of versions 1 and 3 are described too, as far as keys and configs go.
+    Models of versions 1 and 3 are described as far as keys and configs go. Raises ModelFolderError
+    where no component is found.
     """
     if path.is_file():
         header = read_header(path)
-        found = networks(header)
+        found = identify(header)
         if found and any(network.generation != "v2" for network in found.values()):
             return _foreign_file(header, found)
     try:
-        seen = survey(path, variant)
+        scanned = scan(path, variant)
     except ForeignModelError as error:
         return Report(
             path=str(path),
             what=error.title,
-            generation=CALLED[error.generation],
+            generation=GENERATIONS[error.generation],
             licence=licence(path),
-            size=_size(path),
+            size=_disk_size(path),
             note=f"{NEEDS[error.generation]}.",
         )
-    if not seen.parts:
+    files = {name: scanned.components[name] for name in PLACES if name in scanned.components}
+    if not files:
         raise ModelFolderError(
-            f"{path}: expected a model, a part of one or a LoRA, found no file with keys of "
-            "either; name the folder or file with the weights."
+            f"{path}: expected a model, a component of one or a LoRA, found no file with their "
+            "keys; name the folder or file with the weights."
         )
     return Report(
         path=str(path),
-        what=_what(seen.layout, [part for part in PLACES if part in seen.parts]),
-        generation=CALLED["v2"],
+        what=_what(scanned.layout, list(files)),
+        generation=GENERATIONS["v2"],
         licence=licence(path),
-        size=_size(path),
-        parts=tuple(_part(seen.parts[part]) for part in PLACES if part in seen.parts),
-        note=_lacking(seen.parts),
+        size=_disk_size(path),
+        components=tuple(map(_component, files.values())),
+        note=_missing(files),
     )
 
 
-def _what(layout: str, parts: list[Part]) -> str:
-    titles = " and ".join(PLACES[part].title for part in parts)
-    if set(DRAWING) <= set(parts):
+def dtypes_of(stored: Mapping[str, TensorInfo]) -> tuple[str, ...]:
+    """The floating-point dtypes among tensors."""
+    dtypes = {info.dtype for info in stored.values() if info.dtype.is_floating_point}
+    return tuple(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
+
+
+def size_of(stored: Mapping[str, TensorInfo]) -> int:
+    """Bytes of tensors."""
+    return sum(info.count * info.dtype.itemsize for info in stored.values())
+
+
+def _what(layout: str, components: list[ComponentName]) -> str:
+    titles = " and ".join(PLACES[name].title for name in components)
+    if set(REQUIRED) <= set(components):
         return "a whole model"
     if layout in ("decoder", "prior"):
         return f"a {layout} ({titles})"
-    return "a text encoder" if layout == "part" and parts[0] in ("text_b", "text_c") else titles
+    is_text = layout == "component" and components[0] in ("text_b", "text_c")
+    return "a text encoder" if is_text else titles
 
 
-def _lacking(parts: Mapping[Part, PartFiles]) -> str:
-    """A sentence on files that are missing, which the title does not tell."""
-    absent = [str(path) for path in map(absent_file, parts.values()) if path is not None]
-    return f"Not complete: {', '.join(absent)} is missing; copy it again." if absent else ""
+def _missing(components: Mapping[ComponentName, ComponentFiles]) -> str:
+    """A note on missing files, which the title does not show."""
+    paths = [str(path) for path in map(missing_file, components.values()) if path is not None]
+    return f"Incomplete: {', '.join(paths)} is missing; copy it again." if paths else ""
 
 
-def _part(part: PartFiles) -> PartReport:
-    sizes, fits = _sizes(part)
-    stored = read_header(part.weights).below(part.prefix)
-    naming = "diffusers" if part.naming == "published" else "the authors"
-    is_text = part.part in ("text_b", "text_c")
-    return _report(
-        part.weights, part.part, "v2", "transformers" if is_text else naming, stored, sizes, fits
+def _component(files: ComponentFiles) -> ComponentReport:
+    sizes, fits = _sizes(files)
+    stored = read_header(files.weights).below(files.prefix)
+    naming = "diffusers" if files.naming == "published" else "the authors"
+    if files.component in ("text_b", "text_c"):
+        naming = "transformers"
+    return _report(files.weights, files.component, "v2", naming, stored, sizes, fits)
+
+
+def _foreign_file(header: Header, found: dict[ComponentName, Identified]) -> Report:
+    reports = tuple(
+        _report(header.path, each.component, each.generation, each.naming, each.tensors, {}, "")
+        for each in found.values()
     )
-
-
-def _foreign_file(header: Header, found: dict[Part, Found]) -> Report:
-    parts = tuple(
-        _report(
-            header.path, network.part, network.generation, network.naming, network.tensors, {}, ""
-        )
-        for network in found.values()
-    )
-    generation = next(n.generation for n in found.values() if n.generation != "v2")
+    generation = next(each.generation for each in found.values() if each.generation != "v2")
     return Report(
         path=str(header.path),
-        what=" and ".join(part.title for part in parts),
-        generation=CALLED[generation],
+        what=" and ".join(report.title for report in reports),
+        generation=GENERATIONS[generation],
         licence=licence(header.path),
-        size=_size(header.path),
-        parts=parts,
+        size=_disk_size(header.path),
+        components=reports,
         note=f"{NEEDS[generation]}.",
     )
 
 
 def _report(
     path: Path,
-    part: Part,
+    component: ComponentName,
     generation: Generation,
     naming: str,
-    stored: Mapping[str, Stored],
+    stored: Mapping[str, TensorInfo],
     sizes: dict[str, object],
     fits: str,
-) -> PartReport:
-    if part in ("text_b", "text_c"):
+) -> ComponentReport:
+    if component in ("text_b", "text_c"):
         stored = {key: stored[key] for key in text_names(stored)}
-    return PartReport(
-        title=PLACES[part].title,
+    parameters = {key: info for key, info in stored.items() if not key.endswith(STATISTICS)}
+    return ComponentReport(
+        title=PLACES[component].title,
         path=str(path),
-        generation=CALLED[generation],
+        generation=GENERATIONS[generation],
         naming=naming,
-        parameters=sum(s.count for key, s in stored.items() if not key.endswith(STATISTICS)),
+        parameters=sum(info.count for info in parameters.values()),
         size=size_of(stored),
         dtypes=dtypes_of(stored),
         sizes=sizes,
@@ -169,43 +174,39 @@ def _report(
     )
 
 
-def _sizes(part: PartFiles) -> tuple[dict[str, object], str]:
-    """Sizes of a part, and a sentence on its neighbours."""
-    if part.part == "stage_a":
-        a = stage_a_config(part)
+def _sizes(files: ComponentFiles) -> tuple[dict[str, object], str]:
+    """The sizes of a component, and a phrase on which others fit it."""
+    if files.component == "stage_a":
+        a = components.stage_a.config(files)
         return a.model_dump(mode="json"), f"latents of {a.latent_channels} channels"
-    if part.part == "stage_b":
-        b = stage_b_config(part)
+    if files.component == "stage_b":
+        b = components.stage_b.config(files)
         return b.model_dump(mode="json"), (
             f"Stage C and compressor for semantics of {b.semantic_channels} channels; text encoder "
             f"of width {b.text_width}"
         )
-    if part.part == "stage_c":
-        c = stage_c_config(part)
+    if files.component == "stage_c":
+        c = components.stage_c.config(files)
         return c.model_dump(mode="json"), (
             f"Stage B for semantics of {c.semantic_channels} channels; text encoder of width "
             f"{c.text_width}"
         )
-    if part.part == "compressor":
-        made = compressor_config(part)
-        return made.model_dump(mode="json"), (
-            f"Stages B and C for semantics of {made.channels} channels"
+    if files.component == "compressor":
+        compressor = components.compressor.config(files)
+        return compressor.model_dump(mode="json"), (
+            f"Stages B and C for semantics of {compressor.channels} channels"
         )
-    text = text_facts(part)
-    return text, f"a stage that reads text of width {text['width']}"
+    text = components.text_c.config(files)
+    sizes = {
+        "width": text.hidden_size,
+        "depth": text.num_hidden_layers,
+        "heads": text.num_attention_heads,
+        "vocabulary": text.vocab_size,
+        "length": text.max_position_embeddings,
+    }
+    return sizes, f"a stage that reads text of width {text.hidden_size}"
 
 
-def dtypes_of(stored: Mapping[str, Stored]) -> tuple[str, ...]:
-    """Kinds of the floating-point numbers among tensors."""
-    kinds = {s.dtype for s in stored.values() if s.dtype.is_floating_point}
-    return tuple(sorted(str(kind).removeprefix("torch.") for kind in kinds))
-
-
-def size_of(stored: Mapping[str, Stored]) -> int:
-    """Bytes of tensors."""
-    return sum(s.count * s.dtype.itemsize for s in stored.values())
-
-
-def _size(path: Path) -> int:
+def _disk_size(path: Path) -> int:
     files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
     return sum(file.stat().st_size for file in files)

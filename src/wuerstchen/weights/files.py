@@ -1,10 +1,10 @@
-"""JSON and safetensors, and folders that change as a whole or not at all."""
+"""JSON and safetensors files, and folders that change as a whole or not at all."""
 
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -12,44 +12,62 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from wuerstchen.atomic_write import fsync_file
+from wuerstchen.atomic_write import explain_disk_errors, fsync_file
 from wuerstchen.errors import ModelFolderError, SaveError
+
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+"""Dtypes by their names in safetensors."""
+DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+Chunks = Mapping[str, Sequence[Tensor]]
+"""Keys to the tensors whose rows a file joins under them; most have one."""
 
 
 @contextmanager
 def replacing(*targets: Path) -> Iterator[tuple[Path, ...]]:
-    """Yield an empty folder beside each target; at the end of the block it takes its place.
+    """Yield an empty folder per target, which replaces the target at the end of the block.
 
-    After any failure the targets are what they were. Raises SaveError where nothing can be
-    written.
+    After any failure the targets are unchanged. Raises SaveError where nothing can be written.
     """
-    asides = tuple(target.with_name(f".{target.name}.new") for target in targets)
+    folders = tuple(target.with_name(f".{target.name}.new") for target in targets)
     try:
-        for target, aside in zip(targets, asides, strict=True):
-            _undo(target)
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir(parents=True)
-        yield asides
-        for aside in asides:
-            _share(aside)
-            for path in aside.iterdir():
+        for target, folder in zip(targets, folders, strict=True):
+            _recover(target)
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        yield folders
+        for folder in folders:
+            _inherit_permissions(folder)
+            for path in folder.iterdir():
                 fsync_file(path)
-        _swap(targets, asides)
+        _swap(targets, folders)
     except (OSError, SafetensorError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise SaveError(
             f"{targets[0]} could not be written ({reason}); what was there before is untouched. "
-            "Make room or choose a folder that may be written, then run the same command again."
+            "Free some space or choose a writable folder, then run the same command again."
         ) from error
     finally:
-        for aside in asides:
-            shutil.rmtree(aside, ignore_errors=True)
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def standing(target: Path) -> Path:
-    """`target`, or its predecessor where a process was killed while it was being replaced."""
-    old = _old(target)
-    return old if old.exists() and not target.exists() else target
+def current_path(target: Path) -> Path:
+    """`target`, or its backup where a process was killed while replacing it."""
+    backup = _backup(target)
+    return backup if backup.exists() and not target.exists() else target
 
 
 def write_json(path: Path, values: Mapping[str, object]) -> None:
@@ -57,7 +75,7 @@ def write_json(path: Path, values: Mapping[str, object]) -> None:
 
 
 def read_json(path: Path) -> dict[str, object]:
-    """Raises ModelFolderError unless the file holds a table."""
+    """Raises ModelFolderError unless the file contains a JSON object."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -65,65 +83,137 @@ def read_json(path: Path) -> dict[str, object]:
             f"{path} cannot be read as JSON: {error}; copy or download it again."
         ) from None
     if not isinstance(values, dict):
-        raise ModelFolderError(f"{path}: expected a table, found {type(values).__name__}.")
+        raise ModelFolderError(f"{path}: expected a JSON object, found {type(values).__name__}.")
     return values
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> None:
-    """Write numbers as `dtype` (counters as they are), unless some would not be finite."""
+    """Write tensors as `dtype`, integers unchanged; raises SaveError for values not finite."""
     stored = {}
     for name, tensor in tensors.items():
         kept = tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype)
-        if not kept.isfinite().all():
-            raise SaveError(
-                f"{name} holds values that are not finite as {dtype}, so {path.name} was not "
-                "written; what was there before is untouched."
-            )
+        _check_finite(path, name, kept, dtype)
         stored[name] = kept.contiguous()
     save_file(stored, path, metadata={"format": "pt"})
 
 
-def _old(target: Path) -> Path:
+def write_stream(
+    path: Path, chunks: Chunks, metadata: Mapping[str, str], dtype: torch.dtype | None
+) -> None:
+    """Write a safetensors file tensor by tensor, so that a model need not fit into memory.
+
+    dtype  of the weights; None keeps each tensor's own. Integers are unchanged.
+
+    Raises SaveError where it cannot be written, or values would not be finite as `dtype`.
+    """
+    # Larger dtypes first, as safetensors sorts them, so that all tensors are aligned.
+    keys = sorted(chunks, key=lambda key: (-_dtype(chunks[key], dtype).itemsize, key))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with explain_disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                header = _header(keys, chunks, metadata, dtype)
+                file.write(len(header).to_bytes(8, "little"))
+                file.write(header)
+                for content in _contents(path, keys, chunks, dtype):
+                    file.write(content)
+            temporary.replace(path)
+    except BaseException:  # also an interrupt must not leave half a file
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def _header(
+    keys: Sequence[str], chunks: Chunks, metadata: Mapping[str, str], dtype: torch.dtype | None
+) -> bytes:
+    values: dict[str, object] = {"__metadata__": {"format": "pt", **dict(sorted(metadata.items()))}}
+    start = 0
+    for key in keys:
+        tensors, stored = chunks[key], _dtype(chunks[key], dtype)
+        end = start + sum(tensor.numel() for tensor in tensors) * stored.itemsize
+        shape = list(tensors[0].shape)
+        if len(tensors) > 1:
+            shape[0] = sum(tensor.shape[0] for tensor in tensors)
+        values[key] = {"dtype": DTYPE_NAMES[stored], "shape": shape, "data_offsets": [start, end]}
+        start = end
+    text = json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
+    return text + b" " * (-len(text) % 8)
+
+
+def _contents(
+    path: Path, keys: Sequence[str], chunks: Chunks, dtype: torch.dtype | None
+) -> Iterator[memoryview]:
+    for key in keys:
+        for tensor in chunks[key]:
+            kept = tensor.to(_dtype([tensor], dtype))
+            if dtype is not None:
+                _check_finite(path, key, kept, dtype)
+            yield kept.contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def _dtype(tensors: Sequence[Tensor], dtype: torch.dtype | None) -> torch.dtype:
+    """The dtype in which a key is stored."""
+    own = tensors[0].dtype
+    found = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors}
+    if dtype is None and len(found) > 1:
+        raise SaveError(
+            "Expected tensors that are joined to have one dtype, found "
+            f"{', '.join(sorted(found))}; pass --dtype fp32, which represents them all."
+        )
+    return dtype if dtype is not None and own.is_floating_point else own
+
+
+def _check_finite(path: Path, name: str, tensor: Tensor, dtype: torch.dtype) -> None:
+    if not tensor.isfinite().all():
+        raise SaveError(
+            f"{name} has values that are not finite as {dtype}, so {path.name} was not written; "
+            "what was there before is untouched."
+        )
+
+
+def _backup(target: Path) -> Path:
     return target.with_name(f".{target.name}.old")
 
 
-def _undo(target: Path) -> None:
-    """Bring back what was moved away, or drop it where its successor stands."""
-    old = _old(target)
+def _recover(target: Path) -> None:
+    """Restore the backup, or delete it if the target exists."""
+    backup = _backup(target)
     if target.exists():
-        _remove(old)
-    elif old.exists():
-        os.replace(old, target)
+        _remove(backup)
+    elif backup.exists():
+        os.replace(backup, target)
 
 
-def _swap(targets: tuple[Path, ...], asides: tuple[Path, ...]) -> None:
-    # No call replaces a folder that holds files, so the old one steps aside for a moment.
+def _swap(targets: tuple[Path, ...], folders: tuple[Path, ...]) -> None:
+    # No system call replaces a folder with files in it, so the old one is renamed first.
     moved: list[Path] = []
     try:
-        for target, aside in zip(targets, asides, strict=True):
+        for target, folder in zip(targets, folders, strict=True):
             if target.exists():
-                os.replace(target, _old(target))
+                os.replace(target, _backup(target))
             moved.append(target)
-            os.replace(aside, target)
+            os.replace(folder, target)
     except OSError:
         for target in moved:
             _remove(target)
-            _undo(target)
+            _recover(target)
         raise
     for target in targets:
-        _remove(_old(target))
+        _remove(_backup(target))
 
 
 def _remove(path: Path) -> None:
-    """Remove a folder, or the link that stands in its place, as far as that can be."""
+    """Remove a folder, or a link in its place, as far as possible."""
     if path.is_symlink():
         path.unlink(missing_ok=True)
     else:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _share(folder: Path) -> None:
-    # safetensors makes files that only their owner reads; give them the folder's permissions.
+def _inherit_permissions(folder: Path) -> None:
+    # safetensors makes files that only their owner can read; give them the folder's permissions.
     mode = folder.stat().st_mode & 0o666
     for path in folder.iterdir():
         path.chmod(mode)

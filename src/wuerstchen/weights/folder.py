@@ -1,46 +1,41 @@
-"""What makes the parts of a model folder one model for diffusers."""
+"""The files around the components of a model folder: schedulers, model_index.json, README.md."""
 
 import os
 from pathlib import Path
 
+import yaml
+
 from wuerstchen.errors import SaveError
+from wuerstchen.weights.component_files import component_in
 from wuerstchen.weights.files import read_json, replacing, write_json
-from wuerstchen.weights.layout import CONFIG, PLACES, Part, need_part
-from wuerstchen.weights.names import (
-    DIFFUSERS_VERSION,
-    OWN_STAGE_C,
-    STAGE_A,
-    STAGE_B,
-    STAGE_C,
-    Names,
-)
+from wuerstchen.weights.headers import file_format, read_header
+from wuerstchen.weights.layout import CONFIG, PLACES, REQUIRED
+from wuerstchen.weights.names import DIFFUSERS_VERSION, NAMES, OWN_STAGE_C
 
 SCHEDULER = "DDPMWuerstchenScheduler"
 INDEX = "model_index.json"
-# The public name "diffusers" does not lead to these classes since they are deprecated: diffusers
-# cannot even open what it saves under that name. It does find them by the module they live in.
+# These classes cannot be reached as "diffusers" since they are deprecated: diffusers cannot even
+# open what it saves under that name. It does find them by their modules.
 MODULES = {
-    STAGE_A.class_name: "diffusers.pipelines.deprecated.wuerstchen.modeling_paella_vq_model",
-    STAGE_B.class_name: "diffusers.pipelines.deprecated.wuerstchen.modeling_wuerstchen_diffnext",
-    STAGE_C.class_name: "diffusers.pipelines.deprecated.wuerstchen.modeling_wuerstchen_prior",
-    OWN_STAGE_C: "wuerstchen.models.stage_c",  # diffusers says that it does not know it
+    "PaellaVQModel": "diffusers.pipelines.deprecated.wuerstchen.modeling_paella_vq_model",
+    "WuerstchenDiffNeXt": "diffusers.pipelines.deprecated.wuerstchen.modeling_wuerstchen_diffnext",
+    "WuerstchenPrior": "diffusers.pipelines.deprecated.wuerstchen.modeling_wuerstchen_prior",
+    OWN_STAGE_C: "wuerstchen.models.stage_c",  # diffusers reports it as unknown
 }
-PARTS: tuple[Part, ...] = ("stage_a", "stage_b", "stage_c", "text_b", "text_c")
-"""What generating needs; the compressor only serves training and images as input."""
+NOT_STATED = "not stated"
 
 
-def finish_folder(folder: Path) -> None:
+def write_index(folder: Path) -> None:
     """Write both schedulers and model_index.json, so that diffusers opens the folder.
 
-    Raises ModelFolderError where a part is missing.
+    Raises ModelFolderError where a component is missing.
     """
-    for part in PARTS:
-        need_part(folder, part)
-    schedulers = (folder / "scheduler", folder / "prior_scheduler")
-    with replacing(*schedulers) as asides:
-        for aside in asides:
+    for component in REQUIRED:
+        component_in(folder, component)
+    with replacing(folder / "scheduler", folder / "prior_scheduler") as schedulers:
+        for scheduler in schedulers:
             write_json(
-                aside / "scheduler_config.json",
+                scheduler / "scheduler_config.json",
                 {
                     "_class_name": SCHEDULER,
                     "_diffusers_version": DIFFUSERS_VERSION,
@@ -48,40 +43,72 @@ def finish_folder(folder: Path) -> None:
                     "s": 0.008,
                 },
             )
-    _write_index(folder)
-
-
-def _write_index(folder: Path) -> None:
-    classes: dict[str, tuple[str, str]] = {
-        "scheduler": ("diffusers", SCHEDULER),
-        "prior_scheduler": ("diffusers", SCHEDULER),
-    }
-    for place in (PLACES["text_b"], PLACES["text_c"]):
-        classes[place.folder] = ("transformers", "CLIPTextModel")
-        classes[place.tokenizer] = ("transformers", "CLIPTokenizer")
-    networks: tuple[tuple[Part, Names], ...] = (
-        ("stage_a", STAGE_A),
-        ("stage_b", STAGE_B),
-        ("stage_c", STAGE_C),
-    )
-    for part, names in networks:
-        name = str(read_json(folder / PLACES[part].folder / CONFIG).get("_class_name"))
-        name = name if name in MODULES else names.class_name
-        classes[PLACES[part].folder] = (MODULES[name], name)
-    aside = folder / f".{INDEX}.new"
+    temporary = folder / f".{INDEX}.new"
     try:
         write_json(
-            aside,
+            temporary,
             {
                 "_class_name": "WuerstchenCombinedPipeline",
                 "_diffusers_version": DIFFUSERS_VERSION,
-                **classes,
+                **_classes(folder),
             },
         )
-        os.replace(aside, folder / INDEX)
+        os.replace(temporary, folder / INDEX)
     except OSError as error:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise SaveError(
             f"{folder / INDEX} could not be written ({error.strerror}); "
-            "what was there before is untouched."
+            "the previous file is unchanged."
         ) from error
+
+
+def front_matter(readme: Path) -> dict[str, object]:
+    """The metadata of a model card; empty where there is none, since nothing depends on it."""
+    try:
+        return _front_matter(readme.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return {}
+
+
+def licence(path: Path) -> str:
+    """The licence that a model's card, metadata or LICENSE states; nothing is guessed."""
+    card: dict[str, object] = {}
+    if path.is_dir():
+        card = front_matter(path / "README.md")
+        if "license" not in card and (path / "LICENSE").is_file():
+            return "see its file LICENSE"
+    elif file_format(path) == "safetensors":
+        metadata = read_header(path).metadata
+        if "modelspec.license" in metadata:
+            return metadata["modelspec.license"]
+        card = _front_matter(metadata.get("README.md", ""))
+        if "license" not in card and "LICENSE" in metadata:
+            return "see LICENSE in its metadata"
+    return str(card.get("license") or NOT_STATED)
+
+
+def _classes(folder: Path) -> dict[str, tuple[str, str]]:
+    """The module and class of each component for model_index.json."""
+    classes = dict.fromkeys(("scheduler", "prior_scheduler"), ("diffusers", SCHEDULER))
+    for component in REQUIRED:
+        place = PLACES[component]
+        if place.tokenizer:
+            classes[place.folder] = ("transformers", "CLIPTextModel")
+            classes[place.tokenizer] = ("transformers", "CLIPTokenizer")
+        else:
+            name = str(read_json(folder / place.folder / CONFIG).get("_class_name"))
+            name = name if name in MODULES else NAMES[component].class_name
+            classes[place.folder] = (MODULES[name], name)
+    return classes
+
+
+def _front_matter(text: str) -> dict[str, object]:
+    start, _, rest = text.partition("---")
+    header, closed, _ = rest.partition("\n---")
+    if start.strip() or not closed:
+        return {}
+    try:
+        values: object = yaml.safe_load(header)
+    except yaml.YAMLError:
+        return {}
+    return values if isinstance(values, dict) else {}

@@ -1,7 +1,7 @@
-"""What stands in a file of weights, without reading a weight; and its tensors, mapped from it.
+"""Headers of weight files, which are read without a weight, and tensors mapped from such files.
 
-A file is a safetensors file or one that `torch.save` wrote, told apart by their first bytes and
-not by their names. What `torch.save` nests is joined by dots, so both are flat lists of keys.
+A file is a safetensors file or one that `torch.save` wrote, told apart by their first bytes, not
+by their names. Nested keys of `torch.save` are joined by dots, so both are flat lists of keys.
 """
 
 import pickle
@@ -15,97 +15,84 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from wuerstchen.errors import ModelFolderError
+from wuerstchen.weights.files import DTYPES
 from wuerstchen.weights.layout import prefix_of
-
-DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
-"""Kinds of numbers by their names in safetensors."""
 
 ZIP = b"PK\x03\x04"
 PICKLE = b"\x80"
-POINTER = b"version https://git-lfs"
+LFS_POINTER = b"version https://git-lfs"
 OPTIMIZER = "optimizer_state_dict"
-"""Left out: a checkpoint's optimizer is twice as large as its network, and nobody draws with it."""
+"""Skipped: a checkpoint's optimizer is twice as large as its network and unused here."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """A tensor as its file announces it."""
+class TensorInfo:
+    """A tensor as its file's header states it."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
 
     @property
     def count(self) -> int:
-        """How many numbers it holds."""
+        """The number of its elements."""
         return int(torch.Size(self.shape).numel())
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """All that a file says about itself."""
+    """The tensors and metadata of a file."""
 
     path: Path
-    kind: Literal["safetensors", "pt"]
-    tensors: Mapping[str, Stored]
+    format: Literal["safetensors", "pt"]
+    tensors: Mapping[str, TensorInfo]
     metadata: Mapping[str, str]
 
-    def below(self, prefix: str) -> dict[str, Stored]:
-        """The tensors of the network with that prefix, which is taken off their keys."""
+    def below(self, prefix: str) -> dict[str, TensorInfo]:
+        """The tensors of the network with that prefix, by keys without it."""
         return self.groups().get(prefix, {})
 
-    def groups(self) -> dict[str, dict[str, Stored]]:
-        """Prefix to the tensors of one network, by the keys that are left."""
-        groups: dict[str, dict[str, Stored]] = {}
-        for key, stored in self.tensors.items():
+    def groups(self) -> dict[str, dict[str, TensorInfo]]:
+        """The tensors of each network, by prefix and then by keys without it."""
+        groups: dict[str, dict[str, TensorInfo]] = {}
+        for key, info in self.tensors.items():
             prefix = prefix_of(key)
-            groups.setdefault(prefix, {})[key.removeprefix(prefix)] = stored
+            groups.setdefault(prefix, {})[key.removeprefix(prefix)] = info
         return groups
 
 
 def read_header(path: Path) -> Header:
-    """Raises ModelFolderError for a file that is cut off, a pointer, or none of the two kinds."""
-    if file_kind(path) == "pt":
+    """Raises ModelFolderError for a file that is cut off, a pointer, or of neither format."""
+    if file_format(path) == "pt":
         tensors = {
-            key: Stored(tensor.dtype, tuple(tensor.shape))
+            key: TensorInfo(tensor.dtype, tuple(tensor.shape))
             for key, tensor in _flat(_unpickled(path, "meta"))
         }
         return Header(path, "pt", tensors, {})
     try:
         with safe_open(path, "pt") as file:
             slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118  # no mapping
-            named = {key: (part.get_dtype(), part.get_shape()) for key, part in slices.items()}
+            found = {key: (each.get_dtype(), each.get_shape()) for key, each in slices.items()}
             metadata = dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
         raise damaged(path, error) from None
-    strange = sorted({dtype for dtype, _ in named.values()} - DTYPES.keys())
-    if strange:
+    unknown = sorted({dtype for dtype, _ in found.values()} - DTYPES.keys())
+    if unknown:
         raise ModelFolderError(
-            f"{path} holds numbers of the kind {strange[0]}, expected {', '.join(DTYPES)}; "
+            f"{path} has tensors of dtype {unknown[0]}, expected {', '.join(DTYPES)}; "
             "convert it with the tool that made it."
         )
-    tensors = {key: Stored(DTYPES[dtype], tuple(shape)) for key, (dtype, shape) in named.items()}
+    tensors = {
+        key: TensorInfo(DTYPES[dtype], tuple(shape)) for key, (dtype, shape) in found.items()
+    }
     return Header(path, "safetensors", tensors, metadata)
 
 
 def mapped(path: Path, keys: Iterable[str]) -> dict[str, Tensor]:
     """Tensors that share the file's pages: nothing is read before it is used, nothing copied.
 
-    The file must stay what it is for as long as they live.
+    The file must not change while they exist.
     """
-    if file_kind(path) == "pt":
+    if file_format(path) == "pt":
         found = dict(_flat(_unpickled(path, "cpu")))
         return {key: found[key] for key in keys}
     try:
@@ -115,18 +102,18 @@ def mapped(path: Path, keys: Iterable[str]) -> dict[str, Tensor]:
         raise damaged(path, error) from None
 
 
-def file_kind(path: Path) -> Literal["safetensors", "pt"]:
-    """By the first bytes; raises ModelFolderError where the file cannot hold weights."""
+def file_format(path: Path) -> Literal["safetensors", "pt"]:
+    """The format by the first bytes; raises ModelFolderError for a file without weights."""
     try:
         with path.open("rb") as file:
-            start = file.read(len(POINTER))
+            start = file.read(len(LFS_POINTER))
     except OSError as error:
         raise ModelFolderError(
             f"{path} cannot be read ({error.strerror or error}); copy or download it again."
         ) from None
-    if start.startswith(POINTER):
+    if start.startswith(LFS_POINTER):
         raise ModelFolderError(
-            f"{path} holds a pointer of Git LFS and no weights; fetch them with `git lfs pull`."
+            f"{path} is a Git LFS pointer without weights; fetch them with `git lfs pull`."
         )
     if start[:1] == PICKLE and start[8:9] != b"{":
         raise ModelFolderError(
@@ -144,15 +131,15 @@ def damaged(path: Path, error: Exception) -> ModelFolderError:
 
 
 def _unpickled(path: Path, device: Literal["meta", "cpu"]) -> object:
-    """What `torch.save` wrote, tensors and plain values only, as torch itself makes sure of."""
+    """The contents of a `torch.save` file; torch itself allows only tensors and plain values."""
     try:
         return torch.load(path, map_location=device, weights_only=True, mmap=True)
     except pickle.UnpicklingError:
         raise ModelFolderError(
-            f"{path} holds Python objects beside its weights, which are never opened, since they "
+            f"{path} has Python objects next to its weights, which are never opened, since they "
             "can run code; use a safetensors file of these weights."
         ) from None
-    except Exception as error:  # a damaged archive raises whatever its bytes lead to
+    except Exception as error:  # a damaged archive can raise anything
         reason = str(error).strip().split("\n")[0].split(". ")[0]
         raise ModelFolderError(
             f"{path} is damaged or cut off and cannot be read as a file of torch ({reason}); "

@@ -1,7 +1,7 @@
-"""What a file of weights is, by its keys and shapes: which part, of which generation.
+"""Identify the networks in a file by keys and shapes: which component, of which generation.
 
-Three generations carry the name: version 1 with a Stage B that draws tokens, version 2 of the
-paper, which is ours, and version 3, Stable Cascade.
+Three generations share the name: version 1, whose Stage B samples tokens; version 2 of the paper,
+which is ours; and version 3, Stable Cascade.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,23 +10,23 @@ from pathlib import Path
 from typing import Literal
 
 from wuerstchen.errors import ModelFolderError
-from wuerstchen.weights.headers import Header, Stored
-from wuerstchen.weights.layout import FOLDERS, PLACES, Part
-from wuerstchen.weights.parts import Naming, PartFiles
+from wuerstchen.weights.component_files import ComponentFiles, Naming
+from wuerstchen.weights.headers import Header, TensorInfo
+from wuerstchen.weights.layout import FOLDERS, PLACES, ComponentName
 
 Generation = Literal["v1", "v2", "v3"]
 
-AVERAGED = "ema_state_dict."
+EMA = "ema_state_dict."
 
 NEEDS: dict[Generation, str] = {
-    "v1": "it needs the first code of the authors (github.com/dome272/Wuerstchen), where Stage B "
-    "draws tokens; use the weights of version 2, such as warp-ai/wuerstchen",
+    "v1": "it needs the authors' first code (github.com/dome272/Wuerstchen), whose Stage B "
+    "samples tokens; use the weights of version 2, such as warp-ai/wuerstchen",
     "v2": "",
     "v3": "it needs other networks: open it with StableCascadePriorPipeline and "
     "StableCascadeDecoderPipeline of diffusers, or use the weights of version 2, such as "
     "warp-ai/wuerstchen",
 }
-CALLED: dict[Generation, str] = {
+GENERATIONS: dict[Generation, str] = {
     "v1": "version 1 of Würstchen",
     "v2": "version 2 of Würstchen",
     "v3": "Stable Cascade (version 3 of Würstchen)",
@@ -45,34 +45,36 @@ FIRST_TEXT_WIDTH = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Identified:
     """A network among the keys of a file."""
 
-    part: Part
+    component: ComponentName
     generation: Generation
     naming: Naming
     prefix: str
-    tensors: Mapping[str, Stored]
+    tensors: Mapping[str, TensorInfo]
     """By keys without the prefix."""
 
-    def files(self, path: Path) -> PartFiles:
-        return PartFiles(part=self.part, weights=path, naming=self.naming, prefix=self.prefix)
+    def files(self, path: Path) -> ComponentFiles:
+        return ComponentFiles(
+            component=self.component, weights=path, naming=self.naming, prefix=self.prefix
+        )
 
 
-def networks(header: Header) -> dict[Part, Found]:
-    """Every network in the file; of several for one part the averaged one, then the first."""
-    chosen: dict[Part, Found] = {}
+def identify(header: Header) -> dict[ComponentName, Identified]:
+    """Every network in the file; among several of one component the EMA, then the first."""
+    chosen: dict[ComponentName, Identified] = {}
     for found in _all(header):
-        before = chosen.get(found.part)
-        if before is None or (AVERAGED in found.prefix and AVERAGED not in before.prefix):
-            chosen[found.part] = found
+        before = chosen.get(found.component)
+        if before is None or (EMA in found.prefix and EMA not in before.prefix):
+            chosen[found.component] = found
     return chosen
 
 
-def refuse_foreign(found: Found, path: Path) -> None:
-    """Raises ModelFolderError for versions 1 and 3."""
+def refuse_foreign(found: Identified, path: Path) -> None:
+    """Raise ModelFolderError for versions 1 and 3."""
     if found.generation != "v2":
-        raise ForeignModelError(path, PLACES[found.part].title, found.generation)
+        raise ForeignModelError(path, PLACES[found.component].title, found.generation)
 
 
 class ForeignModelError(ModelFolderError):
@@ -82,23 +84,24 @@ class ForeignModelError(ModelFolderError):
         self.title = title
         self.generation = generation
         super().__init__(
-            f"{path} holds {title} of {CALLED[generation]}, expected version 2; "
+            f"{path} contains {title} of {GENERATIONS[generation]}, expected version 2; "
             f"{NEEDS[generation]}."
         )
 
 
-def _all(header: Header) -> Iterator[Found]:
+def _all(header: Header) -> Iterator[Identified]:
     for prefix, tensors in header.groups().items():
-        if (part := _part(tensors, prefix)) is not None:
-            yield Found(part, _generation(part, tensors), _naming(part, tensors), prefix, tensors)
+        if (name := _component(tensors, prefix)) is not None:
+            generation, naming = _generation(name, tensors), _naming(name, tensors)
+            yield Identified(name, generation, naming, prefix, tensors)
 
 
-def _part(tensors: Mapping[str, Stored], prefix: str) -> Part | None:
+def _component(tensors: Mapping[str, TensorInfo], prefix: str) -> ComponentName | None:
     if "in_block.1.weight" in tensors and "up_blocks.0.0.weight" in tensors:
         return "stage_a"
     if "backbone.0.0.weight" in tensors and "mapper.0.weight" in tensors:
         return "compressor"
-    # Stages B and C of Stable Cascade are one network, told apart by what conditions them.
+    # Stages B and C of Stable Cascade are one network; their conditioning tells them apart.
     if "clip_txt_mapper.weight" in tensors:
         return "stage_c"
     if "in_mapper.0.weight" in tensors or "clf.1.weight" in tensors:
@@ -110,17 +113,17 @@ def _part(tensors: Mapping[str, Stored], prefix: str) -> Part | None:
     return None
 
 
-def _generation(part: Part, tensors: Mapping[str, Stored]) -> Generation:
-    if part == "stage_b" and "in_mapper.0.weight" in tensors:
+def _generation(component: ComponentName, tensors: Mapping[str, TensorInfo]) -> Generation:
+    if component == "stage_b" and "in_mapper.0.weight" in tensors:
         return "v1"
-    if part in ("stage_b", "stage_c"):
-        if part == "stage_b" and "clip_mapper.weight" not in tensors:
+    if component in ("stage_b", "stage_c"):
+        if component == "stage_b" and "clip_mapper.weight" not in tensors:
             return "v3"
         if "effnet_mapper.0.weight" in tensors or "clip_txt_mapper.weight" in tensors:
             return "v3"
-    if part == "compressor" and tensors["backbone.0.0.weight"].shape[:1] == (LARGE_STEM,):
+    if component == "compressor" and tensors["backbone.0.0.weight"].shape[:1] == (LARGE_STEM,):
         return "v1"
-    if part == "stage_c":
+    if component == "stage_c":
         width, text = tensors["cond_mapper.0.weight"].shape
         depth = sum(key.endswith(".depthwise.weight") for key in tensors)
         if (width, depth) == PUBLISHED_PRIOR and text == FIRST_TEXT_WIDTH:
@@ -128,9 +131,9 @@ def _generation(part: Part, tensors: Mapping[str, Stored]) -> Generation:
     return "v2"
 
 
-def _naming(part: Part, tensors: Mapping[str, Stored]) -> Naming:
-    """Only these keys differ; a network that has none of them is the same in both."""
-    if part == "stage_a":
+def _naming(component: ComponentName, tensors: Mapping[str, TensorInfo]) -> Naming:
+    """Only these keys differ; a network without any of them is the same in both namings."""
+    if component == "stage_a":
         return "original" if "vquantizer.codebook.weight" in tensors else "published"
     joined = any(key.endswith(".attention.attn.in_proj_weight") for key in tensors)
     return "original" if joined else "published"

@@ -1,30 +1,32 @@
-"""The sizes of a network from the shapes of its tensors, for files without a config.
+"""Infer a network's config from the shapes of its tensors, for files without a config.
 
-What leaves no trace in a shape is taken as published: attention heads of width 64, Stage A's scale
+Values that no shape shows are the published ones: attention heads of width 64, Stage A's scale
 0.3764, the dropout of training.
 """
 
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
-from wuerstchen.config import CompressorModel, Section, StageAModel, StageBModel, StageCModel
+from wuerstchen.config import Section
 from wuerstchen.errors import ModelFolderError
 from wuerstchen.models.compressor import LAST_WIDTH, STAGES
-from wuerstchen.weights.headers import Stored
-from wuerstchen.weights.layout import PLACES, Part
+from wuerstchen.weights.headers import TensorInfo
+from wuerstchen.weights.layout import PLACES, ComponentName
 
 HEAD_WIDTH = 64
-Tensors = Mapping[str, Stored]
+S = TypeVar("S", bound=Section)
+Tensors = Mapping[str, TensorInfo]
 
 
 def stage_a_sizes(tensors: Tensors) -> dict[str, object]:
     codebook = tensors.get("vquantizer.codebook.weight") or tensors["vquantizer.embedding.weight"]
     return {
         "width": tensors["up_blocks.0.0.weight"].shape[0],
-        # One block of the decoder is behind the upsampling, all others before it.
+        # One block of the decoder follows the upsampling, all others precede it.
         "depth": _blocks(tensors, "up_blocks.", ".gammas") - 1,
         "codebook": codebook.shape[0],
         "latent_channels": codebook.shape[1],
@@ -73,11 +75,11 @@ def compressor_sizes(tensors: Tensors) -> dict[str, object]:
     for index in range(1, len(STAGES) + 1):
         blocks = {key.split(".")[2] for key in tensors if key.startswith(f"backbone.{index}.")}
         counts.append(len(blocks))
-    # Several shares can round to the same numbers of blocks: any of them makes the same network.
+    # Several factors can round to the same block counts: each makes the same network.
     depth = next(
-        share / 1000
-        for share in range(1000, 0, -1)
-        if [max(1, round(stage.blocks * share / 1000)) for stage in STAGES] == counts
+        factor / 1000
+        for factor in range(1000, 0, -1)
+        if [max(1, round(stage.blocks * factor / 1000)) for stage in STAGES] == counts
     )
     channels, last = tensors["mapper.0.weight"].shape[:2]
     return {
@@ -88,20 +90,22 @@ def compressor_sizes(tensors: Tensors) -> dict[str, object]:
     }
 
 
-SIZES: dict[Part, tuple[type[Section], Callable[[Tensors], dict[str, object]]]] = {
-    "stage_a": (StageAModel, stage_a_sizes),
-    "stage_b": (StageBModel, stage_b_sizes),
-    "stage_c": (StageCModel, stage_c_sizes),
-    "compressor": (CompressorModel, compressor_sizes),
+SIZES: dict[ComponentName, Callable[[Tensors], dict[str, object]]] = {
+    "stage_a": stage_a_sizes,
+    "stage_b": stage_b_sizes,
+    "stage_c": stage_c_sizes,
+    "compressor": compressor_sizes,
 }
 
 
-def inferred(path: Path, part: Part, tensors: Tensors) -> Section:
-    """The sizes of `part`, whose tensors have no prefix; raises ModelFolderError."""
-    section, sizes = SIZES[part]
-    title = PLACES[part].title
+def infer_config(path: Path, component: ComponentName, section: type[S], tensors: Tensors) -> S:
+    """The config of a component from its tensors, by keys without prefix.
+
+    Raises ModelFolderError where the shapes are not those of such a network.
+    """
+    title = PLACES[component].title
     try:
-        return section.model_validate(sizes(tensors))
+        return section.model_validate(SIZES[component](tensors))
     except (KeyError, IndexError, ValueError, StopIteration) as error:
         if isinstance(error, _HeadsError):
             raise ModelFolderError(f"{path}: {title} {error}") from None
@@ -111,20 +115,20 @@ def inferred(path: Path, part: Part, tensors: Tensors) -> Section:
         else:
             reason = f"its tensors do not have the shapes of one: {error}"
         raise ModelFolderError(
-            f"{path}: the sizes of {title} do not follow from its shapes ({reason}); "
+            f"{path}: the sizes of {title} cannot be inferred from its shapes ({reason}); "
             "copy it again, or use a model folder with a config.json."
         ) from None
 
 
 class _HeadsError(ValueError):
-    """Attention whose heads cannot be counted."""
+    """The number of attention heads cannot be inferred."""
 
 
 def _heads(width: int) -> int:
     if width % HEAD_WIDTH:
         raise _HeadsError(
-            f"has attention of width {width}, and how many heads share it cannot be told from "
-            f"shapes; published heads are {HEAD_WIDTH} wide, which does not divide it. Use a model "
+            f"has attention of width {width}, and its number of heads cannot be inferred from "
+            f"shapes: published heads are {HEAD_WIDTH} wide, which does not divide it; use a model "
             "folder with a config.json."
         )
     return width // HEAD_WIDTH

@@ -1,16 +1,15 @@
-"""Which folder holds which part, and how a missing one is explained."""
+"""The layout of a model folder: which folder contains which component."""
 
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from wuerstchen.errors import ModelFolderError
-from wuerstchen.weights.files import standing
+from wuerstchen.weights.files import current_path
 
-Part = Literal["stage_a", "compressor", "stage_b", "stage_c", "text_b", "text_c"]
+ComponentName = Literal["stage_a", "compressor", "stage_b", "stage_c", "text_b", "text_c"]
 
 
 class Place(NamedTuple):
-    """Where a part lives in a model folder."""
+    """The place of a component in a model folder."""
 
     title: str
     folder: str
@@ -22,7 +21,7 @@ class Place(NamedTuple):
 
 
 CONFIG = "config.json"
-PLACES: dict[Part, Place] = {
+PLACES: dict[ComponentName, Place] = {
     "stage_a": Place("Stage A", "vqgan", "diffusion_pytorch_model.safetensors", "a"),
     "compressor": Place("the compressor", "compressor", "model.safetensors", "b"),
     "stage_b": Place("Stage B", "decoder", "diffusion_pytorch_model.safetensors", "b"),
@@ -38,6 +37,10 @@ PLACES: dict[Part, Place] = {
         "prior_tokenizer",
     ),
 }
+FOLDERS: dict[str, ComponentName] = {place.folder: name for name, place in PLACES.items()}
+"""Component folders; in a single-file model, the prefixes of its keys."""
+REQUIRED: tuple[ComponentName, ...] = ("stage_a", "stage_b", "stage_c", "text_b", "text_c")
+"""The components that generating needs; only training and image inputs need the compressor."""
 
 WRAPPERS = (
     "ema_state_dict",
@@ -47,56 +50,39 @@ WRAPPERS = (
     "model",
     "diffusion_model",
 )
-"""Words that checkpoints put before the keys of a network."""
-FOLDERS: dict[str, Part] = {place.folder: part for part, place in PLACES.items()}
-"""The same in a model that is one file."""
+"""Prefixes that checkpoints put before the keys of a network."""
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
 VOCABULARY = "tokenizer.json"
 OLDER_VOCABULARY = ("vocab.json", "merges.txt")
-"""What published tokenizers have in its place, or beside it."""
+"""Published tokenizers have these instead of, or next to, tokenizer.json."""
 
 
 def prefix_of(key: str) -> str:
-    """What stands before the name of a tensor in a file that holds more than one network."""
+    """The prefix of a tensor's name in a checkpoint or a file of several networks."""
     rest = key
     while (word := rest.partition(".")[0]) in WRAPPERS or word in FOLDERS:
         rest = rest.removeprefix(f"{word}.")
     return key.removesuffix(rest)
 
 
-def has_part(folder: Path, part: Part) -> bool:
-    """Whether the model folder holds `part`; its files are there, but they are not opened."""
-    return not _absent(folder, part)
+def has_component(folder: Path, component: ComponentName) -> bool:
+    """Whether the model folder has all files of `component`; they are not opened."""
+    return not missing_files(folder, component)
 
 
 def has_vocabulary(tokenizer: Path) -> bool:
-    """Whether the folder holds a tokenizer's vocabulary; without, transformers makes one up."""
+    """Whether the folder has a tokenizer's vocabulary; transformers invents one if it is absent."""
     older = all((tokenizer / name).is_file() for name in OLDER_VOCABULARY)
     return older or (tokenizer / VOCABULARY).is_file()
 
 
-def need_part(folder: Path, part: Part) -> Path:
-    """The folder of `part`; raises ModelFolderError where a file of it is missing."""
-    place = PLACES[part]
-    absent = _absent(folder, part)
-    if not folder.is_dir():
-        raise ModelFolderError(f"Expected a model folder at {folder}, found none.")
-    if absent:
-        begun = any((folder / place.folder).glob("*"))
-        raise ModelFolderError(
-            f"{folder} lacks {place.title} (expected {absent[0]}); "
-            + ("what is there is half of it, copy it again, or " if begun else "")
-            + f"train it with `wuerstchen train CONFIG --stage {place.trained_by}`."
-        )
-    return standing(folder / place.folder)
-
-
-def _absent(folder: Path, part: Part) -> list[Path]:
-    place = PLACES[part]
-    needed = [standing(folder / place.folder) / name for name in (CONFIG, place.weights)]
+def missing_files(folder: Path, component: ComponentName) -> list[Path]:
+    """The files of `component` that the model folder lacks."""
+    place = PLACES[component]
+    needed = [current_path(folder / place.folder) / name for name in (CONFIG, place.weights)]
     if place.tokenizer:
-        tokenizer = standing(folder / place.tokenizer)
+        tokenizer = current_path(folder / place.tokenizer)
         needed.append(tokenizer / TOKENIZER_CONFIG)
         if not has_vocabulary(tokenizer):
             needed.append(tokenizer / VOCABULARY)

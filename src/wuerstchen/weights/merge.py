@@ -1,7 +1,7 @@
-"""Two models of the same sizes to the one between them, number by number.
+"""Merge two models of the same sizes by interpolating their weights.
 
-The published Stage C is such a mixture: half of the run on all images, half of the one that went
-on with selected ones (appendix E.3).
+The published Stage C is such a merge: half from the run on all images, half from its continuation
+on selected ones (appendix E.3).
 """
 
 from collections.abc import Mapping
@@ -12,59 +12,60 @@ from torch import Tensor
 
 from wuerstchen.atomic_write import write_file
 from wuerstchen.errors import ConfigError, ModelFolderError
-from wuerstchen.weights.components import published_tensors
-from wuerstchen.weights.convert import beside_of, check_apart, check_free, write_folder
-from wuerstchen.weights.folder import PARTS, finish_folder
-from wuerstchen.weights.layout import PLACES, Part, has_part
-from wuerstchen.weights.parts import PartFiles
-from wuerstchen.weights.tokenizer import counts_alike
+from wuerstchen.weights.component import published_tensors
+from wuerstchen.weights.component_files import ComponentFiles
+from wuerstchen.weights.convert import check_free, check_outside, extra_files, write_folder
+from wuerstchen.weights.folder import write_index
+from wuerstchen.weights.layout import PLACES, REQUIRED, ComponentName, has_component
+from wuerstchen.weights.tokenizer import same_tokens
 
 
 def merge(
-    first: Mapping[Part, PartFiles],
-    second: Mapping[Part, PartFiles],
+    first: Mapping[ComponentName, ComponentFiles],
+    second: Mapping[ComponentName, ComponentFiles],
     out: Path,
-    share: float,
+    fraction: float,
     *,
     source: Path | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
-    """Write a model folder between two models; returns the folders of its parts.
+    """Write a model folder between two models; returns the folders of its components.
 
-    share   of the second model, 0 to 1: first + share * (second - first), in fp32, and then in the
-            numbers of the first
-    source  of the first model: its wuerstchen.json, README.md and LICENSE come along
+    fraction  of the second model, 0 to 1: first + fraction * (second - first), computed in fp32
+              and stored in the dtype of the first
+    source    of the first model, whose wuerstchen.json, README.md and LICENSE are copied too
 
-    Parts that the second model lacks are the first one's.
+    Components that the second model lacks are copied from the first.
 
-    Raises ConfigError for a share that is none and for an `out` inside of `source`;
-    ModelFolderError where parts have other sizes or other words; SaveError where something is in
-    the place of what is written.
+    Raises ConfigError for a fraction outside [0, 1] and for an `out` inside `source`;
+    ModelFolderError where sizes or tokenizers differ; SaveError where the output would replace
+    something.
     """
-    if not 0 <= share <= 1:
-        raise ConfigError(f"The share of the second model must be between 0 and 1, found {share}.")
-    targets = {part: out / PLACES[part].folder for part in first}
-    beside = {} if source is None else beside_of(source)
+    if not 0 <= fraction <= 1:
+        raise ConfigError(
+            f"The fraction of the second model must be between 0 and 1, found {fraction}."
+        )
+    targets = {name: out / PLACES[name].folder for name in first}
+    extra = {} if source is None else extra_files(source)
     if source is not None:
-        check_apart(source, out)
+        check_outside(source, out)
     if not overwrite:
-        check_free(first, targets, out, "diffusers", beside)
-    both = {part: (files, second[part]) for part, files in first.items() if part in second}
-    for one, other in both.values():
-        _check_alike(one, other)
-    for part, files in first.items():
-        mixed = _mixed(files, second[part], share) if part in both else None
-        write_folder(files, out, None, mixed)
+        check_free(first, targets, out, "diffusers", extra)
+    for name in [name for name in first if name in second]:
+        _check_same_sizes(first[name], second[name])
+    for name, files in first.items():
+        merged = _merged(files, second[name], fraction) if name in second else None
+        write_folder(files, out, None, merged)
     if len(first) > 1:
-        for name, text in beside.items():
-            write_file(out / name, text.encode())
-    if all(has_part(out, part) for part in PARTS):
-        finish_folder(out)
+        for file, text in extra.items():
+            write_file(out / file, text.encode())
+    if all(has_component(out, name) for name in REQUIRED):
+        write_index(out)
     return list(targets.values())
 
 
-def _check_alike(one: PartFiles, other: PartFiles) -> None:
-    """Raise ModelFolderError unless both have the same tensors, and read texts the same way."""
+def _check_same_sizes(one: ComponentFiles, other: ComponentFiles) -> None:
+    """Raise ModelFolderError unless both have the same tensors and make the same tokens."""
     shapes = [
         {name: tuple(tensor.shape) for name, tensor in published_tensors(each).items()}
         for each in (one, other)
@@ -74,19 +75,19 @@ def _check_alike(one: PartFiles, other: PartFiles) -> None:
         if found[0] != found[1]:
             raise ModelFolderError(
                 f"{other.weights}: expected {one.title} of the same sizes as {one.weights}, found "
-                f"{name} of {found[1]} in place of {found[0]}; merge models of one config."
+                f"{name} of {found[1]} instead of {found[0]}; merge models of one config."
             )
-    if PLACES[one.part].tokenizer and not counts_alike(one, other):
+    if PLACES[one.component].tokenizer and not same_tokens(one, other):
         raise ModelFolderError(
             f"{other.weights}: expected {one.title} with the tokenizer of {one.weights}, found "
-            "another one; merge models that count words alike, such as one and its fine-tuning."
+            "another one; merge models that share a tokenizer, such as one and its fine-tuning."
         )
 
 
-def _mixed(one: PartFiles, other: PartFiles, share: float) -> dict[str, Tensor]:
+def _merged(one: ComponentFiles, other: ComponentFiles, fraction: float) -> dict[str, Tensor]:
     second = published_tensors(other)
     return {
-        name: torch.lerp(tensor.float(), second[name].float(), share).to(tensor.dtype)
+        name: torch.lerp(tensor.float(), second[name].float(), fraction).to(tensor.dtype)
         if tensor.is_floating_point()
         else tensor
         for name, tensor in published_tensors(one).items()

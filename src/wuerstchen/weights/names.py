@@ -1,4 +1,4 @@
-"""The table of our names and the published ones, which are those of diffusers 0.42.1."""
+"""Our names of classes, tensors and config keys, and the published ones of diffusers 0.42.1."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,23 +8,23 @@ from pydantic import ValidationError
 
 from wuerstchen.config import Section
 from wuerstchen.errors import ModelFolderError
-from wuerstchen.weights.identify import CALLED, CASCADE_CLASSES, NEEDS
-from wuerstchen.weights.layout import Part
+from wuerstchen.weights.identify import CASCADE_CLASSES, GENERATIONS, NEEDS
+from wuerstchen.weights.layout import ComponentName
 
 DIFFUSERS_VERSION = "0.42.1"
 S = TypeVar("S", bound=Section)
 
 
 class Names(NamedTuple):
-    """How one network is called elsewhere."""
+    """The published names of one network."""
 
     class_name: str
     tensors: Mapping[str, str]
-    """First words of our tensor names to the published ones; all others are equal."""
+    """Our prefixes of tensor names to the published ones; all others are equal."""
     keys: Mapping[str, str]
     """Our config keys to the published ones."""
     fixed: Mapping[str, object]
-    """Published config keys that never vary here."""
+    """Published config keys with the only values that can be opened."""
 
 
 STAGE_A = Names(
@@ -71,7 +71,7 @@ STAGE_C = Names(
     {},
 )
 OWN_STAGE_C = "WuerstchenStageC"
-"""A prior that predicts v or flow, which no class of diffusers does."""
+"""The class of a prior that predicts v or flow, which no class of diffusers does."""
 
 COMPRESSOR = Names(
     "Compressor",
@@ -79,7 +79,7 @@ COMPRESSOR = Names(
     {key: key for key in ("channels", "width", "depth", "affine")},
     {},
 )
-NETWORKS: dict[Part, Names] = {
+NAMES: dict[ComponentName, Names] = {
     "stage_a": STAGE_A,
     "stage_b": STAGE_B,
     "stage_c": STAGE_C,
@@ -88,7 +88,7 @@ NETWORKS: dict[Part, Names] = {
 
 
 def published_key(name: str, names: Names) -> str:
-    """Our tensor name to the published one."""
+    """The published name of our tensor."""
     for ours, theirs in names.tensors.items():
         if name.startswith(f"{ours}."):
             return theirs + name.removeprefix(ours)
@@ -96,7 +96,7 @@ def published_key(name: str, names: Names) -> str:
 
 
 def our_key(name: str, names: Names) -> str:
-    """The other way round."""
+    """Our name of a published tensor."""
     for ours, theirs in names.tensors.items():
         if name.startswith(f"{theirs}."):
             return ours + name.removeprefix(theirs)
@@ -104,12 +104,12 @@ def our_key(name: str, names: Names) -> str:
 
 
 def class_name(config: Section, names: Names) -> str:
-    """The class that a config.json names: none of diffusers' where diffusers would draw noise."""
+    """The class for config.json; not one of diffusers' where diffusers would generate noise."""
     return OWN_STAGE_C if getattr(config, "predicts", "noise") != "noise" else names.class_name
 
 
 def published_config(config: Section, names: Names) -> dict[str, object]:
-    """Our section as a config.json that the published class reads."""
+    """The config.json of our section, as the published class reads it."""
     ours = config.model_dump(mode="json")
     values = {theirs: ours[key] for key, theirs in names.keys.items()}
     if names is STAGE_B:
@@ -125,17 +125,17 @@ def published_config(config: Section, names: Names) -> dict[str, object]:
 
 
 def read_config(values: Mapping[str, object], path: Path, names: Names, section: type[S]) -> S:
-    """What a published config.json says as our section.
+    """Our section from the values of a published config.json.
 
-    path  where it stands, for errors
+    path  its file, for errors
 
-    Raises ModelFolderError where it cannot be one.
+    Raises ModelFolderError where the values do not make a valid section.
     """
     found = values.get("_class_name", names.class_name)
     if found in CASCADE_CLASSES:
         raise ModelFolderError(
-            f"{path}: expected a {names.class_name}, found a {found}, which is of {CALLED['v3']}; "
-            f"{NEEDS['v3']}."
+            f"{path}: expected a {names.class_name}, found a {found}, which is of "
+            f"{GENERATIONS['v3']}; {NEEDS['v3']}."
         )
     own = names is STAGE_C and found == OWN_STAGE_C
     if found != names.class_name and not own:
@@ -147,7 +147,7 @@ def read_config(values: Mapping[str, object], path: Path, names: Names, section:
     if own:
         expected.add("predicts")
     if expected != set(values):
-        parts = [
+        differences = [
             f"{word} {', '.join(sorted(keys))}"
             for word, keys in (
                 ("missing:", expected - set(values)),
@@ -156,7 +156,7 @@ def read_config(values: Mapping[str, object], path: Path, names: Names, section:
             if keys
         ]
         raise ModelFolderError(
-            f"{path}: expected the keys of a {names.class_name}, {'; '.join(parts)}."
+            f"{path}: expected the keys of a {names.class_name}, {'; '.join(differences)}."
         )
     for key, value in names.fixed.items():
         if values[key] != value:
@@ -175,13 +175,13 @@ def read_config(values: Mapping[str, object], path: Path, names: Names, section:
 def _heads(path: Path, levels: object, heads: object) -> list[object]:
     if not isinstance(levels, list) or not isinstance(heads, list) or len(levels) != len(heads):
         raise ModelFolderError(
-            f"{path}: level_config and nhead must be equally long lists, "
+            f"{path}: level_config and nhead must be lists of equal length, "
             f"found {levels!r} and {heads!r}."
         )
     for level in levels:
         if level not in ("CT", "CTA"):
             raise ModelFolderError(
-                f"{path}: level_config holds {level!r}, but only 'CT' and 'CTA' can be opened."
+                f"{path}: level_config has {level!r}, but only 'CT' and 'CTA' can be opened."
             )
     return [count if level == "CTA" else 0 for level, count in zip(levels, heads, strict=True)]
 

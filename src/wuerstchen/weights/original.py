@@ -1,64 +1,64 @@
-"""The authors' own key names: where they keep the tensors that diffusers names otherwise."""
+"""The authors' own key names: where they store the tensors that diffusers names otherwise."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor
 
-from wuerstchen.weights.parts import Naming
+from wuerstchen.weights.component_files import Naming
 
 CODEBOOK = ("vquantizer.embedding.", "vquantizer.codebook.")
 OUTPUT = (".attention.to_out.0.", ".attention.attn.out_proj.")
-THIRDS = ("to_q", "to_k", "to_v")
-"""Query, key and value: three linear maps that the authors keep in one, in this order."""
+QKV = ("to_q", "to_k", "to_v")
+"""Query, key and value: three linear layers that the authors join in one, in this order."""
 JOINED = ".attention.attn.in_proj_"
 
 
-class Spot(NamedTuple):
-    """Where the tensor of a published name is stored."""
+class TensorSource(NamedTuple):
+    """Where a file stores the tensor of a published name."""
 
     key: str
     third: int | None = None
-    """Of the rows: None for all, or 0, 1 or 2."""
+    """Third of the rows: 0, 1 or 2; None: all rows."""
 
     def cut(self, tensor: Tensor) -> Tensor:
         return tensor if self.third is None else tensor.chunk(3)[self.third]
 
-    def rows(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of what `cut` makes of a tensor of the shape."""
+    def cut_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of `cut` of a tensor of `shape`."""
         if self.third is None or not shape:
             return shape
         return (shape[0] // 3, *shape[1:])
 
 
-def spot(published: str, naming: Naming) -> Spot:
-    """Where a file of that naming has the tensor that diffusers calls `published`."""
+def source_of(published: str, naming: Naming) -> TensorSource:
+    """Where a file of that naming stores the tensor that diffusers calls `published`."""
     if naming == "published":
-        return Spot(published)
-    for index, third in enumerate(THIRDS):
+        return TensorSource(published)
+    for index, third in enumerate(QKV):
         if f".attention.{third}." in published:
-            return Spot(published.replace(f".attention.{third}.", JOINED), index)
-    return Spot(published.replace(*CODEBOOK).replace(*OUTPUT))
+            return TensorSource(published.replace(f".attention.{third}.", JOINED), index)
+    return TensorSource(published.replace(*CODEBOOK).replace(*OUTPUT))
 
 
-def published_names(key: str, naming: Naming) -> list[tuple[str, Spot]]:
-    """The other way round: the published names of what a file keeps under `key`."""
+def published_names(key: str, naming: Naming) -> list[tuple[str, TensorSource]]:
+    """The inverse: the published names of the tensors that a file stores under `key`."""
     if naming == "published":
-        return [(key, Spot(key))]
+        return [(key, TensorSource(key))]
     if JOINED in key:
-        names = [key.replace(JOINED, f".attention.{third}.") for third in THIRDS]
-        return [(name, Spot(key, index)) for index, name in enumerate(names)]
+        names = [key.replace(JOINED, f".attention.{third}.") for third in QKV]
+        return [(name, TensorSource(key, index)) for index, name in enumerate(names)]
     name = key.replace(CODEBOOK[1], CODEBOOK[0]).replace(OUTPUT[1], OUTPUT[0])
-    return [(name, Spot(key))]
+    return [(name, TensorSource(key))]
 
 
 def to_original(published: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
-    """The authors' names to the tensors whose rows are kept there, one after the other."""
-    gathered: dict[str, list[tuple[int, Tensor]]] = {}
+    """The authors' keys, each with the tensors whose rows it joins, in order."""
+    joined: dict[str, list[tuple[int, Tensor]]] = {}
     for name, tensor in published.items():
-        at = spot(name, "original")
-        gathered.setdefault(at.key, []).append((at.third or 0, tensor))
+        source = source_of(name, "original")
+        joined.setdefault(source.key, []).append((source.third or 0, tensor))
     return {
         key: [tensor for _, tensor in sorted(thirds, key=lambda third: third[0])]
-        for key, thirds in gathered.items()
+        for key, thirds in joined.items()
     }

@@ -1,30 +1,30 @@
-"""Saving and loading text encoders: CLIP text models and tokenizers, as `transformers` has them."""
+"""Text encoders: CLIP text models and tokenizers, as `transformers` reads and writes them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import final
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
+from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 from transformers.utils import logging as transformers_logging
 
 from wuerstchen.errors import ModelFolderError
 from wuerstchen.models.text import TextEncoder
-from wuerstchen.weights.components import copied, filled
-from wuerstchen.weights.files import replacing, standing, write_tensors
-from wuerstchen.weights.headers import read_header
-from wuerstchen.weights.layout import CONFIG, PLACES, Part, need_part
-from wuerstchen.weights.parts import PartFiles
-from wuerstchen.weights.text_names import text_names
-from wuerstchen.weights.text_values import check_sizes, text_sizes
-from wuerstchen.weights.tokenizer import open_tokenizer, said_by
+from wuerstchen.weights.component import Component
+from wuerstchen.weights.component_files import ComponentFiles
+from wuerstchen.weights.files import replacing, write_tensors
+from wuerstchen.weights.headers import TensorInfo, read_header
+from wuerstchen.weights.layout import CONFIG, PLACES
+from wuerstchen.weights.text_config import check_text_config, text_names, text_section
+from wuerstchen.weights.tokenizer import first_line, load_tokenizer
 
 WEIGHTS = "model.safetensors"
 
-DAMAGES = (
+DAMAGED = (
     AttributeError,
     KeyError,
     OSError,
@@ -34,180 +34,136 @@ DAMAGES = (
     TypeError,
     ValueError,
 )
-"""What `transformers` raises over a text model whose values or files are damaged."""
+"""What `transformers` raises for a text model whose config or files are damaged."""
 
 
-def save_text_encoder(
-    folder: Path,
-    encoder: TextEncoder,
-    stage: Literal["b", "c"],
-    dtype: torch.dtype = torch.float32,
-) -> None:
-    """Write the text encoder of a stage."""
-    place = PLACES[_part(stage)]
-    with replacing(folder / place.folder, folder / place.tokenizer) as (model, tokenizer), _quiet():
-        encoder.model.save_pretrained(model)
-        # Written again, because only so the config goes on to say fp32, in which it is to be used.
-        write_tensors(model / WEIGHTS, dict(encoder.model.state_dict()), dtype)
-        encoder.tokenizer.save_pretrained(tokenizer)
+@final
+class TextComponent(Component[TextEncoder, CLIPTextConfig]):
+    """The text encoder of a stage, with its tokenizer."""
+
+    def config(self, files: ComponentFiles) -> CLIPTextConfig:
+        path, values = _config_values(files)
+        try:
+            return CLIPTextConfig.from_dict(dict(values))
+        except DAMAGED as error:
+            raise ModelFolderError(
+                f"{path} cannot be read as the config of a CLIP text model ({first_line(error)})."
+            ) from None
+
+    def empty(self, files: ComponentFiles) -> TextEncoder:
+        model = _empty_model(files)
+        tokenizer = load_tokenizer(files)
+        where = files.tokenizer or files.weights
+        limit, length = model.config.max_position_embeddings, tokenizer.model_max_length
+        if length > limit:
+            raise ModelFolderError(
+                f"{where} makes up to {length} tokens per caption, but the text encoder in "
+                f"{files.weights.parent} reads {limit}; use the tokenizer that it was trained with."
+            )
+        largest = max(tokenizer.get_vocab().values())
+        if largest >= model.config.vocab_size:
+            raise ModelFolderError(
+                f"{where} has a token {largest}, but the text encoder in {files.weights.parent} "
+                f"has only {model.config.vocab_size}; use the tokenizer that it was trained with."
+            )
+        return TextEncoder(model, tokenizer).eval()
+
+    def save(self, folder: Path, network: TextEncoder, dtype: torch.dtype = torch.float32) -> None:
+        place = PLACES[self.name]
+        targets = (folder / place.folder, folder / place.tokenizer)
+        with replacing(*targets) as (model, tokenizer), _quiet():
+            network.model.save_pretrained(model)
+            # Overwritten, so that the config still states fp32, in which it is to be used.
+            write_tensors(model / WEIGHTS, dict(network.model.state_dict()), dtype)
+            network.tokenizer.save_pretrained(tokenizer)
 
 
-def load_text_encoder(folder: Path, stage: Literal["b", "c"]) -> TextEncoder:
-    """Read the text encoder of a stage: fp32, CPU, eval mode, independent of its files."""
-    name = _part(stage)
-    model = need_part(folder, name)
-    return _loaded(_files(model, standing(folder / PLACES[name].tokenizer), name))
-
-
-def open_text_encoder(model_folder: Path, tokenizer_folder: Path) -> TextEncoder:
-    """Read a CLIP text model and a tokenizer from folders of their own, for example published ones.
+def load_clip_text(model_folder: Path, tokenizer_folder: Path) -> TextEncoder:
+    """Load a CLIP text model and a tokenizer from any two folders, such as published ones.
 
     Raises ModelFolderError where a file is missing or damaged, or the two do not fit together.
     """
-    return _loaded(_files(model_folder, tokenizer_folder, "text_c"))
-
-
-def open_text(part: PartFiles, dtype: torch.dtype = torch.float32) -> TextEncoder:
-    """The text encoder on the CPU in eval mode, its weights mapped from the file.
-
-    Raises ModelFolderError as `open_text_encoder` does.
-    """
-    return filled(outline_text(part), part, dtype)
-
-
-def outline_text(part: PartFiles) -> TextEncoder:
-    """The text encoder without weights, on the meta device in eval mode, with its tokenizer.
-
-    Keys and shapes in the file are compared with it, so that `tensors` fill it.
-    """
-    model = _outline(part)
-    where = part.tokenizer or part.weights
-    tokenizer = open_tokenizer(part)
-    places, tokens = model.config.max_position_embeddings, tokenizer.model_max_length
-    if tokens > places:
-        raise ModelFolderError(
-            f"{where} makes up to {tokens} tokens per caption, but the text encoder in "
-            f"{part.weights.parent} reads {places}; use the tokenizer that it was trained with."
-        )
-    largest = max(tokenizer.get_vocab().values())
-    if largest >= model.config.vocab_size:
-        raise ModelFolderError(
-            f"{where} has a token {largest}, but the text encoder in {part.weights.parent} "
-            f"knows {model.config.vocab_size}; use the tokenizer that it was trained with."
-        )
-    return TextEncoder(model, tokenizer).eval()
-
-
-def text_width(part: PartFiles) -> int:
-    """D of the text encoder, from its config."""
-    return int(_text_config(part).hidden_size)
-
-
-def text_facts(part: PartFiles) -> dict[str, object]:
-    """Its sizes by the names of our config."""
-    config = _text_config(part)
-    return {
-        "width": config.hidden_size,
-        "depth": config.num_hidden_layers,
-        "heads": config.num_attention_heads,
-        "vocabulary": config.vocab_size,
-        "length": config.max_position_embeddings,
-    }
-
-
-def _text_config(part: PartFiles) -> CLIPTextConfig:
-    path, values = _sizes(part)
-    check_sizes(values, path)
-    try:
-        return CLIPTextConfig.from_dict(dict(values))
-    except DAMAGES as error:
-        raise ModelFolderError(
-            f"{path} cannot be read as the config of a CLIP text model ({said_by(error)})."
-        ) from None
-
-
-def _files(model_folder: Path, tokenizer_folder: Path, name: Part) -> PartFiles:
-    return PartFiles(
-        part=name,
+    files = ComponentFiles(
+        component="text_c",
         weights=model_folder / WEIGHTS,
         config=model_folder / CONFIG,
         tokenizer=tokenizer_folder,
     )
+    return TextComponent("text_c").load(files)
 
 
-def _loaded(part: PartFiles) -> TextEncoder:
-    return copied(outline_text(part), part)
-
-
-def _sizes(part: PartFiles) -> tuple[Path, Mapping[str, object]]:
-    values = part.config_values()
+def _config_values(files: ComponentFiles) -> tuple[Path, Mapping[str, object]]:
+    """The text model's section of the config, checked, and where it was read."""
+    values = files.config_values()
     if values is None:
         raise ModelFolderError(
-            f"{part.weights}: a text encoder needs its {CONFIG}, found none; use a folder that has "
-            "it."
+            f"{files.weights}: a text encoder needs its {CONFIG}, found none; use a folder that "
+            "has it."
         )
-    return part.config or part.weights, text_sizes(values)
+    path, section = files.config or files.weights, text_section(values)
+    check_text_config(section, path)
+    return path, section
 
 
-def _outline(part: PartFiles) -> CLIPTextModel:
-    path, values = _sizes(part)
-    check_sizes(values, path)
-    folder = part.weights.parent
+def _empty_model(files: ComponentFiles) -> CLIPTextModel:
+    _, values = _config_values(files)
+    folder = files.weights.parent
     try:
-        stored = read_header(part.weights).below(part.prefix)
+        stored = read_header(files.weights).below(files.prefix)
         with torch.device("meta"), _quiet():
             model = CLIPTextModel(CLIPTextConfig.from_dict(dict(values)))
-    except (*DAMAGES, ModelFolderError) as error:
+    except (*DAMAGED, ModelFolderError) as error:
         raise ModelFolderError(
-            f"{folder} cannot be read as a CLIP text model ({said_by(error)}); "
+            f"{folder} cannot be read as a CLIP text model ({first_line(error)}); "
             "copy it again, or train Stage C again."
         ) from None
-    state = model.state_dict()
-    names = text_names(stored)
-    # Nobody wants to draw with random numbers in gaps, or without layers that the config forgot.
-    missing = sorted(state.keys() - set(names.values()))
-    surplus = sorted(name for name in names.values() if name not in state)
-    if missing:
-        raise ModelFolderError(
-            f"{part.weights}: {len(missing)} tensors of the text model that {CONFIG} beside it "
-            f"describes are missing ({_some(missing)}); copy both files again."
-        )
-    if surplus:
-        raise ModelFolderError(
-            f"{part.weights}: expected the tensors of the text model that {CONFIG} beside it "
-            f"describes, found {len(surplus)} more ({_some(surplus)}); copy both files again."
-        )
-    for key, name in names.items():
-        if stored[key].shape != tuple(state[name].shape):
-            raise ModelFolderError(
-                f"{folder} cannot be read as a CLIP text model ({key} should have the shape "
-                f"{list(state[name].shape)} by {CONFIG}, found {list(stored[key].shape)}); "
-                "copy both files again."
-            )
-    _number_places(model)
+    _check_tensors(files, stored, model.state_dict())
+    _number_positions(model)
     model.eval()
     return model
 
 
-def _number_places(model: CLIPTextModel) -> None:
-    """The one buffer that is in no file: it is real from the start."""
+def _check_tensors(
+    files: ComponentFiles, stored: Mapping[str, TensorInfo], state: Mapping[str, Tensor]
+) -> None:
+    names = text_names(stored)
+    # transformers would fill gaps with random weights and ignore layers that the config lacks.
+    missing = sorted(state.keys() - set(names.values()))
+    surplus = sorted(name for name in names.values() if name not in state)
+    if missing:
+        raise ModelFolderError(
+            f"{files.weights}: {len(missing)} tensors of the text model that the {CONFIG} next to "
+            f"it describes are missing ({_listed(missing)}); copy both files again."
+        )
+    if surplus:
+        raise ModelFolderError(
+            f"{files.weights}: expected the tensors of the text model that the {CONFIG} next to "
+            f"it describes, found {len(surplus)} more ({_listed(surplus)}); copy both files again."
+        )
+    for key, name in names.items():
+        if stored[key].shape != tuple(state[name].shape):
+            raise ModelFolderError(
+                f"{files.weights.parent} cannot be read as a CLIP text model ({key} should have "
+                f"the shape {list(state[name].shape)} by {CONFIG}, found "
+                f"{list(stored[key].shape)}); copy both files again."
+            )
+
+
+def _number_positions(model: CLIPTextModel) -> None:
+    """Make the one buffer that is in no file real from the start."""
     for module in model.modules():
         if "position_ids" in dict(module.named_buffers(recurse=False)):
-            places = torch.arange(model.config.max_position_embeddings)[None]
-            module.register_buffer("position_ids", places, persistent=False)
+            positions = torch.arange(model.config.max_position_embeddings)[None]
+            module.register_buffer("position_ids", positions, persistent=False)
 
 
-def _some(keys: Sequence[str]) -> str:
+def _listed(keys: Sequence[str]) -> str:
     return ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
-
-
-def _part(stage: Literal["b", "c"]) -> Part:
-    return "text_b" if stage == "b" else "text_c"
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars and no reports of transformers: what matters is raised."""
+    """Silence progress bars and reports of transformers; problems are raised."""
     bars, level = (
         transformers_logging.is_progress_bar_enabled(),
         transformers_logging.get_verbosity(),

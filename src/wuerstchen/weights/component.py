@@ -1,0 +1,113 @@
+"""A component: the config and network in its files, empty or with weights, and saving it.
+
+Weights are memory-mapped where possible: they share the pages of the file if it has the requested
+dtype, and are converted tensor by tensor if not. What must outlive its file is copied.
+"""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from wuerstchen.weights.component_files import ComponentFiles, component_in
+from wuerstchen.weights.headers import mapped, read_header
+from wuerstchen.weights.layout import ComponentName
+from wuerstchen.weights.names import NAMES, our_key
+from wuerstchen.weights.original import published_names
+from wuerstchen.weights.text_config import text_names
+
+N = TypeVar("N", bound=nn.Module)
+C = TypeVar("C")
+
+
+class Component(ABC, Generic[N, C]):
+    """One of the networks of a model."""
+
+    def __init__(self, name: ComponentName) -> None:
+        self.name = name
+
+    @abstractmethod
+    def config(self, files: ComponentFiles) -> C:
+        """The sizes of the network; raises ModelFolderError where they cannot be read."""
+
+    @abstractmethod
+    def empty(self, files: ComponentFiles) -> N:
+        """The network without weights, on the meta device in eval mode; no weight is read.
+
+        Keys and shapes in the file are checked against it, so that `fill` will fit. Raises
+        ModelFolderError where they do not.
+        """
+
+    def load(
+        self,
+        source: Path | ComponentFiles,
+        dtype: torch.dtype = torch.float32,
+        *,
+        mmap: bool = False,
+    ) -> N:
+        """The network on the CPU in eval mode.
+
+        source  a model folder, or the files of the component
+        mmap    share the pages of the file, which must not change meanwhile, instead of copying
+
+        Raises ModelFolderError where a file is missing, damaged or does not fit.
+        """
+        files = component_in(source, self.name) if isinstance(source, Path) else source
+        return fill(self.empty(files), files, dtype, copy=not mmap)
+
+    @abstractmethod
+    def save(self, folder: Path, network: N, dtype: torch.dtype = torch.float32) -> None:
+        """Write the network into its folder of a model folder, which changes as a whole.
+
+        dtype  of the weights; bf16 or fp16 halve the file
+
+        Raises SaveError and leaves what was there.
+        """
+
+
+def fill(
+    network: N, files: ComponentFiles, dtype: torch.dtype = torch.float32, *, copy: bool = False
+) -> N:
+    """Load the weights into an empty network; they are mapped where possible, unless copied."""
+    network.load_state_dict(tensors(files, dtype, copy=copy), assign=True)
+    return network.to(dtype)  # for what is not in the file
+
+
+def tensors(
+    files: ComponentFiles, dtype: torch.dtype = torch.float32, *, copy: bool = False
+) -> dict[str, Tensor]:
+    """The weights by their names in the network's state dict (of a TextEncoder: `model.…`).
+
+    Those stored as `dtype` are mapped unless copied, others converted; integers keep their dtype.
+    """
+    return {
+        name: tensor.to(dtype if tensor.is_floating_point() else tensor.dtype, copy=copy)
+        for name, tensor in _named_tensors(files).items()
+    }
+
+
+def published_tensors(files: ComponentFiles) -> dict[str, Tensor]:
+    """The weights by diffusers' names, mapped and unconverted; those of text as in their file."""
+    stored = read_header(files.weights).below(files.prefix)
+    sources = dict(pair for key in stored for pair in published_names(key, files.naming))
+    found = mapped(files.weights, {files.prefix + source.key for source in sources.values()})
+    return {name: source.cut(found[files.prefix + source.key]) for name, source in sources.items()}
+
+
+def stored_dtype(files: ComponentFiles) -> torch.dtype:
+    """The dtype of most of the component's weights in their file."""
+    counts: dict[torch.dtype, int] = {}
+    for stored in read_header(files.weights).below(files.prefix).values():
+        if stored.dtype.is_floating_point:
+            counts[stored.dtype] = counts.get(stored.dtype, 0) + stored.count
+    return max(counts, key=lambda dtype: counts[dtype], default=torch.float32)
+
+
+def _named_tensors(files: ComponentFiles) -> dict[str, Tensor]:
+    published = published_tensors(files)
+    if files.component in ("text_b", "text_c"):
+        return {f"model.{name}": published[key] for key, name in text_names(published).items()}
+    names = NAMES[files.component]
+    return {our_key(name, names): tensor for name, tensor in published.items()}

@@ -1,0 +1,120 @@
+"""The files of each component of a model, so that a component can be opened alone, and again."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from wuerstchen.errors import ModelFolderError
+from wuerstchen.weights.files import current_path, read_json
+from wuerstchen.weights.headers import read_header
+from wuerstchen.weights.layout import CONFIG, PLACES, ComponentName, missing_files
+
+Naming = Literal["published", "original"]
+"""published: the key names of diffusers; original: those of the authors' own files."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ComponentFiles:
+    """One component: in its own folder, in its own file, or in a file with others."""
+
+    component: ComponentName
+    weights: Path
+    """A safetensors file, or one that `torch.save` wrote."""
+    config: Path | None = None
+    """None: the config is in the file's metadata, or follows from the shapes."""
+    tokenizer: Path | None = None
+    """Folder of a text encoder's tokenizer; None for other components, or if it is in metadata."""
+    naming: Naming = "published"
+    prefix: str = ""
+    """Prefix of all its keys, if the file contains other components too."""
+
+    @property
+    def title(self) -> str:
+        return PLACES[self.component].title
+
+    def config_values(self) -> dict[str, object] | None:
+        """The contents of config.json; None if there is none and shapes must do.
+
+        Raises ModelFolderError if it cannot be read.
+        """
+        if self.config is not None:
+            return read_json(self.config)
+        name = f"{PLACES[self.component].folder}/{CONFIG}"
+        text = read_header(self.weights).metadata.get(name)
+        return None if text is None else _parse_metadata(self.weights, name, text)
+
+    @property
+    def config_source(self) -> str:
+        """Where its sizes come from, for messages."""
+        return f"the {CONFIG} next to it" if self.config is not None else "its own header"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelFiles:
+    """The files of a whole model, whose components fit each other."""
+
+    name: str
+    """The name that the caller gave."""
+    source: Path
+    """The folder or file of its Stage B, which may have a wuerstchen.json and README.md."""
+    stage_a: ComponentFiles
+    stage_b: ComponentFiles
+    stage_c: ComponentFiles
+    text_b: ComponentFiles
+    text_c: ComponentFiles
+    compressor: ComponentFiles | None = None
+    """Not needed for generating."""
+
+    def components(self) -> Iterator[ComponentFiles]:
+        yield from (self.stage_a, self.stage_b, self.stage_c, self.text_b, self.text_c)
+        if self.compressor is not None:
+            yield self.compressor
+
+
+def component_in(folder: Path, component: ComponentName) -> ComponentFiles:
+    """The files of a component in a model folder.
+
+    Raises ModelFolderError if one is missing, and says how to train the component.
+    """
+    place = PLACES[component]
+    if not folder.is_dir():
+        raise ModelFolderError(f"Expected a model folder at {folder}, found none.")
+    if missing := missing_files(folder, component):
+        started = any((folder / place.folder).glob("*"))
+        raise ModelFolderError(
+            f"{folder} lacks {place.title} (expected {missing[0]}); "
+            + ("the folder is incomplete: copy it again, or " if started else "")
+            + f"train it with `wuerstchen train CONFIG --stage {place.trained_by}`."
+        )
+    own = current_path(folder / place.folder)
+    return ComponentFiles(
+        component=component,
+        weights=own / place.weights,
+        config=own / CONFIG,
+        tokenizer=current_path(folder / place.tokenizer) if place.tokenizer else None,
+    )
+
+
+def files_in_metadata(metadata: Mapping[str, str], folder: str) -> dict[str, str]:
+    """The files of `folder` that a single-file model has in its metadata, by name."""
+    prefix = f"{folder}/"
+    return {
+        key.removeprefix(prefix): text for key, text in metadata.items() if key.startswith(prefix)
+    }
+
+
+def _parse_metadata(path: Path, name: str, text: str) -> dict[str, object]:
+    try:
+        values: object = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelFolderError(
+            f"{path}: {name} in its metadata cannot be read as JSON: {error}."
+        ) from None
+    if not isinstance(values, dict):
+        raise ModelFolderError(
+            f"{path}: expected {name} in its metadata to be a JSON object, found "
+            f"{type(values).__name__}."
+        )
+    return values
