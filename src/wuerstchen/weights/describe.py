@@ -197,7 +197,7 @@ def _sizes(files: ComponentFiles) -> tuple[dict[str, object], str]:
             f"Stages B and C for semantics of {compressor.channels} channels"
         )
     text = components.text_c.config(files)
-    sizes = {
+    sizes: dict[str, object] = {
         "width": text.hidden_size,
         "depth": text.num_hidden_layers,
         "heads": text.num_attention_heads,
