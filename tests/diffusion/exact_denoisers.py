@@ -16,23 +16,23 @@ WEIGHTS, MEANS, SPREADS = (0.35, 0.65), (-1.1, 0.9), (0.3, 0.5)
 
 def exact_noise(x: Tensor, t: float) -> Tensor:
     """E[noise | x] for data from N(MEAN, SPREAD^2), by the conditioning formula of Gaussians."""
-    share = diffusion.signal_at(t)
-    covariance, variance = (1 - share) ** 0.5, share * SPREAD**2 + (1 - share)
-    return covariance / variance * (x - share**0.5 * MEAN)
+    a_bar = diffusion.alpha_bar_at(t)
+    covariance, variance = (1 - a_bar) ** 0.5, a_bar * SPREAD**2 + (1 - a_bar)
+    return covariance / variance * (x - a_bar**0.5 * MEAN)
 
 
 def humps(t: float) -> list[tuple[float, float, float]]:
     """Weight, mean and variance of each hump of the noised mixture."""
-    share = diffusion.signal_at(t)
+    a_bar = diffusion.alpha_bar_at(t)
     return [
-        (weight, share**0.5 * mean, share * spread**2 + 1 - share)
+        (weight, a_bar**0.5 * mean, a_bar * spread**2 + 1 - a_bar)
         for weight, mean, spread in zip(WEIGHTS, MEANS, SPREADS, strict=True)
     ]
 
 
 def mixture_noise(x: Tensor, t: float) -> Tensor:
     """E[noise | x] for data from the mixture: each hump's answer, weighted by its density at x."""
-    sigma = (1 - diffusion.signal_at(t)) ** 0.5
+    sigma = (1 - diffusion.alpha_bar_at(t)) ** 0.5
     above, below = torch.zeros_like(x), torch.zeros_like(x)
     for weight, mean, variance in humps(t):
         density = weight * variance**-0.5 * torch.exp(-((x - mean) ** 2) / (2 * variance))
@@ -52,14 +52,14 @@ def mixture_cdf(x: Tensor, t: float) -> Tensor:
 def mixture_flow(x: Tensor, t: float, s: float) -> Tensor:
     """Where the probability flow carries x from time t to s.
 
-    On a line the flow keeps the order of its points, and so the share of the data below each: no
+    On a line the flow keeps the order of its points, and so the fraction of the data below each: no
     differential equation has to be solved for the exact answer.
     """
-    share = mixture_cdf(x, t)
+    fraction = mixture_cdf(x, t)
     low, high = torch.full_like(x, -20), torch.full_like(x, 20)
     for _ in range(80):  # halves 40 to below the last digit
         middle = (low + high) / 2
-        under = mixture_cdf(middle, s) < share
+        under = mixture_cdf(middle, s) < fraction
         low, high = torch.where(under, middle, low), torch.where(under, high, middle)
     return (low + high) / 2
 

@@ -48,9 +48,9 @@ def test_stochastic_samplers_add_no_noise_at_the_last_step(name: str, draws: int
 
 def test_ddim_converges_to_the_probability_flow_with_order_one(rng: torch.Generator) -> None:
     start = torch.randn(1000, generator=rng, dtype=torch.float64)
-    share = diffusion.signal_at(1)
+    a_bar = diffusion.alpha_bar_at(1)
     # On the flow of Gaussian data every point keeps its standard score.
-    score = (start - share**0.5 * MEAN) / (share * SPREAD**2 + 1 - share) ** 0.5
+    score = (start - a_bar**0.5 * MEAN) / (a_bar * SPREAD**2 + 1 - a_bar) ** 0.5
     exact = MEAN + SPREAD * score
     errors = []
     for steps in (32, 64, 128):
@@ -92,13 +92,13 @@ def test_dpm_solvers_equal_the_scheduler_of_diffusers_at_every_state(
     name: str, algorithm: str, rng: torch.Generator
 ) -> None:
     times = diffusion.uniform_times(12)
-    shares = torch.tensor([diffusion.signal_at(t) for t in times[:-1]])
+    a_bar = torch.tensor([diffusion.alpha_bar_at(t) for t in times[:-1]])
     scheduler = DPMSolverMultistepScheduler(
         algorithm_type=algorithm, solver_order=2, lower_order_final=False
     )
     scheduler.set_timesteps(12)
     # Its noise levels are replaced by ours: it goes by them alone, time is but a number to it.
-    scheduler.sigmas = torch.cat([((1 - shares) / shares).sqrt(), torch.zeros(1)])
+    scheduler.sigmas = torch.cat([((1 - a_bar) / a_bar).sqrt(), torch.zeros(1)])
     start = theirs = torch.randn(SHAPE, generator=rng)
     noises = torch.randn(12, *SHAPE, generator=rng)
     draws = iter(noises)

@@ -62,9 +62,9 @@ def moments(name: str, times: list[float]) -> tuple[float, float]:
     and in each of its draws. Row 0 has neither, row 1 a start one standard deviation off, each
     further row a one in a draw of its own; what that makes of the last state adds up in squares.
     """
-    share = diffusion.signal_at(times[0])
-    rows = torch.full((len(times) + 1,), share**0.5 * MEAN, dtype=torch.float64)
-    rows[1] += (share * SPREAD**2 + 1 - share) ** 0.5
+    a_bar = diffusion.alpha_bar_at(times[0])
+    rows = torch.full((len(times) + 1,), a_bar**0.5 * MEAN, dtype=torch.float64)
+    rows[1] += (a_bar * SPREAD**2 + 1 - a_bar) ** 0.5
     drawn = 1
 
     def impulse(x: Tensor) -> Tensor:
@@ -79,12 +79,12 @@ def moments(name: str, times: list[float]) -> tuple[float, float]:
 
 @pytest.mark.parametrize(("name", "order"), STOCHASTIC.items())
 def test_stochastic_samplers_converge_weakly_on_a_gaussian(name: str, order: int) -> None:
-    share = diffusion.signal_at(LAST)
+    a_bar = diffusion.alpha_bar_at(LAST)
     errors = []
     for steps in (64, 128, 256, 512):
         mean, variance = moments(name, even_times(steps))
-        assert mean == pytest.approx(share**0.5 * MEAN, abs=1e-9)  # at any number of steps
-        errors.append(abs(variance - (share * SPREAD**2 + 1 - share)))
+        assert mean == pytest.approx(a_bar**0.5 * MEAN, abs=1e-9)  # at any number of steps
+        errors.append(abs(variance - (a_bar * SPREAD**2 + 1 - a_bar)))
     assert slopes(errors) == pytest.approx([order] * 3, abs=0.2), errors
     assert errors[-1] < 0.01
 

@@ -36,11 +36,11 @@ def test_a_perfect_denoiser_brings_back_the_data(
     data = torch.randn(SHAPE, generator=rng, dtype=torch.float64)
 
     def oracle(x: Tensor, t: float) -> Tensor:  # the noise that is truly in x
-        share = diffusion.signal_at(t)
-        return (x - share**0.5 * data) / (1 - share) ** 0.5
+        a_bar = diffusion.alpha_bar_at(t)
+        return (x - a_bar**0.5 * data) / (1 - a_bar) ** 0.5
 
     found = last(SAMPLERS[name](oracle, torch.randn_like(data), times, normal))
-    # ddpm ends at signal 0.9999, whose root keeps 1 - 0.00005 of the data
+    # ddpm ends at alpha_bar 0.9999, whose root keeps 1 - 0.00005 of the data
     tolerance = 0.02 if name == "ddpm" else 1e-10
     torch.testing.assert_close(found, data, atol=tolerance, rtol=0)
 
@@ -66,9 +66,9 @@ def test_states_on_the_way_have_the_variance_of_their_time(
     states = sampler(exact_noise, start, times, normal)
     for s, state in zip(times[1:], states, strict=True):
         if s in (0.75, 0.5, 0.25):
-            share = diffusion.signal_at(s)
-            assert state.mean().item() == pytest.approx(share**0.5 * MEAN, abs=0.02)
-            expected = share * SPREAD**2 + 1 - share
+            a_bar = diffusion.alpha_bar_at(s)
+            assert state.mean().item() == pytest.approx(a_bar**0.5 * MEAN, abs=0.02)
+            expected = a_bar * SPREAD**2 + 1 - a_bar
             assert state.var().item() == pytest.approx(expected, rel=0.03)
 
 
@@ -170,7 +170,7 @@ def test_states_and_what_the_network_sees_keep_the_type_of_the_start(
 
 
 @EVERY_SAMPLER
-def test_steps_between_times_of_equal_signal_leave_the_state_as_it_is(
+def test_steps_between_times_of_equal_alpha_bar_leave_the_state_as_it_is(
     sampler: Sampler, rng: torch.Generator
 ) -> None:
     start = torch.randn(SHAPE, generator=rng, dtype=torch.float64)

@@ -5,7 +5,7 @@ import torch
 from diffusers.schedulers.scheduling_ddpm_wuerstchen import DDPMWuerstchenScheduler
 
 from wuerstchen import diffusion
-from wuerstchen.diffusion import signal
+from wuerstchen.diffusion import alpha_bar
 
 SHAPE = (4, 3, 8, 8)
 
@@ -15,29 +15,31 @@ def rng() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def test_signal_is_the_clamped_cosine_of_diffusers() -> None:
+def test_alpha_bar_is_the_clamped_cosine_of_diffusers() -> None:
     t = torch.linspace(0, 1, 1001)
     torch.testing.assert_close(
-        signal(t), DDPMWuerstchenScheduler()._alpha_cumprod(t, t.device), atol=1e-6, rtol=1e-5
+        alpha_bar(t), DDPMWuerstchenScheduler()._alpha_cumprod(t, t.device), atol=1e-6, rtol=1e-5
     )
 
 
-def test_signal_falls_from_most_to_least_and_never_rises() -> None:
-    shares = signal(torch.linspace(0, 1, 1001, dtype=torch.float64))
-    assert shares[0] == diffusion.MOST == 0.9999
-    assert shares[-1] == diffusion.LEAST == 0.0001
-    assert (shares.diff() <= 0).all()
-    assert (shares[20:990].diff() < 0).all()
+def test_alpha_bar_falls_from_most_to_least_and_never_rises() -> None:
+    a_bar = alpha_bar(torch.linspace(0, 1, 1001, dtype=torch.float64))
+    assert a_bar[0] == diffusion.MOST == 0.9999
+    assert a_bar[-1] == diffusion.LEAST == 0.0001
+    assert (a_bar.diff() <= 0).all()
+    assert (a_bar[20:990].diff() < 0).all()
 
 
-def test_signal_at_one_half_is_the_value_of_the_formula() -> None:
+def test_alpha_bar_at_one_half_is_the_value_of_the_formula() -> None:
     # cos^2(0.508/1.008 * 90 deg) / cos^2(0.008/1.008 * 90 deg), worked out by hand
-    assert diffusion.signal_at(0.5) == pytest.approx(0.493845, abs=1e-5)
+    assert diffusion.alpha_bar_at(0.5) == pytest.approx(0.493845, abs=1e-5)
 
 
-def test_signal_at_agrees_with_signal_for_every_time_of_the_default_lists() -> None:
+def test_alpha_bar_at_agrees_with_alpha_bar_for_every_time_of_the_default_lists() -> None:
     for t in diffusion.uniform_times(12) + diffusion.published_times():
-        assert diffusion.signal_at(t) == pytest.approx(signal(torch.tensor(t)).item(), abs=1e-6)
+        assert diffusion.alpha_bar_at(t) == pytest.approx(
+            alpha_bar(torch.tensor(t)).item(), abs=1e-6
+        )
 
 
 def test_add_noise_equals_the_scheduler_of_diffusers(rng: torch.Generator) -> None:
@@ -67,9 +69,9 @@ def test_every_image_of_a_batch_is_noised_at_its_own_time(rng: torch.Generator) 
 
 def test_p2_weight_is_one_over_one_plus_the_signal_to_noise_ratio() -> None:
     t = torch.linspace(0, 1, 101, dtype=torch.float64)
-    ratio = signal(t) / (1 - signal(t))
+    ratio = alpha_bar(t) / (1 - alpha_bar(t))
     torch.testing.assert_close(diffusion.p2_weight(t), 1 / (1 + ratio))
-    torch.testing.assert_close(diffusion.p2_weight(t), 1 - signal(t))
+    torch.testing.assert_close(diffusion.p2_weight(t), 1 - alpha_bar(t))
 
 
 def test_the_data_weight_turns_error_of_noise_into_error_of_data(rng: torch.Generator) -> None:
@@ -77,8 +79,8 @@ def test_the_data_weight_turns_error_of_noise_into_error_of_data(rng: torch.Gene
     t = torch.tensor([0.1, 0.3, 0.5, 0.7])  # below the cap
     wrong = noise + 0.1 * torch.randn(4, 3, 5, 5, generator=rng)
     noisy = diffusion.add_noise(data, noise, t)
-    share = diffusion.signal(t).view(-1, 1, 1, 1)
-    implied = (noisy - (1 - share).sqrt() * wrong) / share.sqrt()
+    a_bar = diffusion.alpha_bar(t).view(-1, 1, 1, 1)
+    implied = (noisy - (1 - a_bar).sqrt() * wrong) / a_bar.sqrt()
     of_noise = (wrong - noise).square().mean(dim=(1, 2, 3))
     of_data = (implied - data).square().mean(dim=(1, 2, 3))
     torch.testing.assert_close(diffusion.data_weight(t) * of_noise, of_data)
@@ -115,15 +117,15 @@ def test_late_times_have_their_share_and_lie_on_both_sides_as_published(
     assert (times > diffusion.LATE).float().mean().item() == pytest.approx(late, abs=0.004)
     for side in (torch.gt, torch.le):  # the same distribution on either side of LATE
         drawn, expected = times[side(times, 0.6)], published[side(published, 0.6)]
-        for share in (0.1, 0.5, 0.9):
-            there = expected.quantile(share).item()
-            assert drawn.quantile(share).item() == pytest.approx(there, abs=0.005)
+        for fraction in (0.1, 0.5, 0.9):
+            there = expected.quantile(fraction).item()
+            assert drawn.quantile(fraction).item() == pytest.approx(there, abs=0.005)
 
 
 @pytest.mark.parametrize("t", [0.01, 0.3, 0.5, 0.9, 0.99])
 def test_log_snr_is_the_logarithm_of_signal_over_noise(t: float) -> None:
-    share = signal(torch.tensor(t, dtype=torch.float64))
-    expected = (share / (1 - share)).log().item()
+    a_bar = alpha_bar(torch.tensor(t, dtype=torch.float64))
+    expected = (a_bar / (1 - a_bar)).log().item()
     assert diffusion.log_snr_at(t) == pytest.approx(expected, rel=1e-9)
 
 
@@ -136,5 +138,5 @@ def test_log_snr_beyond_the_clamp_belongs_to_the_ends() -> None:
     assert diffusion.log_snr_at(1) == pytest.approx(-9.21024, abs=1e-5)
     assert diffusion.log_snr_at(0) == pytest.approx(9.21024, abs=1e-5)
     assert [diffusion.time_of(ratio) for ratio in (-1000.0, -9.3, 9.3, 1000.0)] == [1, 1, 0, 0]
-    # the clamp holds from 0.99358 up: these times cannot be told apart by their signal
+    # the clamp holds from 0.99358 up: these times cannot be told apart by their alpha_bar
     assert diffusion.time_of(diffusion.log_snr_at(0.995)) == 1

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from wuerstchen import diffusion
-from wuerstchen.diffusion import Prediction
+from wuerstchen.config import Prediction
 
 T = torch.tensor([0.05, 0.3, 0.6, 0.9, 1.0])
 DATA, NOISE = torch.randn(2, 5, 4, 3, 2, generator=torch.Generator().manual_seed(1))
@@ -12,8 +12,8 @@ DATA, NOISE = torch.randn(2, 5, 4, 3, 2, generator=torch.Generator().manual_seed
 
 def truth(predicts: Prediction, data: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     """By the definitions, in the terms of who published them."""
-    alpha = diffusion.signal(T).sqrt().view(-1, 1, 1, 1)
-    sigma = (1 - diffusion.signal(T)).sqrt().view(-1, 1, 1, 1)
+    alpha = diffusion.alpha_bar(T).sqrt().view(-1, 1, 1, 1)
+    sigma = (1 - diffusion.alpha_bar(T)).sqrt().view(-1, 1, 1, 1)
     answers = {"noise": noise, "v": alpha * noise - sigma * data, "flow": noise - data}
     return answers[predicts]
 

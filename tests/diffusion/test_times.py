@@ -41,13 +41,13 @@ def test_a_time_is_the_number_that_a_person_writes_as_the_end_of_an_interval() -
 
 def test_log_snr_rises_evenly_over_the_log_snr_times() -> None:
     t = torch.tensor(diffusion.log_snr_times(12), dtype=torch.float64)
-    share = diffusion.signal(t)
-    rises = (share / (1 - share)).log().diff()
+    a_bar = diffusion.alpha_bar(t)
+    rises = (a_bar / (1 - a_bar)).log().diff()
     torch.testing.assert_close(rises, torch.full_like(rises, 2 * 9.210240 / 12), rtol=1e-6, atol=0)
 
 
 def test_log_snr_times_have_the_middle_where_signal_and_noise_are_equal() -> None:
-    assert diffusion.signal_at(diffusion.log_snr_times(2)[1]) == pytest.approx(0.5, abs=1e-12)
+    assert diffusion.alpha_bar_at(diffusion.log_snr_times(2)[1]) == pytest.approx(0.5, abs=1e-12)
 
 
 def test_tuned_times_reach_from_one_even_list_to_the_other(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,15 +3,15 @@
     schedule ─▶ times, targets
              └▶ samplers ◀─ a denoiser, with or without guidance
 
-Time t is a float in [0, 1]: 0 is data, 1 is noise. signal(t), the paper's alpha-bar, is the share
-of the variance that the data still has at time t. Networks predict the noise, or what
-implies it. B images, C channels, H x W cells.
+Time t is a float in [0, 1]: 0 is data, 1 is noise. alpha_bar(t) is the fraction of the variance
+that is data at time t. Networks predict the noise, or something that implies it.
+B images, C channels, H x W cells.
 """
 
 from wuerstchen.diffusion.guidance import Denoiser, Guidance, Network, guided, unguided
 from wuerstchen.diffusion.samplers import (
     SAMPLERS,
-    Draw,
+    NoiseSource,
     Sampler,
     ddim,
     ddpm,
@@ -28,17 +28,17 @@ from wuerstchen.diffusion.schedule import (
     OFFSET,
     STEEPEST,
     add_noise,
+    alpha_bar,
+    alpha_bar_at,
+    alpha_sigma,
     data_weight,
     log_snr_at,
     p2_weight,
-    signal,
-    signal_at,
     time_of,
     training_times,
 )
 from wuerstchen.diffusion.targets import (
     LOSS_WEIGHTS,
-    Prediction,
     flow_weight,
     noise_of,
     v_weight,
@@ -61,12 +61,14 @@ __all__ = [
     "STEEPEST",
     "TIMES",
     "Denoiser",
-    "Draw",
     "Guidance",
     "Network",
-    "Prediction",
+    "NoiseSource",
     "Sampler",
     "add_noise",
+    "alpha_bar",
+    "alpha_bar_at",
+    "alpha_sigma",
     "data_weight",
     "ddim",
     "ddpm",
@@ -82,8 +84,6 @@ __all__ = [
     "noise_of",
     "p2_weight",
     "published_times",
-    "signal",
-    "signal_at",
     "time_of",
     "training_times",
     "tuned_times",

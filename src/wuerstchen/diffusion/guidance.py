@@ -1,6 +1,6 @@
-"""From a network and its conditions to a denoiser: alone, or led away from what is unwanted.
+"""From a network and its conditions to a denoiser, with or without classifier-free guidance.
 
-Samplers never hear of guidance; they are given a denoiser.
+Samplers know nothing of guidance; they are given a denoiser.
 """
 
 from collections.abc import Callable
@@ -27,24 +27,24 @@ class Network(Protocol[Condition]):
 
 @dataclass(frozen=True)
 class Guidance:
-    """How hard, and when, a run is led from the unwanted condition to the wanted one.
+    """How strongly, and when, sampling is guided away from the negative condition.
 
-    Raises ConfigError for values outside of their ranges.
+    Raises ConfigError for values out of range.
     """
 
     scale: float = 1.0
-    """Classifier-free guidance (arXiv:2207.12598): 1 follows the wanted condition, 4 insists.
+    """Classifier-free guidance (arXiv:2207.12598): 1 follows the condition, 4 insists.
     1 and less is no guidance."""
 
     interval: tuple[float, float] = (0.0, 1.0)
     """The least and the greatest t that are guided, both included (arXiv:2404.07724)."""
 
     rescale: float = 0.0
-    """Share in [0, 1] of the way back to the spread of the wanted prediction, against
-    overexposed images (arXiv:2305.08891, eq. 15 and 16)."""
+    """Fraction in [0, 1] by which the standard deviation is pulled back to that of the conditional
+    prediction, against overexposed images (arXiv:2305.08891, eq. 15 and 16)."""
 
     end: float | None = None
-    """The scale at t = 0, reached in a straight line from `scale` at t = 1; None: all the same."""
+    """The scale at t = 0, reached linearly from `scale` at t = 1; None: constant."""
 
     def __post_init__(self) -> None:
         low, high = self.interval
@@ -62,7 +62,7 @@ class Guidance:
             )
 
     def scale_at(self, t: float) -> float | None:
-        """The scale at time t; None where t is not guided, so the unwanted half can be saved."""
+        """The scale at time t; None where t is not guided, so that the negative half is saved."""
         low, high = self.interval
         if not low <= t <= high:
             return None
@@ -71,7 +71,7 @@ class Guidance:
 
     @property
     def active(self) -> bool:
-        """Whether any time is guided. The scale is a straight line, so its ends tell."""
+        """Whether any time is guided. The scale is linear in t, so its ends decide."""
         return any(self.scale_at(t) is not None for t in self.interval)
 
 
@@ -85,35 +85,35 @@ def unguided(network: Network[Condition], condition: Condition) -> Denoiser:
 
 
 def guided(
-    network: Network[Condition], both: Condition, wanted: Condition, guidance: Guidance
+    network: Network[Condition], both: Condition, positive: Condition, guidance: Guidance
 ) -> Denoiser:
-    """The network's prediction, led from the unwanted to the wanted condition.
+    """The network's prediction, guided from the negative to the positive condition.
 
-    both    condition of 2 B images: the wanted half first, then the unwanted (or empty) half
-    wanted  condition of the B wanted ones alone, for times without guidance: half of the work
+    both      condition of 2 B images: the positive half first, then the negative (or empty) half
+    positive  condition of the B positive ones alone, for times without guidance: half the work
     """
-    alone = unguided(network, wanted)
+    alone = unguided(network, positive)
 
     def denoise(x: Tensor, t: float) -> Tensor:
         scale = guidance.scale_at(t)
         if scale is None:
             return alone(x, t)
         noise = network(torch.cat([x, x]), x.new_full((2 * len(x),), t), both)
-        towards, away = noise.chunk(2)
-        led = torch.lerp(away, towards, scale)
-        return rescaled(led, towards, guidance.rescale) if guidance.rescale > 0 else led
+        conditional, negative = noise.chunk(2)
+        mixed = torch.lerp(negative, conditional, scale)
+        return rescaled(mixed, conditional, guidance.rescale) if guidance.rescale > 0 else mixed
 
     return denoise
 
 
-def rescaled(led: Tensor, wanted: Tensor, share: float) -> Tensor:
-    """(B, C, H, W) guided noise, `share` of the way to the spread of the wanted noise.
+def rescaled(noise: Tensor, conditional: Tensor, fraction: float) -> Tensor:
+    """(B, C, H, W) guided noise with its deviation pulled back to that of the conditional noise.
 
     The paper's equations, for each image by itself, here on the noise that our networks predict.
     """
-    dims = tuple(range(1, led.ndim))
-    spread = led.std(dims, correction=0, keepdim=True)  # (B, 1, 1, 1)
-    aim = wanted.std(dims, correction=0, keepdim=True)
-    flat = spread <= torch.finfo(led.dtype).eps  # a constant has no spread to bring back
-    factor = torch.where(flat, 1, aim / spread)
-    return led * (1 + share * (factor - 1))
+    dims = tuple(range(1, noise.ndim))
+    deviation = noise.std(dims, correction=0, keepdim=True)  # (B, 1, 1, 1)
+    target = conditional.std(dims, correction=0, keepdim=True)
+    flat = deviation <= torch.finfo(noise.dtype).eps  # a constant has nothing to rescale
+    factor = torch.where(flat, 1, target / deviation)
+    return noise * (1 + fraction * (factor - 1))

@@ -1,13 +1,13 @@
-"""Where sampling stops on its way: lists of strictly falling times from exactly 1 to exactly 0."""
+"""Time steps of a sampling run: lists of strictly falling times from exactly 1 to exactly 0."""
 
 from collections.abc import Callable
 
 from wuerstchen.diffusion.schedule import log_snr_at, time_of
 
 LEANING = 0.5
-"""Where `tuned_times` lie between uniform in t (0) and uniform in log-SNR (1).
+"""Where `tuned_times` are between uniform in t (0) and uniform in log-SNR (1).
 
-Set by measurement on the bundled model (docs/log.md).
+Measured on the bundled model (docs/log.md).
 """
 
 
@@ -22,9 +22,9 @@ def published_times() -> list[float]:
 
 
 def log_snr_times(steps: int) -> list[float]:
-    """`steps` + 1 times whose log-SNR rises evenly: many near 1 and near 0, few between.
+    """`steps` + 1 times evenly spaced in log-SNR: dense near 1 and near 0, sparse between.
 
-    The ends of the clamped schedule count as its log-SNR at 1 and at 0.
+    The ends are the log-SNR of the clamped schedule at 1 and at 0.
     """
     noisiest, cleanest = log_snr_at(1), log_snr_at(0)
     rise = (cleanest - noisiest) / steps
@@ -32,7 +32,7 @@ def log_snr_times(steps: int) -> list[float]:
 
 
 def tuned_times(steps: int) -> list[float]:
-    """`steps` + 1 times that lie between the two even lists, `LEANING` of the way."""
+    """`steps` + 1 times interpolated between the two lists above, by `LEANING`."""
     pairs = zip(uniform_times(steps), log_snr_times(steps), strict=True)
     return [even + LEANING * (by_ratio - even) for even, by_ratio in pairs]
 
@@ -42,4 +42,4 @@ TIMES: dict[str, Callable[[int], list[float]]] = {
     "log_snr": log_snr_times,
     "tuned": tuned_times,
 }
-"""Lists for any number of steps, by what is even in them; `published_times` has one length."""
+"""Spacings for any number of steps; `published_times` has one length."""

@@ -54,7 +54,7 @@ def guess_errors(variance: Tensor) -> list[float]:
     The best linear guess of the noise e in sqrt(s) x + sqrt(1 - s) e misses s v / (s v + 1 - s)
     of its variance, where v is that of the data x. A network that misses more has learned nothing.
     """
-    shares = diffusion.signal(torch.tensor(TIMES, dtype=torch.float64))[:, None]  # (T, 1)
+    shares = diffusion.alpha_bar(torch.tensor(TIMES, dtype=torch.float64))[:, None]  # (T, 1)
     left = shares * variance / (shares * variance + 1 - shares)  # (T, C)
     return [float(value) for value in left.mean(dim=1)]
 

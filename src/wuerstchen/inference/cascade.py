@@ -10,7 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from wuerstchen.diffusion import Draw
+from wuerstchen.diffusion import NoiseSource
 from wuerstchen.errors import ConfigError, ModelFolderError, SizeError
 from wuerstchen.geometry import latent_size_of_semantics, semantics_size, unscale_semantics
 from wuerstchen.inference.dtypes import precisions
@@ -161,7 +161,7 @@ class Cascade:
     def semantics_from_text(
         self,
         text: Tensor,
-        draw: Draw,
+        draw: NoiseSource,
         size: tuple[int, int],
         walk: Walk,
         *,
@@ -199,7 +199,7 @@ class Cascade:
         self,
         semantics: Tensor,
         text: Tensor,
-        draw: Draw,
+        draw: NoiseSource,
         walk: Walk,
         *,
         unwanted: Tensor | None = None,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from wuerstchen.diffusion import Draw
+from wuerstchen.diffusion import NoiseSource
 from wuerstchen.errors import ConfigError, WuerstchenError
 from wuerstchen.inference.cascade import SEMANTICS, TEXT, UNWANTED, Cascade
 from wuerstchen.inference.generation_plan import Plan, Texts
@@ -36,7 +36,7 @@ class Drawing:
     cascade: Cascade
     plan: Plan
     texts: Texts
-    draw: Draw
+    draw: NoiseSource
 
     def check_watches(self, stage_c: Watch, stage_b: Watch) -> None:
         """Raise ConfigError where one asks for a tensor that its stage will not have."""

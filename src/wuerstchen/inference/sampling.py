@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from wuerstchen.diffusion import (
     SAMPLERS,
     Denoiser,
-    Draw,
     Guidance,
     Network,
+    NoiseSource,
     evaluations,
     guided,
     unguided,
@@ -106,7 +106,7 @@ class Runner(Generic[Condition]):
         return guided(forward, both, wanted, guidance)
 
     def run(
-        self, tensors: Mapping[str, Tensor], walk: Walk, x: Tensor, draw: Draw, watch: Watch
+        self, tensors: Mapping[str, Tensor], walk: Walk, x: Tensor, draw: NoiseSource, watch: Watch
     ) -> Tensor:
         """Denoise (B, C, H, W) noise x to the state at the last time.
 

@@ -72,7 +72,7 @@ class AdaptiveWeight(Weighting):
 
     @torch.no_grad()
     def __call__(self, t: Tensor, error: Tensor) -> Tensor:
-        share = diffusion.signal(t.double()).cpu()
+        share = diffusion.alpha_bar(t.double()).cpu()
         at = ((share / (1 - share)).log() + RANGE) / (2 * RANGE) * LEVELS
         levels = at.long().clamp(0, LEVELS - 1)
         self._noted.append(torch.stack([levels.double(), error.detach().double().cpu()]))
