@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import warm
 from PIL import Image
 from safetensors.numpy import load_file
 
@@ -108,18 +109,28 @@ COMMAND = (sys.executable, "-m", "wuerstchen")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
 
 
-def run(*words: object, command: tuple[str, ...] = COMMAND) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own."""
+def run(*words: object, command: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own: a warm one, or what `command` starts."""
+    if not command:
+        return warm.run(*words, environment=ENVIRONMENT)
     return subprocess.run(
         [*command, *map(str, words)], env=ENVIRONMENT, capture_output=True, text=True, timeout=500
     )
 
 
-def start(*words: object) -> subprocess.Popen[str]:
+def run_together(count: int, *words: object) -> subprocess.CompletedProcess[str]:
+    """The command in `count` processes, what they write in the order of their ranks."""
+    commands = warm.start_together(count, *words, environment=ENVIRONMENT)
+    outputs = [command.communicate() for command in commands]
+    codes = [command.returncode for command in commands]
+    code = next((code for code in codes if code), 0)
+    stdout, stderr = ("".join(texts) for texts in zip(*outputs, strict=True))
+    return subprocess.CompletedProcess([*map(str, words)], code or 0, stdout, stderr)
+
+
+def start(*words: object) -> warm.Command:
     """The command, left running."""
-    return subprocess.Popen(
-        [*COMMAND, *map(str, words)], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
-    )
+    return warm.server().start(*words, environment=ENVIRONMENT)
 
 
 def weights_of(folder: Path) -> dict[str, np.ndarray]:

@@ -10,7 +10,9 @@ clean stdout) is left to the few tests that start one.
     python tests/warm.py run SOCKET WORD...     as `wuerstchen WORD...`, for shell scripts
 """
 
+import atexit
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -89,7 +91,6 @@ def _attend(connection: socket.socket) -> None:
 
 def _command(request: dict[str, object]) -> None:
     """What `wuerstchen` does, in this process."""
-    import atexit
     import traceback
 
     words, environment, folder = request["words"], request["environment"], request["folder"]
@@ -110,11 +111,56 @@ def _command(request: dict[str, object]) -> None:
             print(end.code, file=sys.stderr)
     except BaseException:
         traceback.print_exc()
-    atexit._run_exitfuncs()
+    atexit._run_exitfuncs()  # as at the end of an interpreter
     with contextlib.suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code)
+
+
+@functools.cache
+def server() -> "Server":
+    """The server of this test process; it ends with it."""
+    started = Server()
+    atexit.register(started.close)
+    return started
+
+
+def run(
+    *words: object, environment: Mapping[str, str] | None = None, folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The command, to its end."""
+    command = server().start(*words, environment=environment, folder=folder)
+    stdout, stderr = command.communicate()
+    assert command.returncode is not None
+    return subprocess.CompletedProcess(command.args, command.returncode, stdout, stderr)
+
+
+def start_together(
+    count: int, *words: object, environment: Mapping[str, str] | None = None
+) -> list["Command"]:
+    """The command in `count` processes that find each other as those of torchrun do."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    world = {
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
+    return [
+        server().start(
+            *words,
+            environment={
+                **(environment or os.environ),
+                **world,
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+            },
+        )
+        for rank in range(count)
+    ]
 
 
 class Server:
@@ -133,14 +179,15 @@ class Server:
         """A folder for the PATH, with a `wuerstchen` that asks this server."""
         script = Path(self._folder.name, "bin", "wuerstchen")
         script.parent.mkdir(exist_ok=True)
-        script.write_text(
-            f'#!/bin/sh\nexec {sys.executable} -S {__file__} run {self.path} "$@"\n'
-        )
+        script.write_text(f'#!/bin/sh\nexec {sys.executable} -S {__file__} run {self.path} "$@"\n')
         script.chmod(0o755)
         return script.parent
 
     def start(
-        self, *words: object, environment: Mapping[str, str] | None = None, folder: Path | None = None
+        self,
+        *words: object,
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
     ) -> "Command":
         """The command, left running, with its output kept for `Command.communicate`."""
         return Command(self.path, [*map(str, words)], environment or os.environ, folder)
@@ -167,8 +214,8 @@ class Command:
         self._output: list[IO[bytes]] = []
         with contextlib.ExitStack() as files:
             if descriptors is None:
-                self._output = [TemporaryFile(), TemporaryFile()]
-                nothing = files.enter_context(open(os.devnull, "rb"))  # noqa: PTH123
+                self._output = [TemporaryFile(), TemporaryFile()]  # noqa: SIM115  # read at the end
+                nothing = files.enter_context(open(os.devnull, "rb"))
                 descriptors = (nothing.fileno(), *(file.fileno() for file in self._output))
             self._connection = socket.socket(socket.AF_UNIX)
             self._connection.connect(path)

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import warm
 from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).parents[2]
@@ -111,7 +112,8 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run_shell(block: Block) -> None:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    places = (str(warm.server().shim()), str(Path(sys.executable).parent), os.environ["PATH"])
+    path = os.pathsep.join(places)
     quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PATH": path}
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block.commands],

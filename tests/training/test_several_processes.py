@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_runs import COMMAND, ENVIRONMENT, config, run, weights_of
+import warm
+from small_runs import ENVIRONMENT, config, run, run_together, weights_of
 
 import wuerstchen.config
 from wuerstchen import weights
@@ -32,10 +33,8 @@ TAKEN_BACK = ("down_blocks.1.bias", "down_blocks.3.1.running_mean")
 what it adds; Adam makes steps of it all the same. What both make of an image is compared too."""
 
 
-def launch(count: int, launcher: str = "accelerate") -> tuple[str, ...]:
-    """The command in `count` processes."""
-    if count == 1:
-        return COMMAND
+def launch(count: int, launcher: str) -> tuple[str, ...]:
+    """The command in `count` processes, as people start them."""
     if launcher == "torchrun":
         return (sys.executable, *TORCHRUN, f"--nproc_per_node={count}", "-m", "wuerstchen")
     return (sys.executable, *ACCELERATE, "--num_processes", str(count), "-m", "wuerstchen")
@@ -51,7 +50,7 @@ def prepared(trained: Path, folder: Path, stage: str) -> Path:
 
 def changes(stage: str, images: int) -> list[str]:
     """Of the small config: a log entry at each step that is compared."""
-    words = (f"images={images}", "warmup=20", "log_every=1")
+    words = (f"images={images}", "warmup_steps=20", "log_every=1")
     return [f"stage_{stage}.training.{word}" for word in words]
 
 
@@ -82,17 +81,20 @@ def written(images: Path, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("stage", "total", "processes", "words", "tolerance"),
+    ("stage", "total", "processes", "words", "tolerance", "launcher"),
     [
-        pytest.param("a", 88, 2, [], 1e-4, marks=pytest.mark.slow),  # 20 steps, then codes, 2 steps
-        pytest.param("b", 16, 2, [], 1e-4, marks=pytest.mark.slow),
-        pytest.param("b", 16, 2, ["sharded=true"], 1e-4, marks=pytest.mark.slow),
-        pytest.param("b", 16, 4, ["sharded=true"], 1e-4, marks=pytest.mark.slow),
-        pytest.param("c", 24, 2, [], 1e-5, marks=pytest.mark.slow),
-        ("c", 24, 2, ["sharded=true"], 1e-5),
-        pytest.param("c", 24, 4, ["sharded=true"], 1e-5, marks=pytest.mark.slow),
+        pytest.param("a", 88, 2, [], 1e-4, "", marks=pytest.mark.slow),  # 20 steps, codes, 2 steps
+        pytest.param("b", 16, 2, [], 1e-4, "", marks=pytest.mark.slow),
+        pytest.param("b", 16, 4, ["sharded=true"], 1e-4, "", marks=pytest.mark.slow),
+        pytest.param("c", 24, 2, [], 1e-5, "accelerate", marks=pytest.mark.slow),
+        ("c", 24, 2, ["sharded=true"], 1e-5, ""),
+        pytest.param("c", 24, 4, ["sharded=true"], 1e-5, "", marks=pytest.mark.slow),
         pytest.param(
-            *("c", 24, 2, ["sharded=true", "gradient_checkpointing=true", "accumulate=2"], 1e-5),
+            *("c", 24, 2, ["sharded=true", "gradient_checkpointing=true"], 1e-5, ""),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            *("c", 24, 2, ["sharded=true", "gradient_accumulation=2"], 1e-5, ""),
             marks=pytest.mark.slow,
         ),
     ],
@@ -106,6 +108,7 @@ def test_several_processes_train_the_same_model(
     processes: int,
     words: list[str],
     tolerance: float,
+    launcher: str,
 ) -> None:
     """Each with its part of the batch, by DDP and by FSDP2: the loss curve of one process."""
     one, several = (prepared(trained, tmp_path / name, stage) for name in ("one", "several"))
@@ -113,7 +116,11 @@ def test_several_processes_train_the_same_model(
     settings = changes(stage, total)
     train_here(source, stage, *settings, f"output={one}")
     settings += [f"stage_{stage}.training.{word}" for word in words]
-    done = run("train", source, "--stage", stage, *settings, command=launch(processes))
+    told = ("train", source, "--stage", stage, *settings)
+    if launcher:
+        done = run(*told, command=launch(processes, launcher))
+    else:
+        done = run_together(processes, *told)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{several}\n", "the first process alone talks"
     assert len(errors(one, stage)) > total // 4
@@ -169,8 +176,8 @@ def test_another_number_of_processes_goes_on_with_a_run(
     train_here(source, "c", *changes("c", 96), f"output={one}")
     words = ["train", source, "--stage", "c", f"stage_c.training.sharded={sharded}"]
     words += [*changes("c", 96), "stage_c.training.checkpoint_every=8"]
-    killed_at(24, several, [*launch(before), *words])
-    done = run(*words, command=launch(after))
+    killed_at(24, several, warm.start_together(before, *words, environment=ENVIRONMENT))
+    done = run_together(after, *words)
     assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(errors(several, "c"), errors(one, "c"), rtol=1e-5)
     found, expected = weights_of(several), weights_of(one)
@@ -178,16 +185,15 @@ def test_another_number_of_processes_goes_on_with_a_run(
         np.testing.assert_allclose(found[key], tensor, atol=1e-5, rtol=1e-5, err_msg=key)
 
 
-def killed_at(images: int, folder: Path, command: Sequence[object]) -> None:
-    """Start a training of Stage C and kill all its processes after its checkpoint at `images`."""
-    with subprocess.Popen(
-        [*map(str, command)], env=ENVIRONMENT, stderr=subprocess.PIPE, start_new_session=True
-    ) as process:
-        checkpoint = folder / "runs" / "c" / "checkpoints" / f"{images:012d}"
-        while not checkpoint.exists() and process.poll() is None:
-            time.sleep(0.01)
-        assert process.poll() is None, process.stderr and process.stderr.read()
-        os.killpg(process.pid, signal.SIGKILL)
+def killed_at(images: int, folder: Path, processes: Sequence[warm.Command]) -> None:
+    """Kill all processes of a training of Stage C after its checkpoint at `images`."""
+    checkpoint = folder / "runs" / "c" / "checkpoints" / f"{images:012d}"
+    while not checkpoint.exists() and all(process.poll() is None for process in processes):
+        time.sleep(0.01)
+    for process in processes:
+        process.kill()
+    outputs = [process.communicate() for process in processes]
+    assert all(process.returncode == -signal.SIGKILL for process in processes), outputs
     assert not (folder / "runs" / "c" / "finished.json").exists()
 
 

@@ -101,7 +101,7 @@ def test_two_trainings_in_one_folder_are_refused(images: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("section", "key"),
-    [("stage_c", "start"), ("stage_b", "compressor_weights"), ("stage_a", "vgg16_weights")],
+    [("stage_c", "init_from"), ("stage_b", "compressor_weights"), ("stage_a", "vgg16_weights")],
 )
 def test_a_path_that_leads_nowhere_is_refused_before_any_work(
     images: Path, tmp_path: Path, section: str, key: str
@@ -114,7 +114,7 @@ def test_a_path_that_leads_nowhere_is_refused_before_any_work(
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(images: Path, tmp_path: Path) -> None:
-    odd = _with(config(images, tmp_path / "none"), "a", accumulate=3)
+    odd = _with(config(images, tmp_path / "none"), "a", gradient_accumulation=3)
     with pytest.raises(TrainingError, match=r"batch of stage a is 4, .* to a multiple of 3"):
         training_run.train(odd, "a")
 
@@ -141,7 +141,7 @@ def test_training_from_a_finished_model_changes_it_as_training_does(
     """Weights come in eval mode, in which BatchNorm would keep its statistics."""
     settings = config(images, tmp_path / "next")
     for stage in STAGES:
-        settings = _with(settings, stage, images=4, start=str(trained), batch=2)
+        settings = _with(settings, stage, images=4, init_from=str(trained), batch_size=2)
     folder = training_run.train(settings)
     before, after = weights_of(trained), weights_of(folder)
     assert before.keys() == after.keys()
@@ -154,7 +154,7 @@ def test_training_from_a_finished_model_changes_it_as_training_does(
 def test_zero_images_take_a_stage_over_as_it_is(
     trained: Path, images: Path, tmp_path: Path
 ) -> None:
-    settings = _with(config(images, tmp_path / "next"), "b", images=0, start=str(trained))
+    settings = _with(config(images, tmp_path / "next"), "b", images=0, init_from=str(trained))
     shutil.copytree(trained / "vqgan", tmp_path / "next" / "vqgan")
     after = weights_of(training_run.train(settings, "b"))
     before = weights_of(trained)
