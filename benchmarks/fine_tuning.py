@@ -55,7 +55,7 @@ from wuerstchen.training.train_step import Steps
 
 BATCH = {"a": 4, "b": 1, "c": 1}
 SIDE, STEPS, RANK = 512, 2, 4
-TEXT = TextConfig(vocabulary=520, length=77, width=1280, depth=1, heads=20)
+TEXT = TextConfig(vocab_size=520, max_length=77, width=1280, depth=1, heads=20)
 LEAN = {"MALLOC_MMAP_THRESHOLD_": "1000000", "MALLOC_TRIM_THRESHOLD_": "0"}
 CPU, ALONE = Setting("cpu", bf16=False), Spread(1, sharded=False)
 
@@ -130,7 +130,7 @@ def _config(stage: str, folder: Path) -> Config:
     }
     if stage == "b":
         tuned |= {"freeze_compressor": True}
-    training: dict[str, dict[str, object]] = {"a": {}, "b": {"text": False}, "c": {}}
+    training: dict[str, dict[str, object]] = {"a": {}, "b": {"text_conditioning": False}, "c": {}}
     training[stage] |= tuned
     stages: dict[str, dict[str, object]] = {
         f"stage_{name}": {"training": values} for name, values in training.items()

@@ -103,13 +103,13 @@ def config_of(case: Case, base: str = "") -> Config:
         {
             "base": base,
             "data": {"size": case.size},
-            "text": {"vocabulary": 520, "length": 16, "width": 64, "depth": 2, "heads": 2},
+            "text": {"vocab_size": 520, "max_length": 16, "width": 64, "depth": 2, "heads": 2},
             "compressor": {"channels": 16, "width": 0.5, "depth": 0.34},
             "stage_a": {
                 "model": {"width": 64 * wide["a"], "depth": 4, "codebook": 512},
                 "training": {
                     **training,
-                    "crop": 64,
+                    "crop_size": 64,
                     "adversarial_start": 0,
                     "discriminator_width": 16,
                     "discriminator_depth": 4,
@@ -127,7 +127,7 @@ def config_of(case: Case, base: str = "") -> Config:
                 "training": {
                     **training,
                     **blocks,
-                    "text": False,
+                    "text_conditioning": False,
                     **changes["b"],
                 },
             },
@@ -228,7 +228,7 @@ def trainer(name: str, config: Config) -> Stage:
         StageB(config.stage_b.model),
         Compressor(config.compressor),
         None,
-        config.text.length,
+        config.text.max_length,
         config.data.cache_gib,
     )
     text = small_text_encoder(config.text, CAPTIONS)

@@ -208,7 +208,7 @@ def text_encoders(sizes: Sizes, device: str = "cpu", dtype: torch.dtype = torch.
     """Of Stage C and of Stage B: one block each, whose work does not count."""
 
     def encoder(width: int) -> TextEncoder:
-        config = TextConfig(vocabulary=600, length=sizes.tokens, width=width, depth=1, heads=2)
+        config = TextConfig(vocab_size=600, max_length=sizes.tokens, width=width, depth=1, heads=2)
         made = small_text_encoder(config, [PROMPT]).eval()
         return made.to(device=device, dtype=dtype)
 

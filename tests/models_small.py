@@ -68,7 +68,7 @@ def small_pipeline(seed: int = 0) -> Pipeline:
 
 
 def small_text(width: int) -> TextEncoder:
-    config = TextConfig(vocabulary=600, length=12, width=width, depth=1, heads=2)
+    config = TextConfig(vocab_size=600, max_length=12, width=width, depth=1, heads=2)
     return small_text_encoder(config, CAPTIONS)
 
 

@@ -29,7 +29,7 @@ B = StageBModel(
 )
 C = StageCModel(width=16, depth=2, heads=2, text_width=32, time_width=16)
 COMPRESSOR = CompressorModel(width=0.25, depth=0.1)
-TEXT = TextConfig(vocabulary=600, length=12, width=32, depth=1, heads=2)
+TEXT = TextConfig(vocab_size=600, max_length=12, width=32, depth=1, heads=2)
 
 
 def randomised(network: N, seed: int = 0) -> N:

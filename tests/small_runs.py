@@ -55,14 +55,14 @@ def values(images: Path, output: Path) -> dict[str, object]:
         "name": "made",
         "output": str(output),
         "data": {"path": str(images), "size": SIDE, "test_fraction": 0.2},
-        "text": {"vocabulary": 540, "length": 8, "width": 16, "depth": 1, "heads": 2},
+        "text": {"vocab_size": 540, "max_length": 8, "width": 16, "depth": 1, "heads": 2},
         "compressor": {"channels": 6, "width": 0.25, "depth": 0.1},
         "stage_a": {
             "model": {"width": 16, "depth": 1, "codebook": 32},
             "training": {
                 **training,
                 "images": 96,
-                "crop": 32,
+                "crop_size": 32,
                 "discriminator_width": 8,
                 "discriminator_depth": 2,
                 "adversarial_start": 64,
@@ -79,7 +79,7 @@ def values(images: Path, output: Path) -> dict[str, object]:
                 "text_width": 16,
                 "time_width": 8,
             },
-            "training": {**training, "images": 96, "text": False},
+            "training": {**training, "images": 96, "text_conditioning": False},
         },
         "stage_c": {
             "model": {

@@ -1,14 +1,19 @@
 """Laws of the configuration: three sources, one resolved file, errors that help."""
 
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from torch import nn
 
 from wuerstchen import config
-from wuerstchen.config import Config
+from wuerstchen.config import Config, PrepareConfig
+from wuerstchen.config.renamed import RENAMED
 from wuerstchen.errors import ConfigError
 from wuerstchen.models.compressor import Compressor
 from wuerstchen.models.discriminator import Discriminator
@@ -19,10 +24,13 @@ from wuerstchen.models.stage_c import StageC
 SMALL: dict[str, object] = {
     "name": "mine",
     "text": {"width": 64},
-    "stage_b": {"model": {"text_width": 64}, "training": {"text": False, "images": 1000}},
+    "stage_b": {
+        "model": {"text_width": 64},
+        "training": {"text_conditioning": False, "images": 1000},
+    },
     "stage_c": {"model": {"text_width": 64}},
 }
-"""The least that a config with a trained text encoder has to say."""
+"""The smallest config with a trained text encoder."""
 
 
 @pytest.fixture
@@ -78,7 +86,9 @@ def test_words_are_read_as_yaml_and_as_plain_text_where_that_fails(
 
 
 def test_the_resolved_file_reads_back_equal(small: str, tmp_path: Path) -> None:
-    first = config.load(small, ["stage_a.training.images=5", "prompts=[a fox, 'ein Würstchen']"])
+    first = config.load(
+        small, ["stage_a.training.images=5", "validation_prompts=[a fox, 'ein Würstchen']"]
+    )
     path = tmp_path / "resolved.yaml"
     path.write_text(config.dump(first), encoding="utf-8")
     assert config.load(str(path)) == first
@@ -86,7 +96,7 @@ def test_the_resolved_file_reads_back_equal(small: str, tmp_path: Path) -> None:
 
 
 NEEDS_BASE = {name: ["base=some/model"] for name in ("lora", "subject")}
-"""Configs that change a model, which the caller names."""
+"""Configs that fine-tune a model named by the caller."""
 
 
 @pytest.mark.parametrize("name", config.shipped())
@@ -97,7 +107,7 @@ def test_the_resolved_file_of_a_shipped_config_reads_back_equal(name: str, tmp_p
     assert config.load(str(path)) == first
 
 
-def test_a_config_cannot_be_changed_after_its_birth(small: str) -> None:
+def test_a_config_is_immutable(small: str) -> None:
     loaded = config.load(small)
     with pytest.raises(ValidationError):
         loaded.data.size = 256  # type: ignore[misc]
@@ -119,6 +129,49 @@ def test_an_unknown_key_names_the_nearest_known_one(
         config.load(small, [word])
 
 
+def sections(section: type[BaseModel], *path: str) -> Iterator[tuple[list[str], list[str]]]:
+    """The path and the keys of `section` and of all sections inside it."""
+    yield list(path), list(section.model_fields)
+    for name, field in section.model_fields.items():
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from sections(kind, *path, name)
+
+
+def renamed(root: type[BaseModel]) -> Iterator[tuple[str, str]]:
+    """Old and new dotted name of every renamed key, in every section that it applies to."""
+    for path, keys in sections(root):
+        for old, new in RENAMED:
+            if new in keys and old not in keys:
+                yield ".".join([*path, old]), ".".join([*path, new])
+
+
+def test_every_renamed_key_is_refused_by_its_new_name(tmp_path: Path) -> None:
+    path = tmp_path / "old.yaml"
+    for old, new in renamed(Config):
+        values: object = 1
+        for name in reversed(old.split(".")):
+            values = {name: values}
+        path.write_text(yaml.safe_dump(values), encoding="utf-8")
+        with pytest.raises(ConfigError) as from_yaml:
+            config.load(str(path))
+        path.write_text("", encoding="utf-8")
+        with pytest.raises(ConfigError) as from_override:
+            config.load(str(path), [f"{old}=1"])
+        for caught in (from_yaml, from_override):
+            assert str(caught.value) == f"{path}: {old!r} was renamed to {new!r}."
+    for old, new in renamed(PrepareConfig):
+        with pytest.raises(ConfigError) as from_override:
+            config.load_prepare(None, [f"{old}=1"])
+        assert str(from_override.value) == f"{old!r} was renamed to {new!r}."
+
+
+def test_every_entry_of_the_table_of_renamed_keys_applies_somewhere() -> None:
+    found = [*renamed(Config), *renamed(PrepareConfig)]
+    last = {(old.rpartition(".")[2], new.rpartition(".")[2]) for old, new in found}
+    assert last == set(RENAMED)
+
+
 def test_an_unknown_key_like_no_other_gets_the_list_of_known_ones(small: str) -> None:
     with pytest.raises(ConfigError, match=r"known keys here: path, size, buckets, caption, "):
         config.load(small, ["data.qqqqqq=1"])
@@ -133,7 +186,7 @@ def test_an_unknown_key_like_no_other_gets_the_list_of_known_ones(small: str) ->
         ("stage_b.model.widths=[320, 640]", "equally many levels"),
         ("stage_b.model.widths=[320, 641, 1280, 1280]", "641"),
         ("text.width=32", "text.width"),
-        ("stage_b.training.text=true", "text.pretrained_b"),
+        ("stage_b.training.text_conditioning=true", "text.pretrained_b"),
         ("stage_b.model.text_width=32", "share one text encoder"),
         ("data.size=100", "multiple of 128"),
         ("data.size=0", "data.size"),
@@ -166,7 +219,7 @@ def test_a_word_that_is_no_assignment_is_refused(small: str, word: str) -> None:
 
 
 def test_a_value_has_no_keys_below_it(small: str) -> None:
-    with pytest.raises(ConfigError, match="name is a value and not a section"):
+    with pytest.raises(ConfigError, match="name is a value, not a section"):
         config.load(small, ["name.first=x"])
 
 
@@ -199,34 +252,33 @@ def test_a_file_that_is_not_there_names_itself_and_the_shipped_configs() -> None
         config.load("no/such.yaml")
 
 
+@cache
+def parameters(network: Callable[[config.Section], nn.Module], model: config.Section) -> int:
+    """Parameters of a network, built once: several configs have the published sizes."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in network(model).parameters())
+
+
 @pytest.mark.parametrize("name", config.shipped())
 def test_every_shipped_config_loads_and_builds_its_networks(name: str) -> None:
     loaded = config.load(name, NEEDS_BASE.get(name, []))
-    discriminator = loaded.stage_a.training
+    training = loaded.stage_a.training
     with torch.device("meta"):
-        networks = [
-            StageA(loaded.stage_a.model),
-            Discriminator(discriminator.discriminator_width, discriminator.discriminator_depth),
-            Compressor(loaded.compressor),
-            StageB(loaded.stage_b.model),
-            StageC(loaded.stage_c.model),
-        ]
-    for network in networks:
-        assert sum(p.numel() for p in network.parameters()) > 0
+        Discriminator(training.discriminator_width, training.discriminator_depth)
+    for network, model in (
+        (StageA, loaded.stage_a.model),
+        (Compressor, loaded.compressor),
+        (StageB, loaded.stage_b.model),
+        (StageC, loaded.stage_c.model),
+    ):
+        assert parameters(network, model) > 0
 
 
 def test_default_sizes_are_the_published_ones() -> None:
-    with torch.device("meta"):
-        counts = [
-            sum(p.numel() for p in network.parameters())
-            for network in (
-                StageA(config.StageAModel()),
-                Compressor(config.CompressorModel(affine=False)),
-                StageB(config.StageBModel()),
-                StageC(config.StageCModel()),
-            )
-        ]
-    assert counts == [18_406_894, 20_197_968, 1_055_365_280, 993_636_896]
+    assert parameters(StageA, config.StageAModel()) == 18_406_894
+    assert parameters(Compressor, config.CompressorModel(affine=False)) == 20_197_968
+    assert parameters(StageB, config.StageBModel()) == 1_055_365_280
+    assert parameters(StageC, config.StageCModel()) == 993_636_896
 
 
 def test_the_model_folder_has_the_name_of_the_config_unless_told_otherwise() -> None:
@@ -246,7 +298,7 @@ def test_the_data_section_alone_obeys_the_same_laws() -> None:
     assert found == config.DataConfig(path="here", size=256, balance_by="name")
     with pytest.raises(ConfigError, match=r"unknown key 'data\.pth'; did you mean 'path'"):
         config.load_data(["data.pth=here"])
-    with pytest.raises(ConfigError, match=r"data\.memory: .* found -1"):
+    with pytest.raises(ConfigError, match=r"data\.cache_gib: .* found -1"):
         config.load_data(["data.cache_gib=-1"])
     with pytest.raises(ConfigError, match=r"data\.KEY=VALUE.* found 'seed=1'"):
         config.load_data(["seed=1"])
@@ -258,35 +310,36 @@ def test_sections_of_a_config_are_sections() -> None:
 
 def test_stage_a_is_never_sharded(small: str) -> None:
     assert refusal(small, "stage_a.training.sharded=true") == (
-        "stage_a.training.sharded is true, but Stage A is small and its codes are placed by hand, "
-        "which needs it whole in every process; set it to false."
+        "stage_a.training.sharded is true, but Stage A updates its codebook directly, which needs "
+        "a full copy in every process; set it to false."
     )
 
 
 def test_keys_that_nobody_would_read_are_refused(small: str) -> None:
     pretraining = "stage_b.pretraining.images=8"
-    assert "stage_b.pretraining: start is 'emoji', but a pretraining begins with new" in refusal(
-        small, pretraining, "stage_b.pretraining.init_from=emoji"
+    assert (
+        "stage_b.pretraining: init_from is 'emoji', but a pretraining starts from scratch"
+        in refusal(small, pretraining, "stage_b.pretraining.init_from=emoji")
     )
     assert "stage_c.pretraining.images" in refusal(small, "stage_c.pretraining.images=0")
-    assert "compressor_weights would begin another one; set one of them empty" in refusal(
+    assert "compressor_weights would initialise another one; set one of them empty" in refusal(
         small, "stage_b.training.init_from=emoji", "stage_b.training.compressor_weights=file"
     )
     assert "which needs weights; set stage_a.training.vgg16_weights" in refusal(
-        small, "stage_a.training.perceptual=vgg16"
+        small, "stage_a.training.perceptual_loss=vgg16"
     )
-    assert "train_text is false, but nothing brings a text encoder" in refusal(
-        small, "stage_c.training.train_text=false"
+    assert "train_text_encoder is false, but there is no trained text encoder" in refusal(
+        small, "stage_c.training.train_text_encoder=false"
     )
-    assert "stage_b.training.lora.text is true" in refusal(
-        small, "stage_b.training.lora={text: true}"
+    assert "stage_b.training.lora.train_text_encoder is true" in refusal(
+        small, "stage_b.training.lora={train_text_encoder: true}"
     )
 
 
 def test_a_frozen_compressor_comes_from_a_model_folder_or_a_pretraining(small: str) -> None:
     frozen = "stage_b.training.freeze_compressor=true"
     assert refusal(small, frozen) == (
-        "stage_b.training.freeze_compressor is true, but nothing brings a trained compressor; "
+        "stage_b.training.freeze_compressor is true, but there is no trained compressor; "
         "set stage_b.training.init_from to a model folder, or add a pretraining."
     )
     started = config.load(small, [frozen, "stage_b.training.init_from=models/other"])
@@ -303,8 +356,8 @@ def test_a_pretraining_and_other_weights_exclude_each_other(
 ) -> None:
     pretraining, start = f"{stage}.pretraining.images=1", f"{stage}.training.init_from=models/other"
     assert refusal(small, pretraining, start) == (
-        f"{stage}.training.init_from is 'models/other', but {stage}.pretraining would train another "
-        f"{learner}; set one of them to null or empty."
+        f"{stage}.training.init_from is 'models/other', but {stage}.pretraining would train "
+        f"another {learner}; set one of them to null or empty."
     )
     for alone in (pretraining, start):
         config.load(small, [alone])
@@ -314,7 +367,7 @@ def test_a_pretraining_and_other_weights_exclude_each_other(
 def test_a_published_text_encoder_and_a_pretraining_exclude_each_other(small: str) -> None:
     published, pretraining = "text.pretrained=some/clip", "stage_c.pretraining.images=1"
     assert refusal(small, published, pretraining) == (
-        "text.pretrained is 'some/clip', which stays as it is, but stage_c.pretraining would train "
+        "text.pretrained is 'some/clip', which stays frozen, but stage_c.pretraining would train "
         "a small text encoder; set one of them to null or empty."
     )
     for alone in (published, pretraining):
@@ -322,7 +375,7 @@ def test_a_published_text_encoder_and_a_pretraining_exclude_each_other(small: st
 
 
 def refusal(source: str, *words: str) -> str:
-    """What the error says of a config with these words, without the name of the source."""
+    """The error for a config with these overrides, without the name of the source."""
     with pytest.raises(ConfigError) as caught:
         config.load(source, words)
     return str(caught.value).removeprefix(f"{source}: ")
@@ -353,13 +406,13 @@ def test_words_for_text_are_taken_letter_by_letter(
 @pytest.mark.parametrize(
     ("word", "words"),
     [
-        ("text.heads=3", "text.width is 64, which text.heads, 3, must divide"),
+        ("text.heads=3", "text.width is 64, which must be a multiple of text.heads, 3"),
         ("stage_b.model.patch=3", "stage_b.model.patch"),
-        ("stage_b.model.patch=4", "need latents in steps of 64 cells"),
+        ("stage_b.model.patch=4", "need latent sides divisible by 64"),
         ("seed=-1", "seed"),
         ("seed=4294967296", "seed"),
         ("stage_a.training.betas=[2, 3]", "betas"),
-        ("stage_a.training.crop=4", "crop"),
+        ("stage_a.training.crop_size=4", "crop_size"),
         ("stage_a.training.learning_rate=.inf", "learning_rate"),
         ("stage_b.model.widths=[]", "widths"),
     ],
@@ -381,7 +434,7 @@ def test_an_empty_section_and_a_key_that_hides_another_are_explained(tmp_path: P
     path.write_text("data:\n")
     with pytest.raises(ConfigError, match="data: expected a table of keys, found None"):
         config.load(str(path))
-    path.write_text("stage_b: {pretraining: {widht: 3}, training: {text: false}}\n")
+    path.write_text("stage_b: {pretraining: {widht: 3}, training: {text_conditioning: false}}\n")
     with pytest.raises(ConfigError, match=r"unknown key .*widht'; did you mean 'width'"):
         config.load(str(path))
     path.write_text("a: [1\nb: }\n")

@@ -90,7 +90,11 @@ def test_bad_words_are_one_sentence(
         ),
         ([source, f"output={source}/model"], "a file stands where a folder is needed"),
         (
-            [source, "stage_a.training.perceptual=vgg16", "stage_a.training.vgg16_weights=nowhere"],
+            [
+                source,
+                "stage_a.training.perceptual_loss=vgg16",
+                "stage_a.training.vgg16_weights=nowhere",
+            ],
             "stage_a.training.vgg16_weights is 'nowhere', but there is nothing",
         ),
     ):

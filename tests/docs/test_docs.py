@@ -258,7 +258,7 @@ def test_every_key_of_a_config_is_in_its_reference() -> None:
     listed = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
     stage_b = {
         "model": {"text_width": 1280},
-        "training": {"text": False},
+        "training": {"text_conditioning": False},
         "pretraining": {"images": 1},
     }
     stage_c = {"pretraining": {"images": 1}}

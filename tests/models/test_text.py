@@ -47,7 +47,7 @@ def test_words_after_the_last_place_are_cut_off_and_do_not_matter() -> None:
     fits = caption.removesuffix(rest)
     assert encoder.cut_off(fits) == ""
     found, expected = encoder([caption]), encoder([fits])
-    assert found.shape == (1, TEXT.length, TEXT.width)
+    assert found.shape == (1, TEXT.max_length, TEXT.width)
     torch.testing.assert_close(found, expected)
 
 

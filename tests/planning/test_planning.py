@@ -98,7 +98,11 @@ def test_text_encoders_that_are_not_there_have_their_published_sizes(
 
 
 def test_a_lora_is_planned_around_the_networks_of_its_base() -> None:
-    words = ["base=emoji", "stage_c.training.lora.text=true", "stage_c.training.lora.rank=4"]
+    words = [
+        "base=emoji",
+        "stage_c.training.lora.train_text_encoder=true",
+        "stage_c.training.lora.rank=4",
+    ]
     stage_c, text = weights.stage_c.load(find("emoji")), weights.text_c.load(find("emoji"))
     frozen = numbers(stage_c, text)
     config = LoraConfig(rank=4)
@@ -175,7 +179,7 @@ def test_amounts_of_small_models_have_a_unit_that_fits() -> None:
 def test_a_step_that_does_not_fit_is_told_what_it_has() -> None:
     found = {step.step: step.trouble or "" for step in made(load("tiny"), memory=2**30).steps}
     for step, has, lacks in (
-        ("a", "stage_a.training.crop", ("checkpointing", "--sharded", "data.size")),
+        ("a", "stage_a.training.crop_size", ("checkpointing", "--sharded", "data.size")),
         ("b-pretraining", "data.size", ("checkpointing", "crop")),
         ("c", "stage_c.training.gradient_checkpointing=true", ("crop",)),
     ):

@@ -30,8 +30,13 @@ def tuning(trained: Path, images: Path, output: Path, **training: object) -> Con
     for stage in ("stage_a", "stage_b"):
         section = plain[stage]
         assert isinstance(section, dict)
-        section["training"] = {"images": 0, "batch_size": 4, "freeze_compressor": True, "crop": 32}
-        section["training"].pop("crop" if stage == "stage_b" else "freeze_compressor")
+        section["training"] = {
+            "images": 0,
+            "batch_size": 4,
+            "freeze_compressor": True,
+            "crop_size": 32,
+        }
+        section["training"].pop("crop_size" if stage == "stage_b" else "freeze_compressor")
     section = plain["stage_c"]
     assert isinstance(section, dict)
     section["training"] |= {"lora": {"rank": 3}, "images": 48, "learning_rate": 0.05, **training}
@@ -41,7 +46,9 @@ def tuning(trained: Path, images: Path, output: Path, **training: object) -> Con
 @pytest.fixture(scope="module")
 def tuned(trained: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("tuned") / "model"
-    return training_run.train(tuning(trained, images, output, lora={"rank": 3, "text": True}))
+    return training_run.train(
+        tuning(trained, images, output, lora={"rank": 3, "train_text_encoder": True})
+    )
 
 
 @torch.no_grad()
@@ -119,7 +126,7 @@ def test_stage_b_learns_by_lora_while_semantics_keep_their_meaning(
         **{"lora": {"rank": 2, "layers": "all"}, "freeze_compressor": True, "images": 16}
     }
     assert isinstance(plain["stage_a"], dict)
-    plain["stage_a"]["training"]["crop"] = 32
+    plain["stage_a"]["training"]["crop_size"] = 32
     folder = training_run.train(parse({**plain, "base": str(trained)}, "stage b"))
     before, after = weights_of(trained), weights_of(folder)
     changed = {key.split("/")[0] for key in before if not np.array_equal(before[key], after[key])}

@@ -127,7 +127,7 @@ def test_it_is_refused_before_any_work(
 
 
 def test_text_of_stage_b_has_its_width_too(models: Path, images: Path, tmp_path: Path) -> None:
-    text = {"text.pretrained_b": str(models / "text"), "stage_b.training.text": True}
+    text = {"text.pretrained_b": str(models / "text"), "stage_b.training.text_conditioning": True}
     with pytest.raises(TrainingError, match=r"encoder and of Stage B .* found 32 and 16"):
         training_run.train(settings(images, tmp_path / "none", text))
 
@@ -138,7 +138,7 @@ def test_a_whole_model_of_other_sizes_than_the_config_is_a_start(
 ) -> None:
     """Its sizes are its own, whatever the config says of a model from scratch."""
     short = {f"stage_{stage}.training.images": 0 for stage in "ab"}
-    short |= {"stage_c.training.images": 4, "stage_b.training.text": True}
+    short |= {"stage_c.training.images": 4, "stage_b.training.text_conditioning": True}
     config = settings(images, tmp_path / "model", {**short, "base": str(models / name)})
     folder = training_run.train(config)
     weights.check_fit(weights.resolve(folder))

@@ -129,9 +129,9 @@ def test_a_finished_stage_says_that_its_config_changed(
     with caplog.at_level("WARNING", logger="wuerstchen"):
         training_run.train(settings, "a")
         assert not caplog.records
-        training_run.train(changed(settings, "stage_a.training.commitment", 0.5), "a")
+        training_run.train(changed(settings, "stage_a.training.commitment_weight", 0.5), "a")
     assert "Stage a stays as it is" in caplog.text
-    assert "stage_a.training.commitment was 0.25 and is 0.5" in caplog.text
+    assert "stage_a.training.commitment_weight was 0.25 and is 0.5" in caplog.text
 
 
 def test_no_checkpoint_holds_work_that_the_receipt_has_not(

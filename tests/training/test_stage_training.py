@@ -108,7 +108,7 @@ def stage_of(name: str, settings: Config, trained: Path) -> Stage:
         return StageBTrainer(settings, stage_a, None, None)
     text = small_text_encoder(settings.text, ["a red disc", "a blue square"])
     parts = (weights.stage_b.load(trained), weights.compressor.load(trained))
-    below = FrozenStages(stage_a, *parts, None, settings.text.length, settings.data.cache_gib)
+    below = FrozenStages(stage_a, *parts, None, settings.text.max_length, settings.data.cache_gib)
     return StageCTrainer(settings, below, text)
 
 
@@ -175,7 +175,7 @@ def test_vgg16_features_load_by_torchvisions_names(
     stored = {key: torch.randn(shape, generator=rng) * 0.05 for key, shape in shapes.items()}
     path = tmp_path / "vgg16.safetensors"
     save_file({**stored, "classifier.0.weight": torch.zeros(2, 2)}, path)
-    loss = perceptual_loss(StageATraining(perceptual="vgg16", vgg16_weights=str(path)))
+    loss = perceptual_loss(StageATraining(perceptual_loss="vgg16", vgg16_weights=str(path)))
     assert isinstance(loss, Vgg16Loss)
     image = batch_like(held_out_batch(splits[0], 1))
     assert loss(image, image).item() == pytest.approx(0, abs=1e-6)

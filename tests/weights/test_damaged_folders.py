@@ -268,7 +268,7 @@ def test_what_published_files_hold_beside_the_text_model_is_left_alone(
     config = encoder.model.config
     if kind == "text alone":
         encoder.model.save_pretrained(tmp_path)
-        beside = {"text_model.embeddings.position_ids": torch.arange(TEXT.length)[None]}
+        beside = {"text_model.embeddings.position_ids": torch.arange(TEXT.max_length)[None]}
         change_tensors(tmp_path / "model.safetensors", lambda t: t.update(beside))
     else:
         sight = CLIPVisionConfig(

@@ -1,7 +1,7 @@
-"""The whole configuration: every key, its default and its meaning, checked where it is born.
+"""The configuration: every key with its default and meaning, validated on construction.
 
-Values come from three places, later ones win: the defaults here, a YAML file, and `a.b=c` words of
-the command line. Unknown keys are errors that suggest the nearest known key.
+Values come from three sources, later ones win: the defaults here, a YAML file, and `a.b=c`
+arguments of the command line. Unknown keys are errors that suggest the nearest known key.
 
 section ─▶ training ─▶ data, stage_a, compressor, stage_b, stage_c, text ─▶ whole ─▶ reading
 """
@@ -19,12 +19,7 @@ from wuerstchen.config.stage_b import (
     StageBModel,
     StageBTraining,
 )
-from wuerstchen.config.stage_c import (
-    StageCConfig,
-    StageCModel,
-    StageCTraining,
-    TextPretraining,
-)
+from wuerstchen.config.stage_c import StageCConfig, StageCModel, StageCTraining, TextPretraining
 from wuerstchen.config.text import TextConfig
 from wuerstchen.config.training import LossWeight, Precision, Prediction, TrainingConfig
 from wuerstchen.config.whole import Config

@@ -1,4 +1,4 @@
-"""Keys of the compressor, which is trained together with Stage B."""
+"""Config of the compressor, which is trained together with Stage B."""
 
 from pydantic import Field
 
@@ -11,9 +11,9 @@ class CompressorModel(Section):
     channels: int = Field(default=16, gt=0)
     """Channels of the semantics."""
     width: float = Field(default=1.0, gt=0, le=1)
-    """Multiplies the channels of every backbone stage (rounded to multiples of 8)."""
+    """Multiplier for the channels of every backbone stage, rounded to multiples of 8."""
     depth: float = Field(default=1.0, gt=0, le=1)
-    """Multiplies the blocks of every backbone stage (at least 1 each)."""
+    """Multiplier for the number of blocks of every backbone stage (at least 1 each)."""
     affine: bool = True
-    """Whether the last BatchNorm has weights. New models fix them so that the semantics have
-    the scale 42 and shift -1 of the published ones."""
+    """Whether the last BatchNorm has weights. New models fix them so that semantics have the
+    published scale 42 and shift -1."""

@@ -1,4 +1,4 @@
-"""Keys of fine-tuning: low-rank layers, and what a model shall not forget."""
+"""Config of fine-tuning: LoRA and prior preservation."""
 
 from typing import Literal
 
@@ -8,28 +8,29 @@ from wuerstchen.config.section import Section
 
 
 class LoraConfig(Section):
-    """Low-rank layers that are trained beside frozen weights (arXiv:2106.09685)."""
+    """Low-rank layers trained on top of frozen weights (arXiv:2106.09685)."""
 
     rank: int = Field(default=16, gt=0)
+    """Rank of the update matrices."""
     alpha: float | None = Field(default=None, gt=0)
-    """What is learned counts alpha / rank; null: as much as the rank."""
+    """The update is scaled by alpha / rank; null: alpha equals the rank."""
     layers: Literal["attention", "all"] = "attention"
-    """Queries, keys, values and outputs of the attention; or every linear layer and every
-    convolution but the depthwise ones."""
-    text: bool = False
-    """Of Stage C: also of its text encoder, which is frozen otherwise."""
+    """attention: its query, key, value and output layers; all: every linear layer and every
+    convolution except depthwise ones."""
+    train_text_encoder: bool = False
+    """Also train low-rank layers of the text encoder (Stage C only)."""
 
 
 class PriorPreservationConfig(Section):
-    """What a subject's class looked like before (DreamBooth, arXiv:2208.12242, section 3.2).
+    """Prior preservation (DreamBooth, arXiv:2208.12242, section 3.2).
 
-    The model that training starts from draws semantics for `caption`; nothing is decoded to
-    images. Every image of the subject is learned together with one of them.
+    The initial model generates semantics for `class_prompt` (no images are decoded). Each training
+    image of the subject is paired with one of them.
     """
 
     class_prompt: str = Field(min_length=1)
-    """Of the class, such as `a photo of a dog`, where the subject is `a photo of sks dog`."""
+    """Prompt for the class, such as `a photo of a dog` if the subject is `a photo of sks dog`."""
     class_images: int = Field(default=100, gt=0)
-    """Semantics that are drawn before the training."""
+    """Number of class samples generated before training."""
     weight: float = Field(default=1.0, gt=0)
-    """Of their loss, beside that of the subject."""
+    """Weight of the class loss relative to the subject loss."""

@@ -1,10 +1,10 @@
-"""What all sections of a config have in common."""
+"""The base class of all config sections."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """A part of the config: immutable, and without room for keys that nobody reads."""
+    """A section of the config: immutable; unknown keys are errors."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False

@@ -1,4 +1,4 @@
-"""Keys of Stage C and of its training, which is the small text encoder's too."""
+"""Config of Stage C and of its training, which also trains the small text encoder."""
 
 from typing import Literal
 
@@ -13,16 +13,20 @@ class StageCModel(Section):
     """The prior. Defaults are the released sizes (993,636,896 parameters)."""
 
     semantic_channels: int = Field(default=16, gt=0)
+    """Channels of the semantics; must equal compressor.channels."""
     width: int = Field(default=1536, gt=0)
     depth: int = Field(default=32, gt=0)
-    """Times convolution, time and attention follow each other."""
+    """Number of convolution, time and attention block triples."""
     heads: int = Field(default=24, gt=0)
+    """Attention heads; must divide `width`."""
     text_width: int = Field(default=1280, gt=0)
+    """Width of the text encoder."""
     time_width: int = Field(default=64, gt=3, multiple_of=2)
+    """Width of the time embedding."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     predicts: Prediction = "noise"
-    """What the output layer says: the noise, as published; v or flow, the velocity along the circle
-    or the straight line between data and noise. diffusers opens models that predict the noise."""
+    """Prediction type: the noise, as published, or the velocity along the circle (v) or the
+    straight line (flow) between data and noise. diffusers opens only models that predict noise."""
 
     @model_validator(mode="after")
     def _heads_divide(self) -> "StageCModel":
@@ -37,49 +41,52 @@ class StageCTraining(TrainingConfig):
     images: int = Field(default=500_000 * 1536, ge=0)
     batch_size: int = Field(default=1536, gt=0)
     loss_weighting: LossWeight = "p2"
+    """How the loss is weighted by noise level."""
     gradient_checkpointing: bool = False
-    """Computes what happens inside of the blocks twice, a third more time, and keeps less of it."""
+    """Recompute the blocks' activations in the backward pass: less memory, a third more time."""
     caption_dropout: float = Field(default=0.05, ge=0, le=1)
-    """Share of the images whose caption is left empty, decided for each image."""
+    """Fraction of the images trained with an empty caption."""
     high_noise_fraction: float | None = Field(default=None, gt=0, lt=1)
-    """Share of the training times above 0.6, where the caption decides; null: as published,
-    45 %."""
+    """Fraction of the training times above 0.6, where the caption matters most; null: 45 %, as
+    published."""
     lora: LoraConfig | None = None
-    """Train low-rank layers alone, on a `start`."""
+    """Train only low-rank layers on top of `init_from`."""
     prior_preservation: PriorPreservationConfig | None = None
-    """Learn a subject without forgetting its class, on a `start`."""
-    train_text: bool = True
-    """Whether a text encoder that is not `text.pretrained` learns with Stage C."""
+    """Learn a subject without forgetting its class, starting from `init_from`."""
+    train_text_encoder: bool = True
+    """Whether the small text encoder is trained with Stage C; `text.pretrained` never is."""
     head: Literal["difference", "published"] = "difference"
-    """difference holds the B half of the output layer at zero, which makes the published head
-    (x - A) / (|1 - B| + 1e-5) plain x - A; published lets it learn."""
+    """The published head is (x - A) / (|1 - B| + 1e-5). published: train A and B; difference: fix
+    B at zero, which leaves x - A."""
 
 
 class TextPretraining(PretrainingConfig):
-    """The small text encoder with a network that guesses semantics and is thrown away, before it
-    meets Stage C."""
+    """Pretrain the small text encoder with a throwaway network that predicts semantics, before
+    Stage C."""
 
     width: int = Field(default=512, gt=0)
+    """Channels of the throwaway network."""
 
 
 class StageCConfig(Section):
     model: StageCModel = StageCModel()
     pretraining: TextPretraining | None = None
-    """Teaches a new text encoder before the diffusion; not together with `training.init_from`, nor
-    with `text.pretrained`."""
+    """Pretrains a new text encoder before Stage C; excludes `training.init_from` and
+    `text.pretrained`."""
     training: StageCTraining = StageCTraining()
 
     @model_validator(mode="after")
-    def _one_beginning(self) -> "StageCConfig":
-        if self.pretraining is not None and self.training.init_from:
+    def _one_initialisation(self) -> "StageCConfig":
+        start = self.training.init_from
+        if self.pretraining is not None and start:
             raise ValueError(
-                f"stage_c.training.init_from is {self.training.init_from!r}, but stage_c.pretraining would "
-                "train another text encoder; set one of them to null or empty"
+                f"stage_c.training.init_from is {start!r}, but stage_c.pretraining would train "
+                "another text encoder; set one of them to null or empty"
             )
         for key in ("lora", "prior_preservation"):
-            if getattr(self.training, key) is not None and not self.training.init_from:
+            if getattr(self.training, key) is not None and not start:
                 raise ValueError(
-                    f"stage_c.training.{key} needs a model that it starts from; set "
+                    f"stage_c.training.{key} needs a model to start from; set "
                     "stage_c.training.init_from, or base, to a model folder"
                 )
         return self

@@ -1,4 +1,4 @@
-"""Keys that the trainings of all stages share."""
+"""Config keys shared by all training runs."""
 
 from typing import Annotated, Literal
 
@@ -8,68 +8,69 @@ from wuerstchen.config.section import Section
 
 Precision = Literal["auto", "fp32", "bf16"]
 LossWeight = Literal["p2", "data", "v", "flow", "adaptive"]
-"""p2: what trained the released weights; data, v, flow: the error of these instead of the noise's;
-adaptive: every noise level weighs the same, whatever its error is (see diffusion/)."""
+"""p2: used for the released weights; data, v, flow: the error of these instead of the noise's;
+adaptive: all noise levels contribute equally, whatever their error (see diffusion/)."""
 
 Prediction = Literal["noise", "v", "flow"]
-"""What a network's output stands for."""
-
+"""The quantity that a network's output represents."""
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TrainingConfig(Section):
-    """How one stage is trained. Progress is counted in images, whatever a batch is."""
+    """How one stage is trained. Progress is counted in images, independent of the batch size."""
 
     images: int = Field(ge=0)
-    """Images to see in all, repeats included; 0 takes over the weights of `start` as they are."""
+    """Images to train on in total, counting repeats; 0 copies the weights of `init_from`."""
     init_from: str = ""
-    """A model folder whose weights of this stage training starts from; `emoji`: the bundled model;
-    empty: from scratch."""
+    """Model folder whose weights for this stage training starts from; `emoji`: the bundled model;
+    empty: random initialisation."""
     batch_size: int = Field(default=32, gt=0)
-    """Images per optimizer step, over all devices and accumulation steps together."""
+    """Images per optimizer step, summed over all devices and accumulation steps."""
     gradient_accumulation: int = Field(default=1, gt=0)
     """Backward passes per optimizer step."""
     learning_rate: float = Field(default=1e-4, gt=0)
+    """Peak learning rate, reached after the warm-up."""
     betas: tuple[Decay, Decay] = (0.9, 0.999)
+    """Betas of AdamW."""
     weight_decay: float = Field(default=0.01, ge=0)
+    """Weight decay of AdamW."""
     warmup_steps: int = Field(default=10_000, ge=0)
-    """Optimizer steps in which the learning rate grows from zero."""
-    lr_schedule: Literal["constant", "cosine", "linear", "late"] = "constant"
-    """What the learning rate does after the warm-up: nothing, or fall to a hundredth along a cosine
-    or a line; late: constant, then along a line in the last fifth of the run."""
+    """Optimizer steps over which the learning rate rises linearly from zero."""
+    lr_schedule: Literal["constant", "cosine", "linear", "warmup_stable_decay"] = "constant"
+    """Learning rate after the warm-up: constant, or decay to a hundredth along a cosine or a line;
+    warmup_stable_decay: constant, then linear decay over the last fifth of the run."""
     max_grad_norm: float = Field(default=1.0, gt=0)
-    """Largest norm of a gradient."""
+    """Gradients are clipped to this norm."""
     ema_decay: Decay | tuple[Decay, ...] = 0.999
-    """Decay per step of the averaged weights, which are the ones that are exported. Of several the
-    one with the lowest held-out loss is."""
+    """Decay per step of the EMA weights, which are the exported ones. From a list, the EMA with the
+    lowest validation loss is exported."""
     export: Literal["last", "best"] = "last"
-    """Which weights the stage ends with: the last, or those of the look with the lowest held-out
-    loss."""
+    """Which weights to export: the last ones, or those with the lowest validation loss."""
     precision: Precision = "auto"
-    """auto: bf16 on accelerators that have it, fp32 elsewhere."""
+    """auto: bf16 on accelerators that support it, fp32 elsewhere."""
     sharded: bool = False
-    """Spread weights, gradients, optimizer and averages over the processes (FSDP2), instead of a
-    copy of everything in each (DDP)."""
+    """Shard weights, gradients, optimizer state and EMA over the processes (FSDP2) instead of
+    replicating them (DDP)."""
     checkpoint_every: int = Field(default=100_000, gt=0)
-    """Images between two checkpoints."""
+    """Images between checkpoints."""
     keep_checkpoints: int = Field(default=2, gt=0)
-    """Newest checkpoints that stay; the best by held-out loss stays beside them."""
+    """Newest checkpoints to keep; the one with the lowest validation loss is kept as well."""
     log_every: int = Field(default=20, gt=0)
-    """Optimizer steps between two entries of the log."""
+    """Optimizer steps between log entries."""
     validate_every: int = Field(default=100_000, gt=0)
-    """Images between two looks: held-out loss and a grid of images."""
+    """Images between validations, which compute the validation loss and a grid of images."""
     validation_images: int = Field(default=64, gt=0)
-    """Held-out images per look."""
+    """Held-out images used for each validation."""
 
     @property
     def ema_decays(self) -> tuple[float, ...]:
-        """The decays of all averages."""
+        """The decays of all EMAs."""
         return self.ema_decay if isinstance(self.ema_decay, tuple) else (self.ema_decay,)
 
     @field_validator("ema_decay")
     @classmethod
-    def _averages(cls, ema: Decay | tuple[Decay, ...]) -> Decay | tuple[Decay, ...]:
+    def _not_empty(cls, ema: Decay | tuple[Decay, ...]) -> Decay | tuple[Decay, ...]:
         if ema == ():
             raise ValueError("expected at least one decay, found none")
         return ema
@@ -78,22 +79,23 @@ class TrainingConfig(Section):
     def _has_weights(self) -> "TrainingConfig":
         if self.images == 0 and not self.init_from:
             raise ValueError(
-                "images is 0, which takes over the weights of another model, but nothing names "
-                "one; set base, or start here, to a model folder or emoji"
+                "images is 0, which copies the weights of another model, but none is named; set "
+                "base, or init_from here, to a model folder or emoji"
             )
         return self
 
 
 class PretrainingConfig(TrainingConfig):
-    """What is learned before a stage, from nothing."""
+    """Training of one component from scratch, before its stage is trained."""
 
     images: int = Field(gt=0)
+    """Images to train on in total, counting repeats."""
 
     @model_validator(mode="after")
-    def _from_nothing(self) -> "PretrainingConfig":
+    def _from_scratch(self) -> "PretrainingConfig":
         if self.init_from:
             raise ValueError(
-                f"start is {self.init_from!r}, but a pretraining begins with new networks; leave it "
-                "empty, and set training.init_from where the stage shall go on from a model"
+                f"init_from is {self.init_from!r}, but a pretraining starts from scratch; leave it "
+                "empty, and set training.init_from to start the stage from a model"
             )
         return self

@@ -1,4 +1,4 @@
-"""All sections together, and what must hold between them."""
+"""The complete config and the constraints between its sections."""
 
 from pathlib import Path
 
@@ -15,22 +15,24 @@ from wuerstchen.geometry import LATENT_STRIDE, SIZE_STEP, bucket_shapes
 
 
 class Config(Section):
-    """A whole run: data in, one model folder out."""
+    """One complete training: from data to a model folder."""
 
     name: str = Field(default="model", min_length=1)
+    """Name of the model."""
     seed: int = Field(default=0, ge=0, lt=2**32)
+    """Seed of all randomness in training."""
     output: str = ""
-    """The model folder; `models/NAME` when empty. Runs keep their state in its `runs/` folder."""
+    """The model folder; empty: `models/NAME`. Runs keep their state in its `runs/` folder."""
     base: str = ""
-    """A model folder, or `emoji`, that every stage starts from which names no other `start`."""
+    """Default for `init_from` of every stage: a model folder, or `emoji`."""
     data: DataConfig = DataConfig()
     text: TextConfig = TextConfig()
     compressor: CompressorModel = CompressorModel()
     stage_a: StageAConfig = StageAConfig()
     stage_b: StageBConfig = StageBConfig()
     stage_c: StageCConfig = StageCConfig()
-    prompts: tuple[str, ...] = ()
-    """What Stage C is asked to draw at every look; captions of the data when empty."""
+    validation_prompts: tuple[str, ...] = ()
+    """Prompts for the image grids of Stage C; empty: captions of the data."""
 
     @property
     def folder(self) -> Path:
@@ -38,8 +40,8 @@ class Config(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _start_from_base(cls, values: object) -> object:
-        """Before the stages are looked at, some of whose keys need a start."""
+    def _init_from_base(cls, values: object) -> object:
+        """Fill in `init_from` before the stages are validated: some of their keys need it."""
         base = values.get("base") if isinstance(values, dict) else None
         if not isinstance(values, dict) or not isinstance(base, str) or not base:
             return values
@@ -52,20 +54,24 @@ class Config(Section):
         return filled
 
     @model_validator(mode="after")
-    def _crops_fit(self) -> "Config":
-        shapes = bucket_shapes(self.data.size) if self.data.buckets else []
-        shortest = min((min(shape) for shape in shapes), default=self.data.size)
-        if self.stage_a.training.crop > shortest:
+    def _shapes_fit(self) -> "Config":
+        data, crop = self.data, self.stage_a.training.crop_size
+        shapes = bucket_shapes(data.size) if data.buckets else []
+        shortest = min((min(shape) for shape in shapes), default=data.size)
+        if crop > shortest:
             raise ValueError(
-                f"stage_a.training.crop is {self.stage_a.training.crop}, but the shortest side of "
-                f"the images is {shortest} (data.size {self.data.size}); the crop must not be "
-                "larger"
+                f"stage_a.training.crop_size is {crop}, but the shortest side of the images is "
+                f"{shortest} (data.size {data.size}); the crop must not be larger"
             )
-        if self.data.buckets and self.stage_c.pretraining is not None:
-            raise ValueError(
-                "data.buckets is true, but stage_c.pretraining sketches images of one shape; set "
-                "one of them to false or null"
-            )
+        for key, found in (
+            ("stage_c.pretraining", self.stage_c.pretraining),
+            ("stage_c.training.prior_preservation", self.stage_c.training.prior_preservation),
+        ):
+            if data.buckets and found is not None:
+                raise ValueError(
+                    f"data.buckets is true, but {key} uses semantics of a single shape; set one of "
+                    "them to false or null"
+                )
         return self
 
     @model_validator(mode="after")
@@ -76,13 +82,13 @@ class Config(Section):
         if cells % coarsest:
             raise ValueError(
                 f"stage_b.model has {len(model.widths)} levels and a patch of {model.patch}, which "
-                f"need latents in steps of {coarsest} cells, but sides of {side} pixels give "
-                f"{cells}; use fewer levels, a smaller patch or larger images"
+                f"need latent sides divisible by {coarsest}, but images with a side of {side} "
+                f"pixels give {cells} cells; use fewer levels, a smaller patch or larger images"
             )
         return self
 
     @model_validator(mode="after")
-    def _stages_fit(self) -> "Config":
+    def _channels_fit(self) -> "Config":
         for stage, found in (
             ("stage_b", self.stage_b.model.semantic_channels),
             ("stage_c", self.stage_c.model.semantic_channels),
@@ -92,40 +98,41 @@ class Config(Section):
                     f"{stage}.model.semantic_channels is {found}, but compressor.channels is "
                     f"{self.compressor.channels}; they must be equal"
                 )
-        new_text = not self.text.pretrained and not self.stage_c.training.init_from
-        if new_text and self.stage_c.model.text_width != self.text.width:
+        return self
+
+    @model_validator(mode="after")
+    def _text_encoders_fit(self) -> "Config":
+        text, stage_b, stage_c = self.text, self.stage_b, self.stage_c
+        new = not text.pretrained and not stage_c.training.init_from
+        if new and stage_c.model.text_width != text.width:
             raise ValueError(
-                f"stage_c.model.text_width is {self.stage_c.model.text_width}, but text.width is "
-                f"{self.text.width}; they must be equal where the text encoder is trained"
+                f"stage_c.model.text_width is {stage_c.model.text_width}, but text.width is "
+                f"{text.width}; they must be equal if the text encoder is trained"
             )
-        if new_text and not self.stage_c.training.train_text and self.stage_c.pretraining is None:
+        if new and not stage_c.training.train_text_encoder and stage_c.pretraining is None:
             raise ValueError(
-                "stage_c.training.train_text is false, but nothing brings a text encoder that has "
-                "learned; set it to true, or stage_c.training.init_from, stage_c.pretraining or "
-                "text.pretrained"
+                "stage_c.training.train_text_encoder is false, but there is no trained text "
+                "encoder; set it to true, or set stage_c.training.init_from, stage_c.pretraining "
+                "or text.pretrained"
             )
-        if self.text.pretrained and self.stage_c.pretraining is not None:
+        if text.pretrained and stage_c.pretraining is not None:
             raise ValueError(
-                f"text.pretrained is {self.text.pretrained!r}, which stays as it is, but "
+                f"text.pretrained is {text.pretrained!r}, which stays frozen, but "
                 "stage_c.pretraining would train a small text encoder; set one of them to null or "
                 "empty"
             )
-        published = self.text.pretrained_b or self.text.pretrained
-        if self.stage_b.training.text and not (published or self.stage_b.training.init_from):
+        published = text.pretrained_b or text.pretrained
+        if stage_b.training.text_conditioning and not (published or stage_b.training.init_from):
             raise ValueError(
-                "stage_b.training.text is true, but no text encoder exists before Stage C is "
-                "trained; set it to false, text.pretrained_b to a folder, or start from a model"
+                "stage_b.training.text_conditioning is true, but there is no text encoder before "
+                "Stage C is trained; set it to false, text.pretrained_b to a folder, or init_from "
+                "to a model"
             )
-        if self.data.buckets and self.stage_c.training.prior_preservation is not None:
+        shared = new and not stage_b.training.text_conditioning and not text.pretrained_b
+        if shared and stage_b.model.text_width != stage_c.model.text_width:
             raise ValueError(
-                "data.buckets is true, but stage_c.training.prior_preservation draws semantics of one shape; "
-                "set one of them to false or null"
+                f"stage_b.model.text_width is {stage_b.model.text_width}, but "
+                f"stage_c.model.text_width is {stage_c.model.text_width}; they must be equal if "
+                "both stages share one text encoder"
             )
-        if new_text and not self.stage_b.training.text and not self.text.pretrained_b:
-            if self.stage_b.model.text_width != self.stage_c.model.text_width:
-                raise ValueError(
-                    f"stage_b.model.text_width is {self.stage_b.model.text_width}, but "
-                    f"stage_c.model.text_width is {self.stage_c.model.text_width}; they must be "
-                    "equal where both stages share one text encoder"
-                )
         return self

@@ -59,7 +59,7 @@ class TextEncoder(nn.Module):
 
 def small_text_encoder(config: TextConfig, captions: Iterable[str]) -> TextEncoder:
     """A new encoder whose vocabulary is learned from `captions`."""
-    tokenizer = learn_tokenizer(captions, config.vocabulary, config.length)
+    tokenizer = learn_tokenizer(captions, config.vocab_size, config.max_length)
     model = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -67,7 +67,7 @@ def small_text_encoder(config: TextConfig, captions: Iterable[str]) -> TextEncod
             intermediate_size=4 * config.width,
             num_hidden_layers=config.depth,
             num_attention_heads=config.heads,
-            max_position_embeddings=config.length,
+            max_position_embeddings=config.max_length,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,

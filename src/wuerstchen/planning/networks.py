@@ -94,14 +94,14 @@ def text_of_stage_c(config: Config) -> TextEncoder:
     if training.init_from:
         path = text_config(training.init_from, "text_c")
         sizes = published_text(training.init_from, width, key) if path is None else _told_by(path)
-        learns = training.lora is None and training.train_text
+        learns = training.lora is None and training.train_text_encoder
         return text_encoder(sizes).requires_grad_(learns)
     return text_encoder(small_text(config.text))
 
 
 def text_of_stage_b(config: Config) -> TextEncoder | None:
     """The encoder that Stage B reads, published or of its start; None where it reads no text."""
-    if not config.stage_b.training.text:
+    if not config.stage_b.training.text_conditioning:
         return None
     width, key = config.stage_b.model.text_width, "stage_b.model.text_width"
     published, start = config.text.pretrained_b or config.text.pretrained, ""
@@ -114,7 +114,9 @@ def text_of_stage_b(config: Config) -> TextEncoder | None:
 
 def small_text(text: TextConfig) -> Clip:
     """The sizes of the encoder that is trained here, as if its vocabulary were filled."""
-    return Clip(text.vocabulary, text.length, text.width, text.depth, text.heads, 4 * text.width)
+    return Clip(
+        text.vocab_size, text.max_length, text.width, text.depth, text.heads, 4 * text.width
+    )
 
 
 def published_text(folder: str, width: int, key: str) -> Clip:

@@ -197,6 +197,6 @@ def _remedies(outline: Outline, *, sharded: bool) -> Iterator[str]:
     if checkpointed is False:
         yield f"stage_{outline.name}.training.gradient_checkpointing=true"
     if outline.name == "a":
-        yield "smaller crops by stage_a.training.crop"
+        yield "smaller crops by stage_a.training.crop_size"
     else:
         yield "smaller images by data.size"

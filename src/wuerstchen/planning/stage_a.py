@@ -32,7 +32,7 @@ class StageAOutline(Outline):
             self._discriminator = Discriminator(
                 self.recipe.discriminator_width, self.recipe.discriminator_depth
             )
-            self._vgg = Vgg16Outline() if self.recipe.perceptual == "vgg16" else None
+            self._vgg = Vgg16Outline() if self.recipe.perceptual_loss == "vgg16" else None
         self.late = 0.0
         if self.recipe.adversarial_weight > 0 and self.recipe.images > 0:
             self.late = max(0.0, 1 - self.recipe.adversarial_start / self.recipe.images)
@@ -46,7 +46,7 @@ class StageAOutline(Outline):
     def losses(self, work: Work, micro: int, *, late: bool = True) -> Iterator[Tensor]:
         judged = late and self.late > 0
         images = empty(micro, 3, self._side, self._side)
-        crop = self.recipe.crop
+        crop = self.recipe.crop_size
         image = torch.stack([each[:, :crop, :crop] for each in images])
         skip = torch.empty(micro, 1, 1, 1, dtype=torch.bool, device=META)
         with work.learning():

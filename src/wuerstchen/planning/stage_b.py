@@ -61,7 +61,7 @@ class StageBOutline(Outline):
         self.recipe: StageBTraining = config.stage_b.training
         self._images = Images(config)
         self._text = text_of_stage_b(config)
-        self._tokens = (config.text.length, config.stage_b.model.text_width)
+        self._tokens = (config.text.max_length, config.stage_b.model.text_width)
         with META:
             compressor, stage_b = Compressor(config.compressor), StageB(config.stage_b.model)
             if self._text is None:

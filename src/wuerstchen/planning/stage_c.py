@@ -94,7 +94,7 @@ class StageCOutline(Outline):
                 stage_c.hold_divisor()
             if self.recipe.lora is not None:
                 add_lora(stage_c, self.recipe.lora)
-                if self.recipe.lora.text:
+                if self.recipe.lora.train_text_encoder:
                     add_lora(self._text, self.recipe.lora)
         stage_c.gradient_checkpointing = self.recipe.gradient_checkpointing
         self._both = TextAndStageC(self._text, stage_c)

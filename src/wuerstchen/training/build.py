@@ -59,11 +59,14 @@ def _text_of_stage_c(config: Config, train_pairs: Pairs) -> TextEncoder:
         return _open_text(config.text.pretrained).requires_grad_(False)
     if config.stage_c.training.init_from:
         text = weights.text_c.load(find(config.stage_c.training.init_from))
-        frozen = config.stage_c.training.lora is not None or not config.stage_c.training.train_text
+        frozen = (
+            config.stage_c.training.lora is not None
+            or not config.stage_c.training.train_text_encoder
+        )
         return text.requires_grad_(not frozen)
     if config.stage_c.pretraining is not None:
         pretrained = weights.text_c.load(run_folder(config, "c-pretraining"))
-        return pretrained.requires_grad_(config.stage_c.training.train_text)
+        return pretrained.requires_grad_(config.stage_c.training.train_text_encoder)
     return _new_text(config, train_pairs)
 
 
@@ -83,7 +86,7 @@ def _below(config: Config, train_pairs: Pairs) -> FrozenStages:
         weights.stage_b.load(folder),
         compressor,
         _text_of_stage_b(config),
-        config.text.length,
+        config.text.max_length,
         config.data.cache_gib,
         find_encoding(config.data.latent_cache, "semantics", compressor, train_pairs),
     )
@@ -91,7 +94,7 @@ def _below(config: Config, train_pairs: Pairs) -> FrozenStages:
 
 def _text_of_stage_b(config: Config) -> TextEncoder | None:
     """The encoder that Stage B reads, published or of its start; None where it reads no text."""
-    if not config.stage_b.training.text:
+    if not config.stage_b.training.text_conditioning:
         return None
     path = config.text.pretrained_b or config.text.pretrained
     if path:

@@ -223,12 +223,12 @@ def lr_factor(training: TrainingConfig, step: int, images: int) -> float:
             return warm * (0.505 + 0.495 * math.cos(math.pi * done))
         case "linear":
             return warm * (1 - 0.99 * done)
-        case "late":
+        case "warmup_stable_decay":
             return warm * min(1.0, 0.01 + 0.99 * (1 - done) / LATE)
 
 
 LATE = 0.2
-"""Share of a run, at its end, in which the schedule `late` falls."""
+"""Share of a run, at its end, in which warmup_stable_decay decays."""
 
 
 def _trained_state(network: nn.Module) -> dict[str, Tensor]:

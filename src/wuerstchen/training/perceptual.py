@@ -25,7 +25,7 @@ PYRAMID_LEVELS = 3
 
 def perceptual_loss(config: StageATraining) -> Perceptual:
     """The perceptual loss that the config asks for."""
-    if config.perceptual == "pyramid":
+    if config.perceptual_loss == "pyramid":
         return pyramid_loss
     return Vgg16Loss(Path(config.vgg16_weights))
 

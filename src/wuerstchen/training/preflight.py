@@ -34,7 +34,10 @@ def check_paths(config: Config, waiting: Sequence[RunName]) -> None:
         "stage_b.training.init_from": ("b", config.stage_b.training.init_from),
         "stage_b.training.compressor_weights": ("b", config.stage_b.training.compressor_weights),
         "stage_c.training.init_from": ("c", config.stage_c.training.init_from),
-        "text.pretrained": ("bc" if config.stage_b.training.text else "c", config.text.pretrained),
+        "text.pretrained": (
+            "bc" if config.stage_b.training.text_conditioning else "c",
+            config.text.pretrained,
+        ),
         "text.pretrained_b": ("b", config.text.pretrained_b),
     }
     for key, (stages, path) in named.items():
@@ -90,7 +93,7 @@ def check_models(config: Config, waiting: Sequence[RunName]) -> None:
     _equal(
         "channels of semantics of the compressor and of Stage B", made.channels, b.semantic_channels
     )
-    if config.stage_b.training.text:
+    if config.stage_b.training.text_conditioning:
         _equal("text widths of its encoder and of Stage B", _text_b(config), b.text_width)
     if "c" not in waiting:
         return
@@ -100,11 +103,13 @@ def check_models(config: Config, waiting: Sequence[RunName]) -> None:
         "channels of semantics of the compressor and of Stage C", made.channels, c.semantic_channels
     )
     _equal("text widths of its encoder and of Stage C", _text_c(config), c.text_width)
-    shared = not config.stage_b.training.text  # then the folder will have one encoder for both
+    shared = (
+        not config.stage_b.training.text_conditioning
+    )  # then the folder will have one encoder for both
     if shared and (width := _text_c(config)) != b.text_width:
         raise TrainingError(
             f"Stage B expects text of width {b.text_width}, but without an encoder of its own "
-            f"would be given that of Stage C, of width {width}; set stage_b.training.text=true "
+            f"would be given that of Stage C, of width {width}; set stage_b.training.text_conditioning=true "
             "where its start has one, or make the widths equal."
         )
 

@@ -89,7 +89,7 @@ class StageATrainer(Stage):
         return {"stage_a": self._autoencoder, "discriminator": self._discriminator}
 
     def losses(self, networks: Networks, batch: Batch, draws: Draws) -> Iterator[Loss]:
-        image = random_crop(batch.images.to(draws.device), self.recipe.crop, draws)
+        image = random_crop(batch.images.to(draws.device), self.recipe.crop_size, draws)
         settled = self.step >= self._settling
         skip = draws.chosen(self.recipe.quantise_dropout if settled else 1.0)
         out: Reconstruction = networks["stage_a"](image, skip)
@@ -99,7 +99,7 @@ class StageATrainer(Stage):
         # Without its share in the loss, processes would wait for the codebook's gradient for ever.
         value = value + self.recipe.codebook_weight * settled * out.quantised.codebook_loss
         if settled:
-            value = value + self.recipe.commitment * out.quantised.commitment_loss
+            value = value + self.recipe.commitment_weight * out.quantised.commitment_loss
         scalars = {"error": error, "perceptual": perceptual}
         scalars["codebook"] = out.quantised.codebook_loss
         scalars["perplexity"] = perplexity(out.quantised.codes, len(self._autoencoder.last_used))

@@ -111,7 +111,7 @@ class StageBTrainer(Stage):
         self._weight = weighting(self.recipe.loss_weighting)
         self._stage_a = stage_a.eval().requires_grad_(False)
         self._text = None if text is None else text.eval().requires_grad_(False)
-        self._text_length = config.text.length
+        self._text_length = config.text.max_length
         self._latents = Cache(self._encode, config.data.cache_gib)
         self._encoded = encoded
         if self.recipe.init_from:

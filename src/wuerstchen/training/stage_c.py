@@ -78,7 +78,7 @@ class StageCTrainer(Stage):
         """
         self.training = self.recipe = config.stage_c.training
         self._weight = weighting(self.recipe.loss_weighting)
-        self._prompts = config.prompts
+        self._prompts = config.validation_prompts
         self._info = info_for(config, self.recipe.init_from)
         self._below, self._states = below, states
         self.needs_images = below.encoded is None
@@ -97,7 +97,7 @@ class StageCTrainer(Stage):
             )
         if self.recipe.lora is not None:
             add_lora(stage_c, self.recipe.lora)
-            if self.recipe.lora.text:
+            if self.recipe.lora.train_text_encoder:
                 add_lora(text, self.recipe.lora)
         self._both = TextAndStageC(text, stage_c)
 
