@@ -32,8 +32,8 @@ from wuerstchen import weights
 from wuerstchen.atomic_write import write_file
 from wuerstchen.config import Config, DataConfig, load_prepare
 from wuerstchen.config import load as load_config
-from wuerstchen.data import Batches, open_pairs
-from wuerstchen.data.images import cropped
+from wuerstchen.data import BatchLoader, open_pairs
+from wuerstchen.data.images import resize_and_crop
 from wuerstchen.prepare.prepare import prepare
 from wuerstchen.training import run as training_run
 from wuerstchen.training.cache_latents import encode
@@ -97,7 +97,7 @@ def _reading(stream: Iterator[Tensor], count: int) -> Callable[[], object]:
 
 def _ours(ready: Path, size: int) -> Iterator[Tensor]:
     pairs, _, _ = open_pairs(DataConfig(path=str(ready), size=size, cache_gib=0.0))
-    return (batch.images for batch in Batches(pairs, BATCH, 0))
+    return (batch.images for batch in BatchLoader(pairs, BATCH, 0))
 
 
 def _webdataset(ready: Path, size: int) -> Iterator[Tensor]:
@@ -151,7 +151,7 @@ def _datasets(ready: Path, size: int, scratch: Path) -> Iterator[Tensor]:
 
 def _square(image: Image.Image, size: int) -> Tensor:
     """What our reader does to an image that is sRGB and upright already."""
-    pixels = bytearray(cropped(image.convert("RGB"), size, size).tobytes())
+    pixels = bytearray(resize_and_crop(image.convert("RGB"), size, size).tobytes())
     return torch.frombuffer(pixels, dtype=torch.uint8).view(size, size, 3).permute(2, 0, 1)
 
 

@@ -10,7 +10,7 @@ from made_data import write
 from made_sources import as_bytes, drawing
 
 from wuerstchen.config import DataConfig
-from wuerstchen.data import Batch, Batches, Pairs, open_pairs, sampler
+from wuerstchen.data import Batch, BatchLoader, Pairs, open_pairs, sampler
 from wuerstchen.geometry import bucket_shapes, check_size
 
 SIZES = {"square": (400, 400), "wide": (640, 384), "tall": (300, 520)}
@@ -29,7 +29,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Pairs:
 
 
 def batches(pairs: Pairs, count: int, **words: int) -> list[Batch]:
-    return list(islice(Batches(pairs, words.pop("batch", 4), 7, **words), count))
+    return list(islice(BatchLoader(pairs, words.pop("batch", 4), 7, **words), count))
 
 
 @pytest.mark.parametrize("size", [128, 256, 384, 512, 768, 1024, 1536])
@@ -73,12 +73,12 @@ def test_shapes_with_fewer_images_than_a_batch_are_named_once(
 ) -> None:
     sampler._warn_once.cache_clear()
     for _ in range(2):
-        Batches(pairs, 6, 7)
+        BatchLoader(pairs, 6, 7)
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert "within a batch of 6" in record.message
-    assert "fewer: 4 of 512 x 256. Prepare" in record.message, "six are enough for six"
-    Batches(pairs, 4, 7)
+    assert "fewer images: 4 of 512 x 256. To" in record.message, "six are enough for six"
+    BatchLoader(pairs, 4, 7)
     assert len(caplog.records) == 1
 
 
@@ -107,9 +107,9 @@ def test_images_in_memory_are_those_on_the_disk(pairs: Pairs) -> None:
 
 
 def test_held_out_images_are_of_the_most_frequent_shape(pairs: Pairs) -> None:
-    chosen = pairs.of_one_shape(5)
+    chosen = pairs.most_common_shape(5)
     assert len(chosen) == 5 and {pairs[i].key[:6] for i in chosen} == {"square"}
-    assert len(pairs.of_one_shape(99)) == COUNTS["square"]
+    assert len(pairs.most_common_shape(99)) == COUNTS["square"]
 
 
 def test_a_prepared_set_has_the_same_shapes(pairs: Pairs, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ REASONS = {
     "caption is empty": ["blank"],
     "caption is not UTF-8 text": ["latin"],
     "caption without an image": ["lonely"],
-    "side JSON does not parse": ["broken", "list"],
+    "metadata is not a JSON object": ["broken", "list"],
 }
 
 
@@ -67,8 +67,8 @@ def test_every_reason_is_counted_and_named(kind, tmp_path):
     assert stems(report) == REASONS
     assert (report.used, report.found) == (1, 9)
     for why, names in REASONS.items():
-        assert why in report.sentence()
-        assert all(name in report.sentence() for name in names)
+        assert why in report.summary()
+        assert all(name in report.summary() for name in names)
 
 
 def test_rows_of_a_table_are_counted_and_named(tmp_path):
@@ -77,7 +77,7 @@ def test_rows_of_a_table_are_counted_and_named(tmp_path):
     images = {f"{name}.png": png() for name in "abcd"}
     report = report_of(write(tmp_path, {**images, "metadata.jsonl": "\n".join(rows)}))
     assert report.skipped == {
-        "side JSON does not parse": ["metadata.jsonl line 3"],
+        "metadata is not a JSON object": ["metadata.jsonl line 3"],
         "caption is empty": ["b.png"],
         "image without a caption": ["c.png", "d.png"],
         "caption without an image": ["gone.png"],
@@ -97,13 +97,13 @@ def test_images_in_formats_that_are_not_read_are_named_once_with_their_format(ki
     else:
         report = report_of(write(tmp_path, {**files, "a.heic": b"?"}))
         names = ["C.JXL", "a.heic", "b.heic"]
-    skipped = report.skipped["image in a format that is not read"]
+    skipped = report.skipped["image format is not supported"]
     assert (report.used, report.found, sorted(skipped)) == (1, 4, sorted(names))
 
 
 def test_a_folder_of_nothing_but_unread_formats_names_them(tmp_path):
     write(tmp_path, {"a.heic": b"?", "a.txt": "one"})
-    with pytest.raises(DataError, match=r"1 × image in a format that is not read \(a\.heic\)"):
+    with pytest.raises(DataError, match=r"1 × image format is not supported \(a\.heic\)"):
         report_of(tmp_path)
 
 
@@ -113,7 +113,7 @@ def test_what_lies_beside_tars_is_counted_and_named(tmp_path):
     write(tmp_path, {"0_stats.json": '{"count": 2}', "0.parquet": "?"})  # of img2dataset
     report = report_of(tmp_path)
     names = ["c.png", "d.png", "e.heic", "f.txt"]
-    assert report.skipped == {"beside tars, which alone are read": names}
+    assert report.skipped == {"next to tars, which take precedence": names}
     assert (report.used, report.found) == (2, 6)
 
 
@@ -122,7 +122,7 @@ def test_tars_beside_a_table_are_counted_and_named(tmp_path):
     write_tar(tmp_path / "0.tar", pairs_named("ab"))
     write_tar(tmp_path / "more" / "1.tar", pairs_named("c"))
     report = report_of(tmp_path)
-    assert report.skipped == {"beside a table, which alone is read": ["0.tar", "more/1.tar"]}
+    assert report.skipped == {"next to a table, which takes precedence": ["0.tar", "more/1.tar"]}
     assert (report.used, report.found) == (1, 3)
 
 
@@ -189,7 +189,7 @@ def test_rows_of_a_table_that_are_damaged_cost_nothing_but_themselves(tmp_path):
     )
     assert [pair.captions for pair in pairs] == [("one",), ("é\u2028é",)]
     assert report.skipped == {
-        "side JSON does not parse": ["metadata.jsonl line 2"],
+        "metadata is not a JSON object": ["metadata.jsonl line 2"],
         "row without a file_name": ["metadata.jsonl line 3"],
         "image without a caption": ["b.png"],
         "caption without an image": ["x" * 5000 + ".png", "nul\0.png"],
@@ -203,7 +203,7 @@ def test_a_tar_that_is_cut_off_keeps_what_is_whole_and_says_so(tmp_path):
         (tmp_path / "cut.tar").write_bytes(whole[:cut])
         report = report_of(tmp_path / "cut.tar")
         assert report.used == 2
-        assert any("cut.tar" in name for name in report.skipped["tar is damaged from there on"])
+        assert any("cut.tar" in name for name in report.skipped["tar is corrupt after this point"])
 
 
 BAD_TARS = {
@@ -231,22 +231,22 @@ def test_a_damaged_header_in_a_tar_is_reported(tmp_path):
     (tmp_path / "a.tar").write_bytes(data)
     report = report_of(tmp_path)
     assert report.used == 1
-    assert report.skipped == {"tar is damaged from there on": ["a.tar at byte 2048"]}
+    assert report.skipped == {"tar is corrupt after this point": ["a.tar at byte 2048"]}
 
 
 def test_no_usable_pair_is_an_error_with_the_counts(tmp_path):
     write(tmp_path, {name: data for name, data in FILES.items() if not name.startswith("good")})
-    with pytest.raises(DataError, match=r"found no usable pair.*0 of 8 found are used") as error:
+    with pytest.raises(DataError, match=r"found no usable pair.*using 0 of 8 items") as error:
         report_of(tmp_path)
-    assert "2 × side JSON does not parse (broken.png, list.png)" in str(error.value)
+    assert "2 × metadata is not a JSON object (broken.png, list.png)" in str(error.value)
 
 
 def test_the_report_names_a_few_in_its_sentence_and_all_in_its_json(tmp_path):
     write(tmp_path, {"a.png": png(), "a.txt": "one"})
     write(tmp_path, {f"x{i}.txt": "lost" for i in range(7)})
     report = report_of(tmp_path)
-    assert "7 × caption without an image (x0.txt, x1.txt, x2.txt, …)" in report.sentence()
-    assert "\n" not in report.sentence()
+    assert "7 × caption without an image (x0.txt, x1.txt, x2.txt, …)" in report.summary()
+    assert "\n" not in report.summary()
     assert json.loads(json.dumps(report.to_dict())) == {
         "path": str(tmp_path),
         "kind": "images with caption files",

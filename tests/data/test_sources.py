@@ -147,7 +147,7 @@ def test_of_two_members_of_one_name_the_later_wins_and_the_earlier_is_reported(t
     assert pairs[0].captions == ("new",)
     assert pairs.image(0)[:, 0, 0].tolist() == [200, 10, 30]
     names = ["t.tar/a.txt", "t.tar/a.png"]
-    assert report.skipped == {"replaced by a later one of the same name": names}
+    assert report.skipped == {"replaced by a later file of the same name": names}
 
 
 def test_one_key_in_two_tars_is_two_pairs(tmp_path):
@@ -161,7 +161,7 @@ def test_hidden_files_are_no_data(tmp_path):
     _, _, report = open_pairs(DataConfig(path=str(write(tmp_path / "f", files)), test_fraction=0))
     assert report.found == report.used == 1
     _, _, report = open_pairs(DataConfig(path=str(write_tar(tmp_path / "a.tar", files))))
-    assert "._a" not in report.sentence()
+    assert "._a" not in report.summary()
 
 
 def test_links_to_folders_are_followed_and_loops_end(tmp_path):
@@ -175,15 +175,15 @@ def test_links_to_folders_are_followed_and_loops_end(tmp_path):
 def test_a_path_that_is_empty_or_leads_nowhere_is_explained(tmp_path):
     with pytest.raises(DataError, match=r"set data\.path="):
         open_all("")
-    with pytest.raises(DataError, match=r"nothing is there: .*gone"):
+    with pytest.raises(DataError, match=r"not found: .*gone"):
         open_all(tmp_path / "gone")
-    with pytest.raises(DataError, match=r"nothing is there: .*gone-"):
+    with pytest.raises(DataError, match=r"not found: .*gone-"):
         open_all(tmp_path / "gone-*.tar")
 
 
 def test_a_path_that_holds_something_else_is_explained(tmp_path):
     write(tmp_path, {"folder/notes.md": "x", "list.parquet": "x", "no.tar": "x" * 2000})
-    with pytest.raises(DataError, match="found 1 file and none of these kinds"):
+    with pytest.raises(DataError, match="found 1 file, but none of these"):
         open_all(tmp_path / "folder")
     with pytest.raises(DataError, match=r"found .*list\.parquet"):
         open_all(tmp_path / "list.parquet")
@@ -217,7 +217,7 @@ def test_an_unknown_background_is_found_before_anything_is_read(tmp_path):
 
 def test_images_are_the_same_with_and_without_memory(tmp_path):
     write(tmp_path, as_files({f"k{i}": Sample((i, 2 * i, 90), ["x"]) for i in range(9)}))
-    kept, fresh = open_all(tmp_path, memory=1), open_all(tmp_path, memory=0)
+    kept, fresh = open_all(tmp_path, cache_gib=1), open_all(tmp_path, cache_gib=0)
     for i in range(9):
         assert torch.equal(kept.image(i), fresh.image(i))
 
@@ -225,9 +225,9 @@ def test_images_are_the_same_with_and_without_memory(tmp_path):
 def test_images_in_memory_need_no_file_and_others_say_what_happened(tmp_path):
     room_for_two = 2 * 3 * 128 * 128 / 2**30
     write(tmp_path, as_files(THREE))
-    pairs = open_all(tmp_path, memory=room_for_two)
+    pairs = open_all(tmp_path, cache_gib=room_for_two)
     for file in tmp_path.rglob("*.png"):
         file.unlink()
     assert pairs.image(0).shape == pairs.image(1).shape == (3, 128, 128)
-    with pytest.raises(DataError, match=r"leaf\.png.*was fine when the data was opened"):
+    with pytest.raises(DataError, match=r"leaf\.png.*could be read when the data was opened"):
         pairs.image(2)

@@ -135,5 +135,5 @@ def test_an_unknown_side_field_is_an_error_with_the_known_ones(tmp_path):
     with pytest.raises(DataError, match=r"data\.balance_by.*'nam'.*name, tone"):
         keys(tmp_path, balance_by="nam")
     (tmp_path / "a.json").unlink()
-    with pytest.raises(DataError, match="no side fields"):
+    with pytest.raises(DataError, match="no metadata fields"):
         keys(tmp_path, balance_by="name")

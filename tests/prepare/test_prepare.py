@@ -175,7 +175,7 @@ def test_the_same_key_in_two_tars_names_two_images(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_as_one_that_never_stopped(tmp_path: Path) -> None:
     source = write(tmp_path / "source", some(60))
-    words = ["size=128", "shard=4", "format=png"]
+    words = ["size=128", "shard_size=4", "format=png"]
     whole = _command(str(source), str(tmp_path / "whole"), *words)
     assert whole.wait(120) == 0
     for _ in range(3):
@@ -192,7 +192,7 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_never_stopped(tmp_path: Path)
 
 def test_processes_share_the_work_and_end_as_one(tmp_path: Path) -> None:
     source = write(tmp_path / "source", some(20))
-    words = ["size=128", "shard=3", "format=png"]
+    words = ["size=128", "shard_size=3", "format=png"]
     assert _command(str(source), str(tmp_path / "one"), *words).wait(120) == 0
     both = [
         _command(str(source), str(tmp_path / "two"), *words, RANK=str(rank), WORLD_SIZE="2")
@@ -378,7 +378,9 @@ def test_a_folder_of_other_things_is_not_touched(tmp_path: Path) -> None:
 
 def test_images_that_changed_under_way_are_made_again(tmp_path: Path) -> None:
     source = write(tmp_path / "source", some(8))
-    child = _command(str(source), str(tmp_path / "out"), "size=128", "shard=2", "test_fraction=0")
+    child = _command(
+        str(source), str(tmp_path / "out"), "size=128", "shard_size=2", "test_fraction=0"
+    )
     parts = tmp_path / "out" / "parts"
     while child.poll() is None and not list(parts.glob("00000.json")):
         time.sleep(0.005)
@@ -386,9 +388,9 @@ def test_images_that_changed_under_way_are_made_again(tmp_path: Path) -> None:
     child.wait()
     write(source, {"000.png": as_bytes(drawing(77)), "000.txt": "another image"})
     assert (
-        _command(str(source), str(tmp_path / "out"), "size=128", "shard=2", "test_fraction=0").wait(
-            120
-        )
+        _command(
+            str(source), str(tmp_path / "out"), "size=128", "shard_size=2", "test_fraction=0"
+        ).wait(120)
         == 0
     )
     assert next(r for r in rows(tmp_path / "out") if r["key"] == "000.png")["captions"] == [

@@ -9,7 +9,7 @@ from made_data import write
 from made_sources import rows, some
 
 from wuerstchen.config import DataConfig, PrepareConfig
-from wuerstchen.data import Batches, open_pairs
+from wuerstchen.data import BatchLoader, open_pairs
 from wuerstchen.errors import DataError, TrainingError
 from wuerstchen.prepare.prepare import prepare
 
@@ -46,7 +46,7 @@ def test_a_prepared_set_is_not_decoded_to_be_opened(ready: Path) -> None:
     shard.write_bytes(data)
     train, test, _ = opened(ready)
     where = next((s, i) for s in (train, test) for i in range(len(s)) if s[i].key == first["key"])
-    with pytest.raises(DataError, match=rf"{first['shard']}: image {first['key']} was fine"):
+    with pytest.raises(DataError, match=rf"{first['shard']}: image {first['key']} could be read"):
         where[0].image(where[1])
 
 
@@ -60,7 +60,7 @@ def test_a_prepared_set_is_not_decoded_to_be_opened(ready: Path) -> None:
         (lambda f: _cut(f / "shards/00001.tar"), r"00001.tar: .* found \d+ bytes; copy it again"),
         (lambda f: _cut(f / "index.parquet"), "index.parquet: .* found another one"),
         (lambda f: (f / "index.parquet").unlink(), "index.parquet: expected the index"),
-        (lambda f: (f / "prepared.json").write_text("{}"), "prepared.json: expected what"),
+        (lambda f: (f / "prepared.json").write_text("{}"), "prepared.json: expected a file"),
     ],
 )
 def test_damage_is_said_when_the_set_is_opened(ready: Path, harm, sentence: str) -> None:
@@ -80,7 +80,7 @@ def test_a_set_for_smaller_images_or_other_groups_is_refused(ready: Path) -> Non
 
 def test_what_was_decided_when_a_set_was_prepared_is_not_set_again(ready: Path) -> None:
     for name, value, own in (("test_fraction", 0.1, "0.25"), ("background", "black", "white")):
-        said = rf"expected data\.{name}={own}, as the set was prepared, found {value}; leave it out"
+        said = rf"expected data\.{name}={own}, as the set was prepared, found {value}; remove data"
         with pytest.raises(DataError, match=said):
             opened(ready, **{name: value})
     assert len(opened(ready, test_fraction=0.25, background="white")[0]) > 0
@@ -103,9 +103,9 @@ def test_a_set_that_holds_nothing_out_is_prepared_again(tmp_path: Path) -> None:
     with pytest.raises(
         TrainingError, match=r"found none; prepare the source again .*test_fraction="
     ):
-        Batches(opened(out)[1], 2, 0)
+        BatchLoader(opened(out)[1], 2, 0)
     with pytest.raises(TrainingError, match=r"found none; add data, or change data\.test_fraction"):
-        Batches(opened(source, test_fraction=0)[1], 2, 0)
+        BatchLoader(opened(source, test_fraction=0)[1], 2, 0)
 
 
 def test_a_set_can_be_moved(ready: Path, tmp_path: Path) -> None:

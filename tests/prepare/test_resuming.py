@@ -84,7 +84,7 @@ def test_the_advice_for_a_damaged_set_can_be_followed(source: Path, tmp_path: Pa
 
 def test_a_receipt_counts_the_images_of_all_processes(source: Path, tmp_path: Path) -> None:
     """Also those of other processes; what stood before is of the phase that made it."""
-    words = ["size=128", "shard=1"]
+    words = ["size=128", "shard_size=1"]
     children = [
         subprocess.Popen(
             [

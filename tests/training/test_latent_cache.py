@@ -16,7 +16,7 @@ from small_runs import config, run, start, weights_of, write_config
 
 from wuerstchen import weights
 from wuerstchen.config import Config
-from wuerstchen.data import Batches, Pairs, open_pairs
+from wuerstchen.data import BatchLoader, Pairs, open_pairs
 from wuerstchen.errors import TrainingError
 from wuerstchen.models.compressor import shrink
 from wuerstchen.models.text import encode_frozen
@@ -237,7 +237,7 @@ def test_text_states_are_those_of_the_caption_that_was_drawn(
     found = find_encoding(how.data.latent_cache, "text", encoder, train)
     assert found is not None
     states = TextStates(found, train)
-    batch = next(iter(Batches(train, 4, 0, images=False)))
+    batch = next(iter(BatchLoader(train, 4, 0, images=False)))
     assert batch.images.numel() == 0
     dropped = [False, True, False, True]
     captions = ["" if drop else text for drop, text in zip(dropped, batch.captions, strict=True)]

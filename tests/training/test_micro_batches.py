@@ -9,7 +9,7 @@ import torch
 from line_stage import Judged, Line, loop_of, recipe, state_of
 from torch import Tensor
 
-from wuerstchen.data import Batch, Batches, Pairs
+from wuerstchen.data import Batch, BatchLoader, Pairs
 from wuerstchen.errors import TrainingError
 from wuerstchen.receipts import Meter
 from wuerstchen.training.metering import TrainingMeter
@@ -72,7 +72,7 @@ def test_out_of_memory_halves_the_parts_and_keeps_the_batch(
     large.step, large.parts = 4, []
     again = loop_of(large, splits, tmp_path / "large")
     again.images = 16
-    again._step(next(iter(Batches(splits[0], 4, 0))))
+    again._step(next(iter(BatchLoader(splits[0], 4, 0))))
     assert large.parts == [1, 1, 1, 1], "a restart remembers"
 
 

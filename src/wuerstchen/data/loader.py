@@ -1,9 +1,9 @@
-"""Endless seeded batches that can be taken up anywhere and shared among processes.
+"""Endless seeded batches that can be resumed anywhere and divided among processes.
 
-The stream of images is one sequence of positions 0, 1, 2 …; the sample at a position
-follows from the seed, the batch size and the position alone (`wuerstchen.data.sampler`). So a run resumes exactly
-at `seen`, and two processes that each take their part of every batch together see what one process
-would see.
+The stream of images is one sequence of positions 0, 1, 2 …; the sample at a position depends on
+the seed, the batch size and the position alone (`wuerstchen.data.sampler`). So a run resumes
+exactly at `seen`, and several processes that each load their part of every batch see together
+what one process would see.
 """
 
 import math
@@ -17,13 +17,13 @@ from typing import final
 import torch
 from torch import Tensor
 
-from wuerstchen.data.open import how_to_split
+from wuerstchen.data.open import empty_split_advice
 from wuerstchen.data.pairs import Pairs
-from wuerstchen.data.sampler import Draw, Order
+from wuerstchen.data.sampler import Sample, Sampler
 from wuerstchen.errors import TrainingError
 
-_AHEAD = 2
-"""Batches that are decoded while the current one is worked on."""
+_PREFETCH = 2
+"""Batches that are decoded in advance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,47 +35,41 @@ class Batch:
     captions: list[str]
     keys: list[str]
     indices: list[int]
-    """Into the `Pairs` that the batch is drawn from."""
+    """Into the `Pairs` that the batch comes from."""
 
     def __len__(self) -> int:
         return len(self.keys)
 
-    def split(self, parts: int) -> list[tuple[int, "Batch"]]:
-        """`parts` batches, equally long where that can be, each with the place where it starts."""
-        size = max(1, math.ceil(len(self) / parts))
+    def split(self, count: int) -> list[tuple[int, "Batch"]]:
+        """At most `count` micro-batches of equal size (the last may be smaller), each with the
+        index of its first image."""
+        size = max(1, math.ceil(len(self) / count))
+        cuts = [slice(start, start + size) for start in range(0, len(self), size)]
         return [
-            (
-                start,
-                Batch(
-                    self.images[start : start + size],
-                    self.captions[start : start + size],
-                    self.keys[start : start + size],
-                    self.indices[start : start + size],
-                ),
-            )
-            for start in range(0, len(self), size)
+            (c.start, Batch(self.images[c], self.captions[c], self.keys[c], self.indices[c]))
+            for c in cuts
         ]
 
 
 @final
-class Batches:
-    """An endless stream of batches of `pairs`; iterating begins at `seen`.
+class BatchLoader:
+    """An endless stream of batches of `pairs`; every iteration starts at `seen`.
 
-    An epoch shows every group once, by a random member with a random caption. Images of a batch
-    have one shape. A batch may reach from one epoch into the next.
+    An epoch shows every group once, by a random member with a random caption. The images of a
+    batch have one shape. A batch may extend from one epoch into the next.
 
-    batch  images per step over all processes together
-    rank   which of the `world` equal shares of every batch this process gets
-    seen   images (of all processes) that the run has already had
-    images  False: batches without pixels, for who has them encoded
+    batch_size  images per step, over all processes
+    rank        which of the `world` equal parts of every batch this process loads
+    seen        images that the run has already had, over all processes
+    images      False: batches without pixels, for trainings on cached latents
 
-    Raises TrainingError where there is nothing to draw from or a batch cannot be shared equally.
+    Raises TrainingError if there are no pairs or `world` does not divide the batch size.
     """
 
     def __init__(
         self,
         pairs: Pairs,
-        batch: int,
+        batch_size: int,
         seed: int,
         *,
         rank: int = 0,
@@ -86,51 +80,50 @@ class Batches:
         if not len(pairs):
             raise TrainingError(
                 f"Expected images in the {pairs.split} split, found none; "
-                f"{how_to_split(pairs.config)}."
+                f"{empty_split_advice(pairs.config)}."
             )
-        if batch % world:
+        if batch_size % world:
             raise TrainingError(
-                f"Expected a batch that {world} processes can share equally, found {batch}; set "
-                f"it to a multiple of {world}."
+                f"Expected a batch size that {world} processes can share equally, found "
+                f"{batch_size}; set it to a multiple of {world}."
             )
-        self._pairs = pairs
-        self._batch = batch
-        self._order = Order(pairs, batch, seed)
-        self._share = batch // world
+        self._batch_size = batch_size
+        self._sampler = Sampler(pairs, batch_size, seed)
+        self._per_process = batch_size // world
         self._image = pairs.image if images else _no_image
-        self._first = self._order.start(seen) + rank * self._share
+        self._first = self._sampler.resume_position(seen) + rank * self._per_process
 
     def __iter__(self) -> Iterator[Batch]:
         workers = os.cpu_count() or 1
         pool = ThreadPoolExecutor(workers)
         position = self._first
-        ahead: deque[tuple[list[Draw], list[Future[Tensor]]]] = deque()
+        queue: deque[tuple[list[Sample], list[Future[Tensor]]]] = deque()
         try:
             while True:
-                while len(ahead) <= _AHEAD:
-                    draws = [self._order.at(position + i) for i in range(self._share)]
-                    # A task for each image would cost more than a small one takes to decode.
-                    parts = [draws[start::workers] for start in range(min(workers, len(draws)))]
-                    ahead.append((draws, [pool.submit(self._decode, part) for part in parts]))
-                    position += self._batch
-                yield self._collect(*ahead.popleft())
+                while len(queue) <= _PREFETCH:
+                    samples = [self._sampler[position + i] for i in range(self._per_process)]
+                    # One task per image would cost more than decoding a small one.
+                    chunks = [samples[i::workers] for i in range(min(workers, len(samples)))]
+                    queue.append((samples, [pool.submit(self._decode, each) for each in chunks]))
+                    position += self._batch_size
+                yield self._collate(*queue.popleft())
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _decode(self, draws: Sequence[Draw]) -> Tensor:
+    def _decode(self, samples: Sequence[Sample]) -> Tensor:
         """(N, 3, H, W) in [0, 1]."""
-        return torch.stack([self._image(draw.index) for draw in draws]).float().div_(255)
+        return torch.stack([self._image(sample.index) for sample in samples]).float().div_(255)
 
-    def _collect(self, draws: Sequence[Draw], images: Sequence[Future[Tensor]]) -> Batch:
-        parts = [image.result() for image in images]
-        joined = parts[0].new_empty(len(draws), *parts[0].shape[1:])  # (B, 3, H, W)
-        for start, part in enumerate(parts):
-            joined[start :: len(parts)] = part
+    def _collate(self, samples: Sequence[Sample], images: Sequence[Future[Tensor]]) -> Batch:
+        chunks = [each.result() for each in images]
+        joined = chunks[0].new_empty(len(samples), *chunks[0].shape[1:])  # (B, 3, H, W)
+        for start, chunk in enumerate(chunks):
+            joined[start :: len(chunks)] = chunk
         return Batch(
             joined,
-            [draw.caption for draw in draws],
-            [draw.key for draw in draws],
-            [draw.index for draw in draws],
+            [sample.caption for sample in samples],
+            [sample.key for sample in samples],
+            [sample.index for sample in samples],
         )
 
 

@@ -1,4 +1,4 @@
-"""From data.path to two splits of usable pairs, every one of them proved to decode."""
+"""Open the train and test splits of a source; every pair in them is known to be usable."""
 
 import logging
 import os
@@ -14,47 +14,46 @@ from PIL import Image
 from torch import Tensor
 
 from wuerstchen.config import DataConfig
-from wuerstchen.data.buckets import nearest_bucket
-from wuerstchen.data.images import UNREAD_SUFFIXES, PixelLimitError, decode, parse_colour
+from wuerstchen.data.colours import parse_colour
+from wuerstchen.data.images import UNSUPPORTED_SUFFIXES, PixelLimitError, decode, nearest_bucket
 from wuerstchen.data.items import Item, Split
-from wuerstchen.data.pair import Pair
-from wuerstchen.data.pairs import Pairs
+from wuerstchen.data.pairs import Pair, Pairs
 from wuerstchen.data.report import Reason, Report
 from wuerstchen.data.sources import find_source, is_prepared
-from wuerstchen.data.splits import assign_splits, group_of, shuffled
+from wuerstchen.data.splits import assign_splits, group_of, shuffle_by_key
 from wuerstchen.errors import DataError, how_to_install
 from wuerstchen.geometry import Shape, bucket_shapes
 
 _log = logging.getLogger(__name__)
 
 _CHUNK = 256
-"""Images that are checked together: bounds what is decoded but not yet kept."""
+"""Images that are checked together: limits how many are decoded but not yet stored."""
 
-_SECONDS_BETWEEN_LINES = 10.0
+_LOG_INTERVAL = 10.0
+"""Seconds."""
 
-_AS_PREPARED = ("balance_by", "test_fraction", "background")
-"""Keys of the data that were decided when a set was prepared."""
+_FIXED_BY_PREPARE = ("balance_by", "test_fraction", "background")
+"""Keys of the data that cannot be changed once a set is prepared."""
 
 
 class _Usable(NamedTuple):
-    """An image that decodes."""
+    """An item whose image decodes."""
 
     item: Item
     bucket: int
     image: Tensor | None
-    """(3, H, W) where it stays in memory."""
+    """(3, H, W); None if it does not fit into the cache."""
 
 
 def open_pairs(config: DataConfig) -> tuple[Pairs, Pairs, Report]:
-    """The train split, the test split, and what was found and skipped.
+    """The train split, the test split, and a report of what was found and skipped.
 
-    A prepared set is opened as it is. Of any other source every image is decoded once to prove
-    that it can be. The first `config.cache_gib` GiB of images stay in memory. The train split is in
-    the order of the data, the test split in an order that looks random but depends on the keys
-    alone.
+    A prepared set is opened without decoding. Of any other source every image is decoded once to
+    check it, and the first `config.cache_gib` GiB of images stay in memory. The train split keeps
+    the order of the data; the test split is shuffled by its keys.
 
-    Raises DataError where nothing is at `config.path`, where no usable pair is in it, or where
-    no pair has the field `config.balance_by`; ConfigError for an unknown background colour.
+    Raises DataError if nothing is at `config.path`, if it has no usable pair, or if no pair has the
+    metadata field `config.balance_by`; ConfigError for an unknown background colour.
     """
     parse_colour(config.background)
     folder = Path(config.path).expanduser()
@@ -65,21 +64,21 @@ def open_pairs(config: DataConfig) -> tuple[Pairs, Pairs, Report]:
     items = source.items()
     if config.caption:
         for item in items:
-            item.say(config.caption)
+            item.override_caption(config.caption)
     usable = _check_images(_check_captions(items, report), config, report)
     if not usable:
         raise DataError(
             f"{config.path}: expected images with captions ({report.kind}), found no usable "
-            f"pair. {report.sentence()}"
+            f"pair. {report.summary()}"
         )
     items = [each.item for each in usable]
     groups = [group_of(item, config.balance_by) for item in items]
-    _check_sample_by(items, config.balance_by)
+    _check_balance_by(items, config.balance_by)
     splits = assign_splits([item.split for item in items], groups, config.test_fraction)
     pairs = [_to_pair(item, group) for item, group in zip(items, groups, strict=True)]
     train, test = (_select(name, pairs, usable, splits, config) for name in ("train", "test"))
     report.train, report.test = len(train), len(test)
-    _log.info("%s", report.sentence())
+    _log.info("%s", report.summary())
     return train, test, report
 
 
@@ -92,30 +91,38 @@ def _open_prepared(folder: Path, config: DataConfig) -> tuple[Pairs, Pairs, Repo
             f"{how_to_install('data')}."
         ) from None
     index, info = open_index(folder)
-    _check_prepared(folder, config, info.settings)
-    shapes = shapes_of(config)
-    found = []
+    _check_settings(folder, config, info.settings)
+    shapes = training_shapes(config)
+    splits = []
     for split in ("train", "test"):
-        rows = index.only(split)
+        rows = index.of_split(split)
         if split == "test":
-            rows = rows.taken(shuffled(range(len(rows)), rows.keys()))
+            rows = rows.select(shuffle_by_key(range(len(rows)), rows.keys()))
         sizes = rows.sizes()
-        buckets = nearest_bucket(sizes[:, 0], sizes[:, 1], shapes)
-        groups = rows.groups()
-        found.append(Pairs(split, rows, shapes, buckets, groups, config, info.index_sha256))
-    train, test = found
-    train.allow(int(config.cache_gib * 2**30))
+        splits.append(
+            Pairs(
+                split,
+                rows,
+                shapes,
+                nearest_bucket(sizes[:, 0], sizes[:, 1], shapes),
+                rows.groups(),
+                config,
+                cache_bytes=int(config.cache_gib * 2**30) if split == "train" else 0,
+                source_digest=info.index_sha256,
+            )
+        )
+    train, test = splits
     report = Report(str(folder), f"prepared set of {info.images} images", len(train), len(test))
-    _log.info("%s", report.sentence())
+    _log.info("%s", report.summary())
     return train, test, report
 
 
-def _check_prepared(folder: Path, config: DataConfig, settings: Mapping[str, object]) -> None:
-    """Raise DataError for what the set cannot give any more as it was prepared otherwise."""
+def _check_settings(folder: Path, config: DataConfig, settings: Mapping[str, object]) -> None:
+    """Raise DataError if the set was prepared with settings that do not fit `config`."""
     if config.caption:
         raise DataError(
-            f"{folder}: data.caption is {config.caption!r}, but captions of a prepared set stand "
-            "in its index; name the folder that it was made of, or leave data.caption out."
+            f"{folder}: data.caption is {config.caption!r}, but the captions of a prepared set are "
+            "in its index; set data.path to the source of the set, or remove data.caption."
         )
     size = settings.get("size")
     if isinstance(size, int) and config.size > size:
@@ -124,65 +131,65 @@ def _check_prepared(folder: Path, config: DataConfig, settings: Mapping[str, obj
             f"prepared at size={size}; prepare the source at the larger size, or set "
             f"data.size={size}."
         )
-    if settings.get("shape") == "square" and len(shapes_of(config)) > 1:
+    if settings.get("shape") == "square" and len(training_shapes(config)) > 1:
         raise DataError(
             f"{folder}: expected images with their aspect ratios for data.buckets=true, found a "
             "set that was prepared with shape=square; prepare the source with shape=area, or set "
             "data.buckets=false."
         )
-    for name in _AS_PREPARED:
-        found, own = getattr(config, name), settings.get(name)
-        # The default cannot be told from a value that was not given, and asks for nothing.
-        if found not in (own, DataConfig.model_fields[name].default) and name in settings:
+    for name in _FIXED_BY_PREPARE:
+        found, prepared = getattr(config, name), settings.get(name)
+        # The default cannot be distinguished from a value that is not given, so it is accepted.
+        if found not in (prepared, DataConfig.model_fields[name].default) and name in settings:
             raise DataError(
-                f"{folder}: expected data.{name}={own}, as the set was prepared, found {found}; "
-                f"leave it out, or prepare the source with {name}={found}."
+                f"{folder}: expected data.{name}={prepared}, as the set was prepared, found "
+                f"{found}; remove data.{name}, or prepare the source with {name}={found}."
             )
 
 
-def how_to_split(config: DataConfig) -> str:
-    """What to do about a split without images."""
+def empty_split_advice(config: DataConfig) -> str:
+    """What to do if a split has no images."""
     if is_prepared(Path(config.path).expanduser()):
         return "prepare the source again with another test_fraction, such as test_fraction=0.05"
     return "add data, or change data.test_fraction"
 
 
-def shapes_of(config: DataConfig) -> list[Shape]:
-    """The shapes that training images have."""
+def training_shapes(config: DataConfig) -> list[Shape]:
     return bucket_shapes(config.size) if config.buckets else [Shape(config.size, config.size)]
 
 
 def _check_captions(items: Sequence[Item], report: Report) -> list[Item]:
-    """Items that have an image and a caption; the others go into the report."""
+    """Items with an image and a caption; the others are added to the report."""
     kept = []
     for item in items:
-        reason = trouble_of(item)
-        if reason is None:
+        problem = item_problem(item)
+        if problem is None:
             kept.append(item)
         else:
-            report.skip(reason, item.key)
+            report.skip(problem, item.key)
     return kept
 
 
-def trouble_of(item: Item) -> Reason | None:
+def item_problem(item: Item) -> Reason | None:
+    """Why an item is not a pair, as far as that is known without decoding its image."""
     if item.image is None:
-        # A lone JSON or a lone row without words is a leftover too, and is named as such.
+        # Also for a JSON file or table row that has neither an image nor captions.
         return "caption without an image"
-    if item.trouble is not None:
-        return item.trouble
+    if item.problem is not None:
+        return item.problem
     if item.captions is None:
         return "image without a caption"
     return None if item.captions else "caption is empty"
 
 
 def _check_images(items: Sequence[Item], config: DataConfig, report: Report) -> list[_Usable]:
-    """Decode every image; keep those that decode, with their pixels while there is room."""
-    shapes = shapes_of(config)
-    room = int(config.cache_gib * 2**30)
+    """Decode every image; keep the items that decode, with their pixels while there is room."""
+    shapes = training_shapes(config)
+    free_bytes = int(config.cache_gib * 2**30)
     kept: list[_Usable] = []
-    last_line = time.monotonic()
+    last_log = time.monotonic()
     with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
-        # Pillow only warns between its limit and twice its limit; both are over the limit here.
+        # Pillow only warns between its limit and twice its limit; both are over our limit.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         for start in range(0, len(items), _CHUNK):
             chunk = items[start : start + _CHUNK]
@@ -192,10 +199,10 @@ def _check_images(items: Sequence[Item], config: DataConfig, report: Report) -> 
                     report.skip(result, item.key)
                     continue
                 bucket, image = result
-                room -= image.nbytes
-                kept.append(_Usable(item, bucket, image if room >= 0 else None))
-            if time.monotonic() - last_line > _SECONDS_BETWEEN_LINES:
-                last_line = time.monotonic()
+                free_bytes -= image.nbytes
+                kept.append(_Usable(item, bucket, image if free_bytes >= 0 else None))
+            if time.monotonic() - last_log > _LOG_INTERVAL:
+                last_log = time.monotonic()
                 _log.info("%d of %d images checked", start + len(chunk), len(items))
     return kept
 
@@ -212,17 +219,17 @@ def _try_decode(item: Item, config: DataConfig, shapes: list[Shape]) -> tuple[in
     except PixelLimitError:
         return "image over the pixel limit"
     except DataError:
-        if item.image.path.suffix.lower() in UNREAD_SUFFIXES:
-            return "image in a format that is not read"
+        if item.image.path.suffix.lower() in UNSUPPORTED_SUFFIXES:
+            return "image format is not supported"
         return "image does not decode"
 
 
-def _check_sample_by(items: Sequence[Item], name: str | None) -> None:
+def _check_balance_by(items: Sequence[Item], name: str | None) -> None:
     known = sorted({field for item in items for field in item.fields})
     if name is not None and name not in known:
         raise DataError(
-            f"data.balance_by: expected a side field of the data, found {name!r}; "
-            f"the data has {', '.join(known) or 'no side fields'}."
+            f"data.balance_by: expected a metadata field of the data, found {name!r}; "
+            f"the data has {', '.join(known) or 'no metadata fields'}."
         )
 
 
@@ -239,16 +246,19 @@ def _select(
     config: DataConfig,
 ) -> Pairs:
     chosen = [i for i, name in enumerate(splits) if name == split]
-    if split == "test":  # looks show the first few, which are of many objects only when shuffled
-        chosen = shuffled(chosen, [pairs[i].key for i in chosen])
-    buckets = np.array([usable[i].bucket for i in chosen], int)
-    own = [pairs[i] for i in chosen]
-    known: dict[str, int] = {}
-    groups = np.array([known.setdefault(pair.group, len(known)) for pair in own], int)
-    found = Pairs(split, own, shapes_of(config), buckets, groups, config)
-    kept = [(place, usable[i].image) for place, i in enumerate(chosen)]
-    found.allow(sum(image.nbytes for _, image in kept if image is not None))
-    for place, image in kept:
-        if image is not None:
-            found.keep(place, image)
+    if split == "test":  # validation shows the first few, which should not be of one object
+        chosen = shuffle_by_key(chosen, [pairs[i].key for i in chosen])
+    cached = {n: image for n, i in enumerate(chosen) if (image := usable[i].image) is not None}
+    numbers: dict[str, int] = {}
+    found = Pairs(
+        split,
+        [pairs[i] for i in chosen],
+        training_shapes(config),
+        np.array([usable[i].bucket for i in chosen], int),
+        np.array([numbers.setdefault(pairs[i].group, len(numbers)) for i in chosen], int),
+        config,
+        cache_bytes=sum(image.nbytes for image in cached.values()),
+    )
+    for n, image in cached.items():
+        found.cache_image(n, image)
     return found

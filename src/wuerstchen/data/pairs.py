@@ -1,7 +1,8 @@
-"""The pairs of one split, with their decoded images."""
+"""Pairs of an image and its captions, and the pairs of one split with their decoded images."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from threading import Lock
 from typing import final
 
@@ -10,15 +11,28 @@ from torch import Tensor
 
 from wuerstchen.config import DataConfig
 from wuerstchen.data.images import decode
-from wuerstchen.data.items import Split
-from wuerstchen.data.pair import Pair
+from wuerstchen.data.items import ByteRange, Split
 from wuerstchen.errors import DataError
 from wuerstchen.geometry import Shape
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """An image and the captions that may be shown with it."""
+
+    key: str
+    """Unique in the data: the relative path, or the key inside the tar."""
+    captions: tuple[str, ...]
+    """At least one; none is empty, all are stripped."""
+    group: str
+    """Value of the metadata field data.balance_by, or the key."""
+    file: ByteRange
+    """The encoded image."""
+
+
 @final
 class Pairs:
-    """The usable pairs of one split, by index, with their decoded images."""
+    """The usable pairs of one split, with a cache of decoded images."""
 
     def __init__(
         self,
@@ -28,21 +42,24 @@ class Pairs:
         buckets: np.ndarray,
         groups: np.ndarray,
         config: DataConfig,
-        source: str = "",
+        *,
+        cache_bytes: int,
+        source_digest: str = "",
     ) -> None:
         """
-        shapes   that images may have
-        buckets  (N,) places in `shapes`
-        groups   (N,) numbers that rise from 0 as new groups come
-        source   digest of the data, where that is known
+        shapes         of training images
+        buckets        (N,) indices into `shapes`
+        groups         (N,) group numbers, counted from 0
+        cache_bytes    memory for decoded images
+        source_digest  digest of the data, if it is already known
         """
         self.split: Split = split
         self.config = config
         self.shapes, self.buckets, self.groups = shapes, buckets, groups
         self._pairs = pairs
-        self._source = source
-        self._kept: dict[int, Tensor] = {}
-        self._room = 0
+        self._source_digest = source_digest
+        self._cache: dict[int, Tensor] = {}
+        self._free_bytes = cache_bytes
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -55,55 +72,47 @@ class Pairs:
         return iter(self._pairs)
 
     def image(self, i: int) -> Tensor:
-        """(3, H, W) uint8 RGB of image `i`; shared with the memory cache, so do not write to it.
+        """(3, H, W) uint8 RGB of image `i`; shared with the cache, so do not write to it.
 
-        Raises DataError where an image that was fine when the data was opened no longer is.
+        Raises DataError if the file has become unreadable since the data was opened.
         """
-        kept = self._kept.get(i)
-        if kept is not None:
-            return kept
+        cached = self._cache.get(i)
+        if cached is not None:
+            return cached
         pair = self._pairs[i]
         try:
-            _, image = decode(pair.place.read(), self.shapes, self.config.background)
+            _, image = decode(pair.file.read(), self.shapes, self.config.background)
         except (OSError, DataError) as error:
             raise DataError(
-                f"{pair.place.path}: image {pair.key} was fine when the data was opened, but "
-                f"is not now: {error}. Leave the data in place while it is in use."
+                f"{pair.file.path}: image {pair.key} could be read when the data was opened, but "
+                f"not any more: {error}. Do not change the data while it is in use."
             ) from None
-        self.keep(i, image)
+        self.cache_image(i, image)
         return image
 
-    def digest(self, *, dated: bool = True) -> str:
-        """Changes where images or captions do, or their order.
+    def cache_image(self, i: int, image: Tensor) -> None:
+        """Keep a decoded image in memory, if there is room."""
+        with self._lock:
+            if i not in self._cache and image.nbytes <= self._free_bytes:
+                self._free_bytes -= image.nbytes
+                self._cache[i] = image
 
-        dated  also where a file was written anew, which copying it elsewhere may look like
+    def digest(self, *, dated: bool = True) -> str:
+        """A digest of the images, captions and their order.
+
+        dated  include modification times, which copying the files may change
         """
-        digest = hashlib.sha256(f"{self.split} {self._source}".encode())
-        for pair in () if self._source else self._pairs:
-            found = pair.place.path.stat()
-            written = found.st_mtime_ns if dated else 0
-            place = (pair.place.offset, pair.place.size, found.st_size, written)
-            digest.update(repr((pair.key, pair.captions, pair.place.path.name, place)).encode())
+        digest = hashlib.sha256(f"{self.split} {self._source_digest}".encode())
+        for pair in () if self._source_digest else self._pairs:
+            found = pair.file.path.stat()
+            modified = found.st_mtime_ns if dated else 0
+            place = (pair.file.offset, pair.file.size, found.st_size, modified)
+            digest.update(repr((pair.key, pair.captions, pair.file.path.name, place)).encode())
         return digest.hexdigest()
 
-    def allow(self, room: int) -> None:
-        """Keep decoded images in so many bytes of memory."""
-        self._room = room
-
-    def keep(self, i: int, image: Tensor) -> bool:
-        """Keep image `i` in memory, if there is room."""
-        with self._lock:
-            if i in self._kept:  # by another thread, just now
-                return True
-            if image.nbytes > self._room:
-                return False
-            self._room -= image.nbytes
-            self._kept[i] = image
-            return True
-
-    def of_one_shape(self, count: int) -> list[int]:
-        """The first images of the most frequent shape, at most `count`."""
+    def most_common_shape(self, count: int) -> list[int]:
+        """Indices of the first images of the most common shape, at most `count`."""
         if not len(self):
             return []
-        most = np.bincount(self.buckets).argmax()
-        return [int(i) for i in np.flatnonzero(self.buckets == most)[:count]]
+        bucket = np.bincount(self.buckets).argmax()
+        return [int(i) for i in np.flatnonzero(self.buckets == bucket)[:count]]

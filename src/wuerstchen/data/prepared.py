@@ -1,32 +1,36 @@
-"""The index of a prepared set: one row per image, in Parquet, with the shard that holds it.
+"""Files of a prepared set, and its index: a Parquet table with one row per image.
 
-OUT/prepared.json      what the set is: settings, counts, and every shard with its size in bytes
+OUT/prepared.json      settings, counts, and every shard with its size in bytes
 OUT/index.parquet      the rows
-OUT/shards/00000.tar   KEY.jpg and KEY.json side by side, which other readers of webdataset take too
+OUT/shards/00000.tar   KEY.jpg, KEY.txt and KEY.json, as other webdataset readers expect them
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, final, overload
+from typing import Annotated, Literal, final, overload
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from wuerstchen.data.items import Place, Split
-from wuerstchen.data.pair import Pair
+from wuerstchen.config.renamed import RENAMED
+from wuerstchen.data.items import ByteRange, Split
+from wuerstchen.data.pairs import Pair
 from wuerstchen.data.sources import PREPARED
 from wuerstchen.errors import DataError
 
 INDEX, SHARDS = "index.parquet", "shards"
 
-KEPT = 8192
-"""Rows that are kept as pairs: of the batches that are on their way."""
+_CACHED_ROWS = 8192
+"""Rows that are kept as pairs: enough for the batches in progress."""
 
 SCORES = ("aesthetic", "pwatermark", "punsafe", "similarity")
+
+PERCEPTUAL_HASH = "look"
+"""Column of the perceptual hash."""
 
 SCHEMA = pa.schema(
     [
@@ -43,21 +47,33 @@ SCHEMA = pa.schema(
         ("captions", pa.list_(pa.string())),
         *((name, pa.float32()) for name in SCORES),
         ("hash", pa.string()),
-        ("look", pa.uint64()),
+        (PERCEPTUAL_HASH, pa.uint64()),
     ]
 )
-"""hash: SHA-256 of the stored image. look: its perceptual hash."""
+"""hash: SHA-256 of the stored image."""
+
+
+def _rename_keys(settings: object) -> object:
+    if not isinstance(settings, dict):
+        return settings
+    return {RENAMED.get(key, key): _rename_keys(value) for key, value in settings.items()}
+
+
+Settings = Annotated[dict[str, object], BeforeValidator(_rename_keys)]
+"""Values of `PrepareConfig`; keys in files of earlier versions get their current names."""
 
 
 class PreparedInfo(BaseModel):
     """The file prepared.json."""
 
+    model_config = ConfigDict(populate_by_name=True)
+
     version: Literal[1] = 1
     source: str
     source_digest: str = ""
-    """Of its files as they were then; empty in sets of before it was kept."""
-    settings: dict[str, object]
-    images: int
+    """Of the source when it was prepared; empty in sets from before it was stored."""
+    settings: Settings
+    images: int = Field(validation_alias="pictures", serialization_alias="pictures")
     train: int
     test: int
     index_sha256: str
@@ -67,12 +83,12 @@ class PreparedInfo(BaseModel):
 
 @final
 class Index(Sequence[Pair]):
-    """Rows of a prepared set as pairs, read from the table when they are asked for."""
+    """Rows of a prepared set as pairs, created when they are accessed."""
 
     def __init__(self, folder: Path, table: pa.Table) -> None:
         self.folder, self.table = folder, table
         self._columns = {name: table.column(name) for name in table.column_names}
-        self._pair = lru_cache(maxsize=KEPT)(self._read)
+        self._pair = lru_cache(maxsize=_CACHED_ROWS)(self._read)
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -98,16 +114,13 @@ class Index(Sequence[Pair]):
             key=str(value("key")),
             captions=tuple(captions),
             group=str(value("group")),
-            place=Place(
+            file=ByteRange(
                 self.folder / SHARDS / str(value("shard")),
                 int(str(value("offset"))),
                 int(str(value("bytes"))),
                 str(value("hash")),
             ),
         )
-
-    def __iter__(self) -> Iterator[Pair]:
-        return (self[row] for row in range(len(self)))
 
     def keys(self) -> list[str]:
         found: list[str] = self._columns["key"].to_pylist()
@@ -118,25 +131,24 @@ class Index(Sequence[Pair]):
         return np.stack([self._columns[name].to_numpy() for name in ("width", "height")], axis=1)
 
     def groups(self) -> np.ndarray:
-        """(N,) numbers from 0 on, equal for the rows of one group."""
+        """(N,) group numbers, counted from 0."""
         codes = self._columns["group"].combine_chunks().dictionary_encode().indices
         return np.asarray(codes.to_numpy(zero_copy_only=False), dtype=np.int64)
 
-    def only(self, split: Split) -> "Index":
+    def of_split(self, split: Split) -> "Index":
         """The rows of one split, in the order of the set."""
         mask = pa.compute.equal(self.table.column("split"), split)
         return Index(self.folder, self.table.filter(mask))
 
-    def taken(self, rows: Sequence[int]) -> "Index":
+    def select(self, rows: Sequence[int]) -> "Index":
         """These rows, in this order."""
         return Index(self.folder, self.table.take(pa.array(rows, pa.int64())))
 
 
 def open_index(folder: Path) -> tuple[Index, PreparedInfo]:
-    """The index of a prepared set and what the set is.
+    """Read the index and prepared.json of a set.
 
-    Raises DataError where the files do not belong together: a shard that is missing or has
-    another size than when it was written, an index of another set.
+    Raises DataError if the index or the size of a shard is not the one that was written.
     """
     info = read_info(folder)
     path = folder / INDEX
@@ -144,12 +156,12 @@ def open_index(folder: Path) -> tuple[Index, PreparedInfo]:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(
-            f"{path}: expected the index of a prepared set, found: {error}; {_mend(folder)}."
+            f"{path}: expected the index of a prepared set, found: {error}; {_advice(folder)}."
         ) from None
     if hashlib.sha256(content).hexdigest() != info.index_sha256:
         raise DataError(
             f"{path}: expected the index that {PREPARED} was written with, found another one; "
-            f"{_mend(folder)}."
+            f"{_advice(folder)}."
         )
     for name, size in info.shards.items():
         shard = folder / SHARDS / name
@@ -157,7 +169,7 @@ def open_index(folder: Path) -> tuple[Index, PreparedInfo]:
         if found != size:
             raise DataError(
                 f"{shard}: expected a shard of {size} bytes, found "
-                f"{'nothing' if found is None else f'{found} bytes'}; {_mend(folder)}."
+                f"{'nothing' if found is None else f'{found} bytes'}; {_advice(folder)}."
             )
     return Index(folder, pq.read_table(pa.BufferReader(content))), info
 
@@ -169,10 +181,11 @@ def read_info(folder: Path) -> PreparedInfo:
     except (OSError, ValidationError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(
-            f"{path}: expected what `wuerstchen prepare` writes, found: {reason}; {_mend(folder)}."
+            f"{path}: expected a file written by `wuerstchen prepare`, found: {reason}; "
+            f"{_advice(folder)}."
         ) from None
 
 
-def _mend(folder: Path) -> str:
-    """What to do about a set that is damaged."""
+def _advice(folder: Path) -> str:
+    """How to replace a damaged set."""
     return f"copy it again, or delete {folder} and run the same `wuerstchen prepare` again"

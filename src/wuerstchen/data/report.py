@@ -1,37 +1,37 @@
-"""What was found in the data, what is used, and what was left out for which reason."""
+"""Report of a data source: how much was found, what is used, and what was skipped and why."""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
 Reason = Literal[
     "image does not decode",
-    "image in a format that is not read",
+    "image format is not supported",
     "image over the pixel limit",
     "image without a caption",
     "file cannot be read",
     "caption is empty",
     "caption is not UTF-8 text",
     "caption without an image",
-    "side JSON does not parse",
+    "metadata is not a JSON object",
     "row without a file_name",
-    "replaced by a later one of the same name",
+    "replaced by a later file of the same name",
     "not an uncompressed tar",
-    "tar is damaged from there on",
-    "beside tars, which alone are read",
-    "beside a table, which alone is read",
+    "tar is corrupt after this point",
+    "next to tars, which take precedence",
+    "next to a table, which takes precedence",
 ]
 
-_NAMES_IN_SENTENCE = 3
+_NAMES_IN_SUMMARY = 3
 
 
 @dataclass(slots=True)
 class Report:
-    """Counts and names of one look at the data; nothing is left out without a line here."""
+    """Counts and names; everything that is skipped is listed here."""
 
     path: str
-    """What the user gave as data.path."""
+    """data.path as the user gave it."""
     kind: str
-    """What it was recognised as, in words."""
+    """Kind of source, in words."""
     train: int = 0
     """Usable pairs of the train split."""
     test: int = 0
@@ -45,24 +45,24 @@ class Report:
 
     @property
     def found(self) -> int:
-        """Everything that was found: usable pairs and skipped things."""
+        """Usable pairs and skipped items."""
         return self.used + sum(len(names) for names in self.skipped.values())
 
     def skip(self, reason: Reason, name: str) -> None:
-        """Note that `name` is not used."""
-        self.skipped.setdefault(reason, []).append(readable(name))
+        """Record that `name` is not used."""
+        self.skipped.setdefault(reason, []).append(escape_non_utf8(name))
 
-    def sentence(self) -> str:
+    def summary(self) -> str:
         """One line: counts, and the first names of each reason."""
-        head = (
-            f"{self.path} ({self.kind}): {self.used} of {self.found} found are used, "
-            f"{self.train} to train and {self.test} to test"
+        start = (
+            f"{self.path} ({self.kind}): using {self.used} of {self.found} items, "
+            f"{self.train} for training and {self.test} for testing"
         )
-        parts = [_describe(reason, names) for reason, names in self.skipped.items()]
-        return f"{head}; skipped: {'; '.join(parts)}." if parts else f"{head}."
+        reasons = [_describe(reason, names) for reason, names in self.skipped.items()]
+        return f"{start}; skipped: {'; '.join(reasons)}." if reasons else f"{start}."
 
     def to_dict(self) -> dict[str, object]:
-        """Everything, names in full, ready for JSON."""
+        """The whole report, ready for JSON."""
         return {
             "path": self.path,
             "kind": self.kind,
@@ -75,11 +75,11 @@ class Report:
 
 
 def _describe(reason: Reason, names: list[str]) -> str:
-    shown = ", ".join(names[:_NAMES_IN_SENTENCE])
-    more = ", …" if len(names) > _NAMES_IN_SENTENCE else ""
+    shown = ", ".join(names[:_NAMES_IN_SUMMARY])
+    more = ", …" if len(names) > _NAMES_IN_SUMMARY else ""
     return f"{len(names)} × {reason} ({shown}{more})"
 
 
-def readable(name: str) -> str:
-    """A name that can be written as UTF-8; Linux has file names of any bytes."""
+def escape_non_utf8(name: str) -> str:
+    """A name that can be written as UTF-8; Linux allows any bytes in file names."""
     return name.encode("utf-8", "backslashreplace").decode()

@@ -1,8 +1,8 @@
-"""Webdataset tars as img2dataset writes them: KEY.jpg, KEY.txt and KEY.json side by side.
+"""Webdataset tars as img2dataset writes them: KEY.jpg, KEY.txt and KEY.json next to each other.
 
-A tar is indexed once: an image is then `size` bytes from `offset` on, read in any order. Python's
-own tarfile does it; `webdataset` and `datasets` read in sequence or copy everything into a cache,
-and neither can name an image that does not decode and go on.
+Each tar is indexed once; an image is then a byte range that can be read in any order. Python's
+own tarfile does this: `webdataset` and `datasets` read in sequence or copy everything into a
+cache, and neither can name an image that does not decode and continue.
 """
 
 import re
@@ -11,66 +11,66 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from wuerstchen.data.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES
+from wuerstchen.data.images import IMAGE_SUFFIXES, UNSUPPORTED_SUFFIXES
 from wuerstchen.data.items import (
+    ByteRange,
     Item,
-    Place,
     Split,
-    check_regular,
-    split_of,
-    split_of_folder,
+    check_regular_file,
+    parse_split,
+    split_from_folder,
 )
-from wuerstchen.data.report import Report, readable
+from wuerstchen.data.report import Report, escape_non_utf8
 
-Members = dict[str, Place]
-"""Files of one key by kind: "image", "unread image", ".txt", ".json"."""
+Members = dict[str, ByteRange]
+"""Files of one key by kind: "image", "unsupported", ".txt", ".json"."""
 
 
 def read_tars(root: Path, tars: Sequence[PurePosixPath], report: Report) -> list[Item]:
     """Items of all tars (relative to `root`), in the order of tars and members.
 
-    The key is the member's path without its suffix; where several tars hold the same key, the
-    tar's name goes in front. Of members with one key and kind the later wins, as it does when a
-    tar is unpacked; the earlier is reported.
+    The key is the member's path without its suffix; keys that several tars hold are prefixed with
+    the tar's name. Of members with one key and kind the last is used, as when unpacking a tar; the
+    others are reported.
     """
-    shards = [(tar, read_shard(root, tar, report)) for tar in tars]
+    shards = [(tar, read_tar(root, tar, report)) for tar in tars]
     counts = Counter(item.key for _, items in shards for item in items)
     for tar, items in shards:
         for item in items:
             if counts[item.key] > 1:
-                item.key = readable(f"{tar.with_suffix('')}/{item.key}")
+                item.key = escape_non_utf8(f"{tar.with_suffix('')}/{item.key}")
     return [item for _, items in shards for item in items]
 
 
-def read_shard(root: Path, tar: PurePosixPath, report: Report) -> list[Item]:
-    """Items of one tar (relative to `root`); keys are unique in it, and may not be in others.
+def read_tar(root: Path, tar: PurePosixPath, report: Report) -> list[Item]:
+    """Items of one tar (relative to `root`); their keys are unique within this tar only.
 
-    One that cannot be read is in the report alone.
+    A tar that cannot be read gives no items and an entry in the report.
     """
-    split = split_of_shard(tar)
+    split = split_from_tar(tar)
     try:
         index = _index(root / tar, str(tar), report)
         return [
             _read_item(key, members, split)
             for key, members in index.items()
-            if "image" in members or "unread image" not in members  # captions go with it
+            if "image" in members or "unsupported" not in members
         ]
     except OSError:
         report.skip("file cannot be read", str(tar))
         return []
 
 
-def split_of_shard(tar: PurePosixPath) -> Split | None:
-    """The split that a tar's name begins with (`train-00000.tar`), or that its folder names."""
+def split_from_tar(tar: PurePosixPath) -> Split | None:
+    """The split that the tar's name starts with (`train-00000.tar`), or that its folder names."""
     word = re.match(r"[A-Za-z]*", tar.stem)
-    return (split_of(word[0]) if word else None) or split_of_folder(tar)
+    return (parse_split(word[0]) if word else None) or split_from_folder(tar)
 
 
 def _index(path: Path, name: str, report: Report) -> dict[str, Members]:
-    """Members of a tar by key; what lies behind a damage is lost and reported, as is a whole tar
-    that cannot be read: one of thousands must not cost the others."""
+    """Members of a tar by key. Whatever follows corrupt data is lost and reported; an unreadable
+    tar is reported as a whole, so that one of thousands does not fail the others."""
     index: defaultdict[str, Members] = defaultdict(dict)
-    check_regular(path)
+    check_regular_file(path)
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
@@ -80,10 +80,11 @@ def _index(path: Path, name: str, report: Report) -> dict[str, Members]:
         if not index:
             report.skip("not an uncompressed tar", f"{name}: {error}")
             return index
-        report.skip("tar is damaged from there on", f"{name} after {next(reversed(index))}")
+        report.skip("tar is corrupt after this point", f"{name} after {next(reversed(index))}")
         return index
-    if any(Place(path, end, tarfile.BLOCKSIZE).read()):  # a sound tar ends in zeros, or just ends
-        report.skip("tar is damaged from there on", f"{name} at byte {end}")
+    # An intact tar ends with a block of zeros, or at the end of the file.
+    if any(ByteRange(path, end, tarfile.BLOCKSIZE).read()):
+        report.skip("tar is corrupt after this point", f"{name} at byte {end}")
     return index
 
 
@@ -99,19 +100,19 @@ def _add_member(
     if not member.isreg() or file.name.startswith(".") or kind is None:
         return
     members = index[str(file.with_suffix(""))]
-    if kind == "unread image":
-        report.skip("image in a format that is not read", f"{name}/{member.name}")
+    if kind == "unsupported":
+        report.skip("image format is not supported", f"{name}/{member.name}")
     elif kind in members:
-        report.skip("replaced by a later one of the same name", f"{name}/{member.name}")
-    members[kind] = Place(path, member.offset_data, member.size)
+        report.skip("replaced by a later file of the same name", f"{name}/{member.name}")
+    members[kind] = ByteRange(path, member.offset_data, member.size)
 
 
 def _kind_of(file: PurePosixPath) -> str | None:
     suffix = file.suffix.lower()
     if suffix in IMAGE_SUFFIXES:
         return "image"
-    if suffix in UNREAD_SUFFIXES:
-        return "unread image"
+    if suffix in UNSUPPORTED_SUFFIXES:
+        return "unsupported"
     return suffix if suffix in (".txt", ".json") else None
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from wuerstchen import weights
 from wuerstchen.config import DataConfig
 from wuerstchen.data import Pairs
-from wuerstchen.data.open import how_to_split
+from wuerstchen.data.open import empty_split_advice
 from wuerstchen.decibels import decibels
 from wuerstchen.errors import DataError
 from wuerstchen.evaluation.advice import Symptoms, advise, lost
@@ -60,7 +60,9 @@ def diagnose(
     compressor = weights.compressor.load(folder).to(pipeline.device, pipeline.dtype).eval()
     train, test = open_squares(data, pipeline)
     if not len(test):
-        raise DataError(f"{data.path}: expected test images, found none; {how_to_split(data)}.")
+        raise DataError(
+            f"{data.path}: expected test images, found none; {empty_split_advice(data)}."
+        )
     if not len(train):
         raise DataError(
             f"{data.path}: expected training images too, found only test images; name the "

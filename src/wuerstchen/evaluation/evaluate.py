@@ -11,7 +11,7 @@ from torch import Tensor
 from wuerstchen import weights
 from wuerstchen.config import DataConfig
 from wuerstchen.data import Pairs, open_pairs
-from wuerstchen.data.open import how_to_split
+from wuerstchen.data.open import empty_split_advice
 from wuerstchen.errors import DataError
 from wuerstchen.evaluation.batching import Progress, batches, evenly, silent
 from wuerstchen.evaluation.grid import labelled_grid, to_pil
@@ -56,7 +56,9 @@ def evaluate(
     compressor = weights.compressor.load(folder)
     train, test = open_squares(data, pipeline)
     if not len(test) and images != 0:
-        raise DataError(f"{data.path}: expected test images, found none; {how_to_split(data)}.")
+        raise DataError(
+            f"{data.path}: expected test images, found none; {empty_split_advice(data)}."
+        )
     settings = plan(pipeline.info)
     figures: dict[str, Figure] = {}
     grids: dict[str, Image.Image] = {}

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from wuerstchen.atomic_write import explain_disk_errors, write_file
 from wuerstchen.config import PrepareConfig
 from wuerstchen.data.prepared import SHARDS, open_index
-from wuerstchen.data.sources import PREPARED, is_prepared, matches
+from wuerstchen.data.sources import PREPARED, is_prepared, pattern_matches
 from wuerstchen.errors import DataError
 from wuerstchen.prepare.finish import PARTS
 from wuerstchen.prepare.work_units import digest_of, units_of
@@ -88,7 +88,7 @@ def check_apart(source: str, out: Path) -> None:
     """Raise DataError where the set would lie among the images that it is made of."""
     root = Path(source).expanduser()
     inside = root.is_dir() and out.resolve().is_relative_to(root.resolve())
-    if inside or matches(str(root), out / SHARDS / "00000.tar"):
+    if inside or pattern_matches(str(root), out / SHARDS / "00000.tar"):
         raise DataError(
             f"{out}: expected a folder outside of {source}, where a second look would find the "
             "images of the new set, too; name another one."

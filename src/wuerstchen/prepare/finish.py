@@ -220,7 +220,7 @@ def _write_info(
         index_sha256=hashlib.sha256(index).hexdigest(),
         shards=dict(shards),
     )
-    write_file(out / PREPARED, (info.model_dump_json(indent=2) + "\n").encode())
+    write_file(out / PREPARED, (info.model_dump_json(indent=2, by_alias=True) + "\n").encode())
 
 
 def _most_frequent(dropped: Sequence[Dropped]) -> str:

@@ -10,9 +10,8 @@ import numpy as np
 from PIL import Image
 
 from wuerstchen.config import PrepareConfig
-from wuerstchen.data.buckets import nearest_bucket
-from wuerstchen.data.images import PixelLimitError, cropped, open_image
-from wuerstchen.data.items import Place
+from wuerstchen.data.images import PixelLimitError, nearest_bucket, open_image, resize_and_crop
+from wuerstchen.data.items import ByteRange
 from wuerstchen.errors import DataError
 from wuerstchen.geometry import Shape, bucket_shapes
 from wuerstchen.prepare.filters import trouble_with_size
@@ -36,7 +35,7 @@ class Stored(NamedTuple):
     """32 bytes: the mean Cb and Cr of 4 x 4 fields. The hash of the look knows no colours."""
 
 
-def store_image(place: Place, config: PrepareConfig) -> Stored | str:
+def store_image(place: ByteRange, config: PrepareConfig) -> Stored | str:
     """The image as it will be stored, or why it is dropped."""
     try:
         data = place.read()
@@ -51,7 +50,7 @@ def store_image(place: Place, config: PrepareConfig) -> Stored | str:
     trouble = trouble_with_size(opened.width, opened.height, config.filters)
     if trouble is not None:
         return trouble
-    image = cropped(opened.image, *stored_size(*opened.image.size, config))
+    image = resize_and_crop(opened.image, *stored_size(*opened.image.size, config))
     content = _encode(image, config)
     return Stored(
         data=content,

@@ -19,7 +19,7 @@ from pathlib import Path
 from PIL import Image
 
 from wuerstchen.config import PrepareConfig
-from wuerstchen.data.images import parse_colour
+from wuerstchen.data.colours import parse_colour
 from wuerstchen.data.sources import is_prepared
 from wuerstchen.errors import DataError
 from wuerstchen.prepare.claim import WAIT, begin, check_apart, follow, leave

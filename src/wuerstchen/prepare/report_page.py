@@ -14,7 +14,7 @@ from PIL import Image
 
 from wuerstchen.atomic_write import write_file
 from wuerstchen.data.images import open_image
-from wuerstchen.data.items import Place
+from wuerstchen.data.items import ByteRange
 from wuerstchen.data.prepared import SHARDS
 from wuerstchen.errors import DataError
 from wuerstchen.html_page import html_page, html_table
@@ -160,21 +160,21 @@ def _pairs(rows: pa.Table, copies: Sequence[Copy], out: Path) -> Iterator[str]:
         )
 
 
-def _place(table: pa.Table, row: int, folder: Path) -> Place:
+def _place(table: pa.Table, row: int, folder: Path) -> ByteRange:
     shard, offset, size = (table.column(name)[row].as_py() for name in ("shard", "offset", "bytes"))
-    return Place(folder / shard, offset, size)
+    return ByteRange(folder / shard, offset, size)
 
 
 def _row(figures: Iterable[str]) -> str:
     return f'<div class="row">{"".join(figures)}</div>'
 
 
-def _figure(place: Place, words: str) -> str:
+def _figure(place: ByteRange, words: str) -> str:
     thumb = _thumb(place)
     return f"<figure>{thumb}<figcaption>{html.escape(words)}</figcaption></figure>" if thumb else ""
 
 
-def _thumb(place: Place) -> str:
+def _thumb(place: ByteRange) -> str:
     """The image, small and inside the page; nothing where it cannot be shown."""
     try:
         with warnings.catch_warnings():

@@ -21,10 +21,10 @@ from pydantic import BaseModel, ValidationError
 
 from wuerstchen.atomic_write import explain_disk_errors, fsync_file, write_file
 from wuerstchen.config import PrepareConfig
-from wuerstchen.data.items import Item, Place
-from wuerstchen.data.open import trouble_of
+from wuerstchen.data.items import ByteRange, Item
+from wuerstchen.data.open import item_problem
 from wuerstchen.data.prepared import SCHEMA
-from wuerstchen.data.report import Report, readable
+from wuerstchen.data.report import Report, escape_non_utf8
 from wuerstchen.data.splits import group_of
 from wuerstchen.prepare.filters import (
     scores_of,
@@ -119,7 +119,7 @@ def write_part(
         digest=unit.digest,
         found=len(rows) + len(dropped),
         dropped=dropped,
-        fields=sorted(map(readable, fields)),
+        fields=sorted(map(escape_non_utf8, fields)),
         sizes=_sizes(folder, unit),
     )
     write_file(folder / f"{unit.name}.json", part.model_dump_json().encode())
@@ -173,7 +173,7 @@ def member(unit: str, row: int) -> str:
 
 def _judge(item: Item, config: PrepareConfig) -> Stored | str:
     """The image, ready to be stored, or why it is dropped. What costs least is asked first."""
-    reason = trouble_of(item)
+    reason = item_problem(item)
     if reason is not None:
         return reason
     assert item.image is not None and item.captions
@@ -218,7 +218,7 @@ def _drop(item: Item, reason: str) -> Dropped:
     return Dropped(
         key=item.key,
         reason=reason,
-        path=readable(str(place.path)),
+        path=escape_non_utf8(str(place.path)),
         offset=place.offset,
         size=place.size,
     )
@@ -242,6 +242,6 @@ def copy_rows(source: Path, target: Path, unit: str, rows: Sequence[int], suffix
         return starts
 
 
-def place_of(dropped: Dropped) -> Place | None:
+def place_of(dropped: Dropped) -> ByteRange | None:
     """Where the bytes of a dropped image are."""
-    return Place(Path(dropped.path), dropped.offset, dropped.size) if dropped.path else None
+    return ByteRange(Path(dropped.path), dropped.offset, dropped.size) if dropped.path else None

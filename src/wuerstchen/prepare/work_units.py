@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 
 from wuerstchen.data.items import Item
 from wuerstchen.data.prepared import SHARDS, Index, open_index
-from wuerstchen.data.report import Report, readable
+from wuerstchen.data.report import Report, escape_non_utf8
 from wuerstchen.data.sources import find_source, is_prepared
-from wuerstchen.data.tars import read_shard
+from wuerstchen.data.tars import read_tar
 
 
 class Unit(NamedTuple):
@@ -53,7 +53,7 @@ def digest_of(units: Sequence[Unit]) -> str:
 
 def _of_tar(number: int, root: Path, tar: PurePosixPath) -> Unit:
     digest = _digest([str(tar), *_stamp(root / tar)])
-    return Unit(f"{number:05d}", readable(str(tar)), digest, partial(read_shard, root, tar))
+    return Unit(f"{number:05d}", escape_non_utf8(str(tar)), digest, partial(read_tar, root, tar))
 
 
 def _of_prepared(folder: Path, path: str) -> tuple[list[Unit], Report]:
@@ -75,7 +75,7 @@ def _read_prepared(index: Index, shard: str, report: Report) -> list[Item]:
     """Items of one shard: side fields as they stand beside the images, all else of the index."""
     beside = {
         item.image.offset: item.fields
-        for item in read_shard(index.folder / SHARDS, PurePosixPath(shard), report)
+        for item in read_tar(index.folder / SHARDS, PurePosixPath(shard), report)
         if item.image is not None
     }
     rows = Index(index.folder, index.table.filter(pc.equal(index.table.column("shard"), shard)))
@@ -83,9 +83,9 @@ def _read_prepared(index: Index, shard: str, report: Report) -> list[Item]:
     return [
         Item(
             pair.key,
-            pair.place,
+            pair.file,
             list(pair.captions),
-            beside.get(pair.place.offset, {}),
+            beside.get(pair.file.offset, {}),
             split,
             pair.group,
         )

@@ -9,7 +9,7 @@ from typing import NoReturn
 from accelerate import Accelerator
 from torch import nn
 
-from wuerstchen.data import Batch, Batches, Pairs
+from wuerstchen.data import Batch, BatchLoader, Pairs
 from wuerstchen.errors import TrainingError
 from wuerstchen.training.checkpoints import Checkpoint, Checkpoints, Progress, load
 from wuerstchen.training.distributed import any_rank, barrier, broadcast, explain_lost_peers
@@ -67,7 +67,7 @@ class Loop:
         meter  who writes down what the work costs
         """
         self._meter = meter
-        batches = Batches(
+        batches = BatchLoader(
             self._train,
             self.recipe.batch_size,
             self._seed,
