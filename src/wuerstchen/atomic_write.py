@@ -1,4 +1,4 @@
-"""Writing a file aside and renaming it: a reader finds the old file or the new one, never half."""
+"""Atomic writes: a reader finds the old file or the new one, never a partial one."""
 
 import os
 from collections.abc import Iterator
@@ -9,25 +9,25 @@ from wuerstchen.errors import SaveError
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write `content` to `path`, whose folder is made where it is missing.
+    """Write `content` to `path`, creating its folder if necessary.
 
-    Raises SaveError where that cannot be; what stood at `path` is then untouched.
+    Raises SaveError; the previous file is then untouched.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with explain_disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            aside.write_bytes(content)
-            fsync_file(aside)
-            aside.replace(path)
+            temporary.write_bytes(content)
+            fsync_file(temporary)
+            temporary.replace(path)
     except SaveError:
         with suppress(OSError):
-            aside.unlink()
+            temporary.unlink()
         raise
 
 
 def fsync_file(path: Path) -> None:
-    """See a file safely on the disk: else a power cut may leave its name, renamed, and no content.
+    """Sync a file to disk: without this, a power cut after the rename may leave it empty.
 
     Raises OSError.
     """
@@ -37,13 +37,13 @@ def fsync_file(path: Path) -> None:
 
 @contextmanager
 def explain_disk_errors(path: Path) -> Iterator[None]:
-    """Errors of the disk while `path` is written become one sentence, a SaveError."""
+    """Turn OSErrors while writing `path` into a SaveError."""
     try:
         yield
     except (FileExistsError, NotADirectoryError) as error:
         raise SaveError(
-            f"{path} could not be written ({error.strerror or error}); a file stands where a "
-            "folder is needed: move it away or choose another folder."
+            f"{path} could not be written ({error.strerror or error}); a file is where a "
+            "folder is needed: move it or choose another folder."
         ) from error
     except OSError as error:
         raise SaveError(

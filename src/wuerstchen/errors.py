@@ -1,37 +1,37 @@
 """Every error that a user can cause, as one tree.
 
     WuerstchenError
-    ├── ConfigError       a key or a value of a config, before any work is done
-    ├── DataError         images, captions, tars and tables that cannot be read or hold no pairs
-    ├── ModelFolderError  a model folder that lacks a part, or whose part does not fit
-    ├── SizeError         an image size that the three stages cannot make
+    ├── ConfigError       an invalid key or value of a config, before any work is done
+    ├── DataError         unreadable images, captions, tars or tables, or none with captions
+    ├── ModelFolderError  a model folder with a missing or incompatible component
+    ├── SizeError         an image size that the three stages cannot generate
     ├── TrainingError     a run that cannot start, or that diverged
-    └── SaveError         a disk that is full or a folder that may not be written
+    └── SaveError         a full disk or a folder without write permission
 
-Each message is one sentence or two: what was expected, what was found, where, what to do next.
-The command line prints the message alone and leaves with exit code 2.
+Each message is one or two sentences: what was expected, what was found, where, what to do next.
+The command line prints only the message and exits with code 2.
 """
 
 
 def how_to_install(extra: str) -> str:
-    """What to do where a package of an extra is missing; the project installs from its clone."""
+    """Advice for a missing package of an extra; the project is installed from a clone."""
     return f"install it with `pip install '.[{extra}]'` in a clone of this project"
 
 
 class WuerstchenError(Exception):
-    """Root of all errors that are explained to the user without a traceback."""
+    """Base class of all errors that users see without a traceback."""
 
 
 class ConfigError(WuerstchenError):
-    """A config key is unknown, or its value cannot work."""
+    """A config key is unknown, or its value is invalid."""
 
 
 class DataError(WuerstchenError):
-    """The training data cannot be read, or holds no usable pair."""
+    """The training data cannot be read, or has no image with a caption."""
 
 
 class ModelFolderError(WuerstchenError):
-    """A model folder is incomplete, damaged or made of parts that do not fit each other."""
+    """A model folder is incomplete, damaged, or its components do not fit each other."""
 
 
 class SizeError(WuerstchenError):
@@ -43,4 +43,4 @@ class TrainingError(WuerstchenError):
 
 
 class SaveError(WuerstchenError):
-    """Something could not be written; what stood there before is untouched."""
+    """A file could not be written; the previous one is untouched."""

@@ -1,4 +1,4 @@
-"""The frame and the tables of the pages that tools leave: single files that need nothing else."""
+"""HTML pages and tables for reports: self-contained single files."""
 
 import html
 from collections.abc import Sequence
@@ -23,10 +23,10 @@ img { max-width: 100%; border-radius: 3px } svg { max-width: 100%; height: auto 
 
 
 def html_page(title: str, body: str, style: str = "") -> bytes:
-    """A whole document in UTF-8.
+    """A complete document in UTF-8.
 
-    body   HTML; whoever makes it escapes what comes from outside
-    style  CSS for what this page alone has
+    body   HTML; the caller escapes text from outside
+    style  additional CSS for this page
     """
     name = html.escape(title)
     text = (
@@ -40,27 +40,27 @@ def html_page(title: str, body: str, style: str = "") -> bytes:
 def html_table(
     rows: Sequence[Sequence[str]], texts: Sequence[int] = (0,), *, sums: bool = False
 ) -> str:
-    """Rows of plain text as a table; the first one is its head.
+    """Rows of plain text as a table; the first row is the header.
 
-    texts  columns that hold words; the others hold numbers, which stand to the right
-    sums   the last row adds up the others
+    texts  columns of text; all others hold numbers and are right-aligned
+    sums   whether the last row is the total
     """
     lines = []
-    for place, row in enumerate(rows):
-        tag = "td" if place else "th"
+    for number, row in enumerate(rows):
+        tag = "td" if number else "th"
         kinds = ["" if index in texts else ' class="number"' for index in range(len(row))]
         cells = [
             f"<{tag}{kind}>{html.escape(cell)}</{tag}>"
             for kind, cell in zip(kinds, row, strict=True)
         ]
-        last = ' class="sums"' if sums and place == len(rows) - 1 else ""
+        last = ' class="sums"' if sums and number == len(rows) - 1 else ""
         lines.append(f"<tr{last}>{''.join(cells)}</tr>")
-    return wide(f"<table>{''.join(lines)}</table>")
+    return scrollable(f"<table>{''.join(lines)}</table>")
 
 
-def wide(element: str) -> str:
-    """HTML in a frame of its own that scrolls sideways on a narrow screen.
+def scrollable(element: str) -> str:
+    """HTML in a frame that scrolls sideways on a narrow screen.
 
-    A shadow at an edge says that there is more behind it; at the ends white covers it.
+    A shadow at an edge shows that it can be scrolled; at the end it is covered in white.
     """
     return f'<div class="wide" tabindex="0">{element}</div>'

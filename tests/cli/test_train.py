@@ -88,7 +88,7 @@ def test_bad_words_are_one_sentence(
             [source, "stage_a.training.gradient_accumulation=3", "--stage", "a"],
             "to a multiple of 3",
         ),
-        ([source, f"output={source}/model"], "a file stands where a folder is needed"),
+        ([source, f"output={source}/model"], "a file is where a folder is needed"),
         (
             [
                 source,

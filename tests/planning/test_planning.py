@@ -38,7 +38,7 @@ from wuerstchen.planning.steps import outlines
 from wuerstchen.planning.table import lines
 from wuerstchen.planning.trace import Trace, added, total
 from wuerstchen.receipts.carbon import grams_per_kwh
-from wuerstchen.receipts.units import hours, kilograms, kilowatt_hours
+from wuerstchen.receipts.number_format import format_hours, format_kg, format_kwh
 from wuerstchen.training.stage_a import Autoencoder
 from wuerstchen.training.stage_b import CompressorAndStageB
 from wuerstchen.weights.hub import find
@@ -168,10 +168,16 @@ def test_a_plan_keeps_the_parts_that_the_config_asks_for(config: Config) -> None
 
 
 def test_amounts_of_small_models_have_a_unit_that_fits() -> None:
-    shown = (hours(1 / 3600), hours(0.009), hours(0.01), hours(123.4), hours(0.0))
+    shown = (
+        format_hours(1 / 3600),
+        format_hours(0.009),
+        format_hours(0.01),
+        format_hours(123.4),
+        format_hours(0.0),
+    )
     assert shown == ("1 s", "32.4 s", "0.01", "123", "0")
-    assert (kilowatt_hours(3.51e-3), kilowatt_hours(3.51e-5)) == ("3.51 Wh", "35.1 mWh")
-    assert (kilograms(3.51e-5), kilograms(2.5), kilograms(None)) == ("35.1 mg", "2.5", "–")
+    assert (format_kwh(3.51e-3), format_kwh(3.51e-5)) == ("3.51 Wh", "35.1 mWh")
+    assert (format_kg(3.51e-5), format_kg(2.5), format_kg(None)) == ("35.1 mg", "2.5", "–")
     found = "\n".join(lines(made(load("tiny"))))
     assert "< 0.01" not in found and "e-0" not in found
 

@@ -28,7 +28,7 @@ from wuerstchen.prepare.images import stored_size
 from wuerstchen.prepare.prepare import prepare
 from wuerstchen.prepare.shards import write_rows
 from wuerstchen.prepare.work_units import digest_of, units_of
-from wuerstchen.receipts import Terms, open_receipt
+from wuerstchen.receipts import Tariff, open_receipt
 from wuerstchen.receipts.phases import read_phases
 
 LOSSLESS = PrepareConfig(size=256, format="png", test_fraction=0.25, shard_size=5)
@@ -264,8 +264,8 @@ def test_shards_of_a_preparation_that_was_stopped_are_no_failed_try(
         prepare(str(source), out, config)
     monkeypatch.undo()
     prepare(str(source), out, config)
-    lines = {line.kind: line.amounts.images for line in open_receipt(out, Terms()).lines}
-    assert lines == {"preparation": 9, "failed tries": 3}
+    lines = {line.kind: line.amounts.images for line in open_receipt(out, Tariff()).lines}
+    assert lines == {"preparation": 9, "failed attempts": 3}
     data = {phase.data for phase in read_phases(out)}
     assert data == {digest_of(units_of(str(source), 3)[0])}
 

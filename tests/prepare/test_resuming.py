@@ -15,7 +15,7 @@ from wuerstchen.config import DataConfig, FilterConfig, PrepareConfig
 from wuerstchen.data import open_pairs
 from wuerstchen.errors import DataError, SaveError
 from wuerstchen.prepare.prepare import prepare
-from wuerstchen.receipts import Terms, open_receipt
+from wuerstchen.receipts import Tariff, open_receipt
 
 CONFIG = PrepareConfig(size=128, shard_size=2, format="png", test_fraction=0.25)
 
@@ -104,7 +104,7 @@ def test_a_receipt_counts_the_images_of_all_processes(source: Path, tmp_path: Pa
     ]
     assert [child.wait(120) for child in children] == [0, 0, 0]
     lines = {
-        line.kind: line.amounts.images for line in open_receipt(tmp_path / "out", Terms()).lines
+        line.kind: line.amounts.images for line in open_receipt(tmp_path / "out", Tariff()).lines
     }
     assert lines == {"preparation": 6}
 

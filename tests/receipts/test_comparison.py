@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from wuerstchen.cli import app
 from wuerstchen.errors import ConfigError, ModelFolderError
-from wuerstchen.receipts import Receipt, Terms, write_receipts
+from wuerstchen.receipts import Receipt, Tariff, write_receipts
 from wuerstchen.receipts.phases import append_phases
-from wuerstchen.receipts.published import PUBLISHED, choose
+from wuerstchen.receipts.published import choose, published_receipts
 
 VOID = {"meta", "rect", "link", "img", "br"}
 
@@ -62,19 +62,19 @@ def line_of(text: str, title: str) -> list[str]:
 
 
 def test_the_page_is_whole_and_needs_nothing_else(model: Path) -> None:
-    write_receipts(model, Terms(per_device_hour=1.0))
+    write_receipts(model, Tariff(per_device_hour=1.0))
     text = (model / "receipt.html").read_text(encoding="utf-8")
     page = Page()
     page.feed(text)
     page.close()
     assert page.open == [] and page.addresses == []
     assert "http" not in text and "url(" not in text and "@import" not in text
-    for words in ("<b>mine", "failed tries", "Stable Diffusion 2.1", "200,000", "Abacus"):
+    for words in ("<b>mine", "failed attempts", "Stable Diffusion 2.1", "200,000", "Abacus"):
         assert words in page.text
 
 
 def test_every_wide_table_scrolls_in_a_frame_of_its_own(model: Path) -> None:
-    write_receipts(model, Terms())
+    write_receipts(model, Tariff())
     text = (model / "receipt.html").read_text(encoding="utf-8")
     assert text.count("<table") == text.count('<div class="wide" tabindex="0"><table') == 4
     assert ".wide { overflow-x: auto" in text
@@ -112,7 +112,7 @@ def test_receipts_of_unlike_prices_are_not_put_side_by_side(model: Path, tmp_pat
     run(str(model), "--price", "2")
     run(str(other), "--price", "10")
     before = (other / "receipt.json").read_bytes()
-    with pytest.raises(ConfigError, match=r"one --price to .* found 2 USD, 10 USD; give one"):
+    with pytest.raises(ConfigError, match=r"same --price to .* found 2 USD, 10 USD; set one"):
         run(str(model), str(other), "--country", "DEU")
     assert (other / "receipt.json").read_bytes() == before
     assert "3.02" in line_of(run(str(model), str(other), "--price", "1"), "together")
@@ -136,7 +136,7 @@ def test_the_bundled_model_is_told_where_its_hours_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelFolderError, match=r"before there were any; docs/models/emoji\.md"):
+    with pytest.raises(ModelFolderError, match=r"before receipts existed; docs/models/emoji\.md"):
         run("emoji")
     append_phases(Path("emoji"), [made("01", training=amounts(3600, 5))])
     assert line_of(run("emoji"), "emoji")[0] == "2", "a folder of that name goes first"
@@ -155,19 +155,19 @@ def test_little_has_a_unit_that_fits(tmp_path: Path) -> None:
 def test_a_country_may_be_written_small(model: Path) -> None:
     pytest.importorskip("codecarbon")
     assert run(str(model), "--country", "deu") == run(str(model), "--country", "DEU")
-    assert "the mean of world (" in run(str(model), "--country", "World")
+    assert "the average of world (" in run(str(model), "--country", "World")
 
 
 def test_an_unknown_published_receipt_is_refused_with_a_suggestion() -> None:
     with pytest.raises(ConfigError, match=r"'sd-2\.0'; did you mean sd-2\.1\?"):
         choose("wuerstchen-v1,sd-2.0")
-    assert choose("none") == [] and len(choose("all")) == len(PUBLISHED)
+    assert choose("none") == [] and len(choose("all")) == len(published_receipts())
 
 
 def test_every_published_receipt_has_a_source_and_no_made_up_number() -> None:
-    for entry in PUBLISHED.values():
+    for entry in published_receipts().values():
         assert entry.source and entry.counts
         assert entry.kg is None or entry.device_hours
-    # 250 W at 0.37 kg/kWh is how the authors came to it, which checks hours against kilograms.
-    paper = PUBLISHED["wuerstchen-v2"]
+    # The authors assumed 250 W at 0.37 kg/kWh, which checks hours against kilograms.
+    paper = published_receipts()["wuerstchen-v2"]
     assert paper.kg == pytest.approx((paper.device_hours or 0) * 0.25 * 0.37, rel=1e-4)

@@ -12,8 +12,7 @@ import pytest
 
 from wuerstchen.errors import ConfigError
 from wuerstchen.hardware import watts_of
-from wuerstchen.receipts import Meter
-from wuerstchen.receipts import energy as gauges
+from wuerstchen.receipts import Meter, energy
 from wuerstchen.receipts.carbon import grams_per_kwh
 from wuerstchen.receipts.phases import read_phases
 
@@ -54,7 +53,7 @@ def test_a_tracker_that_breaks_stops_no_work(
     def broken(*args: object) -> NoReturn:
         raise PermissionError("the counters are locked away")
 
-    monkeypatch.setattr(gauges, "_start_tracker", broken)
+    monkeypatch.setattr(energy, "_start_tracker", broken)
     with Meter(tmp_path, stage="a", kind="training"):
         pass
     assert "PermissionError: the counters are locked away" in read_phases(tmp_path)[0].energy
@@ -96,12 +95,12 @@ def test_codecarbon_is_used_offline_and_leaves_no_files(
 def test_what_codecarbon_estimates_is_not_called_measured() -> None:
     """Its own description of the processor decides, and not that it gives a number."""
     pytest.importorskip("codecarbon")
-    gauge = gauges.open_gauge(1, 475.0)
+    gauge = energy.open_energy_meter(1, 475.0)
     read = gauge.read()
     gauge.close()
     readable = any(Path("/sys/class/powercap").glob("intel-rapl*/**/energy_uj"))
     if not readable:
-        assert "processor estimated from its load; memory estimated" in gauge.words
+        assert "processor estimated from its load; memory estimated" in gauge.method
         assert read.measured == 0 < read.kwh
 
 

@@ -1,6 +1,7 @@
 """Phases on the disk: none is lost, by kills or half lines, and none counts twice."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,18 +12,18 @@ from typing import NoReturn
 import pytest
 from made_phases import amounts, made
 
-from wuerstchen.receipts import Meter, adopt, open_receipt, write_receipts
+from wuerstchen.receipts import Meter, adopt_phases, open_receipt, write_receipts
 from wuerstchen.receipts import meter as meters
 from wuerstchen.receipts.phases import LEDGER, OPEN, append_phases, read_phases
-from wuerstchen.receipts.receipt import Terms
+from wuerstchen.receipts.receipt import Receipt, Tariff
 
 WORKER = """
 import sys, time
 from pathlib import Path
 from typing import NoReturn
 from wuerstchen.receipts import Meter, meter
-meter.KEEP_EVERY = 0.05
-with Meter(Path(sys.argv[1]), stage="c", kind="training", devices=3, at=0) as running:
+meter.SAVE_EVERY = 0.05
+with Meter(Path(sys.argv[1]), stage="c", kind="training", devices=3, resumed_at=0) as running:
     while True:
         time.sleep(0.01)
         running.tick(images=10, flops=1e6)
@@ -30,8 +31,10 @@ with Meter(Path(sys.argv[1]), stage="c", kind="training", devices=3, at=0) as ru
 """
 
 
-def killed_worker(folder: Path, ticks: int) -> int:
-    """Start a process that works in `folder`, and kill it after so many ticks; how many it made."""
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """A folder in which a process was killed at work, and how many ticks it made."""
+    folder, ticks = tmp_path_factory.mktemp("killed"), 60
     command = [sys.executable, "-c", WORKER, str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -41,20 +44,20 @@ def killed_worker(folder: Path, ticks: int) -> int:
         os.kill(process.pid, signal.SIGKILL)
         rest = process.stdout.read().count("tick")
     assert process.returncode == -signal.SIGKILL
-    return ticks + rest
+    return folder, ticks + rest
 
 
-def test_a_phase_that_is_killed_counts_with_what_it_had_used(tmp_path: Path) -> None:
-    ticks = killed_worker(tmp_path, 60)
-    (phase,) = read_phases(tmp_path)
+def test_a_phase_that_is_killed_counts_with_what_it_had_used(killed: tuple[Path, int]) -> None:
+    folder, ticks = killed
+    (phase,) = read_phases(folder)
     work = phase.work["training"]
     assert phase.end == "killed"
     assert 10 * (ticks - 30) <= work.images <= 10 * (ticks + 1)
     assert work.flops == 1e5 * work.images
     assert work.seconds >= 0.0005 * work.images and work.device_seconds == 3 * work.seconds
     assert work.kwh > 0 and work.kg > 0
-    receipt = open_receipt(tmp_path, Terms())
-    assert [line.kind for line in receipt.lines] == ["failed tries"]
+    receipt = open_receipt(folder, Tariff())
+    assert [line.kind for line in receipt.lines] == ["failed attempts"]
 
 
 def test_the_lock_of_a_process_that_died_at_once_goes(tmp_path: Path) -> None:
@@ -65,19 +68,21 @@ def test_the_lock_of_a_process_that_died_at_once_goes(tmp_path: Path) -> None:
     assert list((tmp_path / OPEN).iterdir()) == []
 
 
-def test_work_adds_up_over_a_kill_and_what_goes_on_from_it(tmp_path: Path) -> None:
+def test_work_adds_up_over_a_kill_and_what_goes_on_from_it(
+    killed: tuple[Path, int], tmp_path: Path
+) -> None:
     """The second process goes on from 100 images: only what the first did beyond is lost."""
-    killed_worker(tmp_path, 60)
+    shutil.copytree(killed[0], tmp_path, dirs_exist_ok=True)
     lost = read_phases(tmp_path)[0].work["training"]
-    with Meter(tmp_path, stage="c", kind="training", devices=3, at=100) as meter:
+    with Meter(tmp_path, stage="c", kind="training", devices=3, resumed_at=100) as meter:
         meter.tick(images=40)
     ledger = read_phases(tmp_path)
     assert [phase.end for phase in ledger] == ["killed", "done"]
     assert len((tmp_path / LEDGER).read_text().splitlines()) == 2
     assert list((tmp_path / OPEN).iterdir()) == []
-    lines = {line.kind: line.amounts for line in open_receipt(tmp_path, Terms()).lines}
+    lines = {line.kind: line.amounts for line in open_receipt(tmp_path, Tariff()).lines}
     assert lines["training"].images == 140
-    assert lines["failed tries"].images == lost.images - 100
+    assert lines["failed attempts"].images == lost.images - 100
     seconds = sum(phase.work["training"].seconds for phase in ledger)
     assert sum(each.seconds for each in lines.values()) == pytest.approx(seconds)
 
@@ -99,7 +104,7 @@ def test_an_error_ends_a_phase_and_is_told_on(tmp_path: Path) -> None:
         work()
     (phase,) = read_phases(tmp_path)
     assert (phase.end, phase.error) == ("stopped", "RuntimeError: the card is burning")
-    assert open_receipt(tmp_path, Terms()).failed.images == 8
+    assert open_receipt(tmp_path, Tariff()).failed.images == 8
 
 
 def test_half_lines_are_passed_over_and_spoil_no_others(tmp_path: Path) -> None:
@@ -108,6 +113,18 @@ def test_half_lines_are_passed_over_and_spoil_no_others(tmp_path: Path) -> None:
         file.write('{"id": "half')
     append_phases(tmp_path, [made("02", training=amounts(2, 2))])
     assert [phase.id for phase in read_phases(tmp_path)] == ["01", "02"]
+
+
+def test_earlier_names_of_kinds_are_still_read(tmp_path: Path) -> None:
+    phase = made("01", end="stopped", training=amounts(1, 3), validation=amounts(1, 2))
+    text = phase.model_dump_json(by_alias=True)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / LEDGER).write_text(text.replace('"validation"', '"look"') + "\n")
+    assert read_phases(tmp_path) == [phase]
+    receipt = write_receipts(tmp_path, Tariff())
+    saved = tmp_path / "receipt.json"
+    saved.write_text(saved.read_text().replace("failed attempts", "failed tries"))
+    assert Receipt.model_validate_json(saved.read_bytes()) == receipt
 
 
 def test_a_kill_between_ledger_and_open_file_counts_once(tmp_path: Path) -> None:
@@ -119,7 +136,7 @@ def test_a_kill_between_ledger_and_open_file_counts_once(tmp_path: Path) -> None
     assert [each.end for each in read_phases(tmp_path)] == ["done"]
     with Meter(tmp_path, stage="b", kind="evaluation"):
         pass
-    assert len(read_phases(tmp_path)) == 2 and open_receipt(tmp_path, Terms()).total.images == 1
+    assert len(read_phases(tmp_path)) == 2 and open_receipt(tmp_path, Tariff()).total.images == 1
 
 
 def test_a_phase_under_way_is_left_alone_by_one_beside_it(tmp_path: Path) -> None:
@@ -138,25 +155,25 @@ def test_looks_within_a_training_are_told_apart(tmp_path: Path) -> None:
     with Meter(tmp_path, stage="c", kind="training", devices=2) as meter:
         begun = time.perf_counter()
         meter.tick(images=3)
-        with meter.part("look"):
+        with meter.as_kind("validation"):
             time.sleep(0.2)
             meter.tick(images=16)
         meter.tick(images=4)
         done = time.perf_counter()
     work = read_phases(tmp_path)[0].work
-    assert (work["training"].images, work["look"].images) == (7, 16)
-    assert work["look"].seconds >= 0.2
-    whole = work["training"].seconds + work["look"].seconds
+    assert (work["training"].images, work["validation"].images) == (7, 16)
+    assert work["validation"].seconds >= 0.2
+    whole = work["training"].seconds + work["validation"].seconds
     assert done - begun <= whole <= time.perf_counter() - start
 
 
 def test_only_the_first_process_writes(tmp_path: Path) -> None:
     with Meter(tmp_path, stage="c", kind="training", devices=2, writes=False) as meter:
         meter.tick(images=3)
-        with meter.part("look"):
+        with meter.as_kind("validation"):
             pass
     assert list(tmp_path.iterdir()) == []
-    assert write_receipts(tmp_path, Terms()) is None
+    assert write_receipts(tmp_path, Tariff()) is None
 
 
 def test_a_tick_takes_microseconds(tmp_path: Path) -> None:
@@ -170,7 +187,7 @@ def test_a_tick_takes_microseconds(tmp_path: Path) -> None:
 def test_a_ledger_that_cannot_be_written_stops_no_work(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(meters, "KEEP_EVERY", 0.0)
+    monkeypatch.setattr(meters, "SAVE_EVERY", 0.0)
     (tmp_path / "runs").write_text("a file where a folder should be")
     with Meter(tmp_path, stage="c", kind="training") as meter:
         for _ in range(3):
@@ -183,8 +200,8 @@ def test_what_a_prepared_set_cost_is_taken_over_once(tmp_path: Path) -> None:
     append_phases(data, [made("01", stage="data", kind="preparation", preparation=amounts(5, 9))])
     append_phases(model, [made("02", training=amounts(1, 1))])
     for _ in range(2):
-        adopt(data, model)
-    adopt(tmp_path, model)  # has no ledger
-    lines = {line.stage: line.amounts.images for line in open_receipt(model, Terms()).lines}
+        adopt_phases(data, model)
+    adopt_phases(tmp_path, model)  # has no ledger
+    lines = {line.stage: line.amounts.images for line in open_receipt(model, Tariff()).lines}
     assert lines == {"data": 9, "b": 1}
-    assert open_receipt(model, Terms()).total.images == 10
+    assert open_receipt(model, Tariff()).total.images == 10

@@ -16,7 +16,7 @@ from wuerstchen.config import Config, PriorPreservationConfig, load, parse
 from wuerstchen.errors import ConfigError, TrainingError
 from wuerstchen.lora import read_lora
 from wuerstchen.models.stage_c import StageC
-from wuerstchen.receipts import Terms, open_receipt
+from wuerstchen.receipts import Tariff, open_receipt
 from wuerstchen.training import run as training_run
 from wuerstchen.training.counting import Counting
 from wuerstchen.training.prior_preservation import draw_preserved
@@ -220,7 +220,7 @@ def test_what_is_drawn_of_a_class_is_in_the_receipt(
     for drawn in (1, 21):
         preserve = {"caption": "a green square", "drawn": drawn, "loss_weighting": 1.0}
         config = tuning(trained, images, tmp_path / str(drawn), preserve=preserve, images=4)
-        counts.append(open_receipt(training_run.train(config) / "runs" / "c", Terms()).total.flops)
+        counts.append(open_receipt(training_run.train(config) / "runs" / "c", Tariff()).total.flops)
     one = Counting()
     stage_c = weights.stage_c.load(trained)
     condition = stage_c.condition(torch.zeros(2, 8, 16))

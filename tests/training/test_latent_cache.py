@@ -20,7 +20,7 @@ from wuerstchen.data import BatchLoader, Pairs, open_pairs
 from wuerstchen.errors import TrainingError
 from wuerstchen.models.compressor import shrink
 from wuerstchen.models.text import encode_frozen
-from wuerstchen.receipts import Terms, open_receipt
+from wuerstchen.receipts import Tariff, open_receipt
 from wuerstchen.training import latent_cache
 from wuerstchen.training import run as training_run
 from wuerstchen.training.cache_latents import encode
@@ -202,9 +202,9 @@ def test_a_receipt_counts_the_rows_of_all_processes_once(
         encode(how, ["semantics"], "fp16", rank=1, world=2)
 
     monkeypatch.setattr("wuerstchen.training.cache_latents.time", SimpleNamespace(sleep=others))
-    before = open_receipt(model, Terms()).total.images
+    before = open_receipt(model, Tariff()).total.images
     encode(how, ["semantics"], "fp16", rank=0, world=2)
-    assert open_receipt(model, Terms()).total.images - before == len(train_of(how)) > 6
+    assert open_receipt(model, Tariff()).total.images - before == len(train_of(how)) > 6
 
 
 @pytest.mark.parametrize("harm", [lambda whole: whole[:-100], lambda whole: whole[:-1] + b"\0"])

@@ -182,7 +182,7 @@ def test_a_model_folder_carries_what_it_cost(trained: Path) -> None:
     assert set(phases) == {"a", "b", "c"}
     for stage, phase in phases.items():
         assert (phase["end"], phase["at"], phase["devices"]) == ("done", 0, 1)
-        work, look = phase["work"]["training"], phase["work"]["look"]
+        work, look = phase["work"]["training"], phase["work"]["validation"]
         assert work["images"] == 96, stage
         assert work["flops"] > 96 * 1e6 and work["kwh"] > 0 and work["seconds"] > 0
         assert look["seconds"] > 0 and look["images"] == 0

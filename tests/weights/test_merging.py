@@ -13,7 +13,7 @@ from wuerstchen import weights
 from wuerstchen.cli import app
 from wuerstchen.errors import ConfigError, ModelFolderError, SaveError
 from wuerstchen.models.stage_c import StageC
-from wuerstchen.receipts import Receipt, Terms, add_receipts, keep_receipts, open_receipt
+from wuerstchen.receipts import Receipt, Tariff, add_receipts, open_receipt, update_receipts
 from wuerstchen.receipts.amounts import Amounts
 from wuerstchen.receipts.phases import Kind, Phase, append_phases, read_phases
 
@@ -165,7 +165,7 @@ def measured(whole: Path, other: Path, tmp_path: Path) -> tuple[Path, Path]:
     append_phases(first, [data, lost, work("03", "training", 100, at=0)])
     append_phases(other, [data, work("04", "training", 1000, at=0)])
     for folder in (first, other):
-        keep_receipts(folder)
+        update_receipts(folder)
     return first, other
 
 
@@ -177,13 +177,13 @@ def test_a_merged_model_cost_what_both_did_and_what_they_share_once(
     expected = {
         ("data", "preparation"): 40,
         ("c", "training"): 1100,
-        ("c", "failed tries"): 7,
+        ("c", "failed attempts"): 7,
     }
     assert sums(tmp_path / "out") == expected
-    both = [open_receipt(folder, Terms()) for folder in measured]
+    both = [open_receipt(folder, Tariff()) for folder in measured]
     assert sums(tmp_path / "out") == {
         (line.stage, line.kind): line.amounts.images
-        for line in add_receipts("both", both, Terms()).lines
+        for line in add_receipts("both", both, Tariff()).lines
     }
     merge(first, other / "prior_prior", tmp_path / "out", "--overwrite")
     assert sums(tmp_path / "out") == expected, "a second time adds nothing"
@@ -215,7 +215,7 @@ def test_a_run_of_a_merged_model_is_its_own(measured: tuple[Path, Path]) -> None
     first, other = measured
     (first / "runs" / "c").mkdir()
     merge(first, other, first, "--overwrite")
-    assert sums(first / "runs" / "c") == {("c", "training"): 100, ("c", "failed tries"): 7}
+    assert sums(first / "runs" / "c") == {("c", "training"): 100, ("c", "failed attempts"): 7}
 
 
 def test_models_that_were_never_measured_have_no_receipt(

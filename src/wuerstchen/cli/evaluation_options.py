@@ -45,11 +45,11 @@ def metered(folder: Path) -> Iterator[None]:
     if not (folder / "runs").is_dir():
         yield
         return
-    from wuerstchen.receipts import Meter, keep_receipts
+    from wuerstchen.receipts import Meter, update_receipts
 
     with Meter(folder, stage="model", kind="evaluation"):
         yield
-    keep_receipts(folder)
+    update_receipts(folder)
 
 
 @contextmanager

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from wuerstchen.planning.devices import GIB
 from wuerstchen.planning.estimate import Costs
 from wuerstchen.planning.plan import Plan, StepPlan
-from wuerstchen.receipts.units import hours, kilograms, kilowatt_hours, number, with_unit
+from wuerstchen.receipts.number_format import (
+    format_hours,
+    format_kg,
+    format_kwh,
+    format_number,
+    with_unit,
+)
 
 NAME, COLUMN = 31, 12
 
@@ -86,13 +92,13 @@ def _memory_rows(plan: Plan) -> list[Row]:
 def _cost_rows(plan: Plan) -> list[Row]:
     each = [step.costs for step in plan.steps]
     rows = [
-        ("hours", [hours(costs.hours) for costs in each]),
-        ("device hours", [hours(costs.device_hours) for costs in each]),
-        ("kWh", [kilowatt_hours(costs.kwh) for costs in each]),
-        ("kg CO2", [kilograms(costs.co2) for costs in each]),
+        ("hours", [format_hours(costs.hours) for costs in each]),
+        ("device hours", [format_hours(costs.device_hours) for costs in each]),
+        ("kWh", [format_kwh(costs.kwh) for costs in each]),
+        ("kg CO2", [format_kg(costs.co2) for costs in each]),
     ]
     if plan.assumptions.price is not None:
-        rows.append(("money", [number(costs.money or 0) for costs in each]))
+        rows.append(("money", [format_number(costs.money or 0) for costs in each]))
     return rows
 
 
@@ -116,13 +122,13 @@ def _spread(step: StepPlan, plan: Plan) -> str:
 
 def _costs(costs: Costs) -> list[str]:
     found = [
-        with_unit(hours(costs.hours), "hours"),
-        f"{with_unit(hours(costs.device_hours), 'hours')} of devices",
-        with_unit(kilowatt_hours(costs.kwh), "kWh"),
-        f"{with_unit(kilograms(costs.co2), 'kg')} CO2",
+        with_unit(format_hours(costs.hours), "hours"),
+        f"{with_unit(format_hours(costs.device_hours), 'hours')} of devices",
+        with_unit(format_kwh(costs.kwh), "kWh"),
+        f"{with_unit(format_kg(costs.co2), 'kg')} CO2",
     ]
     if costs.money is not None:
-        found.append(f"money {number(costs.money)}")
+        found.append(f"money {format_number(costs.money)}")
     return found
 
 

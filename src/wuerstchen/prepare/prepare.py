@@ -26,7 +26,7 @@ from wuerstchen.prepare.claim import WAIT, begin, check_apart, follow, leave
 from wuerstchen.prepare.finish import PARTS, finish
 from wuerstchen.prepare.shards import part_of, write_part
 from wuerstchen.prepare.work_units import Unit, digest_of, units_of
-from wuerstchen.receipts import Meter, keep_receipts
+from wuerstchen.receipts import Meter, update_receipts
 
 log = logging.getLogger(__name__)
 
@@ -89,11 +89,11 @@ def prepare(
                 _wait_for_others(units, out / PARTS)
                 looked_at = _found([unit for unit in others if unit.name not in stood], out / PARTS)
                 meter.tick(looked_at)
-                meter.stands()
+                meter.mark_saved()
                 finish(source, out, config, units, skipped)
                 shutil.rmtree(out / PARTS)
         if rank == 0:
-            keep_receipts(out)
+            update_receipts(out)
     return out
 
 
@@ -108,7 +108,7 @@ def _metered(tell: Tell, meter: Meter) -> Tell:
     def both(more: int, of: int) -> None:
         meter.tick(more)
         if not more:  # a part is whole, and never made again
-            meter.stands()
+            meter.mark_saved()
         tell(more, of)
 
     return both

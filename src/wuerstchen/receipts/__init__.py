@@ -1,29 +1,29 @@
-"""What work cost: measured while it is done, added up over resumes, beside published figures.
+"""The cost of work: measured while it runs, summed over resumes, compared with published figures.
 
-amounts ─▶ phases: the ledger ─▶ meter: one phase, measured with energy, devices, carbon, hashes
-                             └▶ sorting ─▶ receipt, units ─▶ compare ─▶ page ─▶ folder
+amounts ─▶ phases (the ledger) ─▶ meter (measures one phase, with energy and carbon)
+                               └▶ attribution ─▶ receipt ─▶ table, receipt_page ─▶ folder
 """
 
 from wuerstchen.receipts.folder import (
     adopt_models,
-    keep_receipts,
-    kept_terms,
     open_receipt,
+    saved_tariff,
+    update_receipts,
     write_receipts,
 )
 from wuerstchen.receipts.meter import Meter
-from wuerstchen.receipts.phases import adopt
-from wuerstchen.receipts.receipt import Receipt, Terms, add_receipts
+from wuerstchen.receipts.phases import adopt_phases
+from wuerstchen.receipts.receipt import Receipt, Tariff, add_receipts
 
 __all__ = [
     "Meter",
     "Receipt",
-    "Terms",
+    "Tariff",
     "add_receipts",
-    "adopt",
     "adopt_models",
-    "keep_receipts",
-    "kept_terms",
+    "adopt_phases",
     "open_receipt",
+    "saved_tariff",
+    "update_receipts",
     "write_receipts",
 ]

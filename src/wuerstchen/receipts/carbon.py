@@ -1,4 +1,4 @@
-"""How much CO2 a kilowatt hour stands for: the yearly mean of a country, as codecarbon has it."""
+"""CO2 per kilowatt hour: the yearly average of a country, from codecarbon's table."""
 
 import json
 from difflib import get_close_matches
@@ -10,28 +10,29 @@ from wuerstchen.errors import ConfigError, how_to_install
 from wuerstchen.hardware import WORLD_GRAMS
 
 WORLD = "world"
-"""Where no country is named."""
+"""The default country."""
 
 TABLE = Path("data", "private_infra", "global_energy_mix.json")
 
 
 def country_code(country: str) -> str:
-    """A country as the table names it, in whatever case it is written."""
+    """A country as the table spells it; case does not matter."""
     return WORLD if country.lower() == WORLD else country.upper()
 
 
 def grams_per_kwh(country: str) -> float:
-    """Grams of CO2 equivalents for a kWh in `country`: three letters (ISO 3166), or `world`.
+    """Grams of CO2 equivalents per kWh in `country`: three letters (ISO 3166), or `world`.
 
-    Raises ConfigError for a country that is not in the table, and where there is no table.
+    Raises ConfigError for a country that is not in the table, and if there is no table.
     """
     if country == WORLD:
         return WORLD_GRAMS
     table = _table()
     if not table:
         raise ConfigError(
-            f"The mean CO2 of electricity in {country!r} is in a table of codecarbon, which is not "
-            f"installed; {how_to_install('receipt')}, or name no country for the mean of the world."
+            f"The average CO2 of electricity in {country!r} needs a table of codecarbon, which is "
+            f"not installed; {how_to_install('receipt')}, or name no country to use the world "
+            "average."
         )
     if country not in table:
         near = get_close_matches(country.upper(), table, n=3)
@@ -44,7 +45,7 @@ def grams_per_kwh(country: str) -> float:
 
 @lru_cache(maxsize=1)
 def _table() -> dict[str, float]:
-    """Country and g/kWh, read without importing codecarbon; empty where it is not installed."""
+    """Country to g/kWh, read without importing codecarbon; empty if it is not installed."""
     spec = find_spec("codecarbon")
     if spec is None or spec.origin is None:
         return {}
@@ -52,4 +53,4 @@ def _table() -> dict[str, float]:
         found = json.loads((Path(spec.origin).parent / TABLE).read_text(encoding="utf-8"))
         return {name: float(entry["carbon_intensity"]) for name, entry in found.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}  # another release keeps it elsewhere: the same as none
+        return {}  # another release of codecarbon keeps it elsewhere

@@ -1,10 +1,9 @@
-"""How much electricity a phase uses: by codecarbon where it works, else by watts and seconds.
+"""The energy that a phase uses: from codecarbon if it works, else estimated from power and time.
 
-codecarbon is asked for its offline tracker alone, which makes no network call and writes no file.
-It reads counters of graphics cards and, where the system lets it, of the processor. Memory, and
-processors without readable counters (mostly in containers), it estimates itself. It takes no sample
-within 0.05 s of its last one, so that a phase shorter than this may count as no energy. Nothing
-that goes wrong here stops the work that is measured.
+Only codecarbon's offline tracker is used, which makes no network calls and writes no files. It
+reads the counters of GPUs and, where permitted, of the processor; it estimates memory, and
+processors without readable counters (mostly in containers). It takes no sample within 0.05 s of its
+last one, so a shorter phase may count as no energy. No failure here stops the measured work.
 """
 
 import importlib
@@ -22,59 +21,59 @@ from wuerstchen.receipts.devices import card, local_devices, visible_cards
 log = logging.getLogger(__name__)
 
 EVERY = 15.0
-"""Seconds between two readings of codecarbon's own thread."""
+"""Seconds between samples of codecarbon's own thread."""
 
 COUNTED = ("rapl", "power gadget", "windows emi", "applesilicon", "raspberry")
-"""Words in codecarbon's description of a processor whose energy comes from a counter."""
+"""Substrings in codecarbon's description of a processor whose energy comes from a counter."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Kilowatt hours since the start, and how much of them counters measured."""
+    """Kilowatt hours since the start, in total and measured by counters."""
 
     kwh: float = 0.0
     measured: float = 0.0
 
 
-class Gauge(Protocol):
-    """Something that knows how much energy was used since it was opened."""
+class EnergyMeter(Protocol):
+    """Measures the energy used since it was opened."""
 
-    words: str
-    """How it knows, for people."""
+    method: str
+    """How the energy is determined, for people."""
 
     def read(self) -> Reading: ...
 
     def close(self) -> None: ...
 
 
-def open_gauge(devices: int, grams: float) -> Gauge:
-    """Begin to measure.
+def open_energy_meter(devices: int, grams: float) -> EnergyMeter:
+    """Start to measure.
 
-    devices  processes of the whole work; those of this machine are LOCAL_WORLD_SIZE where it is set
-    grams    of CO2 for a kWh, so that codecarbon need not know where it is
+    devices  number of processes; LOCAL_WORLD_SIZE, if set, has those on this machine
+    grams    of CO2 per kWh, so that codecarbon need not determine its location
     """
     try:
-        return _Tracked(devices, local_devices(devices), grams)
+        return _CodecarbonMeter(devices, local_devices(devices), grams)
     except ModuleNotFoundError:
-        why = "codecarbon is not installed"
-    except Exception as error:  # whatever hardware, drivers and permissions lead to
-        why = f"codecarbon does not work here ({type(error).__name__}: {error})"
-    gauge = _Guessed(devices, why)
-    log.info("The energy of this work is %s.", gauge.words)
-    return gauge
+        reason = "codecarbon is not installed"
+    except Exception as error:  # anything that hardware, drivers and permissions can raise
+        reason = f"codecarbon does not work here ({type(error).__name__}: {error})"
+    meter = _PowerEstimate(devices, reason)
+    log.info("The energy of this work is %s.", meter.method)
+    return meter
 
 
-class _Guessed:
-    """Full power for all the time: more than what is used, if it is wrong."""
+class _PowerEstimate:
+    """Full power for the whole time: an upper bound."""
 
-    def __init__(self, devices: int, why: str) -> None:
+    def __init__(self, devices: int, reason: str) -> None:
         name, cores = card(), os.cpu_count() or 1
         if name is None:
             machines = devices / local_devices(devices)
             self._watts, of = cores * WATTS_OF_A_CORE * machines, f"{cores * machines:g} cores"
         else:
             self._watts, of = devices * watts_of(name), f"{devices} x {name}"
-        self.words = f"estimated from {self._watts:g} W ({of}) and the time, as {why}"
+        self.method = f"estimated from {self._watts:g} W ({of}) and the time, as {reason}"
         self._start = time.perf_counter()
 
     def read(self) -> Reading:
@@ -85,7 +84,7 @@ class _Guessed:
 
 
 class _Totals(Protocol):
-    """What codecarbon hands over, as far as it is used here; in kWh."""
+    """The fields of codecarbon's report that are used here, in kWh."""
 
     energy_consumed: float
     cpu_energy: float
@@ -101,7 +100,7 @@ class _Tracker(Protocol):
 
 
 class _Listener:
-    """Where codecarbon puts its totals in place of a file: the shape of its `BaseOutput`."""
+    """Receives codecarbon's totals instead of a file; implements its `BaseOutput`."""
 
     def __init__(self) -> None:
         self.totals: _Totals | None = None
@@ -120,21 +119,21 @@ class _Listener:
         pass
 
 
-class _Tracked:
-    """codecarbon's tracker of the whole machine. One serves one phase: it cannot be restarted."""
+class _CodecarbonMeter:
+    """codecarbon's tracker of the whole machine, for one phase: it cannot be restarted."""
 
     def __init__(self, devices: int, local: int, grams: float) -> None:
-        self._machines, self._heard = devices / local, _Listener()
+        self._machines, self._listener = devices / local, _Listener()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of its import and start, no concern of a training
-            self._tracker = _start_tracker(self._heard, local, grams)
+            warnings.simplefilter("ignore")  # of its import and start: irrelevant to a training
+            self._tracker = _start_tracker(self._listener, local, grams)
         hardware = _hardware(self._tracker)
         self._counts_cpu = any(word in hardware for word in COUNTED)
         self.read()
-        if self._heard.totals is None:  # it swallows its own errors
+        if self._listener.totals is None:  # it swallows its own errors
             self.close()
             raise RuntimeError("its tracker did not start")
-        self.words = "by codecarbon: " + "; ".join(
+        self.method = "by codecarbon: " + "; ".join(
             [
                 *(["graphics cards measured"] if card() is not None else []),
                 "processor " + ("measured" if self._counts_cpu else "estimated from its load"),
@@ -147,7 +146,7 @@ class _Tracked:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._tracker.flush()
-        found = self._heard.totals
+        found = self._listener.totals
         if found is None:
             return Reading()
         measured = found.gpu_energy + (found.cpu_energy if self._counts_cpu else 0.0)
@@ -160,9 +159,9 @@ class _Tracked:
 
 
 def _start_tracker(listener: _Listener, local: int, grams: float) -> _Tracker:
-    """Every setting is given, so that none comes from a file or variable of the user's."""
+    """All settings are passed, so that none comes from the user's files or environment."""
     codecarbon = importlib.import_module("codecarbon")
-    logging.getLogger("codecarbon").setLevel(logging.CRITICAL)  # importing it sets another one
+    logging.getLogger("codecarbon").setLevel(logging.CRITICAL)  # its import changes the level
     tracker: _Tracker = codecarbon.OfflineEmissionsTracker(
         output_methods=[],
         output_handlers=[listener],
@@ -170,7 +169,7 @@ def _start_tracker(listener: _Listener, local: int, grams: float) -> _Tracker:
         electricitymaps_api_token="",
         api_call_interval=-1,
         force_carbon_intensity_g_co2e_kwh=grams,
-        country_iso_code="USA",  # it wants one, and leaves it unused where grams are given
+        country_iso_code="USA",  # required, but unused if grams are given
         cloud_provider=None,
         cloud_region=None,
         tracking_mode="machine",
@@ -186,7 +185,7 @@ def _start_tracker(listener: _Listener, local: int, grams: float) -> _Tracker:
 
 
 def _hardware(tracker: _Tracker) -> str:
-    """codecarbon's words for the hardware that it reads; it has no public way to ask for them."""
+    """codecarbon's description of the hardware that it reads, for which it has no public API."""
     known = getattr(tracker, "_conf", None)
     hardware = known.get("hardware") if isinstance(known, dict) else None
     return " ".join(map(str, hardware or ())).lower()

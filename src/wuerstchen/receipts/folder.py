@@ -1,8 +1,8 @@
-"""The receipts that lie in folders.
+"""Receipts of model folders, runs and prepared sets.
 
-FOLDER/receipt.json          all of it, also without the ledger: a model that is passed on keeps it
-FOLDER/receipt.html          the same for people
-FOLDER/runs/STEP/receipt.*   those of the runs, in a model folder
+FOLDER/receipt.json         complete without the ledger, so that a copied model keeps it
+FOLDER/receipt.html         the same for people
+FOLDER/runs/RUN/receipt.*   those of the runs in a model folder
 """
 
 import logging
@@ -13,9 +13,15 @@ from pydantic import ValidationError
 
 from wuerstchen.atomic_write import write_file
 from wuerstchen.errors import ModelFolderError, WuerstchenError
-from wuerstchen.receipts.hashes import text_digest
-from wuerstchen.receipts.phases import LEDGER, OPEN, Phase, append_phases, read_phases
-from wuerstchen.receipts.receipt import Receipt, Terms, make_receipt
+from wuerstchen.receipts.phases import (
+    LEDGER,
+    OPEN,
+    Phase,
+    append_phases,
+    read_phases,
+    text_digest,
+)
+from wuerstchen.receipts.receipt import Receipt, Tariff, make_receipt
 from wuerstchen.receipts.receipt_page import write_page
 
 RECEIPT = "receipt.json"
@@ -23,88 +29,93 @@ RECEIPT = "receipt.json"
 log = logging.getLogger(__name__)
 
 
-def open_receipt(folder: Path, terms: Terms) -> Receipt:
-    """The receipt of a model folder, a prepared set, or one run (`MODEL/runs/b`), as of now.
+def open_receipt(folder: Path, tariff: Tariff) -> Receipt:
+    """The current receipt of a model folder, a prepared set, or one run (`MODEL/runs/b`).
 
-    Raises ModelFolderError where nothing was ever measured.
+    Raises ModelFolderError if nothing was measured.
     """
-    phases = _phases_of(folder)
-    if not phases and (old := _read_receipt(folder)):
-        phases = old.phases
+    phases = _all_phases(folder)
     if not phases:
         raise ModelFolderError(
             f"{folder}: expected a model folder, a run or a prepared set with {LEDGER} or "
-            f"{RECEIPT}, found neither; only what `wuerstchen` has measured has a receipt."
+            f"{RECEIPT}, found neither; only work measured by `wuerstchen` has a receipt."
         )
-    return make_receipt(_name(folder), phases, terms)
+    return make_receipt(_name(folder), phases, tariff)
 
 
-def kept_terms(folder: Path) -> Terms:
-    """The terms of the receipt that lies there, or those without a tariff."""
+def saved_tariff(folder: Path) -> Tariff:
+    """The tariff of the folder's receipt; without one, no prices."""
     old = _read_receipt(folder)
-    return old.terms if old else Terms()
+    return old.tariff if old else Tariff()
 
 
-def write_receipts(folder: Path, terms: Terms) -> Receipt | None:
+def write_receipts(folder: Path, tariff: Tariff) -> Receipt | None:
     """Write both files of a folder and of its runs; returns the receipt of the folder.
 
-    None where nothing was measured. Raises SaveError where it cannot be written.
+    None if nothing was measured. Raises SaveError.
     """
-    if not _phases_of(folder):
+    if not _ledger_phases(folder):
         return None
-    whole = open_receipt(folder, terms)
+    whole = open_receipt(folder, tariff)
     own = {phase.stage for phase in whole.phases if not phase.origin}
     runs = [folder / "runs" / stage for stage in sorted(own)]
     for place in (folder, *(run for run in runs if run.is_dir())):
-        receipt = whole if place == folder else open_receipt(place, whole.terms)
-        write_file(place / RECEIPT, (receipt.model_dump_json(indent=1) + "\n").encode())
+        receipt = whole if place == folder else open_receipt(place, tariff)
+        write_file(
+            place / RECEIPT, (receipt.model_dump_json(indent=1, by_alias=True) + "\n").encode()
+        )
         write_page(place / "receipt.html", receipt)
     return whole
 
 
-def keep_receipts(folder: Path) -> None:
-    """`write_receipts` by the terms that lie there; no work fails for its receipt."""
+def update_receipts(folder: Path) -> None:
+    """`write_receipts` with the saved tariff; errors are only logged."""
     try:
-        write_receipts(folder, kept_terms(folder))
+        write_receipts(folder, saved_tariff(folder))
     except (WuerstchenError, OSError) as error:
         log.warning("The receipt of %s could not be written: %s", folder, error)
 
 
 def adopt_models(sources: Sequence[Path], folder: Path) -> None:
-    """What the models at `sources` cost goes into the receipts of the one made of them in `folder`.
+    """Add the costs of the models at `sources` to the receipt of `folder`, made from them.
 
-    Phases that are there already are not taken twice, those under way not at all; a source without
-    a ledger and a receipt adds nothing. No work fails for its receipt.
+    Phases that are already there, and running ones, are left out; a source without a ledger and a
+    receipt adds nothing. Errors are logged.
     """
     for source in sources:
         try:
             _adopt_model(source, folder)
         except (WuerstchenError, OSError) as error:
-            log.warning("The receipt of %s lacks what %s cost: %s", folder, source, error)
-    keep_receipts(folder)
+            log.warning("The receipt of %s lacks the costs of %s: %s", folder, source, error)
+    update_receipts(folder)
 
 
 def _adopt_model(source: Path, folder: Path) -> None:
     if source.resolve() == folder.resolve():
         return
-    phases = _phases_of(source)
-    if not phases and (old := _read_receipt(source)):
-        phases = old.phases
     known = {phase.id for phase in read_phases(folder)}
-    # Two models may have one name; and both train a stage from its start, which in one ledger looks
-    # like one model that was begun anew.
+    # Models may share a name, and both trained each stage from scratch: without an origin, their
+    # phases would look like one model that was started again.
     origin = f"{source.resolve().name}-{text_digest(str(source.resolve()))[:8]}"
     new = [
         phase.model_copy(update={"origin": phase.origin or origin})
-        for phase in phases
+        for phase in _all_phases(source)
         if phase.id not in known and phase.end != "open"
     ]
     if new:
         append_phases(folder, new)
 
 
-def _phases_of(folder: Path) -> list[Phase]:
-    """Of a folder with a ledger, or of one run of such a folder."""
+def _all_phases(folder: Path) -> list[Phase]:
+    """The phases in the ledger, or else in the receipt; empty without both."""
+    phases = _ledger_phases(folder)
+    if not phases and (old := _read_receipt(folder)):
+        return old.phases
+    return phases
+
+
+def _ledger_phases(folder: Path) -> list[Phase]:
+    """The phases of a folder with a ledger, or of one run in such a folder."""
     if _has_ledger(folder):
         return read_phases(folder)
     model = folder.resolve().parent.parent
@@ -133,6 +144,6 @@ def _read_receipt(folder: Path) -> Receipt | None:
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"])) or "the file"
         raise ModelFolderError(
-            f"{path}: expected a receipt, found something else at {where}; delete it, it is made "
-            "again from the ledger."
+            f"{path}: expected a receipt, found something else at {where}; delete it to have it "
+            "made again from the ledger."
         ) from None

@@ -1,96 +1,126 @@
-"""The ledger of a folder: one line of JSON for each phase of work that was done there.
+"""The ledger of a folder: one line of JSON for each phase of work in it.
 
-FOLDER/runs/phases.jsonl    phases that ended; lines are only ever added
-FOLDER/runs/open/ID.json    a phase under way, as it stood a few seconds ago
-FOLDER/runs/open/ID.lock    held by its process, and let go by the system when that is killed
+FOLDER/runs/phases.jsonl    ended phases, append-only
+FOLDER/runs/open/ID.json    a running phase, at most a few seconds old
+FOLDER/runs/open/ID.lock    locked by its process; the system releases it if that is killed
 
-So a phase whose process was killed is known by its file without a lock, and nothing it cost is lost
-but the last seconds. Lines that a kill or a full disk left half written are passed over.
+A phase whose process was killed therefore has a file but no lock, and only its last seconds are
+lost. Lines that a kill or a full disk truncated are skipped.
 """
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+import wuerstchen
 from wuerstchen.atomic_write import explain_disk_errors, write_file
 from wuerstchen.receipts.amounts import Amounts
 
-Kind = Literal["preparation", "encoding", "training", "look", "evaluation"]
+_OLD_KINDS = {"look": "validation", "failed tries": "failed attempts"}
+
+
+def current_kind(kind: object) -> object:
+    """The current name of a kind of work; earlier ledgers and receipts have others."""
+    return _OLD_KINDS.get(kind, kind) if isinstance(kind, str) else kind
+
+
+Kind = Annotated[
+    Literal["preparation", "encoding", "training", "validation", "evaluation"],
+    BeforeValidator(current_kind),
+]
 
 End = Literal["open", "done", "stopped", "killed"]
-"""Under way; as it should; by an error or Ctrl-C; by the system, or with the machine."""
+"""Running; ended normally; by an error or Ctrl-C; by the system."""
 
 LEDGER = Path("runs", "phases.jsonl")
 OPEN = Path("runs", "open")
 
 
 class Phase(BaseModel):
-    """One stretch of work of one program: from its start, or its resumption, to its end."""
+    """The work of one process, from its start or resumption to its end."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     id: str
     stage: str
-    """The run folder's name, such as `b-pretraining`; `data` for preparations; `model` for all."""
+    """Name of the run folder, such as `b-pretraining`; `data`: preparation; `model`: all stages."""
     kind: Kind
     started: str
-    """Date and time in UTC, ISO 8601, so that they sort as text."""
+    """Date and time in UTC, ISO 8601, which sort as text."""
     end: End
     error: str = ""
-    """First line of what stopped it."""
-    at: int | None = None
-    """Images that were done already when it began: what earlier phases did beyond is lost.
-    None where the work does not go on from what was done before."""
-    standing: int | None = None
-    """Its images whose work stands on the disk whatever came after; None where it is the end of
-    the phase, or a later one, that tells."""
+    """First line of the error that stopped it."""
+    resumed_at: int | None = Field(default=None, alias="at")
+    """Images of earlier phases that it resumed from; work beyond them is lost. None if the work
+    cannot be resumed."""
+    saved: int | None = Field(default=None, alias="standing")
+    """Its images whose results are on disk, however it ended; None if that depends on its end or on
+    a later phase."""
     devices: int
     device: str
     work: dict[Kind, Amounts]
-    """What it used, the greater part under its own kind; training also looks."""
+    """Amounts by kind: its own, and validation within a training."""
     energy: str
-    """How its energy is known."""
+    """How its energy was determined."""
     country: str
     grams_per_kwh: float
-    """CO2 of the country's electricity."""
+    """CO2 intensity of the country's electricity."""
     code: str
     config: str
     data: str
-    """SHA-256 of the package's sources, of the settings, and of what was read; or empty."""
+    """SHA-256 of the package's code, of the config, and of the data; or empty."""
     origin: str = ""
-    """The model in which it was measured, where this one was merged or converted from that; empty
-    where it was measured here, or came with a prepared set."""
+    """The model it was measured in, if this one was merged or converted from that; empty if it was
+    measured here, or comes from a prepared set."""
+
+
+@lru_cache(maxsize=1)
+def code_digest() -> str:
+    """SHA-256 of the names and contents of all Python files of this package."""
+    root = Path(wuerstchen.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(root).as_posix()}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def text_digest(text: str) -> str:
+    """SHA-256 of a text, such as a resolved config; empty for an empty text."""
+    return hashlib.sha256(text.encode()).hexdigest() if text else ""
 
 
 def read_phases(folder: Path) -> list[Phase]:
-    """All phases of a folder, the earliest first; those under way and killed ones included."""
-    # Of two lines that end a phase the first is its own; the second was a look at it just before.
+    """All phases of a folder, ordered by start, including running and killed ones."""
+    # If two lines end a phase, the first is its own; the second is by a reader that raced with it.
     ended = reversed(list(_ended_phases(folder)))
     found = {phase.id: phase for phase in (*_open_phases(folder), *ended)}
     return sorted(found.values(), key=lambda phase: phase.started)
 
 
 def append_phases(folder: Path, phases: Sequence[Phase]) -> None:
-    """Add phases to the ledger and see them safely on the disk; SaveError where that cannot be."""
+    """Append phases to the ledger and sync it to disk. Raises SaveError."""
     path = folder / LEDGER
     with explain_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b") as file:
-            text = "".join(phase.model_dump_json() + "\n" for phase in phases)
-            file.write(("\n" if _ends_half(path) else "").encode() + text.encode())
+            text = "".join(phase.model_dump_json(by_alias=True) + "\n" for phase in phases)
+            file.write(("\n" if _is_truncated(path) else "").encode() + text.encode())
             file.flush()
             os.fsync(file.fileno())
 
 
-def adopt(source: Path, folder: Path) -> None:
-    """Take over what a prepared set cost into the ledger of a model that is trained with it.
+def adopt_phases(source: Path, folder: Path) -> None:
+    """Copy the phases of a prepared set to the ledger of a model that is trained on it.
 
-    Phases that are there already are not taken twice; a source without a ledger adds nothing.
+    Phases that are already there are not copied again; a source without a ledger adds nothing.
     """
     known = {phase.id for phase in read_phases(folder)}
     new = [phase for phase in _ended_phases(source) if phase.id not in known]
@@ -98,31 +128,31 @@ def adopt(source: Path, folder: Path) -> None:
         append_phases(folder, new)
 
 
-def keep_open(folder: Path, phase: Phase) -> None:
-    """Write down how a phase under way stands."""
-    write_file(folder / OPEN / f"{phase.id}.json", phase.model_dump_json().encode())
+def save_open(folder: Path, phase: Phase) -> None:
+    """Save the current state of a running phase."""
+    write_file(folder / OPEN / f"{phase.id}.json", phase.model_dump_json(by_alias=True).encode())
 
 
 def close_phase(folder: Path, phase: Phase) -> None:
-    """Move a phase that ended to the ledger; it is read once wherever a kill interrupts this."""
+    """Move an ended phase to the ledger; wherever a kill interrupts this, it is read only once."""
     append_phases(folder, [phase])
     (folder / OPEN / f"{phase.id}.json").unlink(missing_ok=True)
 
 
 def close_killed(folder: Path) -> None:
-    """Move phases whose process is gone to the ledger."""
+    """Move phases whose process was killed to the ledger."""
     for phase in _open_phases(folder):
         if phase.end == "killed":
             close_phase(folder, phase)
             (folder / OPEN / f"{phase.id}.lock").unlink(missing_ok=True)
-    for lock in (folder / OPEN).glob("*.lock"):  # of a process killed before it wrote anything
+    for lock in (folder / OPEN).glob("*.lock"):  # of processes killed before they wrote anything
         if not lock.with_suffix(".json").exists() and not _is_held(lock):
             lock.unlink(missing_ok=True)
 
 
 @contextmanager
-def held(folder: Path, name: str) -> Iterator[None]:
-    """Show other processes that the phase `name` is under way, until this one leaves or dies."""
+def locked(folder: Path, name: str) -> Iterator[None]:
+    """Lock the phase `name`, which shows other processes that it is running."""
     path = folder / OPEN / f"{name}.lock"
     with explain_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -147,7 +177,7 @@ def _open_phases(folder: Path) -> Iterator[Phase]:
     for path in sorted((folder / OPEN).glob("*.json")):
         try:
             phase = Phase.model_validate_json(path.read_bytes())
-        except (OSError, ValidationError):  # it was closed just now, or is none of ours
+        except (OSError, ValidationError):  # just closed, or not a phase
             continue
         yield phase if _is_held(path) else phase.model_copy(update={"end": "killed"})
 
@@ -161,12 +191,12 @@ def _is_held(path: Path) -> bool:
             return False
     except Timeout:
         return True
-    except (OSError, NotImplementedError):  # a folder that may only be read, or without locks
+    except (OSError, NotImplementedError):  # a read-only folder, or no locks
         return False
 
 
-def _ends_half(path: Path) -> bool:
-    """Whether the last line has no end: the next one must not be glued to it."""
+def _is_truncated(path: Path) -> bool:
+    """Whether the last line lacks a line end, so that a new one must be started."""
     with path.open("rb") as file:
         if not file.seek(0, os.SEEK_END):
             return False

@@ -1,4 +1,4 @@
-"""A receipt for people: receipt.html, one file that needs nothing else."""
+"""receipt.html: a receipt for people, as one self-contained file."""
 
 import html
 import math
@@ -6,136 +6,142 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from wuerstchen.atomic_write import write_file
-from wuerstchen.html_page import html_page, html_table, wide
+from wuerstchen.html_page import html_page, html_table, scrollable
 from wuerstchen.receipts.attribution import FAILED
-from wuerstchen.receipts.compare import (
+from wuerstchen.receipts.number_format import (
+    format_hours,
+    format_kg,
+    format_kwh,
+    format_number,
+    with_unit,
+)
+from wuerstchen.receipts.published import published_receipts
+from wuerstchen.receipts.receipt import Line, Receipt
+from wuerstchen.receipts.table import (
     Row,
-    heads,
-    heads_of_lines,
-    lines_of,
+    describe_tariff,
+    header,
+    line_cells,
+    line_header,
     row_of,
     row_of_published,
-    tariff,
 )
-from wuerstchen.receipts.published import PUBLISHED
-from wuerstchen.receipts.receipt import Receipt
-from wuerstchen.receipts.units import hours, kilograms, kilowatt_hours, number, with_unit
 
 STYLE = """
 svg text { font: 12px system-ui, sans-serif } code { font-size: 12px; overflow-wrap: anywhere }
 """
 
 BLUE, RED, GREY = "#0072B2", "#D55E00", "#999999"
-NAMES, BARS = 240, 520
-"""Pixels of the names and of the longest bar."""
-LINE = 22
+NAME_WIDTH, BAR_WIDTH, LINE_HEIGHT = 240, 520, 22
+"""Pixels of the names, of the longest bar, and of a line."""
 
 
 def write_page(path: Path, receipt: Receipt) -> None:
-    """Write the page aside and rename it; SaveError where that cannot be."""
+    """Write the page atomically. Raises SaveError."""
     body = "\n".join(_sections(receipt))
     write_file(path, html_page(f"Receipt of {receipt.name}", body, STYLE))
 
 
 def _sections(receipt: Receipt) -> Iterator[str]:
     own = row_of(receipt)
-    rows = [own, *(row_of_published(entry, receipt.terms) for entry in PUBLISHED.values())]
-    currency = receipt.terms.currency
-    yield f"<p>{html.escape(_summary(receipt))}</p><p>Counted: {html.escape(own.note)}</p>"
+    published = published_receipts().values()
+    rows = [own, *(row_of_published(entry, receipt.tariff) for entry in published)]
+    currency = receipt.tariff.currency
+    yield f"<p>{html.escape(_summary(receipt))}</p><p>Included: {html.escape(own.note)}</p>"
     yield "<h2>By stage and kind of work</h2>"
-    yield html_table([heads_of_lines(currency), *lines_of(receipt)], (0, 1), sums=True)
+    yield html_table([line_header(currency), *line_cells(receipt)], (0, 1), sums=True)
     yield _bars(
         "Device hours",
         [
-            (
-                f"{line.stage}, {line.kind}",
-                line.amounts.device_hours,
-                RED if line.kind == FAILED else BLUE,
-            )
+            (f"{line.stage}, {line.kind}", line.amounts.device_hours, _colour(line))
             for line in receipt.lines
         ],
     )
-    yield "<h2>Beside published ones</h2>"
-    yield html_table([heads(currency), *(row.cells() for row in rows)], (0, 8))
+    yield "<h2>Compared with published costs</h2>"
+    yield html_table([header(currency), *(row.cells() for row in rows)], (0, 8))
     yield _bars(
-        "Device hours, each step to the right ten times as many",
+        "Device hours, on a logarithmic scale",
         [(row.title, row.device_hours or 0.0, BLUE if row is own else GREY) for row in rows],
-        steps_of_ten=True,
+        logarithmic=True,
     )
     yield _notes(rows, receipt)
     yield "<h2>Phases</h2>" + _phases(receipt)
-    yield "<h2>What ran</h2>" + _hashes(receipt)
+    yield "<h2>Devices and hashes</h2>" + _hashes(receipt)
+
+
+def _colour(line: Line) -> str:
+    return RED if line.kind == FAILED else BLUE
 
 
 def _summary(receipt: Receipt) -> str:
     amounts, failed = receipt.total, receipt.failed
-    began = min((phase.started[:16].replace("T", " ") for phase in receipt.phases), default="")
+    started = min((phase.started[:16].replace("T", " ") for phase in receipt.phases), default="")
     return (
-        f"Begun {began} UTC, {len(receipt.phases)} phases, {_time(amounts.device_hours)} of a "
-        f"device, {_time(failed.device_hours)} of it in failed tries; "
-        f"{with_unit(kilowatt_hours(amounts.kwh), 'kWh')}, "
-        f"{with_unit(kilograms(amounts.kg), 'kg')} of CO2. {tariff(receipt.terms)}"
+        f"Started {started} UTC, {len(receipt.phases)} phases, {_time(amounts.device_hours)} of "
+        f"device time, of which {_time(failed.device_hours)} in failed attempts; "
+        f"{with_unit(format_kwh(amounts.kwh), 'kWh')}, "
+        f"{with_unit(format_kg(amounts.kg), 'kg')} of CO2. {describe_tariff(receipt.tariff)}"
     )
 
 
 def _time(value: float) -> str:
-    """Hours in the unit that suits them."""
+    """A time in hours, in the largest unit of which there is at least one."""
     for unit, size in (("hours", 1.0), ("minutes", 60.0)):
         if value * size >= 1:
-            return f"{number(value * size)} {unit}"
-    return f"{number(value * 3600)} seconds"
+            return f"{format_number(value * size)} {unit}"
+    return f"{format_number(value * 3600)} seconds"
 
 
 def _bars(
-    title: str, values: Sequence[tuple[str, float, str]], *, steps_of_ten: bool = False
+    title: str, values: Sequence[tuple[str, float, str]], *, logarithmic: bool = False
 ) -> str:
-    """Name, value and colour of each bar; those without a value are left out."""
+    """A bar chart of (name, value, colour); bars without a value are left out."""
     shown = [(name, value, colour) for name, value, colour in values if value > 0]
     if not shown:
         return ""
     least, most = (pick(value for _, value, _ in shown) for pick in (min, max))
-    bottom, top = math.floor(math.log10(least)), math.log10(most)
-    drawn = []
+    low, high = math.floor(math.log10(least)), math.log10(most)
+    bars = []
     for index, (name, value, colour) in enumerate(shown):
-        share = value / most
-        if steps_of_ten:
-            share = (math.log10(value) - bottom) / max(top - bottom, 1)
-        length, y = max(1.0, BARS * share), index * LINE
-        drawn.append(
-            f'<text x="{NAMES - 8}" y="{y + 15}" text-anchor="end">{html.escape(name)}</text>'
-            f'<rect x="{NAMES}" y="{y + 4}" width="{length:.1f}" height="14" fill="{colour}"/>'
-            f'<text x="{NAMES + length + 6:.1f}" y="{y + 15}">{hours(value)}</text>'
+        fraction = value / most
+        if logarithmic:
+            fraction = (math.log10(value) - low) / max(high - low, 1)
+        length, y = max(1.0, BAR_WIDTH * fraction), index * LINE_HEIGHT
+        bars.append(
+            f'<text x="{NAME_WIDTH - 8}" y="{y + 15}" text-anchor="end">{html.escape(name)}</text>'
+            f'<rect x="{NAME_WIDTH}" y="{y + 4}" width="{length:.1f}" height="14" fill="{colour}"/>'
+            f'<text x="{NAME_WIDTH + length + 6:.1f}" y="{y + 15}">{format_hours(value)}</text>'
         )
-    width, height = NAMES + BARS + 80, LINE * len(shown)
+    width, height = NAME_WIDTH + BAR_WIDTH + 80, LINE_HEIGHT * len(shown)
     size = f'viewBox="0 0 {width} {height}" width="{width}"'
-    return f'<p>{html.escape(title)}</p><svg role="img" {size}>{"".join(drawn)}</svg>'
+    return f'<p>{html.escape(title)}</p><svg role="img" {size}>{"".join(bars)}</svg>'
 
 
 def _notes(rows: Sequence[Row], receipt: Receipt) -> str:
     lines = [f"<li>{html.escape(f'{row.title}: {row.note}')}</li>" for row in rows]
     return (
-        f"<p>What counts in each, and where it is from. {html.escape(tariff(receipt.terms))} "
-        "Hours of unlike devices are not the same work; a dash is what was not counted or not "
+        f"<p>What each includes, and its source. {html.escape(describe_tariff(receipt.tariff))} "
+        "Hours of different devices are not comparable; a dash means not counted or not "
         f"published.</p><ul>{''.join(lines)}</ul>"
     )
 
 
 def _phases(receipt: Receipt) -> str:
-    head = ["begun, UTC", "stage", "kind", "end", "device hours", "images", "devices", "error"]
+    titles = ["started, UTC", "stage", "kind", "end", "device hours", "images", "devices", "error"]
     rows = [
         [
             phase.started[:19].replace("T", " "),
             phase.stage,
             phase.kind,
             phase.end,
-            hours(sum(amounts.device_hours for amounts in phase.work.values())),
+            format_hours(sum(amounts.device_hours for amounts in phase.work.values())),
             f"{sum(amounts.images for amounts in phase.work.values()):,}",
             f"{phase.devices}",
             phase.error,
         ]
         for phase in receipt.phases
     ]
-    return html_table([head, *rows], (0, 1, 2, 3, 7))
+    return html_table([titles, *rows], (0, 1, 2, 3, 7))
 
 
 def _hashes(receipt: Receipt) -> str:
@@ -147,4 +153,4 @@ def _hashes(receipt: Receipt) -> str:
     devices = [
         f"{html.escape(name)}: {seconds:,.0f} s" for name, seconds in receipt.devices.items()
     ]
-    return f"<p>{'; '.join(devices)}</p>" + wide(f"<table>{''.join(lines)}</table>")
+    return f"<p>{'; '.join(devices)}</p>" + scrollable(f"<table>{''.join(lines)}</table>")

@@ -21,7 +21,7 @@ from wuerstchen.errors import SaveError, TrainingError
 from wuerstchen.geometry import scale_semantics
 from wuerstchen.models.compressor import shrink
 from wuerstchen.models.text import encode_frozen
-from wuerstchen.receipts import Meter, keep_receipts
+from wuerstchen.receipts import Meter, update_receipts
 from wuerstchen.training.distributed import local_device
 from wuerstchen.training.latent_cache import (
     CHUNK,
@@ -110,7 +110,7 @@ def encode(
                 info.files.update(before.files)
                 _make(folder, info, keys, of_rows, 0, 1, tell, meter)
     if rank == 0:
-        keep_receipts(config.folder)
+        update_receipts(config.folder)
     return folders
 
 
@@ -154,13 +154,13 @@ def _make(
         if not is_complete(path, rows, _digest_in(info, rows)):
             write_file(path, _encoded(rows, keys, of_rows, info, tell))
             meter.tick(len(rows))
-        meter.stands()
+        meter.mark_saved()
         tell(info.what, rows.stop, info.rows)
     if rank == 0:
         while not all(map(is_complete, paths, chunks)):
             time.sleep(WAIT)  # for the files of the other processes
         meter.tick(sum(len(chunks[place]) for place in missing))
-        meter.stands()
+        meter.mark_saved()
         info = info.model_copy(update={"files": {path.name: file_digest(path) for path in paths}})
         write_file(folder / ENCODING, (info.model_dump_json(indent=2) + "\n").encode())
 

@@ -1,4 +1,4 @@
-"""The receipt of a training: time, operations, energy and money, written down while it works."""
+"""Measures a training run for its receipt: time, operations and energy."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -11,45 +11,45 @@ from wuerstchen.config import Config, dump
 from wuerstchen.data import Pairs
 from wuerstchen.data.sources import is_prepared
 from wuerstchen.errors import SaveError
-from wuerstchen.receipts import Meter, adopt, keep_receipts
+from wuerstchen.receipts import Meter, adopt_phases, update_receipts
 from wuerstchen.training.counting import Counting
 from wuerstchen.training.stage import RunName
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingMeter:
-    """What the loop tells of its work."""
+    """Receives the work of the training loop."""
 
     meter: Meter
     processes: int
 
     def tick(self, images: int, flops: float) -> None:
-        """A step over so many images of all processes is done, with so many operations."""
+        """Count a step: the images of all processes, and their operations."""
         self.meter.tick(images, flops)
 
     def flush(self) -> None:
-        """What a checkpoint is about to hold is in the receipt from here on."""
-        self.meter.keep()
+        """Save the receipt, before a checkpoint is saved."""
+        self.meter.save()
 
     @contextmanager
     def count_flops(self) -> Iterator[None]:
-        """Work that is no step, such as what a base draws of a class: each process does all."""
+        """Count work outside of steps, such as generating class images, done by every process."""
         with Counting() as counting:
             yield
         self.meter.tick(0, counting.flops * self.processes)
 
     def validation(self) -> AbstractContextManager[None]:
-        """Work that is a look and no training."""
-        return self.meter.part("look")
+        """Count the work in this block as validation."""
+        return self.meter.as_kind("validation")
 
 
 @contextmanager
 def measure_training(
-    name: RunName, config: Config, pairs: Pairs, at: int, accelerator: Accelerator
+    name: RunName, config: Config, pairs: Pairs, resumed_at: int, accelerator: Accelerator
 ) -> Iterator[TrainingMeter]:
-    """Measure a step of the road; its receipt is written also where the step fails.
+    """Measure a training run; its receipt is written even if the run fails.
 
-    at  images that an earlier process has seen, from where this one goes on
+    resumed_at  images already trained on when this process started
     """
     source = Path(config.data.path).expanduser()
     first = accelerator.is_main_process
@@ -60,7 +60,7 @@ def measure_training(
             kind="training",
             devices=accelerator.num_processes,
             writes=first,
-            at=at,
+            resumed_at=resumed_at,
             config=dump(config),
             data=pairs.digest(),
         ) as meter:
@@ -68,6 +68,6 @@ def measure_training(
     finally:
         if first:
             if is_prepared(source):
-                with suppress(SaveError, OSError):  # said once already, by the meter
-                    adopt(source, config.folder)
-            keep_receipts(config.folder)
+                with suppress(SaveError, OSError):  # already logged by the meter
+                    adopt_phases(source, config.folder)
+            update_receipts(config.folder)
