@@ -56,7 +56,7 @@ SCHEMA = pa.schema(
 def _rename_keys(settings: object) -> object:
     if not isinstance(settings, dict):
         return settings
-    return {RENAMED.get(key, key): _rename_keys(value) for key, value in settings.items()}
+    return {dict(RENAMED).get(key, key): _rename_keys(value) for key, value in settings.items()}
 
 
 Settings = Annotated[dict[str, object], BeforeValidator(_rename_keys)]
