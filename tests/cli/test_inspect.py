@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from wuerstchen import weights
 from wuerstchen.cli import main
 from wuerstchen.config import StageCModel
 from wuerstchen.models.stage_c import StageC
-from wuerstchen.weights import locate, save_stage_c
 
 BUNDLED = Path(__file__).parents[2] / "src" / "wuerstchen" / "bundled" / "emoji"
 
@@ -43,7 +43,7 @@ def test_a_whole_model_is_described_part_by_part(said) -> None:
     assert "a whole model" in text and "version 2 of Würstchen" in text
     assert "semantics of 64 channels; text encoder of width 128" in text
     values = json.loads(said(BUNDLED, "--json"))
-    parts = {part["title"]: part for part in values["parts"]}
+    parts = {part["title"]: part for part in values["components"]}
     assert next(iter(parts)) == "Stage A" and len(parts) == 6
     assert parts["Stage C"]["parameters"] == 9_166_304
     assert parts["Stage C"]["dtypes"] == ["float16"]
@@ -69,8 +69,8 @@ def test_a_part_is_known_alone(said, part: str, what: str, fits: str) -> None:
 
 def test_parameters_are_those_that_torch_counts(said, tmp_path: Path) -> None:
     network = StageC(StageCModel(width=64, depth=1, heads=1, text_width=8, time_width=8))
-    save_stage_c(tmp_path, network, torch.bfloat16)
-    [part] = json.loads(said(tmp_path / "prior_prior", "--json"))["parts"]
+    weights.stage_c.save(tmp_path, network, torch.bfloat16)
+    [part] = json.loads(said(tmp_path / "prior_prior", "--json"))["components"]
     assert part["parameters"] == sum(p.numel() for p in network.parameters())
     assert part["size"] == 2 * part["parameters"]
 
@@ -121,7 +121,7 @@ def test_a_folder_of_peft_is_a_lora(said, tmp_path: Path) -> None:
 
 
 def test_a_folder_of_one_variant_is_described_by_its_word(said, tmp_path: Path) -> None:
-    save_stage_c(tmp_path, StageC(StageCModel(width=64, depth=1, heads=1)))
+    weights.stage_c.save(tmp_path, StageC(StageCModel(width=64, depth=1, heads=1)))
     path = tmp_path / "prior_prior/diffusion_pytorch_model.safetensors"
     path.rename(path.with_name("diffusion_pytorch_model.fp16.safetensors"))
     assert "Stage C" in said(tmp_path / "prior_prior", "--variant", "fp16")
@@ -140,7 +140,7 @@ def test_the_licence_is_what_is_written_and_nothing_else(
     said, tmp_path: Path, licence: str, metadata: dict[str, str] | None, card: str | None
 ) -> None:
     config = StageCModel(width=64, depth=1, heads=1, text_width=8, time_width=8)
-    save_stage_c(tmp_path, StageC(config))
+    weights.stage_c.save(tmp_path, StageC(config))
     path = tmp_path / "prior_prior"
     if card is not None:
         (path / "README.md").write_text(card)
@@ -179,7 +179,7 @@ def test_a_hub_id_is_looked_up_in_the_cache_alone(
 
 
 def test_a_model_without_its_words_is_not_called_complete(said, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(locate().source, tmp_path / "model"))
+    folder = Path(shutil.copytree(weights.resolve().source, tmp_path / "model"))
     assert "Not complete" not in said(folder)
     (folder / "prior_tokenizer/tokenizer.json").unlink()
     found = said(folder)

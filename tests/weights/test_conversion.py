@@ -16,15 +16,16 @@ from wuerstchen.errors import ConfigError, ModelFolderError, SaveError
 from wuerstchen.models.compressor import Compressor
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
+from wuerstchen.weights.convert import Target
 
 
-def converted(source: Path, out: Path, to: weights.Target, **options: object) -> list[Path]:
+def converted(source: Path, out: Path, to: Target, **options: object) -> list[Path]:
     path, parts = weights.resolve_components(source)
     return weights.convert(parts, out, to, source=path, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("to", ["diffusers", "original", "single-file"])
-def test_a_model_comes_back_byte_for_byte(whole: Path, tmp_path: Path, to: weights.Target) -> None:
+def test_a_model_comes_back_byte_for_byte(whole: Path, tmp_path: Path, to: Target) -> None:
     there = tmp_path / ("model.safetensors" if to == "single-file" else "there")
     converted(whole, there, to)
     assert weights.resolve(there).compressor is not None
@@ -34,18 +35,18 @@ def test_a_model_comes_back_byte_for_byte(whole: Path, tmp_path: Path, to: weigh
 
 @pytest.mark.parametrize("to", ["original", "single-file"])
 def test_a_converted_model_opens_as_the_same_networks(
-    whole: Path, tmp_path: Path, to: weights.Target
+    whole: Path, tmp_path: Path, to: Target
 ) -> None:
     there = tmp_path / ("model.safetensors" if to == "single-file" else "there")
     converted(whole, there, to)
     before, after = weights.resolve(whole), weights.resolve(there)
-    for old, new in zip(before.parts(), after.parts(), strict=True):
+    for old, new in zip(before.components(), after.components(), strict=True):
         torch.testing.assert_close(weights.tensors(new), weights.tensors(old), rtol=0, atol=0)
     assert weights.stage_a.config(after.stage_a) == weights.stage_a.config(before.stage_a)
     assert weights.stage_b.config(after.stage_b) == weights.stage_b.config(before.stage_b)
     captions = ["a red fox", "two blue birds"]
     with torch.no_grad():
-        said = weights.open_text(after.text_c)(captions)
+        said = weights.text_c.load(after.text_c)(captions)
         assert torch.equal(said, weights.text_c.load(whole)(captions))
 
 
@@ -171,7 +172,7 @@ def test_damaged_parts_are_not_converted(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("to", ["diffusers", "original"])
 def test_what_lies_in_the_place_of_a_card_or_a_tokenizer_stays(
-    whole: Path, tmp_path: Path, to: weights.Target
+    whole: Path, tmp_path: Path, to: Target
 ) -> None:
     (whole_copy := tmp_path / "source").mkdir()
     for name, content in contents(whole).items():

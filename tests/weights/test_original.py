@@ -1,4 +1,4 @@
-"""The authors' own files: known by their keys, opened without a config."""
+"""The authors' own files: identified by their keys, opened without a config."""
 
 from pathlib import Path
 
@@ -15,10 +15,10 @@ from wuerstchen.models.compressor import Compressor
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
-from wuerstchen.weights.components import published_tensors
-from wuerstchen.weights.headers import Header, Stored
-from wuerstchen.weights.identify import networks
-from wuerstchen.weights.infer_config import inferred
+from wuerstchen.weights.component import published_tensors
+from wuerstchen.weights.headers import Header, TensorInfo
+from wuerstchen.weights.identify import identify
+from wuerstchen.weights.infer_config import infer_config
 from wuerstchen.weights.original import to_original
 
 FULL = [
@@ -27,10 +27,10 @@ FULL = [
     ("stage_c", StageCModel(), StageC),
 ]
 SMALL = [
-    ("stage_a", A, StageA, weights.open_stage_a),
-    ("stage_b", B, StageB, weights.open_stage_b),
-    ("stage_c", C, StageC, weights.open_stage_c),
-    ("compressor", COMPRESSOR, Compressor, weights.open_compressor),
+    (weights.stage_a, A, StageA),
+    (weights.stage_b, B, StageB),
+    (weights.stage_c, C, StageC),
+    (weights.compressor, COMPRESSOR, Compressor),
 ]
 
 
@@ -44,10 +44,10 @@ def test_full_size_networks_have_the_keys_of_the_authors_files(name, config, kin
 
 @pytest.mark.parametrize(("name", "config", "kind"), FULL)
 def test_the_sizes_of_the_published_files_follow_from_their_shapes(name, config, kind) -> None:
-    stored = {key: Stored(torch.float32, shape) for key, shape in published_list(name).items()}
-    [found] = networks(Header(Path("x.pt"), "pt", stored, {})).values()
-    assert (found.part, found.generation, found.naming) == (name, "v2", "original")
-    assert inferred(Path("x.pt"), name, found.tensors) == config
+    stored = {key: TensorInfo(torch.float32, shape) for key, shape in published_list(name).items()}
+    [found] = identify(Header(Path("x.pt"), "pt", stored, {})).values()
+    assert (found.component, found.generation, found.naming) == (name, "v2", "original")
+    assert infer_config(Path("x.pt"), name, type(config), found.tensors) == config
 
 
 def test_the_sizes_of_the_published_compressor_follow_from_its_shapes() -> None:
@@ -55,14 +55,15 @@ def test_the_sizes_of_the_published_compressor_follow_from_its_shapes() -> None:
     stored = {}
     for line in lines.splitlines():
         key, _, shape = line.partition(" ")
-        stored[key] = Stored(torch.float32, tuple(int(n) for n in shape[1:-1].split(",") if n))
-    assert inferred(Path("x"), "compressor", stored) == CompressorModel(affine=False)
+        stored[key] = TensorInfo(torch.float32, tuple(int(n) for n in shape[1:-1].split(",") if n))
+    found = infer_config(Path("x"), "compressor", CompressorModel, stored)
+    assert found == CompressorModel(affine=False)
 
 
 @pytest.mark.parametrize("kind_of_file", ["nested pt", "bare pt", "safetensors"])
-@pytest.mark.parametrize(("name", "config", "kind", "opened"), SMALL)
+@pytest.mark.parametrize(("component", "config", "kind"), SMALL)
 def test_an_original_file_opens_as_the_network_it_holds(
-    tmp_path: Path, name, config, kind, opened, kind_of_file: str
+    tmp_path: Path, component, config, kind, kind_of_file: str
 ) -> None:
     network = randomised(kind(config))
     state = authors_state(network)
@@ -72,8 +73,8 @@ def test_an_original_file_opens_as_the_network_it_holds(
     else:
         nested = {"state_dict": state, "iter": 7, "metrics": {"ema_loss": 0.1}}
         torch.save(state if kind_of_file == "bare pt" else nested, path)
-    loaded = opened(weights.resolve_component(path, name))
-    if name == "compressor":  # several shares of the depth make the same blocks
+    loaded = component.load(weights.resolve_component(path, component.name), mmap=True)
+    if component is weights.compressor:  # several depths make the same blocks
         config = config.model_copy(update={"depth": loaded.config.depth})
     assert loaded.config == config and not loaded.training
     assert list(loaded.state_dict()) == list(network.state_dict())
@@ -117,7 +118,7 @@ def test_stage_bs_file_brings_the_compressor(tmp_path: Path, whole: Path) -> Non
     assert opened.config.affine is False
     torch.testing.assert_close(opened.state_dict(), compressor.state_dict(), rtol=0, atol=0)
     torch.testing.assert_close(
-        weights.open_stage_b(files.stage_b).state_dict(), stage_b.state_dict(), rtol=0, atol=0
+        weights.stage_b.load(files.stage_b).state_dict(), stage_b.state_dict(), rtol=0, atol=0
     )
 
 

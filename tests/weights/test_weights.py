@@ -21,25 +21,24 @@ A_WEIGHTS = "vqgan/diffusion_pytorch_model.safetensors"
 
 
 NETWORKS = [
-    (StageA, A, weights.save_stage_a, weights.load_stage_a),
-    (StageB, B, weights.save_stage_b, weights.load_stage_b),
-    (StageC, C, weights.save_stage_c, weights.load_stage_c),
-    (Compressor, COMPRESSOR, weights.save_compressor, weights.load_compressor),
+    (weights.stage_a, StageA, A),
+    (weights.stage_b, StageB, B),
+    (weights.stage_c, StageC, C),
+    (weights.compressor, Compressor, COMPRESSOR),
     (
+        weights.compressor,
         Compressor,
         CompressorModel(width=0.5, depth=0.1, channels=3, affine=False),
-        weights.save_compressor,
-        weights.load_compressor,
     ),
 ]
-every_network = pytest.mark.parametrize(("kind", "config", "save", "load"), NETWORKS)
+every_network = pytest.mark.parametrize(("component", "kind", "config"), NETWORKS)
 
 
 @every_network
-def test_what_is_saved_is_what_is_loaded(tmp_path: Path, kind, config, save, load) -> None:
+def test_what_is_saved_is_what_is_loaded(tmp_path: Path, component, kind, config) -> None:
     network = randomised(kind(config)).train()
-    save(tmp_path / "new" / "folder", network)
-    loaded = load(tmp_path / "new" / "folder")
+    component.save(tmp_path / "new" / "folder", network)
+    loaded = component.load(tmp_path / "new" / "folder")
     assert loaded.config == config
     assert not loaded.training
     assert list(loaded.state_dict()) == list(network.state_dict())
@@ -52,14 +51,14 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path, kind, config, save, loa
 @every_network
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_halves_the_file_and_loads_as_fp32(
-    tmp_path: Path, kind, config, save, load, dtype: torch.dtype
+    tmp_path: Path, component, kind, config, dtype: torch.dtype
 ) -> None:
     network = randomised(kind(config))
-    save(tmp_path, network, dtype)
+    component.save(tmp_path, network, dtype)
     [path] = tmp_path.rglob("*.safetensors")
     stored = {t.dtype for t in load_file(path).values() if t.is_floating_point()}
     assert stored == {dtype}
-    for name, tensor in load(tmp_path).state_dict().items():
+    for name, tensor in component.load(tmp_path).state_dict().items():
         expected = network.state_dict()[name]
         assert tensor.dtype == expected.dtype
         torch.testing.assert_close(tensor, expected, rtol=2**-8, atol=1e-6)
@@ -78,8 +77,8 @@ def test_saving_again_writes_the_same_bytes(whole: Path, tmp_path: Path) -> None
 
 def test_text_encoders_say_the_same_after_loading(whole: Path) -> None:
     captions = ["a red fox", "", "a dog!! & 🦊", "word " * 40]
-    for stage, seed in (("b", 1), ("c", 2)):
-        loaded = weights.load_text_encoder(whole, stage)
+    for component, seed in ((weights.text_b, 1), (weights.text_c, 2)):
+        loaded = component.load(whole)
         assert not loaded.model.training
         assert loaded.length == TEXT.max_length
         torch.testing.assert_close(loaded(captions), small_text(seed=seed)(captions))

@@ -1,4 +1,4 @@
-"""`wuerstchen convert`: model files of one kind to those of another."""
+"""`wuerstchen convert`: convert model files between formats."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -13,13 +13,13 @@ EPILOG = """Examples:
 [bold]wuerstchen convert warp-ai/wuerstchen all.safetensors --to single-file --dtype bf16[/bold]"""
 
 
-class Kind(StrEnum):
+class FileFormat(StrEnum):
     DIFFUSERS = "diffusers"
     ORIGINAL = "original"
     SINGLE_FILE = "single-file"
 
 
-class Numbers(StrEnum):
+class Dtype(StrEnum):
     FP32 = "fp32"
     BF16 = "bf16"
     FP16 = "fp16"
@@ -40,56 +40,57 @@ def convert(
         ),
     ],
     to: Annotated[
-        Kind,
+        FileFormat,
         typer.Option(
-            help="diffusers: a model folder; a part goes into its folder there, others stay. "
-            "original: the authors' key names, a .safetensors per stage, the compressor in one of "
-            "its own; .pt files are read but never written. single-file: all in one .safetensors."
+            help="diffusers: a model folder; each component gets its folder there, others stay. "
+            "original: the authors' key names, a .safetensors per stage and one for the "
+            "compressor; .pt files are read but never written. single-file: one .safetensors."
         ),
     ],
     dtype: Annotated[
-        Numbers | None, typer.Option(help="Kind of numbers; without it they stay bit by bit.")
+        Dtype | None,
+        typer.Option(help="Dtype of the weights; by default they are copied bit for bit."),
     ] = None,
     prior: Annotated[
         str | None,
         typer.Option(
             metavar="PRIOR",
-            help="The prior that belongs to IN, a folder or hub id, where IN is a decoder.",
+            help="The prior of a decoder IN, a folder or hub id.",
         ),
     ] = None,
     variant: Annotated[
         str | None, typer.Option(metavar="WORD", help="Read NAME.WORD.safetensors, such as fp16.")
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace parts that are at OUT already.")
+        bool, typer.Option("--overwrite", help="Replace components that exist at OUT.")
     ] = False,
 ) -> None:
-    """Convert model files, both ways and exactly: there and back gives the same bits.
+    """Convert model files between formats, exactly: there and back gives the same bits.
 
-    A whole model or a part of one is read, whatever its layout, and written aside before it takes
-    its place; a model folder takes the costs in a receipt along. What was written goes to stdout.
+    IN may be a whole model or a component, in any layout. An interruption leaves no half-written
+    files; a model folder keeps the costs in its receipt. Written paths are printed to stdout.
     """
-    import torch  # here and not above, so that --help answers at once
+    import torch  # not at the top, so that --help is fast
 
     from wuerstchen import weights
     from wuerstchen.cli.merge import model_of
     from wuerstchen.receipts import adopt_models
 
-    kinds = {
-        Numbers.FP32: torch.float32,
-        Numbers.BF16: torch.bfloat16,
-        Numbers.FP16: torch.float16,
+    dtypes = {
+        Dtype.FP32: torch.float32,
+        Dtype.BF16: torch.bfloat16,
+        Dtype.FP16: torch.float16,
     }
-    path, parts = weights.resolve_components(source, prior=prior, variant=variant)
+    path, components = weights.resolve_components(source, prior=prior, variant=variant)
     written = weights.convert(
-        parts,
+        components,
         out,
         to.value,
         source=path,
-        dtype=None if dtype is None else kinds[dtype],
+        dtype=None if dtype is None else dtypes[dtype],
         overwrite=overwrite,
     )
-    if to is Kind.DIFFUSERS:  # the others are files, which have no receipt beside them
+    if to is FileFormat.DIFFUSERS:  # the other formats are files, which have no receipt
         sources = [path] if prior is None else [path, Path(prior)]
         adopt_models([model_of(source) for source in sources], out)
     for target in written:

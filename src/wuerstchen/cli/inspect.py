@@ -1,6 +1,6 @@
-"""`wuerstchen inspect`: what a model file or folder is and what fits it.
+"""`wuerstchen inspect`: describe a model file or folder, and what fits it.
 
-Only headers and configs are read, nothing is fetched, and the description goes to stdout.
+Only headers and configs are read, nothing is downloaded, and the result is printed to stdout.
 """
 
 import json
@@ -31,15 +31,15 @@ def inspect(
     ],
     variant: Annotated[
         str | None,
-        typer.Option(metavar="WORD", help="Look at NAME.WORD.safetensors, such as fp16."),
+        typer.Option(metavar="WORD", help="Inspect NAME.WORD.safetensors, such as fp16."),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="For programs: one JSON object in place of lines.")
+        bool, typer.Option("--json", help="Print one JSON object instead of text.")
     ] = False,
 ) -> None:
-    """Say what a file or folder is: its parts, generation, sizes, numbers, licence, what fits it.
+    """Describe a file or folder: components, generation, sizes, dtypes, licence and what fits it.
 
-    No weight is read and nothing is downloaded. Files are known by their keys, not their names.
+    No weight is read and nothing is downloaded. Keys identify files, not names.
     """
     from wuerstchen.lora.describe import describe_lora
     from wuerstchen.weights import describe  # torch loads here, not for --help
@@ -64,21 +64,21 @@ def _text(report: "Report") -> str:
     ]
     if report.note:
         lines.append(f"  {report.note}")
-    for part in report.components:
-        title = part.title[0].upper() + part.title[1:]
-        lines += ["", f"{title} ({Path(part.path).name})", *_part_rows(part)]
+    for component in report.components:
+        title = component.title[0].upper() + component.title[1:]
+        lines += ["", f"{title} ({Path(component.path).name})", *_component_rows(component)]
     return "\n".join(lines)
 
 
-def _part_rows(part: "ComponentReport") -> list[str]:
-    sizes = ", ".join(f"{key} {_plain(value)}" for key, value in part.sizes.items())
+def _component_rows(component: "ComponentReport") -> list[str]:
+    sizes = ", ".join(f"{key} {_plain(value)}" for key, value in component.sizes.items())
     return _rows(
         {
-            "parameters": f"{part.parameters:,}",
-            "numbers": f"{', '.join(part.dtypes) or 'none'}, {_size(part.size)}",
-            "keys of": part.naming,
+            "parameters": f"{component.parameters:,}",
+            "dtypes": f"{', '.join(component.dtypes) or 'none'}, {_size(component.size)}",
+            "keys of": component.naming,
             "sizes": sizes,
-            "fits": part.fits,
+            "fits": component.fits,
         }
     )
 

@@ -1,4 +1,4 @@
-"""`wuerstchen merge`: two models to the one between them."""
+"""`wuerstchen merge`: merge two models of the same sizes."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,31 +15,36 @@ def merge(
     second: Annotated[str, typer.Argument(metavar="B", help="Another one of the same sizes.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The model folder to write.")],
     share: Annotated[
-        float, typer.Option(help="Of B: 0 is A, 1 is B; the published Stage C is such a half.")
+        float,
+        typer.Option(
+            help="Fraction of B: 0 is A, 1 is B; the published Stage C is a merge at 0.5."
+        ),
     ] = 0.5,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace parts that are at OUT already.")
+        bool, typer.Option("--overwrite", help="Replace components that exist at OUT.")
     ] = False,
 ) -> None:
-    """Mix the weights of two models, number by number: one and its fine-tuning, for example.
+    """Interpolate the weights of two models, such as one and its fine-tuning.
 
-    Parts that B lacks are those of A; so B may also be a prior or a single part. What both cost
-    goes into the receipt of OUT. The folders that were written go to stdout.
+    Components that B lacks are copied from A, so B may also be a prior or a single component. The
+    receipt of OUT includes the costs of both. Written folders are printed to stdout.
     """
-    from wuerstchen import weights  # torch loads here, and not for --help
+    from wuerstchen import weights  # not at the top, so that --help is fast
     from wuerstchen.receipts import adopt_models
 
-    path, parts = weights.resolve_components(first)
-    other, others = weights.resolve_components(second)
-    written = weights.merge(parts, others, out, share, source=path, overwrite=overwrite)
+    path, components = weights.resolve_components(first)
+    other, other_components = weights.resolve_components(second)
+    written = weights.merge(
+        components, other_components, out, share, source=path, overwrite=overwrite
+    )
     adopt_models([model_of(path), model_of(other)], out)
     for target in written:
         typer.echo(target)
 
 
 def model_of(path: Path) -> Path:
-    """The model whose receipt tells of `path`: where that is a part in a folder, the folder."""
+    """The model folder whose receipt includes `path`, which may be one of its components."""
     from wuerstchen.weights.layout import FOLDERS
 
-    place = path.resolve().parent if path.is_file() else path.resolve()
-    return place.parent if place.name in FOLDERS else path
+    folder = path.resolve().parent if path.is_file() else path.resolve()
+    return folder.parent if folder.name in FOLDERS else path

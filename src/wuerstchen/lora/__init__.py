@@ -1,14 +1,13 @@
-"""LoRAs for Stage C, Stage B and the text encoder: read those of any tool, use, fuse and save them.
+"""LoRAs for Stage C, Stage B and the text encoder: read those of any tool, apply, fuse and save.
 
-The layers are peft's; only the names of layers in the files of each tool are ours.
+The layers are peft's; only the key names of each tool's files are ours.
 """
 
 from wuerstchen.lora.apply import Adapters
-from wuerstchen.lora.load import read_lora
+from wuerstchen.lora.load import parse_lora, read_lora
 from wuerstchen.lora.lora import Format, Lora, LoraLayer, Network
-from wuerstchen.lora.save import Style, save_everywhere, save_lora
-from wuerstchen.lora.trainable import add_lora, fused_copy, trained_lora
-from wuerstchen.lora.words import parse_lora
+from wuerstchen.lora.peft_layers import add_lora, fused_copy, trained_lora
+from wuerstchen.lora.save import Style, save_all_styles, save_lora
 
 __all__ = [
     "Adapters",
@@ -21,7 +20,7 @@ __all__ = [
     "fused_copy",
     "parse_lora",
     "read_lora",
-    "save_everywhere",
+    "save_all_styles",
     "save_lora",
     "trained_lora",
 ]

@@ -1,29 +1,28 @@
-"""LoRAs on networks: live as layers of peft, or fused into the weights; several with weights.
+"""Apply weighted LoRAs to networks: live as peft layers, or fused into the weights.
 
-A live LoRA can be weighted anew at any time and costs two small products per layer. A fused one
-costs nothing, and leaves plain layers in their old places.
+The weight of a live LoRA can change at any time; each layer costs two small products. A fused LoRA
+costs nothing and leaves plain layers.
 """
 
-import importlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from wuerstchen.errors import ConfigError, how_to_install
+from wuerstchen.errors import ConfigError
 from wuerstchen.lora.layers import layers_of
 from wuerstchen.lora.lora import Lora, LoraLayer, Network
+from wuerstchen.lora.peft_layers import activate, inject, need_peft, unwrap
 
 Place = tuple[Network, str]
 """A network and the name of one of its layers."""
 
 
 class Adapters:
-    """The LoRAs of a set of networks, which it changes in place.
+    """The LoRAs of a set of networks, which are changed in place and must not be replaced.
 
-    The networks must not be replaced while it lives. With no LoRA they are what they were: the
-    same layers, the same parameters, the same bits.
+    Without a LoRA the networks are as before: the same layers, the same parameters, the same bits.
     """
 
     def __init__(self, networks: Mapping[Network, nn.Module]) -> None:
@@ -35,7 +34,7 @@ class Adapters:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All LoRAs that were added, in that order."""
+        """All LoRAs in the order in which they were added."""
         return tuple(self._loras)
 
     @property
@@ -49,12 +48,12 @@ class Adapters:
         return bool(self._originals)
 
     def add(self, name: str, lora: Lora, weight: float = 1.0) -> None:
-        """Add a LoRA that was read for these networks, and use it beside those in use."""
+        """Add a LoRA that was read for these networks, and use it with those in use."""
         need_peft()
         self._need_live("add a LoRA")
         if name in self._loras:
             raise ConfigError(
-                f"there is a LoRA {name!r} already ({self._loras[name].source}); give this one "
+                f"a LoRA {name!r} exists already ({self._loras[name].source}); give this one "
                 "another name, or remove the other first."
             )
         self._check_fits(lora)
@@ -67,7 +66,7 @@ class Adapters:
             raise
 
     def set(self, names: str | Sequence[str], weights: float | Sequence[float] = 1.0) -> None:
-        """Use these LoRAs and no others; one weight for all, or one each."""
+        """Use exactly these LoRAs; one weight for all, or one each."""
         self._need_live("choose LoRAs")
         names = (names,) if isinstance(names, str) else tuple(names)
         for name in names:
@@ -95,7 +94,7 @@ class Adapters:
                     f"the weights of {place[0]} are not in memory, so a LoRA cannot be fused into "
                     "them; turn low_memory off first, or use the LoRA without fusing it."
                 )
-        # Every sum first: where memory ends, nothing has changed yet.
+        # All sums first: if memory runs out, nothing has changed yet.
         fused = {place: _fused(modules[place].weight, changes) for place, changes in deltas.items()}
         self._unwrap()
         for place, values in fused.items():
@@ -105,18 +104,17 @@ class Adapters:
             modules[place].weight = nn.Parameter(values, requires_grad=original.requires_grad)
 
     def unfuse(self) -> None:
-        """Bring back the weights of before, bit for bit, and the LoRAs as live layers."""
+        """Restore the original weights, bit for bit, and the LoRAs as live layers."""
         if self.fused:
             self._restore()
             self._use(self._weights)
 
     def remove(self, name: str | None = None) -> None:
-        """Take one LoRA away, or all of them; what is fused is unfused first."""
+        """Remove one LoRA, or all of them; fused ones are unfused first."""
         if name is not None:
             self._need(name)
         self._restore()
-        gone = (name,) if name is not None else self.names
-        for each in gone:
+        for each in (name,) if name is not None else self.names:
             del self._loras[each]
             self._weights.pop(each, None)
         self._use(self._weights)
@@ -127,8 +125,8 @@ class Adapters:
         self._weights = {}
         if not weights:
             return
-        # peft freezes all it sees; whether the networks' parameters learn is none of our business.
-        learning = {
+        # peft freezes everything it wraps; which parameters are trained must not change.
+        requires_grad = {
             parameter: parameter.requires_grad
             for network in self._networks.values()
             for parameter in network.parameters()
@@ -136,19 +134,19 @@ class Adapters:
         self._live = True
         try:
             for index, (name, weight) in enumerate(weights.items()):
-                # Names of users may hold dots, names of modules may not.
-                _inject(self._networks, f"lora{index}", self._loras[name], weight)
-            _activate(self._networks.values(), len(weights))
+                # Users' names may contain dots, module names may not.
+                inject(self._networks, f"lora{index}", self._loras[name], weight)
+            activate(self._networks.values(), len(weights))
             self._weights = dict(weights)
         except BaseException:
             self._unwrap()
             raise
         finally:
-            for parameter, needed in learning.items():
+            for parameter, needed in requires_grad.items():
                 parameter.requires_grad_(needed)
 
     def _unwrap(self) -> None:
-        """Put every plain layer back into its old place."""
+        """Put the plain layers back into their places."""
         if self._live:
             for network in self._networks.values():
                 unwrap(network)
@@ -179,7 +177,7 @@ class Adapters:
                 if module is None or found != (len(module.weight), module.weight[0].numel()):
                     raise ConfigError(
                         f"{lora.source}: was read for other networks, {name} of {network} does not "
-                        "fit here; read it with the networks that it is to change."
+                        "fit; read it with the networks that it is to change."
                     )
 
     def _need(self, name: str) -> None:
@@ -190,16 +188,6 @@ class Adapters:
     def _need_live(self, what: str) -> None:
         if self.fused:
             raise ConfigError(f"LoRAs are fused into the weights; unfuse them to {what}.")
-
-
-def need_peft() -> None:
-    """Raise ConfigError where it is not installed."""
-    try:
-        importlib.import_module("peft")
-    except ImportError:
-        raise ConfigError(
-            f"LoRAs need the package peft, which is not installed; {how_to_install('lora')}."
-        ) from None
 
 
 def _checked_weights(names: Sequence[str], weights: Sequence[float]) -> dict[str, float]:
@@ -223,68 +211,6 @@ def _fused(weight: Tensor, changes: Iterable[tuple[float, LoraLayer]]) -> Tensor
     rounded = total.to(weight.dtype)
     if not rounded.isfinite().all():
         raise ConfigError(
-            "fusing the LoRAs gives weights that are not finite; lower their weights."
+            "fusing the LoRAs gives weights that are not finite; lower the LoRAs' weights."
         )
     return rounded
-
-
-def _inject(networks: Mapping[Network, nn.Module], adapter: str, lora: Lora, weight: float) -> None:
-    """Put layers of peft around the layers that `lora` changes."""
-    from peft import LoraConfig, inject_adapter_in_model
-    from peft.tuners.lora import LoraLayer as Wrapper
-
-    changes = {
-        f"{network}.{place}": layer
-        for network, layers in lora.layers.items()
-        for place, layer in layers.items()
-    }
-    # Rank by rank, since peft tries one pattern per layer on every layer: minutes at full size.
-    for rank in sorted({layer.rank for layer in changes.values()}):
-        names = [name for name, layer in changes.items() if layer.rank == rank]
-        # peft writes on what it is given and reads its `config`; both stay off our networks.
-        holder = nn.ModuleDict({str(kind): network for kind, network in networks.items()})
-        config = LoraConfig(r=rank, lora_alpha=rank, target_modules=names)
-        # Given keys, peft wraps exactly these layers; by the config alone it compares endings.
-        keys = {f"{name}.lora_A.weight": changes[name].down for name in names}
-        inject_adapter_in_model(config, holder, adapter, low_cpu_mem_usage=True, state_dict=keys)
-    wrapped = {
-        f"{kind}.{name}": module
-        for kind, network in networks.items()
-        for name, module in network.named_modules()
-    }
-    for name, layer in changes.items():
-        wrapper = wrapped[name]
-        assert isinstance(wrapper, Wrapper)
-        weight_of_base = wrapper.get_base_layer().weight
-        # Where the weights are away for now, the small matrices stay here.
-        device = "cpu" if weight_of_base.is_meta else weight_of_base.device
-        for half, value in zip((wrapper.lora_A, wrapper.lora_B), layer.halves(), strict=True):
-            half[adapter].weight = nn.Parameter(value.to(device, copy=True), requires_grad=False)
-        wrapper.set_scale(adapter, weight * layer.scale)  # peft has an alpha / rank of 1
-
-
-def _activate(networks: Iterable[nn.Module], count: int) -> None:
-    """Use all adapters at once, in the mode of the layer that they surround, and do not train."""
-    for wrapper in _wrappers(networks):
-        wrapper.set_adapter([f"lora{index}" for index in range(count)])
-        wrapper.train(wrapper.get_base_layer().training)
-        wrapper.requires_grad_(False)
-
-
-def _wrappers(networks: Iterable[nn.Module]):  # type: ignore[no-untyped-def]  # peft's are untyped
-    from peft.tuners.lora import LoraLayer as Wrapper
-
-    for network in networks:
-        yield from [module for module in network.modules() if isinstance(module, Wrapper)]
-
-
-def unwrap(network: nn.Module) -> None:
-    """Put plain layers back into the places of wrapped ones, as they are."""
-    from peft.tuners.lora import LoraLayer as Wrapper
-
-    for parent in list(network.modules()):
-        if isinstance(parent, Wrapper):
-            continue
-        for name, child in list(parent.named_children()):
-            if isinstance(child, Wrapper):
-                setattr(parent, name, child.get_base_layer())

@@ -1,4 +1,4 @@
-"""What a LoRA is, by its keys and shapes alone: for `wuerstchen inspect`."""
+"""Describe a LoRA by its keys and shapes, for `wuerstchen inspect`."""
 
 from pathlib import Path
 
@@ -22,36 +22,38 @@ CASCADE_WIDTH = 2048
 
 
 def describe_lora(path: Path) -> Report | None:
-    """What the LoRA at `path` is, a file or a folder of peft; None where it is none.
+    """Describe a LoRA file or folder of peft; None for anything else.
 
-    Adapters that cannot be opened, and those for other models, are described too.
+    Adapters that cannot be opened and those for other models are described too.
     """
     file = path / PEFT_WEIGHTS if (path / PEFT_CONFIG).is_file() else path
     if not file.is_file() or file.suffix != ".safetensors":
         return None
     header = read_header(file)
-    kind = refused(header.tensors)
+    adapter = refused(header.tensors)
     known = [key for key in header.tensors if parse(key) is not None]
-    if identify(header) or not (known or kind):
+    if identify(header) or not (known or adapter):
         return None
     style = STYLES[format_of(header.tensors, header.metadata)]
-    generation, fits = _home(header)
+    generation, fits = _fits(header)
     ranks = sorted(
         {
             stored.shape[0]
             for key, stored in header.tensors.items()
-            if len(stored.shape) > 1 and (said := parse(key)) is not None and said.half == "down"
+            if len(stored.shape) > 1
+            and (parsed := parse(key)) is not None
+            and parsed.half == "down"
         }
     )
     return Report(
         path=str(path),
-        what=f"{kind}, which cannot be opened here" if kind else f"a LoRA ({style} style)",
+        what=f"{adapter}, which cannot be opened" if adapter else f"a LoRA ({style} style)",
         generation=generation,
         licence=licence(file),
         size=file.stat().st_size,
         components=(
             ComponentReport(
-                title="adapter" if kind else "LoRA",
+                title="adapter" if adapter else "LoRA",
                 path=str(file),
                 generation=generation,
                 naming=style,
@@ -65,20 +67,19 @@ def describe_lora(path: Path) -> Report | None:
     )
 
 
-def _home(header: Header) -> tuple[str, str]:
-    """Generation, and the network that the LoRA belongs to, as far as keys and shapes tell."""
+def _fits(header: Header) -> tuple[str, str]:
+    """The generation and network of the LoRA, as far as keys and shapes show."""
     other = foreign(header.tensors)
     wide = any(CASCADE_WIDTH in stored.shape for stored in header.tensors.values())
     if other is not None and not other[0].startswith("Stable Cascade"):
         return f"none of Würstchen: {other[0]}", f"{other[0]}, by its key {other[1]}"
     if other is not None or wide:
-        return GENERATIONS["v3"], "Stage C or B of Stable Cascade, and nothing here"
+        return GENERATIONS["v3"], "Stage C or B of Stable Cascade, no network here"
     names = [flat(key) for key in header.tensors]
     if any("blocks_" in name and "text_model" not in name for name in names):
         stage_b = any("up_blocks_" in name or "down_blocks_" in name for name in names)
-        return GENERATIONS[
-            "v2"
-        ], f"Stage {'B' if stage_b else 'C'}: `--lora` says whether every key fits"
+        letter = "B" if stage_b else "C"
+        return GENERATIONS["v2"], f"Stage {letter}: `--lora` checks whether every key fits"
     if any("text_model" in name or "_te_" in name for name in names):
         return NOT_STATED, "a text encoder"
     return NOT_STATED, "the network whose modules its keys name"

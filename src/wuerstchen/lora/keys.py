@@ -1,9 +1,13 @@
-"""Keys of LoRA files: which half of which layer they hold, and signs of what we cannot open."""
+"""Keys and alphas of LoRA files, and the keys of files that cannot be opened."""
 
+import json
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Literal, NamedTuple
 
+from wuerstchen.errors import ModelFolderError
 from wuerstchen.lora.layers import flat
 from wuerstchen.lora.lora import Format
 
@@ -11,11 +15,25 @@ Half = Literal["down", "up", "alpha"]
 
 
 class Key(NamedTuple):
-    """What one key of a file says."""
+    """A key of a file, parsed."""
 
     module: str
-    """The layer, as the file calls it, with its prefix."""
+    """The layer's name in the file, with its prefix."""
     half: Half
+
+
+METADATA = "lora_adapter_metadata"
+"""Metadata entry in which diffusers stores peft's configs as JSON, keys prefixed by network."""
+
+_UNSUPPORTED = {
+    "use_dora": "DoRA",
+    "lora_bias": "changed biases",
+    "fan_in_fan_out": "transposed weights",
+    "modules_to_save": "whole trained modules",
+    "use_qalora": "QALoRA",
+    "alora_invocation_tokens": "activated LoRA",
+    "trainable_token_indices": "trained tokens",
+}
 
 
 _HALF = re.compile(
@@ -36,7 +54,7 @@ REFUSED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\.lora_B\.(\w+\.)?bias$", "a LoRA that also changes biases"),
         (
             r"^weights\.\d+\.lora_(up|down)$",
-            "a LoRA of StableCascade's own trainer, which numbers its layers without names",
+            "a LoRA of StableCascade's own trainer, which numbers layers without names",
         ),
     )
 )
@@ -64,7 +82,7 @@ FOREIGN: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 
 def parse(key: str) -> Key | None:
-    """What `key` says; None where it is no key of a LoRA."""
+    """Parse a key; None for one that no LoRA has."""
     if match := _HALF.fullmatch(key):
         half: Half = "down" if match["half"] in ("A", "down") else "up"
         return Key(_plain(match["module"]), half)
@@ -74,7 +92,7 @@ def parse(key: str) -> Key | None:
 
 
 def refused(keys: Iterable[str]) -> str | None:
-    """What the file is, if it is a kind of adapter that would be wrong as a plain LoRA."""
+    """The kind of adapter, if it would give wrong results as a plain LoRA."""
     keys = tuple(keys)
     for pattern, what in REFUSED:
         for key in keys:
@@ -84,7 +102,7 @@ def refused(keys: Iterable[str]) -> str | None:
 
 
 def foreign(keys: Iterable[str]) -> tuple[str, str] | None:
-    """Another model that one of the keys speaks of, and that key."""
+    """Another model that a key belongs to, and that key."""
     for key in keys:
         for pattern, what in FOREIGN:
             if pattern.search(flat(key)):
@@ -93,7 +111,7 @@ def foreign(keys: Iterable[str]) -> tuple[str, str] | None:
 
 
 def format_of(keys: Iterable[str], metadata: Iterable[str]) -> Format:
-    """Whose names the keys are."""
+    """The tool whose names the keys have."""
     keys = tuple(keys)
     if any(re.search(r"\.attn\.(in_proj(?!\.\d)|out_proj)|\.parametrizations\.", k) for k in keys):
         return "original"
@@ -109,11 +127,78 @@ def format_of(keys: Iterable[str], metadata: Iterable[str]) -> Format:
 
 
 def default_alpha(key: str, rank: int) -> float:
-    """What alpha is where a file has none: the rank, so that the scale is 1.
+    """The alpha of a file that states none: the rank, so that the scale is 1.
 
     Parametrizations come from StableCascade's modules/lora.py, whose scale is 1 / rank.
     """
     return 1.0 if ".parametrizations." in key else float(rank)
+
+
+class Alphas:
+    """The alphas that peft's config or kohya's metadata state."""
+
+    def __init__(self, path: Path, values: Mapping[str, object], network_alpha: object) -> None:
+        """`values` may have several configs, each key with a prefix such as `prior.`."""
+        self.path = path
+        self.values = values
+        self.network_alpha = network_alpha
+        for key, value in values.items():
+            what = _UNSUPPORTED.get(key.rpartition(".")[2])
+            if what is not None and value:
+                raise ModelFolderError(
+                    f"{path}: expected a plain LoRA, found {key} in its config: {what} cannot be "
+                    "opened; merge it with the tool that made it."
+                )
+
+    def of(self, module: str, rank: int) -> float | None:
+        """The alpha of a module by its name in the file; None where none is stated."""
+        name = module.removeprefix("base_model.model.")
+        prefix = ""
+        for key in self.values:
+            owner, dot, last = key.rpartition(".")
+            if dot and last == "lora_alpha" and name.startswith(f"{owner}."):
+                prefix, name = f"{owner}.", name.removeprefix(f"{owner}.")
+                break
+        alpha = self.values.get(f"{prefix}lora_alpha", self.network_alpha)
+        patterns = self.values.get(f"{prefix}alpha_pattern")
+        if isinstance(patterns, dict):
+            for pattern, value in patterns.items():
+                if self._matches(str(pattern), name):
+                    alpha = value
+                    break
+        if alpha is None:
+            return None
+        try:
+            number = float(alpha)  # type: ignore[arg-type]  # checked by trying
+        except (TypeError, ValueError):
+            raise ModelFolderError(
+                f"{self.path}: expected a number for the alpha of {module}, found {alpha!r}."
+            ) from None
+        # With rank-stabilised LoRA the scale is alpha / sqrt(rank) (arXiv:2312.03732).
+        return number * math.sqrt(rank) if self.values.get(f"{prefix}use_rslora") else number
+
+    def _matches(self, pattern: str, name: str) -> bool:
+        # As in peft: the end of the name, or the whole name where the pattern starts with ^.
+        try:
+            return re.match(rf"(.*\.)?({pattern})$", name) is not None
+        except re.error as error:
+            raise ModelFolderError(
+                f"{self.path}: alpha_pattern has {pattern!r}, which is not a pattern ({error})."
+            ) from None
+
+
+def metadata_config(path: Path, metadata: Mapping[str, str]) -> dict[str, object]:
+    """The configs in the metadata of a diffusers file; empty where there are none."""
+    text = metadata.get(METADATA)
+    if text is None:
+        return {}
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise ModelFolderError(f"{path}: {METADATA} in its metadata should be a JSON object.")
+    return values
 
 
 def _plain(module: str) -> str:

@@ -1,8 +1,8 @@
-"""The layers that a LoRA can change, and every name that files give to them.
+"""The layers that a LoRA can change, and all their names in files.
 
 Files use the published names (those of diffusers), with dots or with underscores for dots, or the
-names of the authors' code. All are compared with underscores; `tests/adapters` proves on the
-published sizes that no two layers share a name then.
+names of the authors' code. All are compared with underscores; `tests/lora` proves for the
+published sizes that no two layers then share a name.
 """
 
 import re
@@ -28,14 +28,14 @@ class Target(NamedTuple):
     """In our network."""
     published: str
     inputs: int
-    """Columns of the weight seen as a matrix: inputs times the cells of the kernel."""
+    """Columns of the weight as a matrix: inputs times the cells of the kernel."""
     outputs: int
     kernel: tuple[int, ...]
-    """Sides of the kernel of a convolution; empty for a linear layer."""
+    """Kernel size of a convolution; empty for a linear layer."""
 
 
 Targets = Mapping[str, tuple[Target, ...]]
-"""Names with underscores for dots to the layers they change: one, or q, k and v of a joint one."""
+"""Names with underscores to the layers that they change: one, or q, k and v of a joint one."""
 
 PREFIXES: Mapping[str, Network | None] = {
     "lora_prior_unet": "stage_c",
@@ -58,13 +58,13 @@ PREFIXES: Mapping[str, Network | None] = {
     "unet": None,
     "": None,
 }
-"""What stands before the name of a layer, and the network that it promises; None promises none."""
+"""Prefixes of layer names, and the network that each implies; None implies none."""
 
 
 def all_targets(
     stage_c: StageC | None, stage_b: StageB | None, text_c: TextEncoder | None
 ) -> Targets:
-    """Every name of every layer of the networks that are given."""
+    """Every name of every layer of the given networks."""
     found: dict[str, set[tuple[Target, ...]]] = {}
     for targets in (_of(stage_c, "stage_c"), _of(stage_b, "stage_b"), _of(text_c, "text_c")):
         by_published = {target.published: target for target in targets}
@@ -76,12 +76,12 @@ def all_targets(
                 joint = tuple(by_published[f"{block}.to_{letter}"] for letter in "qkv")
                 for alias in (f"{block}.attn.in_proj_weight", f"{block}.attn.in_proj"):
                     found.setdefault(flat(alias), set()).add(joint)
-    # A name that could mean two layers means none: its keys are reported, not guessed.
+    # A name of two different layers matches none: its keys are reported, not guessed.
     return {alias: next(iter(layers)) for alias, layers in found.items() if len(layers) == 1}
 
 
 def find(targets: Targets, module: str) -> tuple[Target, ...]:
-    """The layers that a file calls `module`; empty where there are none, or no single answer."""
+    """The layers that a file calls `module`; empty for no match or an ambiguous one."""
     name, found = flat(module.replace(".processor.", ".")), set()
     for prefix, network in PREFIXES.items():
         rest = name.removeprefix(f"{prefix}_") if prefix else name
@@ -94,7 +94,7 @@ def find(targets: Targets, module: str) -> tuple[Target, ...]:
 
 
 def aliases(published: str) -> Iterator[str]:
-    """All names of the layer that has this published name."""
+    """All names of the layer with this published name."""
     yield published
     block, dot, last = published.rpartition(".to_")
     if published.endswith(".attention.to_out.0"):
@@ -112,11 +112,11 @@ def flat(name: str) -> str:
 
 
 def layers_of(network: nn.Module) -> Iterator[tuple[str, Layer]]:
-    """Names and layers that can have a LoRA, also where adapters of peft stand around them."""
+    """Names and layers that can have a LoRA, also if peft has wrapped them."""
     for name, module in network.named_modules():
         if re.search(r"\.lora_(A|B)\.", name):
             continue
-        # peft makes no grouped down-projection, so depthwise convolutions are left alone.
+        # peft has no grouped down-projection, so depthwise convolutions are skipped.
         if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1):
             yield name.removesuffix(".base_layer"), module
 
@@ -138,9 +138,9 @@ def _of(network: nn.Module | None, kind: Network) -> list[Target]:
 
 
 def published_name(name: str, kind: Network) -> str:
-    """Our name of a layer to the one that files use."""
+    """The published name of our layer."""
     if kind == "text_c":
-        # transformers 5 dropped the `text_model` of the files from its modules.
+        # transformers 5 dropped `text_model` from its module names; files still have it.
         return "text_model." + name.removeprefix("model.").removeprefix("text_model.")
     names: Names = STAGE_C if kind == "stage_c" else STAGE_B
     return published_key(f"{name}.weight", names).removesuffix(".weight")

@@ -1,4 +1,4 @@
-"""Opening a LoRA of any tool: its kind is seen by the keys, and it fits or nothing happens."""
+"""Load a LoRA of any tool: keys identify its format, and either it fits or an error is raised."""
 
 import math
 import warnings
@@ -7,25 +7,50 @@ from pathlib import Path
 from typing import get_args
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from wuerstchen.errors import ModelFolderError
-from wuerstchen.lora.alphas import Alphas, metadata_config
-from wuerstchen.lora.keys import Half, default_alpha, foreign, format_of, parse, refused
+from wuerstchen.errors import ConfigError, ModelFolderError
+from wuerstchen.lora.keys import (
+    Alphas,
+    Half,
+    default_alpha,
+    foreign,
+    format_of,
+    metadata_config,
+    parse,
+    refused,
+)
 from wuerstchen.lora.layers import Target, Targets, all_targets, find
 from wuerstchen.lora.lora import Lora, LoraLayer, Network
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
 from wuerstchen.models.text import TextEncoder
 from wuerstchen.weights.files import read_json
+from wuerstchen.weights.headers import mapped, read_header
 
 PEFT_CONFIG = "adapter_config.json"
 PEFT_WEIGHTS = "adapter_model.safetensors"
 DIFFUSERS_WEIGHTS = "pytorch_lora_weights.safetensors"
 
-Parts = dict[str, dict[Half, tuple[str, Tensor]]]
-"""Per module, by the file's name: its halves, each with its key."""
+Modules = dict[str, dict[Half, tuple[str, Tensor]]]
+"""Modules by their names in the file; of each its halves with their keys."""
+
+
+def parse_lora(argument: str) -> tuple[Path, float]:
+    """Parse `PATH` or `PATH=WEIGHT` of a command line; the default weight is 1."""
+    path, equals, weight = argument.rpartition("=")
+    if not equals or Path(argument).exists():
+        return Path(argument), 1.0
+    try:
+        number = float(weight)
+    except ValueError:
+        number = math.nan
+    if not path or not math.isfinite(number):
+        raise ConfigError(
+            "expected a LoRA as PATH or PATH=WEIGHT such as dog.safetensors=0.8, found "
+            f"{argument!r}."
+        )
+    return Path(path), number
 
 
 def read_lora(
@@ -39,39 +64,40 @@ def read_lora(
     """Read a LoRA and fit it to the networks, none of which is changed.
 
     path             a safetensors file, or a folder of peft or diffusers
-    allow_unmatched  warn of keys that belong to no layer of these networks, instead of refusing
+    allow_unmatched  warn about keys that match no layer of these networks, instead of refusing
 
     Raises ModelFolderError for a file that is damaged, no LoRA, or a LoRA for another model.
     """
-    file, beside = _find_file(path)
-    tensors, metadata = _read(file)
-    if what := refused(tensors):
+    file, config_file = _find_file(path)
+    header = read_header(file)
+    tensors = mapped(file, header.tensors)
+    if adapter := refused(tensors):
         raise ModelFolderError(
-            f"{file}: expected a plain LoRA, found {what}; merge it into the weights with the "
+            f"{file}: expected a plain LoRA, found {adapter}; merge it into the weights with the "
             "tool that made it and open the result as a model."
         )
-    if stranger := foreign(tensors):
-        what, key = stranger
+    if other := foreign(tensors):
+        model, key = other
         raise ModelFolderError(
-            f"{file}: expected a LoRA for Würstchen v2, found one for {what} ({key})."
+            f"{file}: expected a LoRA for Würstchen v2, found one for {model} ({key})."
         )
-    config = read_json(beside) if beside is not None else metadata_config(file, metadata)
+    config = read_json(config_file) if config_file else metadata_config(file, header.metadata)
     if config.get("peft_type", "LORA") != "LORA":
-        raise ModelFolderError(f"{beside}: expected a LORA, found a {config['peft_type']}.")
-    alphas = Alphas(beside or file, config, metadata.get("ss_network_alpha"))
-    parts, unmatched = _sort(file, tensors)
-    layers = _fit(file, parts, all_targets(stage_c, stage_b, text_c), alphas, unmatched)
+        raise ModelFolderError(f"{config_file}: expected a LORA, found a {config['peft_type']}.")
+    alphas = Alphas(config_file or file, config, header.metadata.get("ss_network_alpha"))
+    modules, unmatched = _group(file, tensors)
+    layers = _fit(file, modules, all_targets(stage_c, stage_b, text_c), alphas, unmatched)
     _check_unmatched(file, unmatched, layers, allow_unmatched)
     return Lora(
         source=str(path),
-        format=format_of(tensors, metadata),
+        format=format_of(tensors, header.metadata),
         layers=layers,
         unmatched=tuple(unmatched),
     )
 
 
 def _find_file(path: Path) -> tuple[Path, Path | None]:
-    """The file of weights and, for a folder of peft, its config."""
+    """The file of weights and, in a folder of peft, its config."""
     if path.is_dir():
         if (path / PEFT_CONFIG).exists():
             path = path / PEFT_WEIGHTS
@@ -86,7 +112,7 @@ def _find_file(path: Path) -> tuple[Path, Path | None]:
                 )
             path = found[0]
     if not path.is_file():
-        raise ModelFolderError(f"{path}: expected the file of a LoRA, but it does not exist.")
+        raise ModelFolderError(f"{path}: expected a LoRA file, but it does not exist.")
     if path.suffix != ".safetensors":
         raise ModelFolderError(
             f"{path}: expected a LoRA as .safetensors; other files can run code when they are "
@@ -96,41 +122,29 @@ def _find_file(path: Path) -> tuple[Path, Path | None]:
     return path, config if path.name == PEFT_WEIGHTS and config.exists() else None
 
 
-def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safe_open(file, framework="pt") as opened:
-            keys = opened.keys()
-            return {key: opened.get_tensor(key) for key in keys}, opened.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise ModelFolderError(
-            f"{file} is damaged or cut off and cannot be read as safetensors ({error}); copy it "
-            "again."
-        ) from None
-
-
-def _sort(file: Path, tensors: Mapping[str, Tensor]) -> tuple[Parts, list[str]]:
-    """Bring the halves of each module together; second, the keys that are none of a LoRA."""
-    parts: Parts = {}
+def _group(file: Path, tensors: Mapping[str, Tensor]) -> tuple[Modules, list[str]]:
+    """The halves of each module, and the keys that no LoRA has."""
+    modules: Modules = {}
     others = []
     for key, tensor in tensors.items():
-        said = parse(key)
-        if said is None:
+        parsed = parse(key)
+        if parsed is None:
             others.append(key)
             continue
-        halves = parts.setdefault(said.module, {})
-        if said.half in halves:
+        halves = modules.setdefault(parsed.module, {})
+        if parsed.half in halves:
             raise ModelFolderError(
-                f"{file}: holds more than one LoRA, {halves[said.half][0]} and {key}; "
-                "save them as files of their own."
+                f"{file}: contains more than one LoRA, {halves[parsed.half][0]} and {key}; "
+                "save them as separate files."
             )
-        halves[said.half] = (key, tensor)
-    if not any("down" in halves or "up" in halves for halves in parts.values()):
+        halves[parsed.half] = (key, tensor)
+    if not any("down" in halves or "up" in halves for halves in modules.values()):
         example = next(iter(tensors), "nothing")
         raise ModelFolderError(
             f"{file}: expected a LoRA with keys such as ….lora_A.weight or ….lora_down.weight, "
             f"found {example}."
         )
-    for halves in parts.values():
+    for halves in modules.values():
         missing = [half for half in ("down", "up") if half not in halves]
         if len(missing) == 1:
             key = next(key for key, _ in halves.values())
@@ -138,20 +152,20 @@ def _sort(file: Path, tensors: Mapping[str, Tensor]) -> tuple[Parts, list[str]]:
                 f"{file}: {key} lacks its lora_{missing[0]} half; the file is incomplete, get it "
                 "again."
             )
-    return parts, others
+    return modules, others
 
 
 def _fit(
-    file: Path, parts: Parts, targets: Targets, alphas: Alphas, unmatched: list[str]
+    file: Path, modules: Modules, targets: Targets, alphas: Alphas, unmatched: list[str]
 ) -> dict[Network, dict[str, LoraLayer]]:
-    """The layers of the file under our names; keys that fit nowhere go to `unmatched`."""
+    """The layers of the file under our names; keys that match no layer go to `unmatched`."""
     layers: dict[Network, dict[str, LoraLayer]] = {}
-    for module, halves in parts.items():
+    for module, halves in modules.items():
         found = find(targets, module) if "down" in halves else ()
         if not found:
             unmatched.extend(key for key, _ in halves.values())
             continue
-        for target, layer in zip(found, _cut(file, module, halves, found, alphas), strict=True):
+        for target, layer in zip(found, _split(file, module, halves, found, alphas), strict=True):
             of_network = layers.setdefault(target.network, {})
             if target.name in of_network:
                 raise ModelFolderError(
@@ -161,25 +175,26 @@ def _fit(
     return {network: layers[network] for network in get_args(Network) if network in layers}
 
 
-def _cut(
+def _split(
     file: Path,
     module: str,
     halves: Mapping[Half, tuple[str, Tensor]],
     targets: tuple[Target, ...],
     alphas: Alphas,
 ) -> list[LoraLayer]:
-    """One layer for each target: a joint weight of q, k and v shares its down-projection."""
+    """One layer per target: q, k and v of a joint weight share its down-projection."""
     (down_key, down), (up_key, up) = halves["down"], halves["up"]
     for half, (key, tensor) in halves.items():
         if half != "alpha" and not tensor.is_floating_point():
-            kind = str(tensor.dtype).removeprefix("torch.")
+            dtype = str(tensor.dtype).removeprefix("torch.")
             raise ModelFolderError(
-                f"{file}: expected floating-point numbers as {key}, found {kind}; save the LoRA in "
+                f"{file}: expected floating-point values in {key}, found {dtype}; save the LoRA in "
                 "fp32, fp16 or bf16."
             )
         if not tensor.float().isfinite().all():
-            raise ModelFolderError(f"{file}: {key} holds values that are not finite numbers.")
-    expected = f"{targets[0].inputs} inputs and {sum(t.outputs for t in targets)} outputs"
+            raise ModelFolderError(f"{file}: {key} has values that are not finite.")
+    inputs, outputs = targets[0].inputs, [target.outputs for target in targets]
+    expected = f"{inputs} inputs and {sum(outputs)} outputs"
     if (
         min(down.dim(), up.dim()) < 2
         or not (down.numel() and up.numel())
@@ -190,34 +205,38 @@ def _cut(
             f"{list(up.shape)} do not share a rank; expected a LoRA of {expected}."
         )
     down, up = down.float().flatten(1), up.float().flatten(1)  # (R, I), (O, R)
-    if down.shape[1] != targets[0].inputs or len(up) != sum(t.outputs for t in targets):
+    if down.shape[1] != inputs or len(up) != sum(outputs):
+        hint = " (2048 is the width of Stable Cascade, v3)"
         raise ModelFolderError(
-            f"{file}: is a LoRA for another model: {module} has {expected} here, and "
+            f"{file}: is a LoRA for another model: {module} has {expected} here, but "
             f"{down.shape[1]} inputs and {len(up)} outputs in the file"
-            f"{_whose(down.shape[1], len(up))}."
+            f"{hint if 2048 in (down.shape[1], len(up)) else ''}."
         )
+    alpha = _alpha(file, module, halves, alphas)
+    kernel = targets[0].kernel
+    return [
+        LoraLayer(down=down, up=each.contiguous(), alpha=alpha, kernel=kernel)
+        for each in up.split(outputs)
+    ]
+
+
+def _alpha(
+    file: Path, module: str, halves: Mapping[Half, tuple[str, Tensor]], alphas: Alphas
+) -> float:
     if "alpha" in halves:
-        alpha = _number(file, *halves["alpha"])
+        key, tensor = halves["alpha"]
+        if tensor.numel() != 1:
+            raise ModelFolderError(
+                f"{file}: expected one number in {key}, found the shape {list(tensor.shape)}."
+            )
+        alpha = float(tensor.to(torch.float32).item())
     else:
-        said = alphas.of(module, len(down))
-        alpha = default_alpha(down_key, len(down)) if said is None else said
+        down_key, down = halves["down"]
+        stated = alphas.of(module, len(down))
+        alpha = default_alpha(down_key, len(down)) if stated is None else stated
     if not math.isfinite(alpha):
         raise ModelFolderError(f"{file}: the alpha of {module} should be finite, found {alpha}.")
-    ups = up.split([target.outputs for target in targets])
-    kernel = targets[0].kernel
-    return [LoraLayer(down=down, up=each.contiguous(), alpha=alpha, kernel=kernel) for each in ups]
-
-
-def _number(file: Path, key: str, tensor: Tensor) -> float:
-    if tensor.numel() != 1:
-        raise ModelFolderError(
-            f"{file}: expected one number as {key}, found the shape {list(tensor.shape)}."
-        )
-    return float(tensor.to(torch.float32).item())
-
-
-def _whose(*widths: int) -> str:
-    return " (2048 is the width of Stable Cascade, v3)" if 2048 in widths else ""
+    return alpha
 
 
 def _check_unmatched(
@@ -231,13 +250,11 @@ def _check_unmatched(
         if not layers:
             hint = "it is for another model, or for a network that is not loaded"
         elif all("depthwise" in key for key in unmatched):
-            hint = (
-                "depthwise convolutions take no LoRA here; train it without them, or use the rest"
-            )
+            hint = "depthwise convolutions support no LoRA; train it without them, or use the rest"
         else:
             hint = "use the rest"
         hint += " by load_lora_weights(..., allow_unmatched=True)" if layers else ""
-        raise ModelFolderError(f"{file}: {count} of the LoRA fit no layer ({listed}); {hint}.")
+        raise ModelFolderError(f"{file}: {count} of the LoRA match no layer ({listed}); {hint}.")
     warnings.warn(
-        f"{file}: {count} of the LoRA fit no layer and are left out: {listed}", stacklevel=3
+        f"{file}: {count} of the LoRA match no layer and are ignored: {listed}", stacklevel=3
     )

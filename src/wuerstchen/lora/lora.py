@@ -1,4 +1,4 @@
-"""What a LoRA is in memory: low-rank changes of layers, whatever tool wrote them.
+"""A LoRA in memory: low-rank changes of layers, independent of the tool that wrote them.
 
 O outputs of a layer, I its inputs (times the cells of the kernel, for a convolution), R rank.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 Network = Literal["stage_c", "stage_b", "text_c"]
 """The networks that a LoRA may change; `text_c` is the text encoder of Stage C."""
 Format = Literal["peft", "diffusers", "kohya", "onetrainer", "original"]
-"""Whose key names a file has; `original` are those of the authors' code, as in StableCascade."""
+"""The tool whose key names a file has; `original`: the authors' code, as in StableCascade."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,7 +25,7 @@ class LoraLayer:
     """(O, R), fp32"""
     alpha: float
     kernel: tuple[int, ...] = ()
-    """Sides of the kernel of a convolution; empty for a linear layer."""
+    """Kernel size of a convolution; empty for a linear layer."""
 
     @property
     def rank(self) -> int:
@@ -33,7 +33,7 @@ class LoraLayer:
 
     @property
     def scale(self) -> float:
-        """What the product is multiplied with at weight 1."""
+        """The factor of the product at weight 1."""
         return self.alpha / self.rank
 
     def delta(self) -> Tensor:
@@ -50,14 +50,14 @@ class LoraLayer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lora:
-    """A LoRA that fits; the layers have our names of the modules, per network."""
+    """A LoRA that fits its networks; layers have our module names, per network."""
 
     source: str
-    """Where it came from, for messages."""
+    """Its origin, for messages."""
     format: Format
     layers: Mapping[Network, Mapping[str, LoraLayer]]
     unmatched: tuple[str, ...] = ()
-    """Keys of the file that belong to none of the networks; empty unless they were allowed."""
+    """Keys of the file that belong to no network; empty unless they were allowed."""
 
     @property
     def networks(self) -> tuple[Network, ...]:
@@ -66,7 +66,7 @@ class Lora:
 
     @property
     def ranks(self) -> tuple[int, ...]:
-        """The ranks that occur, in rising order."""
+        """The ranks that occur, in ascending order."""
         found = {layer.rank for layers in self.layers.values() for layer in layers.values()}
         return tuple(sorted(found))
 

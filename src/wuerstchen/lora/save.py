@@ -1,4 +1,4 @@
-"""Writing a LoRA so that other tools open it."""
+"""Save a LoRA in the format of other tools."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wuerstchen.atomic_write import write_file
 from wuerstchen.errors import ConfigError, SaveError
-from wuerstchen.lora.alphas import METADATA
+from wuerstchen.lora.keys import METADATA
 from wuerstchen.lora.layers import flat, published_name
 from wuerstchen.lora.load import PEFT_CONFIG, PEFT_WEIGHTS
 from wuerstchen.lora.lora import Lora, LoraLayer, Network
@@ -31,18 +31,19 @@ _DIFFUSERS: Mapping[Network, str] = {
 
 
 def save_lora(path: Path, lora: Lora, *, style: Style, dtype: torch.dtype = torch.float32) -> None:
-    """Write `lora` in the manner of one tool.
+    """Write `lora` in the style of one tool.
 
     peft       the folder `path` with adapter_config.json, for one network
-    diffusers  the file `path`; alphas stand in its metadata, where diffusers looks for them
+    diffusers  the file `path`, with the alphas in its metadata, where diffusers expects them
     kohya      the file `path`, which ComfyUI, OneTrainer and others open too
 
-    Raises ConfigError for what cannot be written so, SaveError where nothing can be written.
+    Raises ConfigError for a LoRA or name that the style cannot have, SaveError where nothing can be
+    written.
     """
     if style not in get_args(Style):
         raise ConfigError(f"expected a style of {', '.join(get_args(Style))}, found {style!r}.")
     if style != "peft" and path.suffix != ".safetensors":
-        raise ConfigError(f"{path}: expected a name that ends with .safetensors.")
+        raise ConfigError(f"{path}: expected a name ending in .safetensors.")
     if style == "peft":
         _save_peft(path, lora, dtype)
     elif style == "diffusers":
@@ -59,8 +60,8 @@ def save_lora(path: Path, lora: Lora, *, style: Style, dtype: torch.dtype = torc
         _save_kohya(path, lora, dtype)
 
 
-def save_everywhere(folder: Path, lora: Lora) -> None:
-    """Write `lora` into FOLDER/lora in the manner of every tool, named by what it changes.
+def save_all_styles(folder: Path, lora: Lora) -> None:
+    """Write `lora` into FOLDER/lora in every style, named by the networks that it changes.
 
     Raises SaveError where nothing can be written.
     """
@@ -73,7 +74,7 @@ def save_everywhere(folder: Path, lora: Lora) -> None:
 
 
 def peft_config(network: Network, layers: Mapping[str, LoraLayer]) -> dict[str, object]:
-    """What peft's LoraConfig says of these layers."""
+    """The values of peft's LoraConfig for these layers."""
     by_name = {published_name(name, network): layer for name, layer in layers.items()}
     first = next(iter(by_name.values()))
     return {
@@ -93,7 +94,7 @@ def peft_config(network: Network, layers: Mapping[str, LoraLayer]) -> dict[str, 
 def _save_peft(folder: Path, lora: Lora, dtype: torch.dtype) -> None:
     if len(lora.layers) != 1:
         raise ConfigError(
-            f"a folder of peft holds the LoRA of one network, but {lora.source} changes "
+            f"a folder of peft has the LoRA of one network, but {lora.source} changes "
             f"{', '.join(lora.layers)}; save it as kohya or diffusers."
         )
     ((network, layers),) = lora.layers.items()
@@ -134,7 +135,7 @@ def _halves(
 
 
 def _stored(name: str, values: Tensor, dtype: torch.dtype) -> Tensor:
-    kept = values.to(dtype, copy=True).contiguous()  # thirds of a joint weight share a matrix
+    kept = values.to(dtype, copy=True).contiguous()  # thirds of a joint weight share memory
     if not kept.isfinite().all():
         raise SaveError(f"the LoRA of {name} is not finite as {dtype}, so nothing was written.")
     return kept

@@ -16,7 +16,7 @@ from wuerstchen.config import Config
 from wuerstchen.data import Batch, Pairs
 from wuerstchen.decibels import decibels
 from wuerstchen.geometry import SEMANTICS_SCALE, scale_semantics, semantics_size, unscale_semantics
-from wuerstchen.lora import add_lora, fused_copy, save_everywhere, trained_lora
+from wuerstchen.lora import add_lora, fused_copy, save_all_styles, trained_lora
 from wuerstchen.models.compressor import Compressor, shrink
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
@@ -204,7 +204,7 @@ class StageBTrainer(Stage):
         weights.compressor.save(folder, network.compressor)
         stage_b = network.stage_b
         if self.recipe.lora is not None:
-            save_everywhere(folder, trained_lora({"stage_b": stage_b}, str(folder)))
+            save_all_styles(folder, trained_lora({"stage_b": stage_b}, str(folder)))
             stage_b = fused_copy(stage_b)
         weights.stage_b.save(folder, stage_b)
 

@@ -13,7 +13,7 @@ from wuerstchen import diffusion, weights
 from wuerstchen.config import Config
 from wuerstchen.data import Batch, Pairs
 from wuerstchen.inference.model_info import Defaults, ModelInfo, read_info, write_info
-from wuerstchen.lora import add_lora, fused_copy, save_everywhere, trained_lora
+from wuerstchen.lora import add_lora, fused_copy, save_all_styles, trained_lora
 from wuerstchen.models.stage_c import StageC
 from wuerstchen.models.text import TextEncoder, encode_frozen
 from wuerstchen.training.crops import sample_grid
@@ -210,7 +210,7 @@ class StageCTrainer(Stage):
         stage_c, text = network.stage_c, network.text
         if self.recipe.lora is not None:
             lora = trained_lora({"stage_c": stage_c, "text_c": text}, str(folder))
-            save_everywhere(folder, lora)
+            save_all_styles(folder, lora)
             stage_c, text = fused_copy(stage_c), fused_copy(text)
         weights.stage_c.save(folder, stage_c)
         weights.text_c.save(folder, text)

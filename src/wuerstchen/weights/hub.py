@@ -1,4 +1,4 @@
-"""Where a model is: in the package, at a path, or on the hub. Only hub ids reach out."""
+"""Find a model: in the package, at a path, or on the hub. Only hub ids use the network."""
 
 import re
 from collections.abc import Sequence
@@ -9,30 +9,30 @@ from pathlib import Path
 from wuerstchen.errors import ModelFolderError
 
 BUNDLED = "emoji"
-"""The model that comes with the package, by this name or none; a path of that name goes first."""
+"""The bundled model, by this name or none; an existing path of that name has precedence."""
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 HUB_FILES = ("*.json", "*.safetensors", "*.txt", "README.md")
-"""What is fetched of a hub repository: no pickles, no code."""
+"""The files fetched from a hub repository: no pickles, no code."""
 TEXT_FILES = ("text_encoder/*.json", "text_encoder/*.safetensors", "tokenizer/*")
-"""The same where only the text encoder of a pipeline is wanted."""
+"""The same if only the text encoder of a pipeline is needed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hub:
-    """How hub ids are looked up; the words are those of huggingface_hub."""
+    """How hub ids are looked up, in the terms of huggingface_hub."""
 
     cache_dir: str | Path | None = None
     local_files_only: bool = False
 
 
 def is_here(name: str) -> bool:
-    """Whether `find` has it without asking the hub: a path, or the bundled model."""
+    """Whether `find` needs no hub: a path, or the bundled model."""
     return Path(name).exists() or name == BUNDLED
 
 
 def is_hub_id(name: str | Path | None) -> bool:
-    """Whether `find` would ask the hub for it."""
+    """Whether `find` would look it up on the hub."""
     return isinstance(name, str) and HUB_ID.fullmatch(name) is not None and not Path(name).exists()
 
 
@@ -44,9 +44,9 @@ def find(
     local_files_only: bool = False,
     patterns: Sequence[str] = HUB_FILES,
 ) -> Path:
-    """The folder or file of a model: of the bundled one, of a path, or of a hub id `owner/name`.
+    """The folder or file of a model by its path or hub id `owner/name`.
 
-    name  None or `emoji` is the bundled one
+    name  None or `emoji` is the bundled model
 
     Raises ModelFolderError where there is none.
     """
@@ -55,7 +55,7 @@ def find(
     if name is None or name == BUNDLED:
         return Path(str(files("wuerstchen") / "bundled" / BUNDLED))
     if isinstance(name, str) and HUB_ID.fullmatch(name):
-        if (owner := Path(name).parent).is_dir():  # a slip in a path is nobody's business outside
+        if (owner := Path(name).parent).is_dir():  # a typo in a path must not reach the hub
             raise ModelFolderError(
                 f"Expected a model folder, found no {Path(name).name!r} in the folder {owner}; "
                 "correct the path, or call from elsewhere to mean the hub."

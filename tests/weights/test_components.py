@@ -10,24 +10,9 @@ from torch import Tensor
 
 from wuerstchen import weights
 from wuerstchen.models.stage_c import StageC
+from wuerstchen.weights.components import COMPONENTS
 
-OPENERS = {
-    "stage_a": (weights.stage_a.empty, weights.open_stage_a, weights.load_stage_a),
-    "stage_b": (weights.stage_b.empty, weights.open_stage_b, weights.load_stage_b),
-    "stage_c": (weights.stage_c.empty, weights.open_stage_c, weights.load_stage_c),
-    "compressor": (weights.compressor.empty, weights.open_compressor, weights.load_compressor),
-    "text_b": (
-        weights.text_c.empty,
-        weights.open_text,
-        lambda f: weights.text_b.load(f),
-    ),
-    "text_c": (
-        weights.text_c.empty,
-        weights.open_text,
-        lambda f: weights.text_c.load(f),
-    ),
-}
-every_part = pytest.mark.parametrize("name", OPENERS)
+every_component = pytest.mark.parametrize("name", COMPONENTS)
 
 
 def pages(path: Path) -> list[range]:
@@ -44,33 +29,33 @@ def is_mapped(tensor: Tensor, path: Path) -> bool:
     return any(tensor.data_ptr() in addresses for addresses in pages(path))
 
 
-@every_part
+@every_component
 def test_an_opened_part_is_the_loaded_one_but_its_weights_stay_in_the_file(
     whole: Path, name: weights.ComponentName
 ) -> None:
-    _, opened, load = OPENERS[name]
-    part = weights.resolve_component(whole if name != "text_b" else whole / "text_encoder", name)
-    network, reference = opened(part), load(whole)
+    component = getattr(weights, name)
+    files = weights.resolve_component(whole if name != "text_b" else whole / "text_encoder", name)
+    network, reference = component.load(files, mmap=True), component.load(whole)
     assert not network.training
     assert list(network.state_dict()) == list(reference.state_dict())
     torch.testing.assert_close(network.state_dict(), reference.state_dict(), rtol=0, atol=0)
     for kept, same in zip(network.buffers(), reference.buffers(), strict=True):
         assert torch.equal(kept, same) and kept.dtype == same.dtype
-    assert all(is_mapped(t, part.weights) for t in network.parameters())
-    assert not any(is_mapped(t, part.weights) for t in reference.parameters())
+    assert all(is_mapped(t, files.weights) for t in network.parameters())
+    assert not any(is_mapped(t, files.weights) for t in reference.parameters())
 
 
-@every_part
+@every_component
 def test_an_outline_has_no_weights_and_is_filled_again_and_again(
     whole: Path, name: weights.ComponentName
 ) -> None:
-    outline, opened, _ = OPENERS[name]
-    part = weights.resolve_component(whole, name)
-    network = outline(part)
+    component = getattr(weights, name)
+    files = weights.resolve_component(whole, name)
+    network = component.empty(files)
     assert all(tensor.is_meta for tensor in network.state_dict().values())
-    expected = opened(part).state_dict()
+    expected = component.load(files, mmap=True).state_dict()
     for _ in range(2):
-        network.load_state_dict(weights.tensors(part), assign=True)
+        network.load_state_dict(weights.tensors(files), assign=True)
         assert not any(t.is_meta for t in (*network.parameters(), *network.buffers()))
         torch.testing.assert_close(dict(network.state_dict()), dict(expected), rtol=0, atol=0)
         network.load_state_dict(
@@ -79,9 +64,9 @@ def test_an_outline_has_no_weights_and_is_filled_again_and_again(
 
 
 def test_other_numbers_are_converted_and_counters_stay(whole: Path) -> None:
-    part = weights.resolve_component(whole, "stage_a")
-    assert weights.stored_dtype(part) == torch.float32
-    network = weights.stage_a.load(part, torch.bfloat16, mmap=True)
+    files = weights.resolve_component(whole, "stage_a")
+    assert weights.stored_dtype(files) == torch.float32
+    network = weights.stage_a.load(files, torch.bfloat16, mmap=True)
     assert {p.dtype for p in network.parameters()} == {torch.bfloat16}
     state = weights.stage_a.load(whole).state_dict()
     for key, tensor in network.state_dict().items():
@@ -91,10 +76,10 @@ def test_other_numbers_are_converted_and_counters_stay(whole: Path) -> None:
 
 def test_half_precision_files_are_mapped_as_half_precision(tmp_path: Path) -> None:
     weights.stage_c.save(tmp_path, randomised(StageC(C)), torch.bfloat16)
-    part = weights.resolve_component(tmp_path, "stage_c")
-    assert weights.stored_dtype(part) == torch.bfloat16
-    network = weights.stage_c.load(part, torch.bfloat16, mmap=True)
-    assert all(is_mapped(tensor, part.weights) for tensor in network.parameters())
+    files = weights.resolve_component(tmp_path, "stage_c")
+    assert weights.stored_dtype(files) == torch.bfloat16
+    network = weights.stage_c.load(files, torch.bfloat16, mmap=True)
+    assert all(is_mapped(tensor, files.weights) for tensor in network.parameters())
 
 
 def test_original_files_are_mapped_too(tmp_path: Path) -> None:

@@ -20,7 +20,11 @@ DECODER, PRIOR = "warp-ai/wuerstchen", "warp-ai/wuerstchen-prior"
 
 
 def states(files: weights.ModelFiles) -> dict[weights.ComponentName, dict[str, torch.Tensor]]:
-    return {part.part: weights.tensors(part) for part in files.parts() if part.part != "compressor"}
+    return {
+        each.component: weights.tensors(each)
+        for each in files.components()
+        if each.component != "compressor"
+    }
 
 
 @pytest.fixture
@@ -61,7 +65,7 @@ def test_a_decoder_and_its_prior_are_one_model(whole: Path, pair: tuple[Path, Pa
     torch.testing.assert_close(states(found), states(weights.resolve(whole)), rtol=0, atol=0)
     assert found.compressor is None
     assert found.text_c.tokenizer == prior / "tokenizer"
-    assert weights.open_text(found.text_c).width == 32
+    assert weights.text_c.load(found.text_c).width == 32
 
 
 def test_the_published_pair_is_found_in_the_hubs_cache_by_the_decoders_name(
@@ -229,7 +233,8 @@ def test_other_generations_are_named_with_what_they_need(
         text = sentence(**arguments)
         assert said in text and "expected version 2; it needs" in text
     assert (
-        said in weights.describe(path).parts[0].title + " of " + weights.describe(path).generation
+        said
+        in weights.describe(path).components[0].title + " of " + weights.describe(path).generation
     )
 
 
