@@ -27,7 +27,7 @@ from wuerstchen.config import DataConfig, load
 from wuerstchen.data import open_pairs
 from wuerstchen.evaluation import evaluate
 from wuerstchen.evaluation.diagnose import diagnose
-from wuerstchen.evaluation.metrics import Figure
+from wuerstchen.evaluation.metrics import Estimate
 from wuerstchen.inference import model_info
 from wuerstchen.training import run as training_run
 
@@ -39,9 +39,9 @@ HELD_OUT = 0.15
 class Measured(NamedTuple):
     """A model on one set; figures have their 95 % intervals."""
 
-    stage_a: Figure
-    semantics: Figure
-    nearest: Figure
+    stage_a: Estimate
+    semantics: Estimate
+    nearest: Estimate
     chance: float
     """Fréchet distance of drawn semantics from the true ones, times that by chance."""
 
@@ -112,7 +112,7 @@ def measure(model: Path, data: DataConfig) -> Measured:
     names = ("stage_a_psnr", "semantics_psnr", "text_nearest")
     stage_a, semantics, nearest = (figures[name] for name in names)
     gap = diagnose(model, data, images=PROMPTS).semantics
-    return Measured(stage_a, semantics, nearest, gap.times_chance)
+    return Measured(stage_a, semantics, nearest, gap.over_chance)
 
 
 def write_page(out: Path) -> Path:
@@ -163,8 +163,8 @@ def _plain(row: Row) -> dict[str, object]:
     return {**row._asdict(), **sides}
 
 
-def _fields(value: Figure | float) -> object:
-    return asdict(value) if isinstance(value, Figure) else value
+def _fields(value: Estimate | float) -> object:
+    return asdict(value) if isinstance(value, Estimate) else value
 
 
 def _share(figure: dict[str, float]) -> str:

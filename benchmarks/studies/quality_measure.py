@@ -13,8 +13,8 @@ from benchmarks.studies.quality_rows import Row
 from wuerstchen import Pipeline, noise, weights
 from wuerstchen.config import DataConfig
 from wuerstchen.data import Pairs, open_pairs
-from wuerstchen.evaluation.metrics import psnr, share_figure
-from wuerstchen.evaluation.nearest_neighbours import answer, choose_questions, small_images
+from wuerstchen.evaluation.metrics import fraction_estimate, psnr
+from wuerstchen.evaluation.retrieval import choose_queries, image_thumbnails, retrieve
 from wuerstchen.inference.generation_plan import plan
 from wuerstchen.inference.sampling import Walk
 from wuerstchen.models.compressor import Compressor, shrink
@@ -46,7 +46,7 @@ class Study:
         self.own = plan(self.pipeline.info)
         config = DataConfig(path=data, balance_by="name", size=self.pipeline.default_size)
         self.train, self.test, _ = open_pairs(config)
-        self.questions = choose_questions(self.train, images, 0)
+        self.queries = choose_queries(self.train, images, 0)
         self.fine: dict[str, list[Tensor]] = {}
 
     @cached_property
@@ -55,7 +55,7 @@ class Study:
 
     @cached_property
     def references(self) -> Tensor:
-        return small_images(self.train)
+        return image_thumbnails(self.train)
 
     @cached_property
     def real(self) -> Tensor:
@@ -143,12 +143,12 @@ def _stage_c(study: Study, setting: Setting) -> Judged:
         return images[-1]
 
     answers = []
-    for start in range(0, len(study.questions), BATCH):
-        part = study.questions[start : start + BATCH]
-        answers += answer(part, study.train, study.references, draw, start)
+    for start in range(0, len(study.queries), BATCH):
+        part = study.queries[start : start + BATCH]
+        answers += retrieve(part, study.train, study.references, draw, start)
     ranks = [found.rank for found in answers]
-    nearest = share_figure(sum(rank == 1 for rank in ranks), len(ranks)).value
-    five = share_figure(sum(rank <= 5 for rank in ranks), len(ranks)).value
+    nearest = fraction_estimate(sum(rank == 1 for rank in ranks), len(ranks)).value
+    five = fraction_estimate(sum(rank <= 5 for rank in ranks), len(ranks)).value
     return torch.cat(images), _distance(study, setting, torch.cat(drawn)), nearest, five, None
 
 

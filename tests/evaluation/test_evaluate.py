@@ -7,61 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 import typer
-from models_small import CHANNELS, small_pipeline, stir
 from PIL import Image
 from torch import Tensor
 from typer.testing import CliRunner
 
 from wuerstchen import weights
 from wuerstchen.cli.evaluate import evaluate as command
-from wuerstchen.config import CompressorModel, DataConfig
+from wuerstchen.config import DataConfig
 from wuerstchen.data import Pairs, open_pairs
 from wuerstchen.errors import ConfigError, DataError, ModelFolderError, SaveError
 from wuerstchen.evaluation import Evaluation, evaluate, open_pipeline, prompt_grid
-from wuerstchen.evaluation.nearest_neighbours import answer, choose_questions, small_images
 from wuerstchen.evaluation.report import TITLES
-from wuerstchen.models.compressor import Compressor
-
-COLOURS = {"red": 2, "lime": 2, "blue": 1, "black": 1}
-"""Images of each object: six in all, of four objects."""
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    small_pipeline().save_pretrained(folder)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        compressor = Compressor(CompressorModel(channels=CHANNELS, width=0.25, depth=0.1))
-        stir(compressor)
-    weights.compressor.save(folder, compressor)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six images: squares and stripes on paper of one colour per object."""
-    folder = tmp_path_factory.mktemp("images")
-    rows = []
-    for colour, count in COLOURS.items():
-        for k in range(count):
-            name = f"{colour}-{k}.png"
-            image = Image.new("RGB", (140, 140), colour)
-            image.paste("white", (10 * k, 20, 10 * k + 30, 50))
-            image.save(folder / name)
-            rows.append({"file_name": name, "text": f"a {colour} sheet", "object": colour})
-    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def data(images: Path) -> DataConfig:
-    return DataConfig(path=str(images), balance_by="object", test_fraction=0.3)
-
-
-@pytest.fixture(scope="module")
-def found(model: Path, data: DataConfig) -> Evaluation:
-    return evaluate(model, data, prompts=3)
+from wuerstchen.evaluation.retrieval import choose_queries, image_thumbnails, retrieve
 
 
 @pytest.fixture
@@ -72,18 +29,18 @@ def train(data: DataConfig) -> Pairs:
 # ── whole evaluations ──
 
 
-def test_every_figure_is_there_and_lies_in_its_interval_and_range(found: Evaluation) -> None:
-    assert list(found.figures) == list(TITLES)
-    for name, figure in found.figures.items():
+def test_every_figure_is_in_its_interval_and_range(evaluation: Evaluation) -> None:
+    assert list(evaluation.figures) == list(TITLES)
+    for name, figure in evaluation.figures.items():
         assert figure.low <= figure.value <= figure.high
         assert 0 <= figure.value <= (100 if name.endswith("psnr") else 1)
-    assert found.figures["stage_a_psnr"].n == found.settings["test_images"]
-    assert found.figures["text_first_five"].value >= found.figures["text_nearest"].value
-    assert found.settings["size"] == 128
+    assert evaluation.figures["stage_a_psnr"].n == evaluation.settings["test_images"]
+    assert evaluation.figures["text_first_five"].value >= evaluation.figures["text_nearest"].value
+    assert evaluation.settings["size"] == 128
 
 
 def test_stage_a_figures_are_those_of_stage_a_called_by_hand(
-    found: Evaluation, model: Path, data: DataConfig
+    evaluation: Evaluation, model: Path, data: DataConfig
 ) -> None:
     stage_a, (_, test, _) = weights.stage_a.load(model), open_pairs(data)
     decibels = []
@@ -93,26 +50,28 @@ def test_stage_a_figures_are_those_of_stage_a_called_by_hand(
             error = (stage_a.decode(stage_a.encode(image)) - image).square().mean()
             decibels.append(-10 * error.log10().item())
     mean = sum(decibels) / len(decibels)
-    assert found.figures["stage_a_psnr"].value == pytest.approx(mean, abs=1e-3)
+    assert evaluation.figures["stage_a_psnr"].value == pytest.approx(mean, abs=1e-3)
 
 
 def test_the_same_seed_gives_the_same_figures_and_images(
-    found: Evaluation, model: Path, data: DataConfig
+    evaluation: Evaluation, model: Path, data: DataConfig
 ) -> None:
     again = evaluate(model, data, prompts=3)
-    assert again.to_json() == found.to_json()
+    assert again.to_json() == evaluation.to_json()
     assert {k: v.tobytes() for k, v in again.grids.items()} == {
-        k: v.tobytes() for k, v in found.grids.items()
+        k: v.tobytes() for k, v in evaluation.grids.items()
     }
 
 
-def test_another_seed_draws_other_noise(found: Evaluation, model: Path, data: DataConfig) -> None:
+def test_another_seed_uses_other_noise(
+    evaluation: Evaluation, model: Path, data: DataConfig
+) -> None:
     other = evaluate(model, data, prompts=0, seed=1).figures
-    assert other["stage_a_psnr"] == found.figures["stage_a_psnr"]
-    assert other["semantics_psnr"] != found.figures["semantics_psnr"]
+    assert other["stage_a_psnr"] == evaluation.figures["stage_a_psnr"]
+    assert other["semantics_psnr"] != evaluation.figures["semantics_psnr"]
 
 
-def test_parts_that_are_not_asked_for_are_left_out(model: Path, data: DataConfig) -> None:
+def test_parts_that_are_not_requested_are_left_out(model: Path, data: DataConfig) -> None:
     text_only = evaluate(model, data, prompts=1, images=0)
     assert set(text_only.figures) == {"text_nearest", "text_first_five"}
     one = evaluate(model, data, prompts=0, images=1)
@@ -137,10 +96,9 @@ def test_progress_ends_at_the_whole(model: Path, data: DataConfig) -> None:
     assert last == {"reconstructions": (1, 1), "captions": (2, 2)}
 
 
-def test_a_model_without_a_compressor_is_refused(tmp_path: Path, data: DataConfig) -> None:
-    small_pipeline().save_pretrained(tmp_path)
+def test_a_model_without_a_compressor_is_refused(bare_model: Path, data: DataConfig) -> None:
     with pytest.raises(ModelFolderError, match="compressor"):
-        evaluate(tmp_path, data)
+        evaluate(bare_model, data)
 
 
 def test_data_without_a_test_image_is_refused(model: Path, data: DataConfig) -> None:
@@ -148,7 +106,7 @@ def test_data_without_a_test_image_is_refused(model: Path, data: DataConfig) -> 
         evaluate(model, data.model_copy(update={"test_fraction": 0.0}))
 
 
-def test_the_grid_of_prompts_is_what_the_pipeline_draws(model: Path) -> None:
+def test_the_grid_of_prompts_is_what_the_pipeline_generates(model: Path) -> None:
     pipeline = open_pipeline(model)
     sheet = prompt_grid(pipeline, ["a red apple", "a green hat"], columns=2, seed=5)
     (alone,) = pipeline("a green hat", seed=6).images
@@ -158,22 +116,22 @@ def test_the_grid_of_prompts_is_what_the_pipeline_draws(model: Path) -> None:
     assert difference.abs().max() <= 1  # batches round otherwise than single images
 
 
-# ── neighbours ──
+# ── retrieval ──
 
 
 def copies(train: Pairs, shift: int) -> tuple[int, int, int]:
-    """Hits at rank 1 and within five, and n, of a drawer that copies a training image."""
-    questions = choose_questions(train, 100, seed=0)
+    """Hits at rank 1 and within five, and n, of a generator that copies a training image."""
+    queries = choose_queries(train, 100, seed=0)
     groups = sorted({pair.group for pair in train})
 
-    def draw(captions: Sequence[str], seed: int) -> Tensor:
-        wanted = [caption.split()[1] for caption in captions]
+    def generate(captions: Sequence[str], seed: int) -> Tensor:
+        wanted = [caption.split()[1].strip("<>") for caption in captions]
         shifted = [groups[(groups.index(group) + shift) % len(groups)] for group in wanted]
         first = [next(i for i, p in enumerate(train) if p.group == group) for group in shifted]
         return torch.stack([train.image(i) for i in first]) / 255
 
-    answers = answer(questions, train, small_images(train), draw, seed=0)
-    ranks = [found.rank for found in answers]
+    results = retrieve(queries, train, image_thumbnails(train), generate, seed=0)
+    ranks = [result.rank for result in results]
     return sum(r == 1 for r in ranks), sum(r <= 5 for r in ranks), len(ranks)
 
 
@@ -186,18 +144,18 @@ def test_a_copy_of_another_object_is_never_the_nearest(train: Pairs) -> None:
     assert copies(train, shift=1)[0] == 0
 
 
-def test_each_object_speaks_once_by_the_first_caption_of_its_first_member(train: Pairs) -> None:
-    questions = choose_questions(train, 100, seed=0)
-    assert sorted(q.group for q in questions) == sorted({pair.group for pair in train})
-    for question in questions:
-        first = min((p for p in train if p.group == question.group), key=lambda p: p.key)
-        assert question.caption == first.captions[0]
+def test_each_object_is_queried_once_by_the_first_caption_of_its_first_member(train: Pairs) -> None:
+    queries = choose_queries(train, 100, seed=0)
+    assert sorted(q.group for q in queries) == sorted({pair.group for pair in train})
+    for query in queries:
+        first = min((p for p in train if p.group == query.group), key=lambda p: p.key)
+        assert query.caption == first.captions[0]
 
 
 def test_the_seed_chooses_the_objects(train: Pairs) -> None:
-    picks = [tuple(q.group for q in choose_questions(train, 1, seed)) for seed in range(20)]
+    picks = [tuple(q.group for q in choose_queries(train, 1, seed)) for seed in range(20)]
     assert set(picks) == {(pair.group,) for pair in train}
-    assert choose_questions(train, 2, seed=3) == choose_questions(train, 2, seed=3)
+    assert choose_queries(train, 2, seed=3) == choose_queries(train, 2, seed=3)
 
 
 # ── the command ──
@@ -213,13 +171,13 @@ def run(*words: str) -> tuple[str, str]:
 
 
 def test_the_command_writes_figures_and_grids_and_prints_a_table(
-    model: Path, images: Path, tmp_path: Path
+    model: Path, data: DataConfig, tmp_path: Path
 ) -> None:
     lines = tmp_path / "prompts.txt"
     lines.write_text("a red apple\n\na green hat\n", encoding="utf-8")
     out = tmp_path / "deep" / "out"
     stdout, stderr = run(
-        *(str(model), f"data.path={images}", "data.balance_by=object", "data.test_fraction=0.3"),
+        *(str(model), f"data.path={data.path}", "data.balance_by=object", "data.test_fraction=0.3"),
         *("--prompts", "2", "--images", "1", "--prompt-file", str(lines), "--out", str(out)),
     )
     assert sorted(path.name for path in out.iterdir()) == [
@@ -249,7 +207,7 @@ def test_prompts_alone_need_no_data(model: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         ([], "data.path=FOLDER"),
         (["data.pth=x"], "did you mean 'path'"),
@@ -258,11 +216,11 @@ def test_prompts_alone_need_no_data(model: Path, tmp_path: Path) -> None:
         (["--prompt-file", "no/such/file"], "--prompt-file: expected a text file"),
     ],
 )
-def test_bad_words_are_refused_before_any_work(
-    words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_bad_arguments_are_refused_before_any_work(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=says):
+    with pytest.raises(ConfigError, match=message):
         run(*words)
     assert list(tmp_path.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""Laws of the figures, against plain Python and worked-out values."""
+"""Metrics and intervals, against plain Python and worked-out values."""
 
 import math
 from statistics import NormalDist
@@ -10,10 +10,10 @@ from torch import Tensor
 
 from wuerstchen.evaluation.grid import GAP, labelled_grid, to_pil
 from wuerstchen.evaluation.metrics import (
-    mean_figure,
+    fraction_estimate,
+    mean_estimate,
     nearest,
     psnr,
-    share_figure,
     thumbnails,
 )
 
@@ -86,7 +86,7 @@ def test_thumbnails_are_antialiased() -> None:
 
 def test_the_interval_of_a_mean_holds_the_truth_19_times_in_20(rng: torch.Generator) -> None:
     draws = torch.randn(2000, 50, generator=rng) * 3 + 7
-    figures = [mean_figure(row) for row in draws]
+    figures = [mean_estimate(row) for row in draws]
     hits = sum(figure.low <= 7 <= figure.high for figure in figures)
     assert 0.93 < hits / 2000 < 0.965
     assert figures[0].value == pytest.approx(draws[0].mean().item())
@@ -94,13 +94,13 @@ def test_the_interval_of_a_mean_holds_the_truth_19_times_in_20(rng: torch.Genera
 
 
 def test_the_interval_of_one_value_is_the_value() -> None:
-    figure = mean_figure(torch.tensor([21.5]))
+    figure = mean_estimate(torch.tensor([21.5]))
     assert (figure.value, figure.low, figure.high, figure.n) == (21.5, 21.5, 21.5, 1)
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 10), (1, 10), (120, 200), (200, 200), (1, 1)])
-def test_wilson_bounds_are_the_shares_whose_score_test_just_fails(hits: int, n: int) -> None:
-    figure = share_figure(hits, n)
+def test_wilson_bounds_are_the_fractions_whose_score_test_just_fails(hits: int, n: int) -> None:
+    figure = fraction_estimate(hits, n)
     z = NormalDist().inv_cdf(0.975)
     for bound in (figure.low, figure.high):
         assert 0 <= bound <= 1
@@ -111,7 +111,7 @@ def test_wilson_bounds_are_the_shares_whose_score_test_just_fails(hits: int, n: 
 
 def test_wilson_agrees_with_a_published_value() -> None:
     # Newcombe 1998 (Statistics in Medicine 17, table I): 81 of 263 gives 0.2553 to 0.3662
-    figure = share_figure(81, 263)
+    figure = fraction_estimate(81, 263)
     assert (figure.low, figure.high) == pytest.approx((0.2553, 0.3662), abs=5e-5)
 
 

@@ -1,6 +1,6 @@
-"""`wuerstchen diagnose`: which stage of a model limits its images.
+"""`wuerstchen diagnose`: find the stage that limits the images of a model.
 
-Progress goes to stderr; the verdict and its tables, and nothing else, go to stdout.
+Progress goes to stderr; stdout holds only the verdict and its tables.
 """
 
 import sys
@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from wuerstchen.cli.checks import at_least
-from wuerstchen.cli.evaluation_options import make_folder, metered, progress_bars, split_words
+from wuerstchen.cli.evaluation_options import make_folder, metered, progress_bars, split_arguments
 from wuerstchen.errors import ConfigError
 
 EPILOG = """Examples:
@@ -21,12 +21,12 @@ EPILOG = """Examples:
 
 
 def diagnose(
-    words: Annotated[
+    arguments: Annotated[
         list[str],
         typer.Argument(
             metavar="[MODEL] data.path=IMAGES [data.KEY=VALUE]...",
-            help="A model folder or a model of the hub (without it: the bundled one), and the "
-            "data as in the config of its training: data.path, data.balance_by, data.test_fraction.",
+            help="Model folder or Hub id (default: the bundled model), and the data settings of "
+            "its training config: data.path, data.balance_by, data.test_fraction.",
             default_factory=list,
             show_default=False,
         ),
@@ -41,32 +41,29 @@ def diagnose(
     ] = 100,
     seed: Annotated[
         int,
-        typer.Option(
-            callback=at_least(0), help="Chooses captions and noise; same seed, same figures."
-        ),
+        typer.Option(callback=at_least(0), help="For captions and noise; same seed, same figures."),
     ] = 0,
     out: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Where diagnosis.json, .png and .html go.")
+        Path, typer.Option(metavar="FOLDER", help="Folder for diagnosis.json, .png and .html.")
     ] = Path("diagnosis"),
 ) -> None:
-    """Say which stage limits the images of a model, and what to do about it.
+    """Find the stage that limits the images of a model, and what to do about it.
 
-    Held-out images go through Stage A alone, through Stage B + A from their true semantics, and
-    through all three stages from their captions; what each stage loses is told apart.
+    Reconstructs held-out images with Stage A alone, with Stage B + A from their true semantics,
+    and with all three stages from their captions, and measures what each stage loses.
     """
     from wuerstchen.config import load_data  # torch loads here and below, not for --help
 
-    model, settings = split_words(words)
+    model, settings = split_arguments(arguments)
     data = load_data(settings)
     if not data.path:
         raise ConfigError(
-            "Expected data.path=FOLDER, found none; name the images that the model learned from."
+            "Expected data.path=FOLDER, found none; name the images that the model was trained on."
         )
     make_folder(out)
 
     from wuerstchen.evaluation.diagnose import diagnose
-    from wuerstchen.evaluation.diagnosis_page import save
-    from wuerstchen.evaluation.diagnosis_tables import lines
+    from wuerstchen.evaluation.diagnosis_report import lines, save
     from wuerstchen.inference import model_info
 
     folder = model_info.find(model)

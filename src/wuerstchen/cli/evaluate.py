@@ -1,6 +1,6 @@
-"""`wuerstchen evaluate`: figures and image grids of a model.
+"""`wuerstchen evaluate`: measure a model and write image grids.
 
-Progress goes to stderr; the table of figures, and nothing else, goes to stdout.
+Progress goes to stderr; stdout holds only the table of figures.
 """
 
 import sys
@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from wuerstchen.cli.checks import at_least
-from wuerstchen.cli.evaluation_options import make_folder, metered, progress_bars, split_words
+from wuerstchen.cli.evaluation_options import make_folder, metered, progress_bars, split_arguments
 from wuerstchen.errors import ConfigError
 
 EPILOG = """Examples:
@@ -23,12 +23,12 @@ EPILOG = """Examples:
 
 
 def evaluate(
-    words: Annotated[
+    arguments: Annotated[
         list[str],
         typer.Argument(
             metavar="[MODEL] [data.KEY=VALUE]...",
-            help="A model folder or a model of the hub (without it: the bundled one), and the "
-            "data as in the config of its training: data.path, data.balance_by, data.test_fraction.",
+            help="Model folder or Hub id (default: the bundled model), and the data settings of "
+            "its training config: data.path, data.balance_by, data.test_fraction.",
             default_factory=list,
             show_default=False,
         ),
@@ -36,51 +36,49 @@ def evaluate(
     prompts: Annotated[
         int,
         typer.Option(
-            callback=at_least(0), metavar="N", help="Training captions to draw, one per object."
+            callback=at_least(0), metavar="N", help="Training captions to generate, one per object."
         ),
     ] = 200,
     images: Annotated[
         int | None,
         typer.Option(
-            callback=at_least(0), metavar="N", help="Test images to reconstruct; without it: all."
+            callback=at_least(0), metavar="N", help="Test images to reconstruct (default: all)."
         ),
     ] = None,
     seed: Annotated[
         int,
-        typer.Option(
-            callback=at_least(0), help="Chooses captions and noise; same seed, same figures."
-        ),
+        typer.Option(callback=at_least(0), help="For captions and noise; same seed, same figures."),
     ] = 0,
     prompt_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Prompts to draw as a grid, one per line."),
+        typer.Option(metavar="FILE", help="Prompts to generate as a grid, one per line."),
     ] = None,
     columns: Annotated[
-        int, typer.Option(callback=at_least(1), metavar="N", help="Of the grid of prompts.")
+        int, typer.Option(callback=at_least(1), metavar="N", help="Columns of the prompt grid.")
     ] = 8,
     out: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Where evaluation.json and the grids go.")
+        Path, typer.Option(metavar="FOLDER", help="Folder for evaluation.json and the grids.")
     ] = Path("evaluation"),
 ) -> None:
-    """Measure a model: reconstruction on test images, and whether it follows the text.
+    """Measure reconstruction on test images, and how well a model follows captions.
 
-    Shares and means come with 95 % intervals. Images have the model's own size, whatever
-    data.size says. Without data.path only the prompts of --prompt-file are drawn.
+    Figures come with 95 % intervals. Images have the model's own size, and data.size is ignored.
+    Without data.path, only the prompts of --prompt-file are generated.
     """
     from wuerstchen.config import load_data  # torch loads here and below, not for --help
 
-    model, settings = split_words(words)
+    model, settings = split_arguments(arguments)
     data = load_data(settings)
     lines = read_prompts(prompt_file) if prompt_file is not None else []
     if not data.path and not lines:
         raise ConfigError(
             "Expected data.path=FOLDER, --prompt-file FILE or both, found neither; "
-            "name the images to measure with."
+            "name the images to measure on."
         )
     make_folder(out)
 
     from wuerstchen import evaluation
-    from wuerstchen.evaluation.report import save_image
+    from wuerstchen.evaluation.grid import save_image
     from wuerstchen.inference import model_info
 
     folder = model_info.find(model)
@@ -104,7 +102,7 @@ def evaluate(
 
 
 def read_prompts(path: Path) -> list[str]:
-    """The lines of a file that are not empty."""
+    """The non-empty lines of a file."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

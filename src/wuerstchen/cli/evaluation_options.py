@@ -1,4 +1,4 @@
-"""What `evaluate` and `diagnose` share: words, the folder they write to, receipt, and bar."""
+"""What `evaluate` and `diagnose` share: arguments, output folder, receipt and progress bars."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING
 from wuerstchen.errors import ConfigError, SaveError
 
 if TYPE_CHECKING:
-    from wuerstchen.evaluation.batching import Progress
+    from wuerstchen.evaluation.inputs import Progress
 
 
-def split_words(words: Sequence[str]) -> tuple[str | None, list[str]]:
+def split_arguments(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     """The model, if one is named, and the settings of the data."""
-    settings = [word for word in words if word.startswith("data.") and "=" in word]
-    models = [word for word in words if word not in settings]
+    settings = [each for each in arguments if each.startswith("data.") and "=" in each]
+    models = [each for each in arguments if each not in settings]
     if len(models) > 1:
         raise ConfigError(
-            f"Expected at most one model and words such as data.path=images, found "
+            f"Expected at most one model and settings such as data.path=images, found "
             f"{', '.join(map(repr, models))}."
         )
     return (models[0] if models else None), settings
 
 
 def make_folder(out: Path) -> None:
-    """Make the folder now: after minutes of work would be late to learn that it cannot be.
+    """Make the output folder before any work is done.
 
     Raises SaveError, which names --out, where it cannot be made or written to.
     """
@@ -33,7 +33,7 @@ def make_folder(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SaveError(
-            f"--out: the folder {out} could not be made ({error.strerror}); choose another."
+            f"--out: cannot create the folder {out} ({error.strerror}); choose another."
         ) from None
     if not os.access(out, os.W_OK | os.X_OK):
         raise SaveError(f"--out: the folder {out} is write-protected; choose another.")
@@ -41,7 +41,7 @@ def make_folder(out: Path) -> None:
 
 @contextmanager
 def metered(folder: Path) -> Iterator[None]:
-    """What is measured counts in the receipt of a model that was trained here; others have none."""
+    """Add the cost to the receipt of a model that was trained here; other models have none."""
     if not (folder / "runs").is_dir():
         yield
         return
@@ -54,7 +54,7 @@ def metered(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def progress_bars() -> "Iterator[Progress]":
-    """A bar on stderr for everything that is measured."""
+    """A progress bar on stderr for each task."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -75,9 +75,9 @@ def progress_bars() -> "Iterator[Progress]":
     with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as bars:
         tasks: dict[str, TaskID] = {}
 
-        def report(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done)
+        def report(task: str, done: int, total: int) -> None:
+            if task not in tasks:
+                tasks[task] = bars.add_task(task, total=total)
+            bars.update(tasks[task], completed=done)
 
         yield report

@@ -1,4 +1,4 @@
-"""How well Stages B and C tell noise from data, by noise level.
+"""Denoising errors of Stages B and C by noise level.
 
 B images, S semantic channels, h x w semantic cells, L tokens, D text width, T noise levels.
 """
@@ -15,56 +15,56 @@ from wuerstchen.noise import RandomStreams
 
 LEVELS = 10
 TIMES = tuple((k + 0.5) / LEVELS for k in range(LEVELS))
-"""Middles of ten equal parts of [0, 1]: every time stands for as much of the training."""
+"""Midpoints of ten equal intervals of [0, 1], from which training samples uniformly."""
 
 
 @torch.inference_mode()
-def errors_of_stage_b(
+def denoising_errors_b(
     pipeline: Pipeline,
     latent: Tensor,
     semantics: Tensor,
     captions: Sequence[str],
-    draw: RandomStreams,
+    noise: RandomStreams,
 ) -> Tensor:
-    """(B, T) mean squared errors of the noise that Stage B sees in (B, 4, H/4, W/4) latents.
+    """(B, T) mean squared errors of the noise that Stage B predicts in (B, 4, H/4, W/4) latents.
 
     semantics  (B, S, h, w), unscaled
     """
     text = pipeline.encode(pipeline.text_b, captions)
     size = (latent.shape[2], latent.shape[3])
-    kind = next(pipeline.stage_b.parameters()).dtype
-    condition = pipeline.stage_b.condition(semantics.to(kind), text.to(kind), size)
-    return _errors(diffusion.unguided(pipeline.stage_b, condition), latent, draw)
+    dtype = next(pipeline.stage_b.parameters()).dtype
+    condition = pipeline.stage_b.condition(semantics.to(dtype), text.to(dtype), size)
+    return _errors(diffusion.unguided(pipeline.stage_b, condition), latent, noise)
 
 
 @torch.inference_mode()
-def errors_of_stage_c(
-    pipeline: Pipeline, semantics: Tensor, captions: Sequence[str], draw: RandomStreams
+def denoising_errors_c(
+    pipeline: Pipeline, semantics: Tensor, captions: Sequence[str], noise: RandomStreams
 ) -> Tensor:
-    """(B, T) mean squared errors of the noise that Stage C sees in (B, S, h, w) semantics."""
+    """(B, T) mean squared errors of the noise that Stage C predicts in (B, S, h, w) semantics."""
     text = pipeline.encode(pipeline.text_c, captions)
     scaled = scale_semantics(semantics)
     condition = pipeline.stage_c.condition(text.to(pipeline.dtype))
-    return _errors(diffusion.unguided(pipeline.stage_c, condition), scaled, draw)
+    return _errors(diffusion.unguided(pipeline.stage_c, condition), scaled, noise)
 
 
-def guess_errors(variance: Tensor) -> list[float]:
-    """T errors that are left to who knows of the data only mean and (C,) variance per channel.
+def linear_baseline(variance: Tensor) -> list[float]:
+    """T errors of the best linear estimator, which knows the (C,) variance of each channel.
 
-    The best linear guess of the noise e in sqrt(s) x + sqrt(1 - s) e misses s v / (s v + 1 - s)
-    of its variance, where v is that of the data x. A network that misses more has learned nothing.
+    The best linear estimate of the noise e in sqrt(s) x + sqrt(1 - s) e misses s v / (s v + 1 - s)
+    of its variance, where v is that of the data x. A network above this has learned nothing.
     """
-    shares = diffusion.alpha_bar(torch.tensor(TIMES, dtype=torch.float64))[:, None]  # (T, 1)
-    left = shares * variance / (shares * variance + 1 - shares)  # (T, C)
-    return [float(value) for value in left.mean(dim=1)]
+    alpha_bar = diffusion.alpha_bar(torch.tensor(TIMES, dtype=torch.float64))[:, None]  # (T, 1)
+    errors = alpha_bar * variance / (alpha_bar * variance + 1 - alpha_bar)  # (T, C)
+    return [float(value) for value in errors.mean(dim=1)]
 
 
-def _errors(denoise: diffusion.Denoiser, data: Tensor, draw: RandomStreams) -> Tensor:
+def _errors(denoise: diffusion.Denoiser, data: Tensor, noise: RandomStreams) -> Tensor:
     data = data.float()
-    noise = draw(data)  # the same at all levels, so that levels can be compared
-    found = []
+    added = noise(data)  # the same at all levels, so that levels can be compared
+    errors = []
     for time in TIMES:
         t = torch.full((len(data),), time, device=data.device)
-        told = denoise(diffusion.add_noise(data, noise, t), time)
-        found.append((told.float() - noise).square().mean(dim=(1, 2, 3)))
-    return torch.stack(found, dim=1).cpu()
+        predicted = denoise(diffusion.add_noise(data, added, t), time)
+        errors.append((predicted.float() - added).square().mean(dim=(1, 2, 3)))
+    return torch.stack(errors, dim=1).cpu()

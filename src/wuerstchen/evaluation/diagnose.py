@@ -1,4 +1,4 @@
-"""Which stage limits the images of a model: A alone, B + A from true semantics, all three."""
+"""Diagnose which stage limits the images of a model: A alone, B + A, or all three."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,32 +10,41 @@ from wuerstchen import weights
 from wuerstchen.config import DataConfig
 from wuerstchen.data import Pairs
 from wuerstchen.data.open import empty_split_advice
-from wuerstchen.decibels import decibels
 from wuerstchen.errors import DataError
-from wuerstchen.evaluation.advice import Symptoms, advise, lost
-from wuerstchen.evaluation.batching import Progress, batches, evenly, silent
-from wuerstchen.evaluation.chain import WAYS, Chain, Passed, joined, variances
-from wuerstchen.evaluation.denoising import TIMES, guess_errors
-from wuerstchen.evaluation.diagnosis import Denoising, Detail, Diagnosis, Following
-from wuerstchen.evaluation.distances import Gap, gap, moments
-from wuerstchen.evaluation.evaluate import open_pipeline, open_squares
-from wuerstchen.evaluation.frequency_bands import BANDS
-from wuerstchen.evaluation.metrics import mean_figure, nearest, share_figure, thumbnails
-from wuerstchen.evaluation.nearest_neighbours import choose_questions
+from wuerstchen.evaluation import inputs, metrics
+from wuerstchen.evaluation.denoising import TIMES, linear_baseline
+from wuerstchen.evaluation.diagnosis import DenoisingCurves, Detail, Diagnosis, Recognition
+from wuerstchen.evaluation.distribution_distance import (
+    SemanticsDistance,
+    channel_stats,
+    compare_semantics,
+)
+from wuerstchen.evaluation.findings import Findings, judge, paired_loss
+from wuerstchen.evaluation.reconstruction import (
+    PATHS,
+    Example,
+    ModelParts,
+    PathMeasurements,
+    concatenate,
+    variances,
+)
+from wuerstchen.evaluation.retrieval import choose_queries, image_thumbnails
 from wuerstchen.geometry import SEMANTICS_SCALE
 from wuerstchen.inference.generation_plan import plan
 
 IMAGES = 100
-"""Of either split: a share of captions is then known to ten percent points or better."""
+"""Per split: fractions of captions are then known to ten percentage points or better."""
 
-SHOWN = 8
-"""Rows of the image."""
+EXAMPLES = 8
+"""Images in the grid and on the page."""
 
-MOST_REFERENCES = 5000
-"""Training images among which the nearest is sought: reading more takes hours."""
+MAX_REFERENCES = 5000
+"""Training images that are searched for the nearest: reading more takes hours."""
 
-LEAST_POWER = 1e-12
-"""Contrasts and errors below are none."""
+MIN_POWER = 1e-12
+"""Smaller contrasts and errors count as zero."""
+
+Measured = tuple[PathMeasurements, list[Example]]
 
 
 def diagnose(
@@ -44,21 +53,21 @@ def diagnose(
     *,
     images: int = IMAGES,
     seed: int = 0,
-    progress: Progress = silent,
+    progress: inputs.Progress = inputs.no_progress,
 ) -> Diagnosis:
     """Measure where the model in `folder` loses what its images should show.
 
-    data      its `size` and `buckets` are not used: images are squares of the model's own size;
-              held out are those of the training only with its `test_fraction` and `balance_by`
-    images  held-out images, spread evenly, and as many training captions, one per group
-    seed      chooses the captions and all noise: the same seed gives the same figures
+    data    `size` and `buckets` are ignored: images are squares of the model's own size; the
+            held-out split is that of training only with its `test_fraction` and `balance_by`
+    images  held-out images, evenly spaced, and as many training captions, one per group
+    seed    chooses the captions and all noise: the same seed gives the same figures
 
     Raises ModelFolderError for a model without a compressor (published ones have none), DataError
-    for data without a test or a training image.
+    for data without a held-out or a training image.
     """
-    pipeline = open_pipeline(folder)
-    compressor = weights.compressor.load(folder).to(pipeline.device, pipeline.dtype).eval()
-    train, test = open_squares(data, pipeline)
+    pipeline = inputs.open_pipeline(folder)
+    compressor = weights.compressor.load(folder).to(pipeline.device, pipeline.dtype)
+    train, test = inputs.open_squares(data, pipeline)
     if not len(test):
         raise DataError(
             f"{data.path}: expected test images, found none; {empty_split_advice(data)}."
@@ -68,13 +77,17 @@ def diagnose(
             f"{data.path}: expected training images too, found only test images; name the "
             "data that the model was trained on."
         )
-    chain = Chain(pipeline, compressor, plan(pipeline.info))
-    held_out = _pass(chain, test, evenly(len(test), images), seed, "held-out images", progress)
-    speakers = [question.index for question in choose_questions(train, images, seed)]
-    trained = _pass(chain, train, speakers, seed, "training captions", progress)
-    detail, denoising = _detail(held_out), _denoising(held_out, trained)
-    following = _following(followed(trained.small, train, speakers))
-    between = gap(held_out.true, held_out.drawn, seed)
+    model = ModelParts(pipeline, compressor, plan(pipeline.info))
+    indices = inputs.evenly_spaced(len(test), images)
+    held_out, examples = _measure(model, test, indices, seed, "held-out images", progress)
+    queries = [query.index for query in choose_queries(train, images, seed)]
+    training, _ = _measure(model, train, queries, seed, "training captions", progress)
+    detail = _detail(held_out)
+    denoising_b, denoising_c = _denoising(held_out, training)
+    recognition = _recognition(recognised(training.thumbnails, train, queries))
+    true, generated = held_out.true_semantics, held_out.generated_semantics
+    distance = compare_semantics(true, generated, seed)
+    findings = _findings(detail, recognition, distance, denoising_b, denoising_c)
     return Diagnosis(
         settings={
             "model": pipeline.info.name,
@@ -86,113 +99,136 @@ def diagnose(
             "seed": seed,
         },
         detail=detail,
-        following=following,
-        semantics=between,
-        true=moments(held_out.true),
-        drawn=moments(held_out.drawn),
-        denoising=denoising,
-        verdict=advise(_symptoms(detail, following, between, denoising)),
-        shown=held_out.shown,
+        recognition=recognition,
+        semantics=distance,
+        true=channel_stats(true),
+        generated=channel_stats(generated),
+        times=TIMES,
+        denoising_b=denoising_b,
+        denoising_c=denoising_c,
+        verdict=judge(findings),
+        examples=examples,
     )
 
 
-def followed(small: Tensor, train: Pairs, speakers: Sequence[int]) -> list[list[bool]]:
-    """For each way, whether the nearest training image shows the object of each speaker.
+def recognised(made: Tensor, train: Pairs, queries: Sequence[int]) -> list[list[bool]]:
+    """For each path, whether the nearest training image shows the object of each query.
 
-    small  (B, ways, 3, 32, 32) thumbnails of what the ways made
+    made     (B, paths, 3, 32, 32) thumbnails of the reconstructions
+    queries  (B,) indices of the training images whose captions were used
     """
-    among = sorted({*speakers, *evenly(len(train), MOST_REFERENCES)})
-    references = torch.cat([thumbnails(train.image(i)[None] / 255) for i in among])
-    wanted = [train[i].group for i in speakers]
+    indices = sorted({*queries, *inputs.evenly_spaced(len(train), MAX_REFERENCES)})
+    references = image_thumbnails(train, indices)
+    groups = [train[i].group for i in queries]
     return [
         [
-            train[among[order[0]]].group == group
-            for order, group in zip(nearest(way, references).tolist(), wanted, strict=True)
+            train[indices[order[0]]].group == group
+            for order, group in zip(metrics.nearest(path, references).tolist(), groups, strict=True)
         ]
-        for way in small.unbind(dim=1)
+        for path in made.unbind(dim=1)
     ]
 
 
-def _pass(
-    chain: Chain, pairs: Pairs, chosen: Sequence[int], seed: int, what: str, progress: Progress
-) -> Passed:
-    parts: list[Passed] = []
-    progress(what, 0, len(chosen))
-    for start, stop in batches(len(chosen), chain.pipeline.default_size):
-        part = chosen[start:stop]
-        parts.append(chain.send(pairs, part, seed + start, max(0, SHOWN - start)))
-        progress(what, stop, len(chosen))
-    return joined(parts)
+def _measure(
+    model: ModelParts,
+    pairs: Pairs,
+    indices: Sequence[int],
+    seed: int,
+    task: str,
+    report: inputs.Progress,
+) -> Measured:
+    measured: list[PathMeasurements] = []
+    examples: list[Example] = []
+    report(task, 0, len(indices))
+    for start, stop in inputs.batches(len(indices), model.pipeline.default_size):
+        more = max(0, EXAMPLES - start)
+        batch, kept = model.measure_paths(pairs, indices[start:stop], seed + start, more)
+        measured.append(batch)
+        examples += kept
+        report(task, stop, len(indices))
+    return concatenate(measured), examples
 
 
-def _following(hits: Sequence[list[bool]]) -> Following:
+def _recognition(hits: Sequence[list[bool]]) -> Recognition:
     a, b, c = hits
-    figure_a, figure_b, figure_c = (share_figure(sum(way), len(way)) for way in hits)
-    return Following(
-        ways=(figure_a, figure_b, figure_c),
-        lost=(lost([True] * len(a), a), lost(a, b), lost(b, c)),
+    accuracy_a, accuracy_b, accuracy_c = (metrics.fraction_estimate(sum(x), len(x)) for x in hits)
+    return Recognition(
+        accuracy=(accuracy_a, accuracy_b, accuracy_c),
+        lost=(paired_loss([True] * len(a), a), paired_loss(a, b), paired_loss(b, c)),
     )
 
 
-def _symptoms(detail: Detail, following: Following, between: Gap, denoising: Denoising) -> Symptoms:
-    after_a, after_b, after_c = (way.value for way in following.ways)
-    return Symptoms(
+def _findings(
+    detail: Detail,
+    recognition: Recognition,
+    distance: SemanticsDistance,
+    denoising_b: DenoisingCurves,
+    denoising_c: DenoisingCurves,
+) -> Findings:
+    accuracy_a, accuracy_b, accuracy_c = recognition.accuracy
+    return Findings(
         psnr_a=detail.psnr[0].value,
         psnr_b=detail.psnr[1].value,
-        share_a=detail.shares[0],
+        error_fraction_a=detail.error_fractions[0],
         contrast_a=detail.contrasts["stage_a"]["middle"],
         contrast_b=detail.contrasts["stage_b"]["middle"],
-        followed=(after_a, after_b, after_c),
-        lost=following.lost,
-        captions=following.ways[2].n,
-        times_chance=between.times_chance,
-        contrast=between.contrast,
-        overfit_b=denoising.overfit_b,
-        overfit_c=denoising.overfit_c,
-        learned_b=denoising.learned_b,
-        learned_c=denoising.learned_c,
-        new_b=denoising.new_b,
-        new_c=denoising.new_c,
+        accuracy=(accuracy_a.value, accuracy_b.value, accuracy_c.value),
+        lost=recognition.lost,
+        captions=accuracy_c.n,
+        over_chance=distance.over_chance,
+        std_ratio=distance.std_ratio,
+        overfit_b=denoising_b.overfit,
+        overfit_c=denoising_c.overfit,
+        training_b=denoising_b.training_over_baseline,
+        training_c=denoising_c.training_over_baseline,
+        held_out_b=denoising_b.held_out_over_baseline,
+        held_out_c=denoising_c.held_out_over_baseline,
     )
 
 
-def _detail(found: Passed) -> Detail:
-    whole = found.errors.sum(dim=2)  # (B, 2)
-    ratios = decibels(whole)  # (B, 2)
-    mean = found.errors.mean(dim=0)  # (2, 3)
+def _detail(found: PathMeasurements) -> Detail:
+    decibels = metrics.psnr_from_mse(found.errors.sum(dim=2))  # (B, 2)
+    errors = found.errors.mean(dim=0)  # (2, 3)
     contrasts = found.contrasts.mean(dim=0)  # (4, 3)
-    kept = contrasts[1:] / contrasts[0].clamp_min(LEAST_POWER)  # (3, 3)
-    share = _share(mean[0].sum(), mean[1].sum())
-    variance = variances(found.latents).mean().clamp_min(LEAST_POWER)
+    kept = contrasts[1:] / contrasts[0].clamp_min(MIN_POWER)  # (3, 3)
+    fraction = _fraction(errors[0].sum(), errors[1].sum())
+    variance = variances(found.latent_moments).mean().clamp_min(MIN_POWER)
     return Detail(
-        psnr=(mean_figure(ratios[:, 0]), mean_figure(ratios[:, 1])),
-        errors={
-            way: dict(zip(BANDS, row.tolist(), strict=True))
-            for way, row in zip(WAYS[:2], mean, strict=True)
-        },
-        shares=(share, 1 - share),
-        band_shares={band: _share(*mean[:, k]) for k, band in enumerate(BANDS)},
-        contrasts={
-            way: dict(zip(BANDS, row.tolist(), strict=True))
-            for way, row in zip(WAYS, kept, strict=True)
-        },
+        psnr=(metrics.mean_estimate(decibels[:, 0]), metrics.mean_estimate(decibels[:, 1])),
+        errors=_by_path_and_band(errors),
+        error_fractions=(fraction, 1 - fraction),
+        band_fractions={band: _fraction(*errors[:, k]) for k, band in enumerate(metrics.BANDS)},
+        contrasts=_by_path_and_band(kept),
         latent_error=float(found.latent_errors.mean() / variance),
     )
 
 
-def _denoising(held_out: Passed, trained: Passed) -> Denoising:
-    scaled = torch.tensor(moments(held_out.true).spread).square() / SEMANTICS_SCALE**2
-    return Denoising(
-        times=TIMES,
-        held_out_b=held_out.noise_b.mean(dim=0).tolist(),
-        trained_b=trained.noise_b.mean(dim=0).tolist(),
-        guess_b=guess_errors(variances(held_out.latents)),
-        held_out_c=held_out.noise_c.mean(dim=0).tolist(),
-        trained_c=trained.noise_c.mean(dim=0).tolist(),
-        guess_c=guess_errors(scaled),
+def _by_path_and_band(values: Tensor) -> dict[str, dict[str, float]]:
+    """(paths, 3) values by the names of path and band."""
+    return {
+        path: dict(zip(metrics.BANDS, row.tolist(), strict=True))
+        for path, row in zip(PATHS, values, strict=False)
+    }
+
+
+def _denoising(
+    held_out: PathMeasurements, training: PathMeasurements
+) -> tuple[DenoisingCurves, DenoisingCurves]:
+    std = torch.tensor(channel_stats(held_out.true_semantics).std)
+    return (
+        DenoisingCurves(
+            held_out.denoising_b.mean(dim=0).tolist(),
+            training.denoising_b.mean(dim=0).tolist(),
+            linear_baseline(variances(held_out.latent_moments)),
+        ),
+        DenoisingCurves(
+            held_out.denoising_c.mean(dim=0).tolist(),
+            training.denoising_c.mean(dim=0).tolist(),
+            linear_baseline(std.square() / SEMANTICS_SCALE**2),
+        ),
     )
 
 
-def _share(part: Tensor, whole: Tensor) -> float:
-    """Nothing of nothing is all of it: an error that is not there is nobody else's."""
-    return float(part / whole) if whole > LEAST_POWER else 1.0
+def _fraction(part: Tensor, whole: Tensor) -> float:
+    """1 where both are zero: then no other stage causes an error either."""
+    return float(part / whole) if whole > MIN_POWER else 1.0

@@ -1,130 +1,137 @@
-"""What a diagnosis found, by joint: data, and how it is written as JSON."""
+"""The results of a diagnosis, and their JSON file."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from wuerstchen import __version__
-from wuerstchen.evaluation.advice import Lost, Verdict
-from wuerstchen.evaluation.chain import Shown
-from wuerstchen.evaluation.distances import Gap, Moments
-from wuerstchen.evaluation.metrics import Figure
+from wuerstchen.evaluation.distribution_distance import ChannelStats, SemanticsDistance
+from wuerstchen.evaluation.findings import Loss, Verdict
+from wuerstchen.evaluation.metrics import Estimate
+from wuerstchen.evaluation.reconstruction import Example
 from wuerstchen.evaluation.report import Setting
+
+BandValues = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Detail:
-    """How much of held-out images is left."""
+    """How well held-out images are reconstructed."""
 
-    psnr: tuple[Figure, Figure]
+    psnr: tuple[Estimate, Estimate]
     """dB of Stage A alone, and of Stage B + A from the true semantics."""
-    errors: Mapping[str, Mapping[str, float]]
-    """Mean squared errors of the two by band; those of all bands add up to the whole."""
-    shares: tuple[float, float]
-    """Of the mean squared error of Stage B + A: what Stage A brings, what Stage B adds. They add
-    up to 1; Stage B's is below 0 where it mends more than it spoils."""
-    band_shares: Mapping[str, float]
-    """Stage A's by band; the rest is Stage B's."""
-    contrasts: Mapping[str, Mapping[str, float]]
-    """Of the three ways by band, over that of the true images: below 1 is blur."""
+    errors: Mapping[str, BandValues]
+    """Mean squared errors of the two by band; the bands sum to the total."""
+    error_fractions: tuple[float, float]
+    """Of the mean squared error of Stage B + A: Stage A's part and Stage B's. They sum to 1;
+    Stage B's is negative where it reduces the error."""
+    band_fractions: BandValues
+    """Stage A's part by band; the rest is Stage B's."""
+    contrasts: Mapping[str, BandValues]
+    """Contrast of each path over that of the originals, by band: below 1 is blur."""
     latent_error: float
-    """Mean squared error of the latents that Stage B draws from true semantics, over the
+    """Mean squared error of the latents that Stage B generates from true semantics, over the
     variance of latents."""
 
 
 @dataclass(frozen=True)
-class Following:
+class Recognition:
     """Whether the nearest training image shows the object of a training caption."""
 
-    ways: tuple[Figure, Figure, Figure]
-    """After Stage A alone, after Stage B + A from the true semantics, and from the caption."""
-    lost: tuple[Lost, Lost, Lost]
-    """By Stage A, B and C: together all captions that are not followed."""
+    accuracy: tuple[Estimate, Estimate, Estimate]
+    """By path."""
+    lost: tuple[Loss, Loss, Loss]
+    """By Stage A, B and C; they sum to all captions that are not recognised."""
 
     @property
-    def shares(self) -> tuple[float, float, float] | None:
-        """Of the captions that are not followed, those of each stage; they add up to 1.
-
-        None where all are followed.
-        """
-        whole = 1 - self.ways[2].value
-        if whole <= 0:
+    def loss_fractions(self) -> tuple[float, float, float] | None:
+        """Each stage's part of the captions that are not recognised; None if all are."""
+        missed = 1 - self.accuracy[2].value
+        if missed <= 0:
             return None
-        a, b, c = (each.share / whole for each in self.lost)
+        a, b, c = (loss.fraction / missed for loss in self.lost)
         return a, b, c
 
 
 @dataclass(frozen=True)
-class Denoising:
-    """Mean squared errors of the predicted noise by time, with the same noise at all times."""
+class DenoisingCurves:
+    """Mean squared errors of one stage's predicted noise by time, with equal noise at all times."""
 
-    times: Sequence[float]
-    held_out_b: Sequence[float]
-    trained_b: Sequence[float]
+    held_out: Sequence[float]
+    training: Sequence[float]
     """On training images."""
-    guess_b: Sequence[float]
-    """Left to who knows only the mean and variance of the data."""
-    held_out_c: Sequence[float]
-    trained_c: Sequence[float]
-    guess_c: Sequence[float]
+    baseline: Sequence[float]
+    """Of the best linear estimate from mean and variance."""
 
     @property
-    def overfit_b(self) -> float:
-        """Held-out error over that on training images, both over all times."""
-        return sum(self.held_out_b) / sum(self.trained_b)
+    def overfit(self) -> float:
+        """Held-out over training error, each summed over all times; so are the next two."""
+        return sum(self.held_out) / sum(self.training)
 
     @property
-    def overfit_c(self) -> float:
-        return sum(self.held_out_c) / sum(self.trained_c)
+    def training_over_baseline(self) -> float:
+        return sum(self.training) / sum(self.baseline)
 
     @property
-    def learned_b(self) -> float:
-        """Error on training images over that of the guess, both over all times."""
-        return sum(self.trained_b) / sum(self.guess_b)
-
-    @property
-    def learned_c(self) -> float:
-        return sum(self.trained_c) / sum(self.guess_c)
-
-    @property
-    def new_b(self) -> float:
-        """The same of the held-out error."""
-        return sum(self.held_out_b) / sum(self.guess_b)
-
-    @property
-    def new_c(self) -> float:
-        return sum(self.held_out_c) / sum(self.guess_c)
+    def held_out_over_baseline(self) -> float:
+        return sum(self.held_out) / sum(self.baseline)
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Figures of every joint, the verdict, and images to look at."""
+    """All figures, the verdict and example images."""
 
     settings: Mapping[str, Setting]
     detail: Detail
-    following: Following
-    semantics: Gap
-    true: Moments
+    recognition: Recognition
+    semantics: SemanticsDistance
+    true: ChannelStats
     """Of the semantics of held-out images."""
-    drawn: Moments
-    """Of the semantics that Stage C draws for their captions."""
-    denoising: Denoising
+    generated: ChannelStats
+    """Of the semantics that Stage C generates for their captions."""
+    times: Sequence[float]
+    """Of the denoising curves."""
+    denoising_b: DenoisingCurves
+    denoising_c: DenoisingCurves
     verdict: Verdict
-    shown: Sequence[Shown]
+    examples: Sequence[Example]
 
     def to_json(self) -> str:
         """All but the images; intervals are 95 %, n counts images."""
+        detail, recognition, semantics = self.detail, self.recognition, self.semantics
+        curves = {
+            f"{name}_{stage}": values
+            for stage, found in (("b", self.denoising_b), ("c", self.denoising_c))
+            for name, values in (
+                ("held_out", found.held_out),
+                ("trained", found.training),
+                ("guess", found.baseline),
+            )
+        }
         content = {
             "version": __version__,
             "settings": dict(self.settings),
-            "verdict": asdict(self.verdict),
-            "detail": asdict(self.detail),
-            "following": {**asdict(self.following), "shares": self.following.shares},
-            "semantics": {
-                **asdict(self.semantics),
-                "true": asdict(self.true),
-                "drawn": asdict(self.drawn),
+            "verdict": {"limits": self.verdict.stage, "sentences": self.verdict.sentences},
+            "detail": {
+                "psnr": [asdict(each) for each in detail.psnr],
+                "errors": detail.errors,
+                "shares": detail.error_fractions,
+                "band_shares": detail.band_fractions,
+                "contrasts": detail.contrasts,
+                "latent_error": detail.latent_error,
             },
-            "denoising": asdict(self.denoising),
+            "following": {
+                "ways": [asdict(each) for each in recognition.accuracy],
+                "lost": [{"share": x.fraction, "sure": x.significant} for x in recognition.lost],
+                "shares": recognition.loss_fractions,
+            },
+            "semantics": {
+                "distance": semantics.frechet,
+                "by_chance": semantics.chance,
+                "contrast": semantics.std_ratio,
+                "true": {"mean": self.true.mean, "spread": self.true.std},
+                "drawn": {"mean": self.generated.mean, "spread": self.generated.std},
+            },
+            "denoising": {"times": self.times, **curves},
         }
         return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

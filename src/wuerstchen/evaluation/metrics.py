@@ -1,4 +1,4 @@
-"""Figures of merit and their 95 % intervals. B images, R references, pixels in [0, 1]."""
+"""Image metrics and 95 % confidence intervals. B images, R references, pixels in [0, 1]."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,29 +7,88 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wuerstchen.decibels import decibels
+from wuerstchen.geometry import LATENT_STRIDE, SEMANTICS_STRIDE
 
 Z95 = 1.959964
 """Standard normal quantile of a two-sided 95 % interval."""
 
+MIN_MSE = 1e-10
+"""Smaller errors count as this, so that a perfect copy has 100 dB and means stay finite."""
+
+BANDS = ("low", "middle", "high")
+
+BAND_EDGES = (1 / (2 * SEMANTICS_STRIDE), 1 / (2 * LATENT_STRIDE))
+"""Cycles per pixel between the bands: the Nyquist frequencies of the semantics and the latent.
+
+So `low` (wavelengths of 85 pixels and more) is what the cells of the semantics resolve, `middle`
+what their channels must describe and Stage B generates, and `high` (8 pixels and less) what the
+channels of the latent must describe and Stage A decodes.
+"""
+
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """A measured value, how many cases it is from, and where it lies with 95 % confidence."""
+class Estimate:
+    """A measured value, its 95 % confidence interval and the number of samples."""
 
     value: float
     low: float
     high: float
     n: int
 
-    def interval(self, shown: Callable[[float], str]) -> str:
-        """Its bounds for people, or a dash where a single case says nothing of the others."""
-        return f"{shown(self.low)} to {shown(self.high)}" if self.n > 1 else "-"
+    def interval(self, format_bound: Callable[[float], str]) -> str:
+        """The interval as text; a dash for a single sample, which has none."""
+        return f"{format_bound(self.low)} to {format_bound(self.high)}" if self.n > 1 else "-"
+
+
+def mean_estimate(values: Tensor) -> Estimate:
+    """The mean of (N,) values with its interval by the normal approximation.
+
+    The interval of a single value is the value itself.
+    """
+    mean, n = float(values.mean()), len(values)
+    half = Z95 * float(values.double().std()) / n**0.5 if n > 1 else 0.0
+    return Estimate(mean, mean - half, mean + half, n)
+
+
+def fraction_estimate(hits: int, n: int) -> Estimate:
+    """The fraction of hits among `n` cases with Wilson's interval (Wilson 1927)."""
+    fraction, z2 = hits / n, Z95**2
+    centre = (fraction + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z95 / (1 + z2 / n) * (fraction * (1 - fraction) / n + z2 / (4 * n**2)) ** 0.5
+    # Rounding must not push a bound out of [0, 1], nor past the fraction where that is 0 or 1.
+    low, high = max(0.0, min(fraction, centre - half)), min(1.0, max(fraction, centre + half))
+    return Estimate(fraction, low, high, n)
+
+
+def psnr_from_mse(errors: Tensor) -> Tensor:
+    """Mean squared errors of any shape to PSNR in dB, at most 100."""
+    return -10 * errors.double().clamp_min(MIN_MSE).log10()
 
 
 def psnr(image: Tensor, reference: Tensor) -> Tensor:
     """(B,) peak signal-to-noise ratios in dB of (B, 3, H, W) pixels in [0, 1]; at most 100."""
-    return decibels((image.double() - reference.double()).square().mean(dim=(1, 2, 3)))
+    return psnr_from_mse((image.double() - reference.double()).square().mean(dim=(1, 2, 3)))
+
+
+def band_powers(image: Tensor) -> Tensor:
+    """(B, 3, H, W) to the (B, 3) power in each of `BANDS`; they sum to the mean square.
+
+    Of the difference of two images, these are the mean squared errors by band (Parseval).
+    """
+    height, width = image.shape[2:]
+    spectrum = torch.fft.fft2(image.double()).abs().square().mean(dim=1)  # (B, H, W)
+    frequency = torch.hypot(
+        torch.fft.fftfreq(height, dtype=torch.float64)[:, None],
+        torch.fft.fftfreq(width, dtype=torch.float64)[None],
+    ).to(spectrum.device)  # (H, W), cycles per pixel
+    low, high = frequency <= BAND_EDGES[0], frequency >= BAND_EDGES[1]
+    masks = torch.stack([low, ~low & ~high, high]).to(spectrum.dtype)  # (3, H, W)
+    return torch.einsum("bhw,khw->bk", spectrum, masks) / (height * width) ** 2
+
+
+def band_contrasts(image: Tensor) -> Tensor:
+    """`band_powers` without the mean brightness of each image."""
+    return band_powers(image - image.mean(dim=(2, 3), keepdim=True))
 
 
 def thumbnails(images: Tensor, side: int = 32) -> Tensor:
@@ -41,31 +100,11 @@ def thumbnails(images: Tensor, side: int = 32) -> Tensor:
 
 
 def nearest(images: Tensor, references: Tensor, side: int = 32) -> Tensor:
-    """(B, R) indices of the references of every image, the nearest first.
+    """(B, R) indices of the references for every image, nearest first.
 
-    Distance is L2 between RGB thumbnails. References that are thumbnails already stay as they
-    are, so large sets can be handed over small.
+    The distance is L2 between RGB thumbnails. References may be thumbnails already, so that large
+    sets fit in memory.
     """
-    points = thumbnails(images, side).flatten(1).double()  # (B, 3 side^2)
+    queries = thumbnails(images, side).flatten(1).double()  # (B, 3 side^2)
     others = thumbnails(references, side).flatten(1).double()  # (R, 3 side^2)
-    return torch.cdist(points, others).argsort(dim=1, stable=True)
-
-
-def mean_figure(values: Tensor) -> Figure:
-    """The mean of (N,) values and its interval by the normal approximation.
-
-    A single value says nothing of its spread; its interval is the value alone.
-    """
-    mean, n = float(values.mean()), len(values)
-    half = Z95 * float(values.double().std()) / n**0.5 if n > 1 else 0.0
-    return Figure(mean, mean - half, mean + half, n)
-
-
-def share_figure(hits: int, n: int) -> Figure:
-    """The share of `n` cases that hit, with Wilson's interval (Wilson 1927)."""
-    share, z2 = hits / n, Z95**2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z95 / (1 + z2 / n) * (share * (1 - share) / n + z2 / (4 * n**2)) ** 0.5
-    # Rounding must push no bound out of [0, 1], nor across the share where that is 0 or 1.
-    low, high = max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
-    return Figure(share, low, high, n)
+    return torch.cdist(queries, others).argsort(dim=1, stable=True)

@@ -1,6 +1,5 @@
-"""What an evaluation found, as a file, a table and grids of images."""
+"""The results of an evaluation as a JSON file, a table and image grids."""
 
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,28 +11,28 @@ from torch import Tensor
 from wuerstchen import __version__
 from wuerstchen.atomic_write import write_file
 from wuerstchen.data import Pairs
-from wuerstchen.evaluation.grid import labelled_grid, to_pil
-from wuerstchen.evaluation.metrics import Figure
-from wuerstchen.evaluation.nearest_neighbours import FIRST, Answer
+from wuerstchen.evaluation.grid import labelled_grid, save_image, to_pil
+from wuerstchen.evaluation.metrics import Estimate
+from wuerstchen.evaluation.retrieval import TOP_K, Retrieved
 
 TITLES = {
     "stage_a_psnr": ("Stage A alone, PSNR", "dB"),
     "stage_a_codes_psnr": ("Stage A through its codebook, PSNR", "dB"),
     "semantics_psnr": ("Compressor + Stage B + A, PSNR", "dB"),
-    "text_nearest": ("Nearest training image is the object", "%"),
-    "text_first_five": (f"One of the first {FIRST} is the object", "%"),
+    "text_nearest": ("Nearest training image shows the object", "%"),
+    "text_first_five": (f"One of the nearest {TOP_K} shows the object", "%"),
 }
-"""Of every figure, and its unit; shares are kept in [0, 1] and shown in percent."""
+"""Title and unit of each figure; fractions are stored in [0, 1] and shown in percent."""
 
 Setting = str | int | float | None | list[float]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures by name, the settings they were measured with, and images to look at."""
+    """Figures by name, the settings they were measured with, and image grids."""
 
     settings: Mapping[str, Setting]
-    figures: Mapping[str, Figure]
+    figures: Mapping[str, Estimate]
     grids: Mapping[str, Image.Image] = field(default_factory=dict)
 
     def to_json(self) -> str:
@@ -46,7 +45,7 @@ class Evaluation:
         return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     def lines(self) -> Iterator[str]:
-        """A table for people, one line a figure."""
+        """A table for people, one line per figure."""
         for name, figure in self.figures.items():
             title, unit = TITLES[name]
             scale = 100 if unit == "%" else 1
@@ -67,28 +66,21 @@ class Evaluation:
         return paths
 
 
-def save_image(path: Path, image: Image.Image) -> None:
-    """Write a PNG aside and rename it; SaveError where that cannot be."""
-    content = io.BytesIO()
-    image.save(content, "PNG")
-    write_file(path, content.getvalue())
-
-
 def reconstruction_grid(rows: Sequence[tuple[Tensor, Tensor, float, Tensor, float]]) -> Image.Image:
-    """Rows of original, Stage A with its PSNR, and Stage B + A with its PSNR; two in a line."""
+    """Original, Stage A with its PSNR, and Stage B + A with its PSNR; two of these per row."""
     images, labels = [], []
-    for original, alone, alone_psnr, through, through_psnr in rows:
-        images += [to_pil(original), to_pil(alone), to_pil(through)]
-        labels += ["original", f"A: {alone_psnr:.1f} dB", f"B + A: {through_psnr:.1f} dB"]
+    for original, by_a, psnr_a, by_b, psnr_b in rows:
+        images += [to_pil(original), to_pil(by_a), to_pil(by_b)]
+        labels += ["original", f"A: {psnr_a:.1f} dB", f"B + A: {psnr_b:.1f} dB"]
     return labelled_grid(images, labels, columns=6)
 
 
-def neighbour_grid(answers: Sequence[Answer], train: Pairs) -> Image.Image:
-    """What was drawn, and right of it the nearest training image; four of these in a line."""
+def neighbour_grid(results: Sequence[Retrieved], train: Pairs) -> Image.Image:
+    """Generated images, each next to the nearest training image; four of these per row."""
     images, labels = [], []
-    for found in answers:
-        first = found.nearest[0]
-        images += [to_pil(found.image), to_pil(train.image(first) / 255)]
-        verdict = "the same" if found.rank == 1 else train[first].group
-        labels += [found.question.caption, f"nearest: {verdict}"]
+    for result in results:
+        first = result.neighbours[0]
+        images += [to_pil(result.image), to_pil(train.image(first) / 255)]
+        group = "the same" if result.rank == 1 else train[first].group
+        labels += [result.query.caption, f"nearest: {group}"]
     return labelled_grid(images, labels, columns=8)

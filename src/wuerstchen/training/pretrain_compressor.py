@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from wuerstchen import weights
 from wuerstchen.config import Config
 from wuerstchen.data import Batch, Pairs
-from wuerstchen.decibels import decibels
+from wuerstchen.evaluation.metrics import psnr_from_mse
 from wuerstchen.geometry import scale_semantics
 from wuerstchen.models.compressor import Compressor, shrink
 from wuerstchen.models.pretrain_heads import LatentHead
@@ -85,7 +85,7 @@ class CompressorPretrainer(Stage):
             squares.append((decoded - image).square().mean(dim=(1, 2, 3)))
         return {
             "held_out": float(torch.cat(errors).mean()),
-            "psnr": float(decibels(torch.cat(squares)).mean()),
+            "psnr": float(psnr_from_mse(torch.cat(squares)).mean()),
         }
 
     @torch.no_grad()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from wuerstchen import weights
 from wuerstchen.config import StageAConfig
 from wuerstchen.data import Batch, Pairs
-from wuerstchen.decibels import decibels
+from wuerstchen.evaluation.metrics import psnr_from_mse
 from wuerstchen.lora import add_lora, fused_copy
 from wuerstchen.models.discriminator import Discriminator
 from wuerstchen.models.stage_a import Quantised, StageA
@@ -144,8 +144,8 @@ class StageATrainer(Stage):
                 squares.append((made - image.to(made)).square().mean(dim=(1, 2, 3)))
         return {
             "held_out": float(torch.cat(plain).mean()),
-            "psnr": float(decibels(torch.cat(plain)).mean()),
-            "psnr_quantised": float(decibels(torch.cat(quantised)).mean()),
+            "psnr": float(psnr_from_mse(torch.cat(plain)).mean()),
+            "psnr_quantised": float(psnr_from_mse(torch.cat(quantised)).mean()),
         }
 
     def grid(self, network: nn.Module, test: Pairs) -> Tensor:

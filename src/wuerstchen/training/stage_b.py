@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from wuerstchen import diffusion, weights
 from wuerstchen.config import Config
 from wuerstchen.data import Batch, Pairs
-from wuerstchen.decibels import decibels
+from wuerstchen.evaluation.metrics import psnr_from_mse
 from wuerstchen.geometry import SEMANTICS_SCALE, scale_semantics, semantics_size, unscale_semantics
 from wuerstchen.lora import add_lora, fused_copy, save_all_styles, trained_lora
 from wuerstchen.models.compressor import Compressor, shrink
@@ -188,7 +188,7 @@ class StageBTrainer(Stage):
             squares.append((image - batch.images).square().mean(dim=(1, 2, 3)))
         return {
             **held_out_errors(self._weight, torch.cat(errors), times),
-            "psnr": float(decibels(torch.cat(squares)).mean()),
+            "psnr": float(psnr_from_mse(torch.cat(squares)).mean()),
         }
 
     def grid(self, network: nn.Module, test: Pairs) -> Tensor:
