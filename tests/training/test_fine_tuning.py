@@ -24,9 +24,9 @@ from wuerstchen.training.stage import Draws
 from wuerstchen.weights.hub import find
 
 
-def tuning(trained: Path, images: Path, output: Path, **training: object) -> Config:
+def tuning(trained: Path, source: Path, output: Path, **training: object) -> Config:
     """Stage C of the small model, changed by a LoRA."""
-    plain = values(images, output)
+    plain = values(source, output)
     for stage in ("stage_a", "stage_b"):
         section = plain[stage]
         assert isinstance(section, dict)
@@ -137,8 +137,8 @@ def test_stage_b_learns_by_lora_while_semantics_keep_their_meaning(
     torch.testing.assert_close(said(base), expected, atol=1e-4, rtol=0)
 
 
-def tuned_stage_a(trained: Path, images: Path, output: Path, **training: object) -> Config:
-    plain = values(images, output)
+def tuned_stage_a(trained: Path, source: Path, output: Path, **training: object) -> Config:
+    plain = values(source, output)
     for stage in ("stage_b", "stage_c"):
         section = plain[stage]
         assert isinstance(section, dict)
@@ -180,7 +180,7 @@ def test_a_start_keeps_its_codebook_and_learns_on(
 @pytest.mark.parametrize(
     ("training", "sentence"),
     [
-        ({"lora": {"layers": "all"}}, "stage_a.training.lora needs a model that it changes"),
+        ({"lora": {"layers": "all"}}, "stage_a.training.lora needs a model to fine-tune"),
         ({"lora": {}, "init_from": "emoji"}, "Stage A has no attention; set it to 'all'"),
     ],
 )
@@ -196,7 +196,7 @@ def test_a_class_is_learned_beside_its_subject(trained: Path, images: Path, tmp_
     """Two trainings with the same images and noise; the one that preserves knows its class."""
     losses = []
     for name, weight in (("preserved", 20.0), ("forgotten", 1e-6)):
-        preserve = {"caption": "a green square", "drawn": 6, "loss_weighting": weight}
+        preserve = {"class_prompt": "a green square", "class_images": 6, "weight": weight}
         changes = {
             "prior_preservation": preserve,
             "images": 192,
@@ -218,8 +218,10 @@ def test_what_is_drawn_of_a_class_is_in_the_receipt(
     """Twenty images more, each with 29 guided evaluations, and the training the same."""
     counts = []
     for drawn in (1, 21):
-        preserve = {"caption": "a green square", "drawn": drawn, "loss_weighting": 1.0}
-        config = tuning(trained, images, tmp_path / str(drawn), preserve=preserve, images=4)
+        preserve = {"class_prompt": "a green square", "class_images": drawn, "weight": 1.0}
+        config = tuning(
+            trained, images, tmp_path / str(drawn), prior_preservation=preserve, images=4
+        )
         counts.append(open_receipt(training_run.train(config) / "runs" / "c", Tariff()).total.flops)
     one = Counting()
     stage_c = weights.stage_c.load(trained)
@@ -279,7 +281,7 @@ def test_a_base_that_is_nowhere_is_one_sentence_and_no_download(
     words = [f"data.path={images}", f"output={tmp_path / 'model'}"]
     told = {"emojy": "the bundled model, emoji", "owner/name": "wuerstchen convert owner/name"}
     for wrong, advice in told.items():
-        with pytest.raises(TrainingError, match=rf"start is '{wrong}'.*{advice}"):
+        with pytest.raises(TrainingError, match=rf"init_from is '{wrong}'.*{advice}"):
             training_run.train(load("lora", [f"base={wrong}", *words]))
     assert not (tmp_path / "model").exists()
 
@@ -287,7 +289,7 @@ def test_a_base_that_is_nowhere_is_one_sentence_and_no_download(
 def test_a_lora_without_a_model_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"stage_a.training: images is 0.*set base"):
         load("lora", ["data.path=x"])
-    with pytest.raises(ConfigError, match=r"stage_c.training.lora needs a model that it starts"):
+    with pytest.raises(ConfigError, match=r"stage_c.training.lora needs a model to start from"):
         load("tiny", ["stage_c.training.lora.rank=4"])
 
 

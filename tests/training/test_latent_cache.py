@@ -270,7 +270,8 @@ def test_a_killed_process_leaves_nothing_that_counts(
 ) -> None:
     path = write_config(images, model)
     child = start("encode", path, f"data.latent_cache={tmp_path / 'encoded'}")
-    time.sleep(3)
+    while not (tmp_path / "encoded").exists() and child.poll() is None:
+        time.sleep(0.005)
     child.send_signal(signal.SIGKILL)
     child.communicate()
     assert run("encode", path, f"data.latent_cache={tmp_path / 'encoded'}").returncode == 0

@@ -81,7 +81,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 REFUSED = {
     "a folder of Stable Cascade": ("base", "cascade", "Stable Cascade .* expected version 2"),
-    "a Stage C of Stable Cascade inside": ("base", "mixed", "holds Stage C of Stable Cascade"),
+    "a Stage C of Stable Cascade inside": ("base", "mixed", "contains Stage C of Stable Cascade"),
     "a file of Stable Cascade": (
         "stage_c.training.init_from",
         "c3.safetensors",
