@@ -40,7 +40,7 @@ def saved(tmp_path: Path) -> Checkpoints:
 
 def test_every_bit_comes_back(saved: Checkpoints) -> None:
     newest = saved.newest()
-    assert newest is not None and newest.facts == facts(16)
+    assert newest is not None and newest.progress == facts(16)
     found = tensors(0.0)
     load(newest, found)
     for name, tensor in tensors(16.0).items():
@@ -78,14 +78,14 @@ def test_damage_is_named_and_the_one_before_is_still_there(
         path.unlink()
     folder.rmdir()
     before = saved.newest()
-    assert before is not None and before.facts["images"] == 8
+    assert before is not None and before.progress["images"] == 8
 
 
 def test_other_networks_are_told_by_the_first_tensor_that_differs(saved: Checkpoints) -> None:
     newest = saved.newest()
     assert newest is not None
     wider = tensors(0.0) | {"network.weight": torch.zeros(7, 5)}
-    with pytest.raises(TrainingError, match=r"network.weight has the shape \[6, 5\] and not"):
+    with pytest.raises(TrainingError, match=r"network.weight has the shape \[6, 5\] instead"):
         load(newest, wider)
     with pytest.raises(TrainingError, match=r"network.more is not there"):
         load(newest, tensors(0.0) | {"network.more": torch.zeros(1)})

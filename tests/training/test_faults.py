@@ -85,7 +85,7 @@ def test_a_checkpoint_that_goes_while_it_is_read_is_named(tmp_path: Path) -> Non
     assert newest is not None
     for path in newest.folder.glob("*.safetensors"):
         path.unlink()
-    with pytest.raises(TrainingError, match=r"000000000016: expected a whole checkpoint, .*delete"):
+    with pytest.raises(TrainingError, match=r"000000000016: expected a complete .*delete"):
         load(newest, {"loss_weighting": torch.zeros(4, 4)})
 
 
@@ -186,10 +186,10 @@ def test_a_shard_that_changes_while_it_is_read_loses_nothing(images: Path, tmp_p
     assert process.returncode == 2 and "Traceback" not in said
     assert "was fine when the data was opened, but is not now" in said
     newest = Checkpoints(checkpoints.parent, keep=2).newest()
-    assert newest is not None and newest.facts["images"]
+    assert newest is not None and newest.progress["images"]
     shard.write_bytes(whole)
     os.utime(shard)
-    total = int(newest.facts["images"]) + 8
+    total = int(newest.progress["images"]) + 8
     again = run(*words, f"stage_a.training.images={total}")
     assert again.returncode == 0, again.stderr
     finished = json.loads((folder / "runs" / "a" / "finished.json").read_text())

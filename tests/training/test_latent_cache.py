@@ -102,16 +102,16 @@ def test_encodings_of_other_weights_other_cuts_or_other_data_are_not_read(
     assert find_encoding(how.data.latent_cache, "semantics", compressor, train) is not None
     other_cut = train_of(settings(images, model, tmp_path, background="black"))
     assert find_encoding(how.data.latent_cache, "semantics", compressor, other_cut) is None
-    assert "is of other background)" in caplog.text
+    assert "has other background)" in caplog.text
     copied = Path(shutil.copytree(images, tmp_path / "images"))
     (copied / train[0].key).with_suffix(".txt").write_text("another caption")
     other_data = train_of(settings(copied, model, tmp_path))
     assert find_encoding(how.data.latent_cache, "semantics", compressor, other_data) is None
-    assert "is of other data)" in caplog.text
+    assert "has other data)" in caplog.text
     with torch.no_grad():
         next(compressor.parameters()).add_(1e-3)
     assert find_encoding(how.data.latent_cache, "semantics", compressor, train) is None
-    assert "is of other weights)" in caplog.text
+    assert "has other weights)" in caplog.text
 
 
 def test_a_killed_encoding_goes_on_and_processes_share_it(

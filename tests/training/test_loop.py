@@ -216,7 +216,7 @@ def test_other_networks_than_in_the_checkpoint_are_named(
     splits: tuple[Pairs, Pairs], tmp_path: Path
 ) -> None:
     loop_of(Line(recipe()), splits, tmp_path).run()
-    with pytest.raises(TrainingError, match=r"other networks .*has the shape.* restore the config"):
+    with pytest.raises(TrainingError, match=r"does not fit .*has the shape.* restore the config"):
         loop_of(Line(recipe(), width=2), splits, tmp_path)
 
 
@@ -225,7 +225,7 @@ def test_a_damaged_checkpoint_is_named(splits: tuple[Pairs, Pairs], tmp_path: Pa
     (path,) = (tmp_path / "checkpoints" / "000000000080").glob("*.safetensors")
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(
-        TrainingError, match=r"080: expected a whole checkpoint, .* has 100 bytes .*delete this"
+        TrainingError, match=r"080: expected a complete checkpoint, .* has 100 bytes .*delete this"
     ):
         loop_of(Line(recipe()), splits, tmp_path)
 

@@ -76,7 +76,7 @@ def test_a_finished_stage_is_not_left_behind_by_one_before_it(
         assert str(folder / "runs" / stage) in advice
     before = weights_of(folder)
     shutil.rmtree(folder / "runs" / "a")
-    with pytest.raises(TrainingError, match=r"b, c in .* learned with the old one; delete .*runs"):
+    with pytest.raises(TrainingError, match=r"b, c in .* used the old one; delete .*runs"):
         training_run.train(config(images, folder))
     assert all((tensor == before[key]).all() for key, tensor in weights_of(folder).items())
 

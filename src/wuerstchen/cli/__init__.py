@@ -1,6 +1,6 @@
-"""The command `wuerstchen`: one file a verb, put together here.
+"""The command `wuerstchen`, with one file per verb.
 
-A verb imports torch when it runs and not before, so that `--help` answers at once.
+Verbs import torch only when they run, so that `--help` is fast.
 """
 
 import sys
@@ -27,7 +27,7 @@ from wuerstchen.cli import (
 from wuerstchen.errors import WuerstchenError
 
 BAD_INPUT = 2
-"""Exit code of everything that a user can put right; the same as for a wrong option."""
+"""Exit code for errors that users can fix; the same as for invalid options."""
 
 app = typer.Typer(
     name="wuerstchen",
@@ -40,14 +40,14 @@ app = typer.Typer(
 )
 
 
-def _add(verb: Callable[..., None], epilog: str, *, alone: bool = False) -> None:
-    """A verb with its docstring as help, a paragraph a line, so that any terminal can break it.
+def _add(verb: Callable[..., None], epilog: str, *, no_arguments: bool = False) -> None:
+    """Add a verb with its docstring as help, one line per paragraph so that terminals can wrap it.
 
-    alone  it has work to do without any argument
+    no_arguments  whether the verb can run without arguments
     """
     paragraphs = cleandoc(verb.__doc__ or "").split("\n\n")
     text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-    app.command(help=text, no_args_is_help=not alone, epilog=epilog)(verb)
+    app.command(help=text, no_args_is_help=not no_arguments, epilog=epilog)(verb)
 
 
 _add(generate.generate, generate.EPILOG)
@@ -55,7 +55,7 @@ _add(train.train, train.EPILOG)
 _add(plan.plan, plan.EPILOG)
 _add(prepare.prepare, prepare.EPILOG)
 _add(encode.encode, encode.EPILOG)
-_add(evaluate.evaluate, evaluate.EPILOG, alone=True)
+_add(evaluate.evaluate, evaluate.EPILOG, no_arguments=True)
 _add(diagnose.diagnose, diagnose.EPILOG)
 _add(inspect.inspect, inspect.EPILOG)
 _add(convert.convert, convert.EPILOG)
@@ -63,8 +63,8 @@ _add(merge.merge, merge.EPILOG)
 _add(receipt.receipt, receipt.EPILOG)
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(value: bool) -> None:
+    if value:
         typer.echo(f"wuerstchen {__version__}")
         raise typer.Exit
 
@@ -80,7 +80,7 @@ def _options(
 
 
 def main() -> None:
-    """Run a verb. An error that we explain is one message on stderr, without a traceback."""
+    """Run a verb. A WuerstchenError is printed as one message without a traceback."""
     try:
         app()
     except WuerstchenError as error:

@@ -1,4 +1,4 @@
-"""Checks of options, so that a bad number is one sentence as all other bad values are."""
+"""Checks of options that raise ConfigError instead of a usage error."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from wuerstchen.errors import ConfigError
 
 
 def at_least(least: int) -> Callable[[typer.CallbackParam, int | None], int | None]:
-    """A callback of an option: ConfigError for a number below `least`; None passes."""
+    """An option callback that raises ConfigError for a number below `least`; None is accepted."""
 
     def check(option: typer.CallbackParam, value: int | None) -> int | None:
         if value is not None and value < least:

@@ -1,4 +1,4 @@
-"""`wuerstchen encode`: what finished stages make of the training images, once for all runs."""
+"""`wuerstchen encode`: encode the training images with finished stages, once for all runs."""
 
 import logging
 import sys
@@ -24,7 +24,7 @@ class Kind(StrEnum):
     TEXT = "text"
 
 
-WHAT: "dict[Kind, EncodingKind]" = {
+KINDS: "dict[Kind, EncodingKind]" = {
     Kind.SEMANTICS: "semantics",
     Kind.LATENTS: "latents",
     Kind.TEXT: "text",
@@ -35,24 +35,24 @@ def encode(
     config: Annotated[str, typer.Argument(help="The YAML file or shipped config of the training.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="The same values as for the training."),
+        typer.Argument(metavar="KEY=VALUE", help="The same config values as for the training."),
     ] = None,
     kind: Annotated[
         list[Kind] | None,
         typer.Option(
             help="semantics for Stage C (the default), text for its published encoder, latents for "
-            "Stage B; may come several times."
+            "Stage B; can be repeated."
         ),
     ] = None,
     dtype: Annotated[
-        str, typer.Option(metavar="KIND", help="Numbers on the disk: fp16 or fp32.")
+        str, typer.Option(metavar="DTYPE", help="dtype of the files: fp16 or fp32.")
     ] = "fp16",
 ) -> None:
-    """Encode the training images into data.latent_cache, with the finished stages of the model folder.
+    """Encode the training images into data.latent_cache, with finished stages of the model folder.
 
-    `wuerstchen train` with the same config then reads them, and Stage C no images at all.
-    Encodings belong to the weights and the data that they were made of; others are never read.
-    Running it again makes what is missing or damaged. To share the work among processes:
+    `wuerstchen train` with the same config then reads them, and Stage C reads no images at all.
+    Encodings are bound to the weights and the data they were made from; stale ones are never read.
+    Running it again adds what is missing or damaged. To share the work among processes:
     torchrun --nproc-per-node 2 -m wuerstchen encode CONFIG …
     """
     from wuerstchen.config import load
@@ -62,7 +62,7 @@ def encode(
     logging.getLogger("wuerstchen").setLevel(logging.INFO)
     rank, world = rank_and_world()
     try:
-        from wuerstchen.training.cache_latents import encode as work
+        from wuerstchen.training import cache_latents
     except ModuleNotFoundError as error:
         raise TrainingError(
             f"Encoding needs {error.name}, which is not installed; {how_to_install('train')}."
@@ -72,12 +72,14 @@ def encode(
     with Progress(*columns, console=console, disable=rank > 0, redirect_stdout=False) as bar:
         tasks: dict[str, TaskID] = {}
 
-        def tell(what: str, done: int, of: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=of)
-            bar.update(tasks[what], completed=done)
+        def update(kind: str, done: int, total: int) -> None:
+            if kind not in tasks:
+                tasks[kind] = bar.add_task(kind, total=total)
+            bar.update(tasks[kind], completed=done)
 
-        kinds = [WHAT[each] for each in kind or [Kind.SEMANTICS]]
-        folders = work(settings, kinds, dtype, rank=rank, world=world, tell=tell)
+        kinds = [KINDS[each] for each in kind or [Kind.SEMANTICS]]
+        folders = cache_latents.encode(
+            settings, kinds, dtype, rank=rank, world=world, on_progress=update
+        )
     for folder in folders if rank == 0 else ():
         typer.echo(folder)

@@ -1,4 +1,4 @@
-"""`wuerstchen train`: from a config and a folder of images to a model folder."""
+"""`wuerstchen train`: train a model folder from a config and images."""
 
 import logging
 import sys
@@ -31,18 +31,16 @@ def train(
         typer.Argument(metavar="KEY=VALUE", help="Config values, such as data.path=images."),
     ] = None,
     stage: Annotated[
-        StageChoice | None, typer.Option(help="Train this stage alone instead of all in order.")
+        StageChoice | None, typer.Option(help="Train only this stage instead of all in order.")
     ] = None,
     allow_changes: Annotated[
         bool,
-        typer.Option(
-            "--allow-changes", help="Go on with a run also where its config is another one now."
-        ),
+        typer.Option("--allow-changes", help="Resume a run even if its config has changed."),
     ] = False,
 ) -> None:
     """Train Stage A, the compressor with Stage B, and Stage C into one model folder.
 
-    Running the same command again goes on where it stopped; finished stages are not trained again.
+    Running the same command again resumes where it stopped; finished stages are not trained again.
     Progress goes to stderr, the model folder's path to stdout. To train on several devices:
     accelerate launch --multi_gpu -m wuerstchen train CONFIG …
     """
@@ -59,10 +57,10 @@ def train(
         raise TrainingError(
             f"Training needs {error.name}, which is not installed; {how_to_install('train')}."
         ) from None
-    except KeyboardInterrupt:  # the loop itself waits for Ctrl-C; this is before, after or between
+    except KeyboardInterrupt:  # outside of the loop, which handles Ctrl-C itself
         raise TrainingError(
-            "Interrupted outside of the training steps; what was saved is kept, run the same "
-            "command to go on."
+            "Interrupted outside of the training steps; checkpoints are kept, run the same "
+            "command to resume."
         ) from None
     if distributed.is_main_process():
         typer.echo(folder)

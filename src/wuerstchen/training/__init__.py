@@ -1,1 +1,1 @@
-"""Training: stage (abstract) · stage_a · stage_b · stage_c · loop · record · road."""
+"""Training: stage (abstract) · stage_a · stage_b · stage_c · loop · run."""

@@ -1,4 +1,4 @@
-"""`wuerstchen encode`: what finished stages make of the training images, once for all runs."""
+"""`wuerstchen encode`: encode the training images with finished stages, once for all runs."""
 
 import logging
 import os
@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
@@ -42,15 +43,12 @@ from wuerstchen.training.stage import AT_ONCE
 from wuerstchen.weights import component_in
 
 WAIT = 1.0
-"""Seconds between two looks at what the other processes have done."""
+"""Seconds between checks for the files of other processes."""
 
 log = logging.getLogger(__name__)
 
-Encode = Callable[[Sequence[int]], Tensor]
-"""Numbers of rows of one shape to (B, ...)."""
-
-Tell = Callable[[str, int, int], None]
-"""(what, rows done, rows in all)."""
+OnProgress = Callable[[str, int, int], None]
+"""(kind, rows done, rows in total)."""
 
 
 def encode(
@@ -60,32 +58,30 @@ def encode(
     *,
     rank: int = 0,
     world: int = 1,
-    tell: Tell = lambda what, done, of: None,
+    on_progress: OnProgress = lambda kind, done, total: None,
 ) -> list[Path]:
     """Encode the training images of a config into `config.data.latent_cache`; returns the folders.
 
-    What is there already and whole is not made again; the first process mends what was finished
-    once and is damaged now. rank, world: of this process among those that share the work.
+    Complete encodings are kept. Rank 0 repairs those that were finished and are now damaged.
+    rank, world: rank of this process, and the number of processes that share the work.
 
-    Raises TrainingError where the config names no folder or a device is not there, ModelFolderError
-    where a stage is not trained yet, SaveError where nothing can be written or a value is too large
-    for `dtype`.
+    Raises TrainingError if the config names no folder or a device is missing, ModelFolderError if
+    a stage is not trained yet, SaveError if nothing can be written or a value is too large for
+    `dtype`.
     """
     if not config.data.latent_cache:
-        raise TrainingError(
-            "data.latent_cache is empty; set data.latent_cache=FOLDER, where to write."
-        )
+        raise TrainingError("data.latent_cache is empty; set data.latent_cache=FOLDER.")
     if dtype not in DTYPES:
         raise TrainingError(f"Expected a dtype of {', '.join(DTYPES)}, found {dtype!r}.")
     check_device()
-    for what in kinds:
-        _check_encoder(what, config)
+    for kind in kinds:
+        _check_encoder(kind, config)
     train, _, _ = open_pairs(config.data)
     root, device = Path(config.data.latent_cache), local_device()
     folders = []
-    with ExitStack() as held:
-        pool = held.enter_context(ThreadPoolExecutor(os.cpu_count()))
-        meter = held.enter_context(
+    with ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(os.cpu_count()))
+        meter = stack.enter_context(
             Meter(
                 config.folder,
                 stage="b" if list(kinds) == ["latents"] else "c",
@@ -96,29 +92,89 @@ def encode(
                 data=train.digest(),
             )
         )
-        for what in kinds:
-            network, of_rows, keys = _encoder(what, config, train, device, pool)
-            parts = encoding_inputs(what, network, train, dtype)
-            folder = root / folder_name(what, parts)
+        for kind in kinds:
+            encoder = _open_encoder(kind, config, train, device, pool)
+            inputs = encoding_inputs(kind, encoder.network, train, dtype)
+            folder = root / folder_name(kind, inputs)
             folders.append(folder)
-            info = EncodingInfo(what=what, rows=len(keys), dtype=dtype, made_of=parts)
+            info = EncodingInfo(what=kind, rows=len(encoder.keys), dtype=dtype, made_of=inputs)
             before = read_finished(folder)
             if before is None or before.model_copy(update={"files": {}}) != info:
-                _make(folder, info, keys, of_rows, rank, world, tell, meter)
-            elif rank == 0 and not _stands(folder, before):
-                log.warning("%s is damaged; what differs is made again.", folder)
-                info.files.update(before.files)
-                _make(folder, info, keys, of_rows, 0, 1, tell, meter)
+                _Writer(folder, info, encoder, meter, on_progress).write(rank, world)
+            elif rank == 0 and not _is_intact(folder, before):
+                log.warning("%s is damaged; its damaged files are encoded again.", folder)
+                _Writer(folder, before, encoder, meter, on_progress).write(0, 1)
     if rank == 0:
         update_receipts(config.folder)
     return folders
 
 
-def _stands(folder: Path, info: EncodingInfo) -> bool:
+@dataclass(frozen=True)
+class _Encoder:
+    network: nn.Module
+    encode: Callable[[Sequence[int]], Tensor]
+    """Indices of rows with the same key to (B, ...)."""
+    keys: Sequence[object]
+    """A key for each row; rows with the same key can be encoded in one batch."""
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """Writes the files of an encoding."""
+
+    folder: Path
+    info: EncodingInfo
+    """With the digests of the files, if the encoding was finished before."""
+    encoder: _Encoder
+    meter: Meter
+    on_progress: OnProgress
+
+    def write(self, rank: int, world: int) -> None:
+        """Write the incomplete files of this process; rank 0 then finishes the encoding."""
+        chunks = _chunks(self.info)
+        paths = [self.folder / file_name(index) for index in range(len(chunks))]
+        others = [index for index in range(len(chunks)) if index % world != rank]
+        missing = [index for index in others if not is_complete(paths[index], chunks[index])]
+        for index in range(rank, len(chunks), world):
+            rows, path = chunks[index], paths[index]
+            if not is_complete(path, rows, self.info.files.get(path.name)):
+                write_file(path, self._content(rows))
+                self.meter.tick(len(rows))
+            self.meter.mark_saved()
+            self.on_progress(self.info.what, rows.stop, self.info.rows)
+        if rank == 0:
+            while not all(map(is_complete, paths, chunks)):
+                time.sleep(WAIT)  # for the other processes
+            self.meter.tick(sum(len(chunks[index]) for index in missing))
+            self.meter.mark_saved()
+            digests = {path.name: file_digest(path) for path in paths}
+            info = self.info.model_copy(update={"files": digests})
+            write_file(self.folder / ENCODING, (info.model_dump_json(indent=2) + "\n").encode())
+
+    def _content(self, rows: range) -> bytes:
+        """The content of a file: one tensor per row."""
+        info, tensors = self.info, dict[str, Tensor]()
+        for batch in _batches(rows, self.encoder.keys):
+            values = self.encoder.encode(batch).to("cpu", DTYPES[info.dtype])
+            if not values.isfinite().all():
+                raise SaveError(
+                    f"{info.what} of row {batch[0]} or near it are not finite as {info.dtype}; "
+                    "encode with --dtype fp32."
+                )
+            tensors |= {
+                str(row): value.clone(memory_format=torch.contiguous_format)
+                for row, value in zip(batch, values, strict=True)
+            }
+            self.on_progress(info.what, rows.start + len(tensors), info.rows)
+        return bytes(save(tensors, metadata={"what": info.what}))
+
+
+def _is_intact(folder: Path, info: EncodingInfo) -> bool:
     """Whether every file of a finished encoding is as it was written."""
+    names = [file_name(index) for index in range(len(_chunks(info)))]
     return all(
-        is_complete(folder / file_name(rows.start // CHUNK), rows, _digest_in(info, rows))
-        for rows in _chunks(info)
+        is_complete(folder / name, rows, info.files.get(name))
+        for name, rows in zip(names, _chunks(info), strict=True)
     )
 
 
@@ -127,107 +183,52 @@ def _chunks(info: EncodingInfo) -> list[range]:
     return [range(start, min(start + CHUNK, info.rows)) for start in range(0, info.rows, CHUNK)]
 
 
-def _digest_in(info: EncodingInfo, rows: range) -> str | None:
-    return info.files.get(file_name(rows.start // CHUNK))
-
-
-def _make(
-    folder: Path,
-    info: EncodingInfo,
-    keys: Sequence[object],
-    of_rows: Encode,
-    rank: int,
-    world: int,
-    tell: Tell,
-    meter: Meter,
-) -> None:
-    """Make the files of this process that are not whole; the first one then seals all.
-
-    info  names the digests of files that were finished before, if any
-    """
-    chunks = _chunks(info)
-    paths = [folder / file_name(place) for place in range(len(chunks))]
-    others = [place for place in range(len(chunks)) if place % world != rank]
-    missing = [place for place in others if not is_complete(paths[place], chunks[place])]
-    for place in range(rank, len(chunks), world):
-        rows, path = chunks[place], paths[place]
-        if not is_complete(path, rows, _digest_in(info, rows)):
-            write_file(path, _encoded(rows, keys, of_rows, info, tell))
-            meter.tick(len(rows))
-        meter.mark_saved()
-        tell(info.what, rows.stop, info.rows)
-    if rank == 0:
-        while not all(map(is_complete, paths, chunks)):
-            time.sleep(WAIT)  # for the files of the other processes
-        meter.tick(sum(len(chunks[place]) for place in missing))
-        meter.mark_saved()
-        info = info.model_copy(update={"files": {path.name: file_digest(path) for path in paths}})
-        write_file(folder / ENCODING, (info.model_dump_json(indent=2) + "\n").encode())
-
-
-def _encoded(
-    numbers: range, keys: Sequence[object], of_rows: Encode, info: EncodingInfo, tell: Tell
-) -> bytes:
-    """The content of one file: a tensor for each row."""
-    tensors: dict[str, Tensor] = {}
-    for part in _of_one_key(numbers, keys):
-        rows = of_rows(part).to("cpu", DTYPES[info.dtype])
-        if not rows.isfinite().all():
-            raise SaveError(
-                f"{info.what} of row {part[0]} or near it are not finite as {info.dtype}; encode "
-                "with --dtype fp32."
-            )
-        tensors |= {
-            str(n): row.clone(memory_format=torch.contiguous_format)
-            for n, row in zip(part, rows, strict=True)
-        }
-        tell(info.what, numbers.start + len(tensors), info.rows)
-    return bytes(save(tensors, metadata={"what": info.what}))
-
-
-def _of_one_key(numbers: range, keys: Sequence[object]) -> Iterator[list[int]]:
-    """Rows that go through a network together: of one shape, a few at a time."""
-    ordered = sorted(numbers, key=lambda n: (str(keys[n]), n))
-    for _, group in groupby(ordered, key=lambda n: keys[n]):
+def _batches(rows: range, keys: Sequence[object]) -> Iterator[list[int]]:
+    """Batches of rows with the same key."""
+    ordered = sorted(rows, key=lambda row: (str(keys[row]), row))
+    for _, group in groupby(ordered, key=lambda row: keys[row]):
         same = list(group)
         for start in range(0, len(same), AT_ONCE):
             yield same[start : start + AT_ONCE]
 
 
-def _check_encoder(what: EncodingKind, config: Config) -> None:
-    """Raise TrainingError or ModelFolderError where what shall encode is not there."""
-    if what == "latents":
+def _check_encoder(kind: EncodingKind, config: Config) -> None:
+    """Raise TrainingError or ModelFolderError if the network that encodes is missing."""
+    if kind == "latents":
         component_in(config.folder, "stage_a")
-    elif what == "semantics":
+    elif kind == "semantics":
         component_in(config.folder, "compressor")
     elif not config.text.pretrained:
         raise TrainingError(
-            "Text can be encoded ahead where it comes from a published encoder, which stays as "
-            "it is: set text.pretrained, or encode without text."
+            "Text can be encoded in advance only by a published encoder, which stays frozen: set "
+            "text.pretrained, or encode without text."
         )
 
 
-def _encoder(
-    what: EncodingKind, config: Config, train: Pairs, device: torch.device, pool: ThreadPoolExecutor
-) -> tuple[nn.Module, Encode, Sequence[object]]:
-    """The network that encodes, what it does to rows, and what rows must share to go together."""
-    if what == "text":
-        path = Path(config.text.pretrained)
-        encoder = weights.load_clip_text(path, path).eval().requires_grad_(False).to(device)
-        captions = list(all_captions(train))
-        return (
-            encoder,
-            lambda rows: encode_frozen(encoder, [captions[n] for n in rows]),
-            [0] * len(captions),
-        )
-
+def _open_encoder(
+    kind: EncodingKind,
+    config: Config,
+    train: Pairs,
+    device: torch.device,
+    pool: ThreadPoolExecutor,
+) -> _Encoder:
     def images(rows: Sequence[int]) -> Tensor:
         return torch.stack(list(pool.map(train.image, rows))).to(device).float() / 255
 
+    if kind == "text":
+        path = Path(config.text.pretrained)
+        text = weights.load_clip_text(path, path).eval().requires_grad_(False).to(device)
+        captions = list(all_captions(train))
+        return _Encoder(
+            text,
+            lambda rows: encode_frozen(text, [captions[row] for row in rows]),
+            [0] * len(captions),
+        )
     shapes: list[object] = train.buckets.tolist()
-    if what == "latents":
+    if kind == "latents":
         stage_a = weights.stage_a.load(config.folder).eval().requires_grad_(False).to(device)
-        return stage_a, torch.no_grad()(lambda rows: stage_a.encode(images(rows))), shapes
+        encode = torch.no_grad()(lambda rows: stage_a.encode(images(rows)))
+        return _Encoder(stage_a, encode, shapes)
     compressor = weights.compressor.load(config.folder).eval().requires_grad_(False).to(device)
 
     @torch.no_grad()
@@ -235,4 +236,4 @@ def _encoder(
         found: Tensor = compressor(shrink(images(rows)))
         return scale_semantics(found)
 
-    return compressor, semantics, shapes
+    return _Encoder(compressor, semantics, shapes)

@@ -1,11 +1,11 @@
-"""Checkpoints by torch's distributed checkpoint (DCP), as safetensors; every process takes part.
+"""Checkpoints in the format of torch's distributed checkpoint (DCP), as safetensors.
 
-    checkpoints/000000016384/progress.json          how far the run was, and how long each file is
-    checkpoints/000000016384/*.safetensors          the tensors, each process's shards in own files
+    checkpoints/000000016384/progress.json     progress of the run, and the size of each file
+    checkpoints/000000016384/*.safetensors     the tensors, with files of its own for each process
 
-The best is the first of those that know the lowest held-out loss: it was saved when that was found.
+The best one is the earliest that has the lowest validation loss: it was saved with that result.
 
-What was written by one number of processes is read by any other. Nothing in it is a pickle.
+A checkpoint can be loaded with any number of processes. Nothing in it is a pickle.
 """
 
 import json
@@ -34,13 +34,13 @@ from wuerstchen.training.distributed import any_rank, barrier, is_distributed, i
 from wuerstchen.weights.files import replacing
 
 FOLDER = "checkpoints"
-"""In the folder of a run."""
+"""Folder within that of a run."""
 
 FILE_SIZE = 2**29
-"""Bytes of tensors in a file, about: a file is put together in memory before it is written."""
+"""Approximate bytes per file; a file is assembled in memory before it is written."""
 
 Progress = dict[str, int | float | None]
-"""How far a run was; JSON keeps every bit of these numbers."""
+"""State of the loop; JSON preserves every bit of these numbers."""
 
 
 class TensorSpec(NamedTuple):
@@ -49,49 +49,49 @@ class TensorSpec(NamedTuple):
 
 
 class Checkpoint(NamedTuple):
-    """One that was found whole."""
+    """A complete checkpoint."""
 
     folder: Path
-    facts: Progress
-    shapes: dict[str, TensorSpec]
+    progress: Progress
+    tensors: dict[str, TensorSpec]
 
 
 class Checkpoints:
-    """The newest few of a run, and the best. All processes make the same calls."""
+    """The newest checkpoints of a run, and the best one. All methods are collective calls."""
 
     def __init__(self, run: Path, keep: int) -> None:
         self._folder, self._keep = run / FOLDER, keep
 
     def started(self) -> bool:
-        """Whether anything was saved yet, or tried to be."""
+        """Whether the run has saved a checkpoint, or tried to."""
         return any(self._folder.glob("*"))
 
-    def save(self, tensors: Mapping[str, Tensor], facts: Progress) -> None:
-        """Write a checkpoint aside, rename it, and let the oldest go. Raises SaveError."""
-        target = self._folder / f"{facts['images']:012d}"
-        with self._replaced(target) as aside:
-            _write(aside, dict(tensors))
+    def save(self, tensors: Mapping[str, Tensor], progress: Progress) -> None:
+        """Write a checkpoint atomically and delete old ones. Raises SaveError."""
+        target = self._folder / f"{progress['images']:012d}"
+        with self._replacing(target) as folder:
+            _write(folder, dict(tensors))
             barrier()
             if is_main_process():
-                sizes = {path.name: path.stat().st_size for path in aside.glob("*.safetensors")}
-                progress = {**facts, "files": dict(sorted(sizes.items()))}
-                (aside / "progress.json").write_text(json.dumps(progress, indent=1))
+                sizes = {path.name: path.stat().st_size for path in folder.glob("*.safetensors")}
+                values = {**progress, "files": dict(sorted(sizes.items()))}
+                (folder / "progress.json").write_text(json.dumps(values, indent=1))
         if is_main_process():
-            self._let_go()
+            self._prune()
         barrier()
 
     def newest(self) -> Checkpoint | None:
-        """The newest one, or None for a new run. Raises TrainingError where it is damaged."""
+        """The newest one, or None for a new run. Raises TrainingError if it is damaged."""
         found = self._all()
         return _open(found[-1]) if found else None
 
     def best(self) -> Checkpoint | None:
-        """The one with the lowest held-out loss, or None before the first look."""
+        """The one with the lowest validation loss, or None before the first validation."""
         folder = self._best()
         return None if folder is None else _open(folder)
 
     def clear(self) -> None:
-        """Free the disk once the stage is exported."""
+        """Delete all checkpoints, once the stage is exported."""
         if is_main_process():
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -99,55 +99,56 @@ class Checkpoints:
         return sorted(p for p in self._folder.glob("*") if p.is_dir() and p.name.isdecimal())
 
     def _best(self) -> Path | None:
-        losses = {folder: _held_out(folder) for folder in self._all()}
-        best = min(losses, key=lambda folder: losses[folder], default=None)  # the first of equals
+        losses = {folder: _validation_loss(folder) for folder in self._all()}
+        best = min(
+            losses, key=lambda folder: losses[folder], default=None
+        )  # the earliest of equals
         return None if best is None or math.isinf(losses[best]) else best
 
-    def _let_go(self) -> None:
+    def _prune(self) -> None:
         old = [path for path in self._all()[: -self._keep] if path != self._best()]
-        left = [*self._folder.glob(".*.new"), *self._folder.glob(".*.old")]  # by one killed
-        for path in (*old, *left):
+        leftovers = [*self._folder.glob(".*.new"), *self._folder.glob(".*.old")]  # after a kill
+        for path in (*old, *leftovers):
             shutil.rmtree(path, ignore_errors=True)
 
     @contextmanager
-    def _replaced(self, target: Path) -> Iterator[Path]:
-        """A folder that all processes may write into; it takes the target's place at the end."""
-        aside = target.with_name(f".{target.name}.new")
-        with ExitStack() as held:
+    def _replacing(self, target: Path) -> Iterator[Path]:
+        """A temporary folder for all processes, which replaces the target at the end."""
+        temporary = target.with_name(f".{target.name}.new")
+        with ExitStack() as stack:
             failure: SaveError | None = None
             if is_main_process():
                 try:
-                    (aside,) = held.enter_context(replacing(target))
+                    (temporary,) = stack.enter_context(replacing(target))
                 except SaveError as error:
                     failure = error
             if any_rank(failure is not None):
-                raise failure or SaveError(f"{target} could not be made by the first process.")
+                raise failure or SaveError(f"{target} could not be created by the main process.")
             try:
-                yield aside
+                yield temporary
             except OSError as error:
-                if is_main_process():  # `replacing` puts everything back and says so
+                if is_main_process():  # `replacing` cleans up and explains
                     raise
                 reason = error.strerror or str(error)
                 raise SaveError(
-                    f"{target} could not be written ({reason}); the checkpoint before is "
-                    "untouched. Make room, then run the same command again."
+                    f"{target} could not be written ({reason}); the previous checkpoint "
+                    "is untouched. Free some space, then run the same command again."
                 ) from error
 
 
 def load(checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> None:
-    """Fill `tensors` with what was saved, however it was sharded.
+    """Load a checkpoint into `tensors`, however it was sharded.
 
-    Raises TrainingError where names or shapes are others than those of the checkpoint, and where
-    it cannot be read any more.
+    Raises TrainingError if names or shapes do not match, and if it cannot be read.
     """
-    for name in sorted(tensors.keys() ^ checkpoint.shapes.keys()):
-        where = "is not there" if name in tensors else "is not part of these networks"
-        raise TrainingError(_other_networks(checkpoint, f"{name} {where}"))
+    for name in sorted(tensors.keys() ^ checkpoint.tensors.keys()):
+        reason = f"{name} is {'missing' if name in tensors else 'not part of these networks'}"
+        raise _mismatch(checkpoint, reason)
     for name, tensor in tensors.items():
-        saved = checkpoint.shapes[name].shape
+        saved = checkpoint.tensors[name].shape
         if tensor.shape != saved:
-            reason = f"{name} has the shape {list(saved)} and not {list(tensor.shape)}"
-            raise TrainingError(_other_networks(checkpoint, reason))
+            reason = f"{name} has the shape {list(saved)} instead of {list(tensor.shape)}"
+            raise _mismatch(checkpoint, reason)
     reader = HuggingFaceStorageReader(str(checkpoint.folder))
     try:
         with _quiet():
@@ -157,15 +158,15 @@ def load(checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> None:
         raise _damaged(checkpoint.folder, str(cause)) from error
 
 
-def _other_networks(checkpoint: Checkpoint, reason: str) -> str:
-    return (
-        f"{checkpoint.folder}: the checkpoint there is of other networks than this config makes "
-        f"({reason}); restore the config, or choose another output folder."
+def _mismatch(checkpoint: Checkpoint, reason: str) -> TrainingError:
+    return TrainingError(
+        f"{checkpoint.folder}: the checkpoint does not fit the networks of this config ({reason}); "
+        "restore the config, or choose another output folder."
     )
 
 
 def _write(folder: Path, tensors: dict[str, Tensor]) -> None:
-    """Raises OSError with the reason for which a process could not write."""
+    """Raises OSError with the reason of the process that could not write."""
     writer = HuggingFaceStorageWriter(str(folder), _files(tensors), save_distributed=True)
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}  # channels-last ones
     try:
@@ -179,38 +180,38 @@ def _write(folder: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def _files(tensors: Mapping[str, Tensor]) -> dict[str, int]:
-    """Which file each tensor goes to, counted from 1."""
-    files, written, at = {}, 0, 1
+    """The file number of each tensor, from 1."""
+    files, written, number = {}, 0, 1
     for name, tensor in tensors.items():
         if written > FILE_SIZE:
-            written, at = 0, at + 1
-        files[name] = at
+            written, number = 0, number + 1
+        files[name] = number
         written += tensor.numel() * tensor.element_size()
     return files
 
 
 def _open(folder: Path) -> Checkpoint:
     try:
-        facts = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
-        for name, size in facts.pop("files").items():
+        progress = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
+        for name, size in progress.pop("files").items():
             found = (folder / name).stat().st_size
             if found != size:
                 raise ValueError(f"{name} has {found} bytes instead of {size}")
-        if facts["images"] != int(folder.name):
-            raise ValueError(f"progress.json is of {facts['images']} images")
+        if progress["images"] != int(folder.name):
+            raise ValueError(f"progress.json has {progress['images']} images")
         metadata = HuggingFaceStorageReader(str(folder)).read_metadata()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise _damaged(folder, str(error) or type(error).__name__) from None
-    shapes = {
+    tensors = {
         name: TensorSpec(entry.size, entry.properties.dtype)
         for name, entry in metadata.state_dict_metadata.items()
         if isinstance(entry, TensorStorageMetadata)
     }
-    return Checkpoint(folder, facts, shapes)
+    return Checkpoint(folder, progress, tensors)
 
 
-def _held_out(folder: Path) -> float:
-    """The lowest held-out loss that a checkpoint knows of."""
+def _validation_loss(folder: Path) -> float:
+    """The lowest validation loss up to a checkpoint."""
     try:
         value = json.loads((folder / "progress.json").read_text(encoding="utf-8"))["held_out"]
         return math.inf if value is None else float(value)
@@ -220,14 +221,14 @@ def _held_out(folder: Path) -> float:
 
 def _damaged(folder: Path, reason: str) -> TrainingError:
     return TrainingError(
-        f"{folder}: expected a whole checkpoint, found a damaged one ({reason}); delete this "
-        "folder to resume from the one before."
+        f"{folder}: expected a complete checkpoint, found a damaged one ({reason}); delete this "
+        "folder to resume from the previous one."
     )
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """DCP warns of a single process, which is meant."""
+    """Silence DCP's warning about a single process."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled")
         yield

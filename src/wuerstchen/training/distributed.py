@@ -1,4 +1,4 @@
-"""The few things that processes tell each other besides gradients. One process: no-ops."""
+"""Communication between processes other than of gradients. No-ops in a single process."""
 
 import logging
 import os
@@ -14,10 +14,10 @@ from wuerstchen.errors import TrainingError
 
 
 def rejoin_after_restart() -> None:
-    """Meet the other processes again after a restart by torchrun, which `accelerate launch` uses.
+    """Create the process group after a restart by torchrun, which `accelerate launch` uses.
 
-    It hands the same store to every start, in which processes that are gone have left their
-    addresses: who looks there waits for them for ever. So every start gets a shelf of its own.
+    Restarts share one store, which still has the addresses of processes that are gone, and would
+    wait for them forever. So every start gets a prefix of its own.
     """
     start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     shared = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
@@ -37,12 +37,12 @@ def rejoin_after_restart() -> None:
 
 
 def shut_down() -> None:
-    """End this process where it is one of several, its work being done.
+    """Exit this process at the end of a distributed run, bypassing interpreter shutdown.
 
-    Not by way of the interpreter's end: gloo's threads let go of tensors a little after they are
-    done with them, and one that does so while the interpreter goes down aborts the process, so that
-    the launcher calls a finished run failed. The threads outlive their group, since torch's caches
-    keep the device mesh of a sharded network (torch 2.13).
+    gloo's threads release tensors with a delay, which aborts the process if the interpreter is
+    already shutting down, so that the launcher reports a finished run as failed. The threads
+    outlive their group because torch's caches keep the device mesh of a sharded network
+    (torch 2.13).
     """
     if not is_distributed():
         return
@@ -54,66 +54,66 @@ def shut_down() -> None:
 
 
 def local_device() -> torch.device:
-    """The GPU of this process, in turn where the machine has fewer than processes; or the CPU."""
+    """The GPU of this process, round-robin if there are fewer GPUs than processes; or the CPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 
 
 def is_distributed() -> bool:
-    """Whether this process trains together with others."""
+    """Whether there is more than one process."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that talks, by what its launcher told it."""
+    """Whether this process has rank 0, according to its launcher."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def all_reduce_max(values: Tensor) -> Tensor:
-    """The elementwise largest over all processes, in place."""
+    """The elementwise maximum over all processes, in place."""
     if is_distributed():
         dist.all_reduce(values, dist.ReduceOp.MAX)
     return values
 
 
 def comm_device() -> torch.device:
-    """Where tensors have to be that processes exchange."""
+    """The device of tensors for communication."""
     return torch.device("cuda" if is_distributed() and dist.get_backend() == "nccl" else "cpu")
 
 
-def any_rank(here: bool) -> bool:
-    """Whether it is so in any process; all of them have to ask."""
+def any_rank(value: bool) -> bool:
+    """Whether `value` is true in any process. A collective call."""
     if not is_distributed():
-        return here
-    return bool(all_reduce_max(torch.tensor([float(here)], device=comm_device())))
+        return value
+    return bool(all_reduce_max(torch.tensor([float(value)], device=comm_device())))
 
 
 def broadcast(value: float) -> float:
-    """What the first process has; all of them have to ask."""
+    """The value of rank 0. A collective call."""
     if not is_distributed():
         return value
-    told = torch.tensor([value], dtype=torch.float64, device=comm_device())
-    dist.broadcast(told, src=0)
-    return float(told)
+    shared = torch.tensor([value], dtype=torch.float64, device=comm_device())
+    dist.broadcast(shared, src=0)
+    return float(shared)
 
 
 @contextmanager
 def explain_lost_peers(who: str) -> Iterator[None]:
-    """A process that waits for one that is gone says so, instead of how the wire broke."""
+    """Turn communication errors after the loss of another process into a TrainingError."""
     try:
         yield
     except RuntimeError as error:
-        words = str(error).lower()
-        if not is_distributed() or not any(sign in words for sign in _LOST):
+        message = str(error).lower()
+        if not is_distributed() or not any(text in message for text in _CONNECTION_ERRORS):
             raise
         raise TrainingError(
-            f"{who}: another process of this training is gone ({str(error).splitlines()[0]}); the "
-            "launcher's restart, or the same command, goes on from the newest checkpoint."
+            f"{who}: lost another process of this training ({str(error).splitlines()[0]}); a "
+            "restart by the launcher, or the same command, resumes from the newest checkpoint."
         ) from None
 
 
-_LOST = (
+_CONNECTION_ERRORS = (
     "connection closed",
     "connection reset",
     "broken pipe",
@@ -122,17 +122,17 @@ _LOST = (
     "gloo",
     "nccl",
 )
-"""What gloo and NCCL say when a peer does not answer any more."""
+"""Parts of the messages of gloo and NCCL when a peer does not respond."""
 
 
 def barrier() -> None:
-    """Wait until every process is here."""
+    """Wait for all processes."""
     if is_distributed():
         dist.barrier()
 
 
 def all_gather(values: Tensor) -> Tensor:
-    """The equally long (N, …) values of all processes, one after the other."""
+    """The (N, …) values of all processes, concatenated; N must be the same in all."""
     if not is_distributed():
         return values
     parts = [torch.empty_like(values) for _ in range(dist.get_world_size())]
@@ -141,7 +141,7 @@ def all_gather(values: Tensor) -> Tensor:
 
 
 def all_reduce_mean(values: Mapping[str, float], device: torch.device) -> dict[str, float]:
-    """Each number's mean over all processes, which must have the same names in the same order."""
+    """The mean of each value over all processes, which need the same names in the same order."""
     if not is_distributed():
         return dict(values)
     total = torch.tensor(list(values.values()), device=device)
@@ -150,7 +150,7 @@ def all_reduce_mean(values: Mapping[str, float], device: torch.device) -> dict[s
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes. As each process's loss depends on it, gradients add up too."""
+    """The sum over all processes. All their losses depend on it, so gradients are summed too."""
 
     @staticmethod
     def forward(ctx: object, x: Tensor) -> Tensor:
@@ -165,31 +165,31 @@ class _Sum(torch.autograd.Function):
         return total
 
 
-def _summed(x: Tensor) -> Tensor:
-    summed: Tensor = _Sum.apply(x)  # type: ignore[no-untyped-call]
-    return summed
+def _all_reduce_sum(x: Tensor) -> Tensor:
+    total: Tensor = _Sum.apply(x)  # type: ignore[no-untyped-call]
+    return total
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm over the images of all processes; torch's own SyncBatchNorm needs a GPU."""
+    """BatchNorm over the images of all processes; torch's SyncBatchNorm needs a GPU."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not (self.training and is_distributed()):
-            plain: Tensor = super().forward(x)
-            return plain
+            local: Tensor = super().forward(x)
+            return local
         assert self.running_mean is not None and self.running_var is not None
         assert self.momentum is not None and self.num_batches_tracked is not None
         count = dist.get_world_size() * x.numel() / x.shape[1]
         dims = (0, 2, 3)
-        wide = x.float()
-        mean = _summed(wide.sum(dims)) / count  # (C,)
-        centred = wide - mean.view(1, -1, 1, 1)
-        variance = _summed(centred.square().sum(dims)) / count  # (C,)
+        x32 = x.float()
+        mean = _all_reduce_sum(x32.sum(dims)) / count  # (C,)
+        centred = x32 - mean.view(1, -1, 1, 1)
+        variance = _all_reduce_sum(centred.square().sum(dims)) / count  # (C,)
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
             self.num_batches_tracked += 1
-        # Not by F.batch_norm, which gives no gradients to the statistics that it is handed.
+        # F.batch_norm would not propagate gradients to the statistics passed to it.
         y: Tensor = centred * (variance + self.eps).rsqrt().view(1, -1, 1, 1)
         if self.affine:
             y = y * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
@@ -197,7 +197,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
 
 def sync_batch_norms(network: nn.Module) -> None:
-    """Give every BatchNorm2d of `network` the statistics of all processes."""
+    """Make every BatchNorm2d of `network` use the statistics of all processes."""
     for module in network.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = SyncBatchNorm2d

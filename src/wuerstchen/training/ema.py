@@ -1,4 +1,4 @@
-"""Exponential averages of what a training changes: the weights that are looked at and exported."""
+"""Exponential moving averages (EMA) of the trained weights, for validation and export."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
@@ -9,54 +9,54 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim.swa_utils import AveragedModel
 
-Average = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]
-"""(kept, new, updates so far): moves the kept weights towards the new ones."""
+Update = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]
+"""(averages, weights, updates so far): move the averages towards the weights."""
 
 
 class EMA:
-    """One average for each decay, of the trained weights of `network` and of its statistics.
+    """One EMA per decay of the trained weights and the buffers of `network`.
 
-    Frozen weights are not kept twice. Of a sharded network every process keeps its own shards.
+    Frozen weights are not copied. For a sharded network every process has its own shards.
     """
 
     def __init__(self, network: nn.Module, decays: Sequence[float]) -> None:
-        self._followed = _Followed(network)
-        self._kept = [
+        self._source = _TrainedTensors(network)
+        self._averages = [
             AveragedModel(
-                self._followed.bare(),
-                multi_avg_fn=_averager(decay),
-                use_buffers=True,  # the statistics of BatchNorms belong to the averaged weights
+                self._source.bare(),
+                multi_avg_fn=_update_by(decay),
+                use_buffers=True,  # statistics of BatchNorms are averaged too
             )
             for decay in decays
         ]
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._averages)
 
     def update(self) -> None:
-        """Let every average follow the network."""
-        self._followed.refresh()
-        for average in self._kept:
-            average.update_parameters(self._followed)
+        """Update every EMA from the network."""
+        self._source.refresh()
+        for average in self._averages:
+            average.update_parameters(self._source)
 
     def state(self) -> dict[str, Tensor]:
-        """What has to be saved, by name; the tensors themselves, to be loaded into."""
+        """The tensors to save, by name; loading writes into them."""
         return {
             f"{index}.{name}": tensor
-            for index, average in enumerate(self._kept)
+            for index, average in enumerate(self._averages)
             for name, tensor in average.state_dict().items()
         }
 
     def weights(self, index: int) -> Iterator[tuple[str, Tensor]]:
-        """Names in the network, and what average `index` has for them."""
+        """Names in the network with the weights of EMA `index`."""
         for name, tensor in self._of(index).items():
             yield name.replace(_DOT, "."), tensor
 
     @contextmanager
-    def in_place(self, index: int) -> Iterator[None]:
-        """Average `index` in place of the trained weights for as long as the block lasts."""
-        self._followed.refresh()
-        pairs = list(zip(self._followed.tensors(), self._of(index).values(), strict=True))
+    def swapped_in(self, index: int) -> Iterator[None]:
+        """Use EMA `index` in place of the trained weights within the block."""
+        self._source.refresh()
+        pairs = list(zip(self._source.tensors(), self._of(index).values(), strict=True))
         _swap(pairs)
         try:
             yield
@@ -64,20 +64,20 @@ class EMA:
             _swap(pairs)
 
     def _of(self, index: int) -> dict[str, Tensor]:
-        kept = self._kept[index].module
-        return dict(kept.named_parameters()) | dict(kept.named_buffers())
+        average = self._averages[index].module
+        return dict(average.named_parameters()) | dict(average.named_buffers())
 
 
 _DOT = "/"
-"""Stands for the dot, which the names of a module's own parameters may not have."""
+"""Replaces the dot, which names of a module's own parameters must not contain."""
 
 
-class _Followed(nn.Module):
-    """The very parameters and buffers of a network that training changes, and nothing else."""
+class _TrainedTensors(nn.Module):
+    """The trained parameters and the buffers of a network, shared with it."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self._network = [network]  # in a list, lest its weights become this module's too
+        self._network = [network]  # in a list, so that it is not registered as a submodule
         for name, parameter in network.named_parameters():
             if parameter.requires_grad:
                 self.register_parameter(name.replace(".", _DOT), parameter)
@@ -86,14 +86,14 @@ class _Followed(nn.Module):
             if name in saved:
                 self.register_buffer(name.replace(".", _DOT), buffer)
 
-    def bare(self) -> "_Followed":
-        """The same without the network, to be copied."""
+    def bare(self) -> "_TrainedTensors":
+        """A copy without the network, for a deep copy."""
         bare = copy.copy(self)
         bare._network = []
         return bare
 
     def refresh(self) -> None:
-        """Take the buffers of now: DDP gives a network new ones."""
+        """Read the current buffers: DDP replaces those of a network."""
         for name in self._buffers:
             self._buffers[name] = self._network[0].get_buffer(name.replace(_DOT, "."))
 
@@ -103,29 +103,29 @@ class _Followed(nn.Module):
 
 @torch.no_grad()
 def _swap(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
-    """Exchange memory: nothing is copied, and the second exchange is exact."""
+    """Swap memory: nothing is copied, and swapping back is exact."""
     for one, other in pairs:
         one.data, other.data = other.data, one.data
 
 
-def _averager(decay: float) -> Average:
-    """Exponential average whose memory grows with the run, up to `decay`.
+def _update_by(decay: float) -> Update:
+    """The update of an EMA whose decay rises to `decay` during the run.
 
-    Without that growth a short run would still remember its random start.
+    Without this warm-up a short run would still contain its random initialisation.
     """
 
     @torch.no_grad()
-    def average(kept: Sequence[Tensor], new: Sequence[Tensor], count: Tensor | int) -> None:
-        mine, theirs = _own(kept), _own(new)
-        if not mine[0].is_floating_point():  # counters
-            torch._foreach_copy_(mine, theirs)
+    def update(averages: Sequence[Tensor], weights: Sequence[Tensor], count: Tensor | int) -> None:
+        averages, weights = _local(averages), _local(weights)
+        if not averages[0].is_floating_point():  # counters
+            torch._foreach_copy_(averages, weights)
             return
-        forget = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
-        torch._foreach_lerp_(mine, theirs, forget)
+        weight = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+        torch._foreach_lerp_(averages, weights, weight)
 
-    return average
+    return update
 
 
-def _own(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """This process's shards, which share their memory with the tensors."""
+def _local(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """This process's shards, which share memory with the tensors."""
     return [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, heard at once and obeyed after the step at hand."""
+"""Handle Ctrl-C and SIGTERM at the end of the current step."""
 
 import signal
 import sys
@@ -9,26 +9,26 @@ from types import FrameType
 
 @contextmanager
 def interrupts(*, visible: bool) -> Iterator[list[bool]]:
-    """A list that Ctrl-C or SIGTERM fills; a second one ends the program where it is.
+    """A list that Ctrl-C or SIGTERM appends to; a second signal raises KeyboardInterrupt.
 
-    visible  whether this process is the one that talks
+    visible  whether this process prints a message
     """
-    pressed: list[bool] = []
+    received: list[bool] = []
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         del number, frame
-        if pressed:
+        if received:
             raise KeyboardInterrupt
-        pressed.append(True)
+        received.append(True)
         if visible:
             print(
-                "\nFinishing this step, then saving; once more leaves without saving.",
+                "\nFinishing this step, then saving; press again to exit without saving.",
                 file=sys.stderr,
             )
 
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield pressed
+        yield received
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

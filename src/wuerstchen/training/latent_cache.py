@@ -1,11 +1,11 @@
-"""What `wuerstchen encode` made: latents, semantics and text states of the training images.
+"""The latent cache of `wuerstchen encode`: latents, semantics and text states of training images.
 
 FOLDER/semantics-0123456789abcdef/
-  encoding.json         what it is; written last, so that it says that all is there
-  00000.safetensors     rows 0 to 4095, each a tensor of its own, since shapes may differ
+  encoding.json         description, written last: the cache is complete
+  00000.safetensors     rows 0 to 4095, one tensor each, since shapes may differ
 
-The name holds a digest of everything that a row depends on: the weights that encoded, the data and
-how images are cut. With other weights another folder is looked for, so a stale one is never read.
+The name has a digest of everything that a row depends on: the weights, the data and how images are
+cropped. Other weights have another folder, so a stale cache is never read.
 """
 
 import hashlib
@@ -46,27 +46,27 @@ class EncodingInfo(BaseModel):
     rows: int
     dtype: str
     made_of: dict[str, str]
-    """What went into the digest, for people."""
+    """The inputs of the digest, for people."""
     files: dict[str, str] = {}
-    """SHA-256 of every file, by its name."""
+    """SHA-256 of every file by name."""
 
 
 @final
 class Encoding:
-    """Rows of one encoding, read from the disk as they are asked for."""
+    """Rows of one encoding, read on demand."""
 
     def __init__(self, folder: Path, info: EncodingInfo) -> None:
         self.folder, self.info = folder, info
         self._file = lru_cache(maxsize=OPEN_FILES)(self._open)
-        self._whole: set[str] = set()  # files that were compared with their digest
+        self._verified: set[str] = set()  # files that match their digest
 
     def __len__(self) -> int:
         return self.info.rows
 
     def rows(self, numbers: Sequence[int]) -> Tensor:
-        """(B, ...) of rows that have one shape, in fp32.
+        """(B, ...) in fp32, of rows with the same shape.
 
-        Raises TrainingError where a file is gone or damaged.
+        Raises TrainingError if a file is missing or damaged.
         """
         try:
             found: list[Tensor] = [
@@ -75,23 +75,23 @@ class Encoding:
             ]
         except (OSError, SafetensorError) as error:
             raise TrainingError(
-                f"{self.folder}: expected the encodings that were written, found: {error}; run "
-                "`wuerstchen encode` again, which makes what is damaged anew."
+                f"{self.folder}: expected the encodings as written, found: {error}; run "
+                "`wuerstchen encode` again, which repairs damaged files."
             ) from None
         return torch.stack(found).float()
 
     def _open(self, chunk: int) -> safe_open:
         path = self.folder / file_name(chunk)
         expected = self.info.files.get(path.name)
-        if path.name not in self._whole and expected is not None:
+        if path.name not in self._verified and expected is not None:
             if file_digest(path) != expected:
-                raise OSError(f"{path.name} has another content than when it was written")
-            self._whole.add(path.name)
+                raise OSError(f"the content of {path.name} changed")
+            self._verified.add(path.name)
         return safe_open(path, framework="pt")
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of what the file holds."""
+    """SHA-256 of the content of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -101,15 +101,15 @@ def file_name(chunk: int) -> str:
 
 
 def folder_name(what: EncodingKind, made_of: dict[str, str]) -> str:
-    """What an encoding is called: its kind and the digest of all that it depends on."""
-    words = "\0".join(f"{key}={made_of[key]}" for key in sorted(made_of))
-    return f"{what}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
+    """Name of an encoding: its kind and the digest of everything that it depends on."""
+    text = "\0".join(f"{key}={made_of[key]}" for key in sorted(made_of))
+    return f"{what}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def encoding_inputs(
     what: EncodingKind, network: nn.Module, pairs: Pairs, dtype: str
 ) -> dict[str, str]:
-    """Everything that a row depends on."""
+    """Everything that a row depends on, by name."""
     config = pairs.config
     parts = {"weights": weights_digest(network), "data": pairs.digest(), "dtype": dtype}
     if what != "text":
@@ -121,10 +121,10 @@ def encoding_inputs(
 def find_encoding(
     root: str, what: EncodingKind, network: nn.Module, pairs: Pairs
 ) -> Encoding | None:
-    """What `network` made of `pairs`, if it is in the folder `root`; said in the log either way."""
+    """The encoding of `pairs` by `network` in the folder `root`, if it exists."""
     if not root:
         return None
-    made = encoding_inputs(what, network, pairs, next(iter(DTYPES)))  # which reads all weights
+    made = encoding_inputs(what, network, pairs, next(iter(DTYPES)))  # reads all weights
     for dtype in DTYPES:
         parts = made | {"dtype": dtype}
         folder = Path(root) / folder_name(what, parts)
@@ -132,11 +132,11 @@ def find_encoding(
             found = Encoding(folder, read_encoding(folder))
         except (OSError, ValidationError):
             continue
-        log.info("%s are read from %s.", what.capitalize(), folder)
+        log.info("Reading %s from %s.", what, folder)
         return found
     log.info(
-        "%s holds no %s made by these weights of this data (%s), so they are made on the way; "
-        "`wuerstchen encode` makes them once for all runs.",
+        "%s has no %s of this data by these weights (%s), so they are computed during training; "
+        "`wuerstchen encode` computes them once for all runs.",
         root,
         what,
         _others(Path(root), what, parts),
@@ -145,20 +145,20 @@ def find_encoding(
 
 
 def read_finished(folder: Path) -> EncodingInfo | None:
-    """What encoding.json says; None where it is not there or damaged."""
+    """encoding.json; None if it is missing or damaged."""
     try:
         return read_encoding(folder)
     except (OSError, ValidationError):
         return None
 
 
-def is_complete(path: Path, numbers: range, sha256: str | None = None) -> bool:
-    """Whether a file holds these rows, to its end; with a digest also whether it has that one."""
+def is_complete(path: Path, rows: range, sha256: str | None = None) -> bool:
+    """Whether a file has these rows untruncated, or the given digest."""
     try:
         if sha256 is not None:
             return file_digest(path) == sha256
-        with safe_open(path, framework="pt") as file:  # which compares header and size
-            return set(file.keys()) == set(map(str, numbers))
+        with safe_open(path, framework="pt") as file:  # compares header and size
+            return set(file.keys()) == set(map(str, rows))
     except (OSError, SafetensorError):
         return False
 
@@ -168,7 +168,7 @@ def read_encoding(folder: Path) -> EncodingInfo:
 
 
 def weights_digest(network: nn.Module) -> str:
-    """SHA-256 of all names, types, shapes and values."""
+    """SHA-256 of all names, dtypes, shapes and values."""
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
@@ -177,20 +177,19 @@ def weights_digest(network: nn.Module) -> str:
 
 
 def _others(root: Path, what: EncodingKind, parts: dict[str, str]) -> str:
-    """What is there instead, and in what it differs."""
+    """Describe an encoding that exists instead, and how it differs."""
     for folder in sorted(root.glob(f"{what}-*")):
         try:
             other = read_encoding(folder).made_of
         except (OSError, ValidationError):
             return f"{folder.name} is not finished"
         differs = [key for key in parts if key != "dtype" and other.get(key) != parts[key]]
-        return f"{folder.name} is of other {', '.join(differs)}"
-    return "there are none"
+        return f"{folder.name} has other {', '.join(differs)}"
+    return "none exist"
 
 
 def all_captions(pairs: Pairs) -> Iterator[str]:
-    """Every caption of every image in order, and the empty one that stands for none: the rows of
-    text states."""
+    """Every caption of every image in order, then the empty one: the rows of text states."""
     for pair in pairs:
         yield from pair.captions
     yield ""
@@ -203,10 +202,10 @@ class TextStates:
     def __init__(self, encoding: Encoding, pairs: Pairs) -> None:
         self._encoding, self._pairs = encoding, pairs
         counts = np.array([len(pair.captions) for pair in pairs])
-        self._first = np.concatenate([[0], np.cumsum(counts)])  # the last one is the empty caption
+        self._first = np.concatenate([[0], np.cumsum(counts)])  # the last is the empty caption
 
     def of(self, batch: Batch, dropped: Sequence[bool]) -> Tensor:
-        """(B, L, D); of the empty caption where it is dropped."""
+        """(B, L, D); dropped captions get the states of the empty one."""
         rows = [
             int(self._first[-1])
             if drop

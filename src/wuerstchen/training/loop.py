@@ -106,7 +106,7 @@ class Loop:
                 "Stage %s ends with the weights that it had after %s images, whose held-out loss "
                 "was the lowest.",
                 self.stage.name,
-                best.facts["images"],
+                best.progress["images"],
             )
             self._load(best)
         with self._optimizers.ema_network(self._average) as network:
@@ -191,8 +191,8 @@ class Loop:
         self.checkpoints.save(self._optimizers.state(), facts)
 
     def _load(self, checkpoint: Checkpoint) -> None:
-        load(checkpoint, self._optimizers.state_for(checkpoint.shapes))
-        facts = checkpoint.facts
+        load(checkpoint, self._optimizers.state_for(checkpoint.tensors))
+        facts = checkpoint.progress
         self.images, self.stage.step = int(facts["images"] or 0), int(facts["step"] or 0)
         self._smooth, self._lowest = float(facts["smooth"] or 0), _or_infinity(facts["lowest"])
         self._held_out, self._average = _or_infinity(facts["held_out"]), int(facts["average"] or 0)

@@ -1,6 +1,6 @@
-"""What of a stage learns: its networks, their optimizers, and the averages of the trained one.
+"""The trained networks of a stage with their optimizers and the EMA weights.
 
-networks ─▶ (sharded over processes) ─▶ averages, optimizers ─▶ load ─▶ wrap
+networks ─▶ (sharded over processes) ─▶ EMA, optimizers ─▶ load ─▶ wrap
 """
 
 import copy
@@ -22,7 +22,7 @@ from wuerstchen.training.stage import Stage
 
 
 class Optimizers:
-    """Networks by name; the one called `stage.trained` is exported as the average of its steps."""
+    """Networks and optimizers by name; `stage.trained` names the network with EMA weights."""
 
     def __init__(self, stage: Stage, accelerator: Accelerator) -> None:
         self.training = stage.training
@@ -30,23 +30,23 @@ class Optimizers:
         self._stage = stage
         self.networks = stage.networks()
         self.sharded = self.training.sharded and is_distributed()
-        self._whole: nn.Module | None = None
+        self._unsharded: nn.Module | None = None
         self._parallel = dict(self.networks)
         for name, network in self.networks.items():
             if is_distributed():
                 sync_batch_norms(network)
-            network.train()  # weights that training starts from come in eval mode
+            network.train()  # loaded networks are in eval mode
             if self.sharded:
                 if name == self._trained and accelerator.is_main_process:
-                    self._whole = copy.deepcopy(network)
-                shard(network, accelerator.device)  # which knows no channels-last weights
+                    self._unsharded = copy.deepcopy(network)
+                shard(network, accelerator.device)  # which does not support channels-last
             else:
                 _place(network, accelerator.device)
         self.ema = EMA(self.networks[stage.trained], self.training.ema_decays)
-        self._optimizers = {name: self._optimizer(stage, name) for name in self.networks}
+        self._optimizers = {name: self._optimizer(name) for name in self.networks}
 
     def wrap(self) -> dict[str, nn.Module]:
-        """The networks as they are called in training; after loading, if there is anything."""
+        """The networks as training calls them; call this after loading a checkpoint."""
         if not self.sharded:
             for name, network in self.networks.items():
                 self._parallel[name] = self._accelerator.prepare_model(network)
@@ -56,32 +56,32 @@ class Optimizers:
 
     @contextmanager
     def ema_network(self, index: int = 0) -> Iterator[nn.Module]:
-        """The whole trained network with the weights of average `index`, to look at or to export.
+        """The trained network with the weights of EMA `index`, for validation and export.
 
-        Every process has to enter; of a sharded network the first one alone sees the average.
+        A collective call; of a sharded network only rank 0 gets the EMA weights.
         """
         network = self.networks[self._trained]
-        if self.sharded:
-            average: dict[str, Tensor] = {}
-            for name, tensor in self.ema.weights(index):
-                gathered = full_tensor(tensor)  # one at a time: together they may not fit a device
-                if self._whole is not None:
-                    average[name] = gathered.cpu()
-            if self._whole is not None:
-                self._whole.load_state_dict(average, strict=False)  # the rest is frozen
-                network = self._whole.to(self._accelerator.device)
-            yield network.eval()
-            if self._whole is not None:
-                self._whole.cpu()
-            self.networks[self._trained].train()
-        else:
-            with self.ema.in_place(index):
+        if not self.sharded:
+            with self.ema.swapped_in(index):
                 yield network.eval()
             network.train()
+            return
+        weights: dict[str, Tensor] = {}
+        for name, tensor in self.ema.weights(index):
+            gathered = full_tensor(tensor)  # one at a time, as all may not fit on a device
+            if self._unsharded is not None:
+                weights[name] = gathered.cpu()
+        if self._unsharded is None:
+            yield network.eval()
+        else:
+            self._unsharded.load_state_dict(weights, strict=False)  # the rest is frozen
+            yield self._unsharded.to(self._accelerator.device).eval()
+            self._unsharded.cpu()
+        network.train()
 
     @property
     def learning_rate(self) -> float:
-        """Learning rate of the next update."""
+        """Learning rate of the next step."""
         rate: float = next(iter(self._optimizers.values())).param_groups[0]["lr"]
         return rate
 
@@ -93,21 +93,17 @@ class Optimizers:
 
     @contextmanager
     def sync_gradients(self, *, last: bool) -> Iterator[None]:
-        """Processes set_gradient_sync gradients only after the last part of a step."""
-        if self.sharded:
-            for network in self.networks.values():
-                set_gradient_sync(network, last=last)
+        """Synchronise gradients only after the last micro-batch of a step."""
+        with ExitStack() as stack:
+            for name, network in self.networks.items():
+                if self.sharded:
+                    set_gradient_sync(network, last=last)
+                elif not last:
+                    stack.enter_context(self._accelerator.no_sync(self._parallel[name]))
             yield
-        elif last:
-            yield
-        else:
-            with ExitStack() as held:
-                for network in self._parallel.values():
-                    held.enter_context(self._accelerator.no_sync(network))
-                yield
 
     def clip_grad_norm(self, name: str) -> float:
-        """Shorten the gradient of network `name` to the training's norm; returns what it was."""
+        """Clip the gradient of network `name` to max_grad_norm; returns its norm before."""
         parameters = [p for group in self._optimizers[name].param_groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.training.max_grad_norm)
         return float(full_tensor(norm))
@@ -120,7 +116,7 @@ class Optimizers:
         self._optimizers[name].zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that a checkpoint holds of this, by name; the tensors themselves."""
+        """All tensors of a checkpoint by name; loading writes into them."""
         found = {f"average.{name}": tensor for name, tensor in self.ema.state().items()}
         found |= {f"stage.{name}": tensor for name, tensor in self._stage.memory().items()}
         for name, network in self.networks.items():
@@ -132,46 +128,39 @@ class Optimizers:
         return found
 
     def state_for(self, shapes: Mapping[str, TensorSpec]) -> dict[str, Tensor]:
-        """`tensors`, with room for what optimizers had when a checkpoint was written, no more."""
+        """`state`, with empty optimizer states of the shapes in a checkpoint."""
         for name, network in self.networks.items():
             state = self._optimizers[name].state
             state.clear()
             parameters = dict(network.named_parameters())
-            head = f"optimizer.{name}."
+            prefix = f"optimizer.{name}."
             for saved, (shape, dtype) in shapes.items():
-                kind, _, key = saved.removeprefix(head).partition(".")
-                if saved.startswith(head) and key in parameters:
+                kind, _, key = saved.removeprefix(prefix).partition(".")
+                if saved.startswith(prefix) and key in parameters:
                     parameter = parameters[key]
-                    like = parameter.shape == shape
-                    value = (
-                        torch.zeros_like(parameter)
-                        if like
-                        else torch.zeros(shape, dtype=dtype, device=parameter.device)
-                    )
-                    state[parameter][kind] = value.detach()
+                    value: Tensor = parameter
+                    if parameter.shape != shape:  # the step count
+                        value = torch.zeros(shape, dtype=dtype, device=parameter.device)
+                    state[parameter][kind] = torch.zeros_like(value).detach()
         return self.state()
 
-    def _optimizer(self, stage: Stage, name: str) -> torch.optim.Optimizer:
+    def _optimizer(self, name: str) -> torch.optim.Optimizer:
+        rate, decay = self.training.learning_rate, self.training.weight_decay
         groups = [
             {"params": group.parameters, "rate": group.rate}
-            for group in stage.parameter_groups(name)
+            for group in self._stage.parameter_groups(name)
         ]
-        training = self.training
-        # Fused, it goes over the weights once: on a CPU in less than a third of the time.
+        # Fused, it reads the weights once: on a CPU less than a third of the time.
         return torch.optim.AdamW(
-            groups,
-            lr=training.learning_rate,
-            betas=training.betas,
-            weight_decay=training.weight_decay,
-            fused=True,
+            groups, lr=rate, betas=self.training.betas, weight_decay=decay, fused=True
         )
 
 
 def _place(network: nn.Module, device: torch.device) -> None:
-    """Move a network to its device, with the weights of its convolutions as these work fastest.
+    """Move a network to its device, with its larger convolutions in channels-last.
 
-    Others stay contiguous, which is how DDP expects the gradients of all for which both orders mean
-    the same, such as kernels of one cell.
+    1x1 kernels stay contiguous: for them both formats are equivalent, and DDP expects contiguous
+    gradients.
     """
     network.to(device)
     for module in network.modules():
@@ -180,9 +169,9 @@ def _place(network: nn.Module, device: torch.device) -> None:
 
 
 class Bf16Autocast(nn.Module):
-    """A network under autocast to bf16, whose results are fp32 again.
+    """A network under autocast to bf16 with fp32 outputs.
 
-    Around the network and not inside of it: looks and exports see the network alone.
+    Wraps the network, so that validation and export use it without autocast.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -197,7 +186,7 @@ class Bf16Autocast(nn.Module):
 
 
 def autocast_dtype(training: TrainingConfig) -> torch.dtype:
-    """What the networks compute in: bf16 by itself only where an accelerator has it."""
+    """The compute dtype; auto: bf16 only on accelerators that support it."""
     if training.precision == "auto":
         half = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     else:
@@ -206,15 +195,17 @@ def autocast_dtype(training: TrainingConfig) -> torch.dtype:
 
 
 def emulates_bf16(device: torch.device) -> bool:
-    """Whether a processor has no instructions for bf16; False where that cannot be told."""
-    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):  # of newer torches
+    """Whether a processor lacks bf16 instructions; False if this is unknown."""
+    if device.type != "cpu" or not hasattr(
+        torch.cpu, "get_capabilities"
+    ):  # in newer versions of torch
         return False
     found = torch.cpu.get_capabilities()
     return not any(found.get(key) for key in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def lr_factor(training: TrainingConfig, step: int, images: int) -> float:
-    """What the learning rate is multiplied by: linear warm-up, then what `decay` says."""
+    """Factor of the learning rate: linear warm-up, then `lr_schedule`."""
     warm, done = min(1.0, step / max(1, training.warmup_steps)), min(1.0, images / training.images)
     match training.lr_schedule:
         case "constant":
@@ -224,14 +215,14 @@ def lr_factor(training: TrainingConfig, step: int, images: int) -> float:
         case "linear":
             return warm * (1 - 0.99 * done)
         case "warmup_stable_decay":
-            return warm * min(1.0, 0.01 + 0.99 * (1 - done) / LATE)
+            return warm * min(1.0, 0.01 + 0.99 * (1 - done) / DECAY_FRACTION)
 
 
-LATE = 0.2
-"""Share of a run, at its end, in which warmup_stable_decay decays."""
+DECAY_FRACTION = 0.2
+"""Last fraction of a run in which warmup_stable_decay decays."""
 
 
 def _trained_state(network: nn.Module) -> dict[str, Tensor]:
-    """Weights and statistics without the weights that are frozen: these come with the config."""
+    """Trained weights and buffers; frozen weights are not part of a checkpoint."""
     frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
     return {name: t for name, t in network.state_dict().items() if name not in frozen}

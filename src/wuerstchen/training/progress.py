@@ -1,4 +1,4 @@
-"""What a training run tells on stderr: a bar on a terminal, a line now and then in a log."""
+"""Training progress on stderr: a bar on a terminal, otherwise occasional lines."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,22 +16,22 @@ from rich.progress import (
 )
 
 LINE_EVERY = 30.0
-"""Seconds between two lines where stderr is no terminal."""
+"""Seconds between lines if stderr is not a terminal."""
 
 T = TypeVar("T")
 
-Tell = Callable[[int, float], None]
-"""(images seen, loss), after every step."""
+OnStep = Callable[[int, float], None]
+"""(images, loss), called after every step."""
 
 
 class Throughput:
-    """How fast a run goes, and how much of the time it waits for data."""
+    """Speed of a run, and the fraction of its time spent waiting for data."""
 
     def __init__(self, images: int) -> None:
         self._images, self._start, self._waited = images, time.perf_counter(), 0.0
 
     def timed(self, batches: Iterable[T]) -> Iterator[T]:
-        """The same batches, with the time measured that they take to come."""
+        """The same batches; measures the time spent waiting for them."""
         stream = iter(batches)
         while True:
             start = time.perf_counter()
@@ -40,7 +40,7 @@ class Throughput:
             yield batch
 
     def since_last(self, images: int) -> dict[str, float]:
-        """Images per second and the share of waiting since this was asked before."""
+        """Images per second and the fraction of waiting since the previous call."""
         now = time.perf_counter()
         seconds = max(now - self._start, 1e-9)
         found = {
@@ -52,12 +52,12 @@ class Throughput:
 
 
 @contextmanager
-def progress(stage: str, total: int, before: int, *, visible: bool) -> Iterator[Tell]:
-    """Loss, speed and time left; stdout stays for results.
+def progress(stage: str, total: int, before: int, *, visible: bool) -> Iterator[OnStep]:
+    """Show loss, speed and time left; stdout is reserved for results.
 
     total    images of the whole run
-    before   images that an earlier process has seen
-    visible  whether this process is the one that talks
+    before   images already trained on when this process started
+    visible  whether this process shows anything
     """
     console = Console(stderr=True)
     started = time.monotonic()
@@ -90,11 +90,11 @@ def _bar(console: Console) -> Progress:
     )
 
 
-def _lines(console: Console, stage: str, total: int, speed: Callable[[int], float]) -> Tell:
-    """A line after the first step, one at most every `LINE_EVERY` seconds, and one at the end."""
+def _lines(console: Console, stage: str, total: int, speed: Callable[[int], float]) -> OnStep:
+    """A line after the first step, at most one per `LINE_EVERY` seconds, and one at the end."""
     due = 0.0
 
-    def tell(images: int, loss: float) -> None:
+    def on_step(images: int, loss: float) -> None:
         nonlocal due
         if time.monotonic() < due and images < total:
             return
@@ -108,4 +108,4 @@ def _lines(console: Console, stage: str, total: int, speed: Callable[[int], floa
             soft_wrap=True,
         )
 
-    return tell
+    return on_step

@@ -1,4 +1,4 @@
-"""Whether a run is gone on with as it was begun: which keys of its config are others now."""
+"""Refuse to resume a run whose config or data changed."""
 
 import json
 from collections.abc import Iterator
@@ -11,49 +11,41 @@ from wuerstchen.errors import TrainingError
 from wuerstchen.training.checkpoints import Checkpoints
 
 DATA = "data.json"
-"""What a run read, in its folder."""
+"""Report of the data, in the folder of a run."""
 
-FREE = frozenset(
+MAY_CHANGE = frozenset(
     {
-        *("images", "learning_rate", "gradient_accumulation", "gradient_checkpointing"),
-        *(
-            "checkpoint_every",
-            "validate_every",
-            "validation_images",
-            "log_every",
-            "keep_checkpoints",
-            "export",
-            "sharded",
-        ),
+        *("images", "learning_rate", "gradient_accumulation", "gradient_checkpointing", "sharded"),
+        *("checkpoint_every", "keep_checkpoints", "log_every", "export"),
+        *("validate_every", "validation_images"),
         *("path", "cache_gib", "latent_cache"),
     }
 )
-"""Keys that may change under way: how long, how fast, how often it is looked at; where data lies
-and how it is kept. They change no network, and not what an image is trained with."""
+"""Keys that may change during a run: length, speed, logging, and the location of the data. They
+change neither the networks nor the training of an image."""
 
-
-_READ_BY = {"a": (), "b": ("text", "compressor"), "c": ("text",)}
-"""Sections that a stage reads beside its own, the data and the seed."""
+_SHARED_SECTIONS = {"a": (), "b": ("text", "compressor"), "c": ("text",)}
+"""Sections that a stage reads in addition to its own, the data and the seed."""
 
 
 def check_unchanged(run: Path, config: Config, stage: str) -> None:
-    """Raise TrainingError that names the keys of this stage which the run was not begun with.
+    """Raise TrainingError if the config of a started run changed for this stage.
 
-    run    the folder of a run; where it holds no checkpoint, nothing was begun
+    run    the folder of a run; it has not started if there is no checkpoint
     stage  a, b or c
     """
     changed = changed_keys(run, config, stage) if Checkpoints(run, 1).started() else []
     if changed:
         raise TrainingError(
-            f"{run} was begun with another config: {'; '.join(changed)}. Set it back, delete the "
-            "folder to begin anew, or pass --allow-changes to go on all the same."
+            f"{run} was started with another config: {'; '.join(changed)}. Restore it, delete the "
+            "folder to start again, or pass --allow-changes to resume anyway."
         )
 
 
 def changed_keys(run: Path, config: Config, stage: str) -> list[str]:
-    """What counts in this stage and was something else when the run was begun: key, was and is.
+    """The changed keys that affect this stage, with old and new value.
 
-    Raises TrainingError where its config cannot be read; a run without one was not begun.
+    Raises TrainingError if the run's config cannot be read; a run without one has not started.
     """
     path = run / "config.yaml"
     if not path.is_file():
@@ -64,31 +56,31 @@ def changed_keys(run: Path, config: Config, stage: str) -> list[str]:
         values = None
     if not isinstance(values, dict):
         raise TrainingError(
-            f"{path}: expected the config that the run was begun with, found something else; "
-            f"delete {run} to begin anew."
+            f"{path}: expected the config of the run, found something else; delete {run} to start "
+            "again."
         )
     return [
         f"{key} was {was!r} and is {value!r}"
         for key, was, value in _differences(values, config.model_dump(mode="json"))
-        if _counts(key, stage)
+        if _affects(key, stage)
     ]
 
 
 def check_same_data(run: Path, digest: str) -> None:
-    """Raise TrainingError where this run was begun with other images or captions.
+    """Raise TrainingError if this run was started with other images or captions.
 
-    digest  of the training images, the same wherever they lie
+    digest  of the training images, independent of their location
     """
-    before = begun_with(run)
+    before = data_digest(run)
     if before and before != digest and Checkpoints(run, 1).started():
         raise TrainingError(
-            f"{run} was begun with other images or captions than data.path has now. Name those "
-            "again, delete the folder to begin anew, or pass --allow-changes to go on all the same."
+            f"{run} was started with other images or captions than data.path has now. Restore "
+            "those, delete the folder to start again, or pass --allow-changes to resume anyway."
         )
 
 
-def begun_with(run: Path) -> str:
-    """The digest of the training images of a run; empty where none was written down."""
+def data_digest(run: Path) -> str:
+    """The digest of the training images of a run; empty if none was recorded."""
     try:
         values = json.loads((run / DATA).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -96,20 +88,20 @@ def begun_with(run: Path) -> str:
     return str(values.get("digest", "")) if isinstance(values, dict) else ""
 
 
-def _counts(key: str, stage: str) -> bool:
+def _affects(key: str, stage: str) -> bool:
     section, _, rest = key.partition(".")
-    if rest.rpartition(".")[2] in FREE:
+    if rest.rpartition(".")[2] in MAY_CHANGE:
         return False
-    return section in ("seed", "data", f"stage_{stage}", *_READ_BY[stage])
+    return section in ("seed", "data", f"stage_{stage}", *_SHARED_SECTIONS[stage])
 
 
 def _differences(
-    before: dict[str, object], now: dict[str, object], head: str = ""
+    before: dict[str, object], now: dict[str, object], prefix: str = ""
 ) -> Iterator[tuple[str, object, object]]:
-    """Dotted keys that both have and that hold something else: key, was, is."""
+    """(key, old, new) of the dotted keys whose values differ."""
     for name, value in now.items():
-        was = before.get(name, value)  # a key that came with a later version
+        was = before.get(name, value)  # the default for a key of a later version
         if isinstance(was, dict) and isinstance(value, dict):
-            yield from _differences(was, value, f"{head}{name}.")
+            yield from _differences(was, value, f"{prefix}{name}.")
         elif was != value:
-            yield head + name, was, value
+            yield prefix + name, was, value

@@ -1,12 +1,12 @@
-"""What a run leaves behind for people: config, log, scalars, grids. The whole folder:
+"""The folder of a run:
 
-runs/STAGE/config.yaml      resolved config
-runs/STAGE/data.json        what was read and what was skipped
-runs/STAGE/log.jsonl        one line per log entry
-runs/STAGE/tensorboard/     the same scalars
-runs/STAGE/grids/           images at every look
-runs/STAGE/checkpoints/     the newest few, and the best
-runs/STAGE/finished.json    once the stage is done
+runs/RUN/config.yaml      resolved config
+runs/RUN/data.json        report of the data: images that were read and skipped
+runs/RUN/log.jsonl        one line per log entry
+runs/RUN/tensorboard/     the same scalars
+runs/RUN/grids/           image grids of every validation
+runs/RUN/checkpoints/     the newest ones, and the best
+runs/RUN/finished.json    at the end of the run
 """
 
 import io
@@ -24,7 +24,7 @@ from wuerstchen.atomic_write import explain_disk_errors, write_file
 
 
 class RunLog:
-    """The folder of one stage's run. Only the first process writes; it raises SaveError."""
+    """Writes the log of a run, in the main process only. Raises SaveError."""
 
     def __init__(self, folder: Path, *, writes: bool) -> None:
         self.folder = folder
@@ -33,12 +33,12 @@ class RunLog:
         self._resumed_at = 0
 
     def write(self, name: str, text: str, *, everywhere: bool = False) -> None:
-        """Write a small file aside and rename it; `everywhere`: whichever process this is."""
+        """Write a small file atomically; `everywhere`: also from other processes."""
         if self.writes or everywhere:
             write_file(self.folder / name, text.encode())
 
     def log(self, images: int, scalars: Mapping[str, float]) -> None:
-        """Append one entry to the log and to TensorBoard."""
+        """Append an entry to the log and to TensorBoard."""
         if not self.writes:
             return
         entry = {"images": images, "time": round(time.time(), 3), **scalars}
@@ -46,7 +46,7 @@ class RunLog:
         with explain_disk_errors(path):
             with path.open("a", encoding="utf-8") as log:
                 log.write(json.dumps(entry) + "\n")
-            # What a lost part of the run has written after the checkpoint is hidden.
+            # Hides entries that were written after the checkpoint.
             self._board = self._board or SummaryWriter(
                 str(self.folder / "tensorboard"), purge_step=self._resumed_at + 1
             )
@@ -54,16 +54,16 @@ class RunLog:
                 self._board.add_scalar(name, value, images)
 
     def truncate(self, images: int) -> None:
-        """Drop log entries of work that was lost and will be done again."""
+        """Drop log entries after a checkpoint: that work will be repeated."""
         self._resumed_at = images
         path = self.folder / "log.jsonl"
         if self.writes and path.exists():
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-            kept = [line for line in lines if _is_entry_until(images, line)]
+            kept = [line for line in lines if _is_entry_up_to(images, line)]
             self.write("log.jsonl", "".join(f"{line}\n" for line in kept))
 
     def save_grid(self, images: int, image: Tensor) -> None:
-        """Save a (3, H, W) image in [0, 1]."""
+        """Save a (3, H, W) image in [0, 1] as PNG."""
         if self.writes:
             pixels = (image.permute(1, 2, 0) * 255).round().byte().numpy()
             file = io.BytesIO()
@@ -71,14 +71,14 @@ class RunLog:
             write_file(self.folder / "grids" / f"{images:010d}.png", file.getvalue())
 
     def close(self) -> None:
-        """Let TensorBoard write what it still holds back."""
+        """Flush TensorBoard."""
         if self._board is not None:
             with explain_disk_errors(self.folder / "tensorboard"):
                 self._board.close()
 
 
-def _is_entry_until(images: int, line: str) -> bool:
-    """Whether a line of the log is whole (a kill may leave half of one) and still holds."""
+def _is_entry_up_to(images: int, line: str) -> bool:
+    """Whether a line of the log is complete (a kill may truncate it) and at most at `images`."""
     try:
         return bool(json.loads(line)["images"] <= images)
     except (ValueError, KeyError, TypeError):

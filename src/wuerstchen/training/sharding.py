@@ -1,7 +1,7 @@
-"""FSDP2: weights, gradients, optimizer and averages of a network spread over all processes.
+"""FSDP2: shard weights, gradients, optimizer state and EMA of a network over all processes.
 
-torch's own `fully_shard` and not Accelerate's wrapper of it, which takes a single network with a
-single optimizer: an averaged copy and a discriminator would have no place there (docs/log.md).
+Uses torch's `fully_shard`, because Accelerate's wrapper supports only one network with one
+optimizer: no EMA copy and no discriminator (docs/log.md).
 """
 
 import warnings
@@ -16,18 +16,18 @@ from torch.distributed.tensor import DTensor
 from wuerstchen.models.blocks import AttentionBlock, ConvBlock
 
 FSDP_BLOCKS = {ConvBlock: ("fold",), AttentionBlock: ("condition",)}
-"""What is gathered for its own turn alone, and its methods that read weights beside `forward`.
+"""Blocks gathered one at a time, with their methods beside `forward` that read weights.
 
-These blocks hold nearly all weights; the rest is gathered once a step, with the whole.
+They have nearly all weights; the rest is gathered once per step.
 """
 
 
 def shard(network: nn.Module, device: torch.device) -> None:
-    """Spread `network` over all processes, in place; its parameters become DTensors.
+    """Shard `network` over all processes in place; its parameters become DTensors.
 
-    Every process must hold the same weights before.
+    All processes must start with the same weights.
     """
-    # Our blocks return views, and in training nothing changes what a block returned in place.
+    # Our blocks return views, which training never modifies in place.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view", UserWarning)
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     for module in list(network.modules()):
@@ -40,13 +40,13 @@ def shard(network: nn.Module, device: torch.device) -> None:
 
 
 def set_gradient_sync(network: nn.Module, *, last: bool) -> None:
-    """Whether the next backward pass of a sharded network exchanges its gradients."""
+    """Set whether the next backward pass of a sharded network synchronises gradients."""
     assert isinstance(network, FSDPModule)
     network.set_requires_gradient_sync(last)
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """All shards of a tensor together; every process has to ask. Others stay as they are."""
+    """Gather a sharded tensor, a collective call; other tensors are returned unchanged."""
     if isinstance(tensor, DTensor):
         full: Tensor = tensor.full_tensor()
         return full
