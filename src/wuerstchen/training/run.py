@@ -174,7 +174,7 @@ def _check_earlier_stages(config: Config, first: RunName) -> None:
     missing = [part for part in needed[first[0]] if not weights.has_component(config.folder, part)]
     if missing:
         raise TrainingError(
-            f"Stage {first} needs {', '.join(missing)}, found none in {config.folder}; train the "
+            f"Stage {first} needs {', '.join(missing)} in {config.folder}, found none; train the "
             "stages before it first (leave out --stage to train all in order)."
         )
 
