@@ -118,7 +118,7 @@ def test_the_papers_preset_has_the_bounds_of_the_authors_code() -> None:
         (["sise=256"], "unknown key 'sise'; did you mean 'size'"),
         (["filters.least=3"], "unknown key 'filters.least'"),
         (["size=100"], "size: .*multiple of 128"),
-        (["filters.min_side=9", "filters.max_side=8"], "must not be above"),
+        (["filters.min_side=9", "filters.max_side=8"], "must not exceed"),
         (["256"], "Expected KEY=VALUE such as size=256, found '256'"),
     ],
 )

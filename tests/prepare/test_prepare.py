@@ -25,9 +25,9 @@ from wuerstchen.data import open_pairs
 from wuerstchen.errors import DataError, SaveError
 from wuerstchen.geometry import Shape, bucket_shapes
 from wuerstchen.prepare.images import stored_size
+from wuerstchen.prepare.parts import write_rows
 from wuerstchen.prepare.prepare import prepare
-from wuerstchen.prepare.shards import write_rows
-from wuerstchen.prepare.work_units import digest_of, units_of
+from wuerstchen.prepare.work_units import digest_of, work_units
 from wuerstchen.receipts import Tariff, open_receipt
 from wuerstchen.receipts.phases import read_phases
 
@@ -230,7 +230,7 @@ def test_progress_counts_every_image_and_every_shard_once(tmp_path: Path) -> Non
         str(source),
         tmp_path / "out",
         LOSSLESS.model_copy(update={"shard_size": 3}),
-        tell=lambda more, of: told.append((more, of)),
+        on_progress=lambda images, units: told.append((images, units)),
     )
     assert sum(more for more, _ in told) == 7
     assert sum(more == 0 for more, _ in told) == 3 and {of for _, of in told} == {3}
@@ -259,7 +259,7 @@ def test_shards_of_a_preparation_that_was_stopped_are_no_failed_try(
             raise SaveError("full")
         return write_rows(path, table)
 
-    monkeypatch.setattr("wuerstchen.prepare.shards.write_rows", full)
+    monkeypatch.setattr("wuerstchen.prepare.parts.write_rows", full)
     with pytest.raises(SaveError):
         prepare(str(source), out, config)
     monkeypatch.undo()
@@ -267,7 +267,7 @@ def test_shards_of_a_preparation_that_was_stopped_are_no_failed_try(
     lines = {line.kind: line.amounts.images for line in open_receipt(out, Tariff()).lines}
     assert lines == {"preparation": 9, "failed attempts": 3}
     data = {phase.data for phase in read_phases(out)}
-    assert data == {digest_of(units_of(str(source), 3)[0])}
+    assert data == {digest_of(work_units(str(source), 3)[0])}
 
 
 def test_a_finished_folder_is_left_alone_and_other_settings_are_refused(tmp_path: Path) -> None:
@@ -404,7 +404,7 @@ def test_the_page_shows_counts_reasons_and_images(tmp_path: Path) -> None:
     out = prepare(str(source), tmp_path / "out", LOSSLESS)
     page = (out / "report.html").read_text()
     assert "6 of 8 are" in " ".join(page.split()) and "image does not decode" in page
-    assert "copy with equal pixels" in page and "<b>" not in page
+    assert "duplicate with equal pixels" in page and "<b>" not in page
     assert page.count("data:image/jpeg;base64,") >= 8
 
 

@@ -31,7 +31,7 @@ def stop_at_the_end(source: Path, out: Path, monkeypatch: pytest.MonkeyPatch) ->
     def stop(*words: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("wuerstchen.prepare.prepare.finish", stop)
+    monkeypatch.setattr("wuerstchen.prepare.prepare.assemble", stop)
     with pytest.raises(KeyboardInterrupt):
         prepare(str(source), out, CONFIG)
     monkeypatch.undo()

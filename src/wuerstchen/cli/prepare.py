@@ -1,4 +1,4 @@
-"""`wuerstchen prepare`: from any source of images to a clean set that trainings share."""
+"""`wuerstchen prepare`: turn any source of images into a clean set for training."""
 
 import logging
 import sys
@@ -16,38 +16,34 @@ from wuerstchen.errors import DataError, how_to_install
 
 EPILOG = "wuerstchen prepare photos prepared size=256 filters.min_side=256"
 
-Tell = Callable[[int, int], None]
-
 
 def prepare(
     source: Annotated[
         str,
         typer.Argument(
             metavar="IN",
-            help="A folder of images with captions, one with metadata.jsonl or .csv, "
+            help="A folder of images with captions, a folder with metadata.jsonl or .csv, "
             "webdataset tars ({00000..00012}.tar, *.tar), or a prepared set.",
         ),
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to create.")],
     settings: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="Settings, such as size=256."),
+        typer.Argument(metavar="KEY=VALUE", help="Settings such as size=256."),
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", help="Settings to begin with. paper: the authors' filter, 512 pixels."
-        ),
+        typer.Option(metavar="NAME", help="Base settings. paper: the authors' filter, 512 pixels."),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Threads; as many as there are cores."),
+        typer.Option(metavar="N", min=1, help="Threads (default: one per core)."),
     ] = None,
 ) -> None:
-    """Decode, filter and shrink images once, drop copies, and write shards with an index.
+    """Decode, filter and resize images, drop duplicates, and write shards with an index.
 
-    data.path=OUT then trains on it. Running the same command again goes on where it stopped.
-    What was kept and dropped is in OUT/report.html. To share the work among processes:
+    Train on the result with data.path=OUT. To resume an interrupted run, repeat the command.
+    OUT/report.html shows what was kept and dropped. To use several processes:
     torchrun --nproc-per-node 2 -m wuerstchen prepare IN OUT …
     """
     from wuerstchen.config import load_prepare
@@ -57,25 +53,34 @@ def prepare(
     logging.getLogger("wuerstchen").setLevel(logging.INFO)
     rank, world = rank_and_world()
     try:
-        from wuerstchen.prepare.prepare import prepare as work
+        from wuerstchen.prepare.prepare import prepare as run
 
-        with _progress(visible=rank == 0) as tell:
-            folder = work(source, out, config, rank=rank, world=world, workers=workers, tell=tell)
+        with _progress_bar(visible=rank == 0) as on_progress:
+            folder = run(
+                source,
+                out,
+                config,
+                rank=rank,
+                world=world,
+                workers=workers,
+                on_progress=on_progress,
+            )
     except ModuleNotFoundError as error:
         raise DataError(
-            f"Preparing needs {error.name}, which is not installed; {how_to_install('data')}."
+            f"`wuerstchen prepare` needs {error.name}, which is not installed; "
+            f"{how_to_install('data')}."
         ) from None
     except KeyboardInterrupt:
         raise DataError(
-            f"Interrupted; the finished shards are in {out}, run the same command to go on."
+            f"Interrupted; finished shards are kept in {out}. Run the same command to resume."
         ) from None
     if rank == 0:
         typer.echo(folder)
 
 
 @contextmanager
-def _progress(*, visible: bool) -> Iterator[Tell]:
-    """Images looked at and shards made, on stderr."""
+def _progress_bar(*, visible: bool) -> Iterator[Callable[[int, int], None]]:
+    """Count processed images and finished shards on stderr."""
     columns = (
         TextColumn("{task.fields[images]:,} images, shards"),
         BarColumn(),
@@ -85,12 +90,12 @@ def _progress(*, visible: bool) -> Iterator[Tell]:
     with Progress(
         *columns, console=Console(stderr=True), disable=not visible, redirect_stdout=False
     ) as bar:
-        task = bar.add_task("", total=None, images=0, visible=False)  # until there is work
+        task = bar.add_task("", total=None, images=0, visible=False)  # until work starts
         seen = 0
 
-        def tell(more: int, of: int) -> None:
+        def on_progress(images: int, units: int) -> None:
             nonlocal seen
-            seen += more
-            bar.update(task, total=of, images=seen, advance=0 if more else 1, visible=True)
+            seen += images
+            bar.update(task, total=units, images=seen, advance=0 if images else 1, visible=True)
 
-        yield tell
+        yield on_progress

@@ -53,10 +53,13 @@ SCHEMA = pa.schema(
 """hash: SHA-256 of the stored image."""
 
 
+_NEW_NAMES = dict(RENAMED)
+
+
 def _rename_keys(settings: object) -> object:
     if not isinstance(settings, dict):
         return settings
-    return {dict(RENAMED).get(key, key): _rename_keys(value) for key, value in settings.items()}
+    return {_NEW_NAMES.get(key, key): _rename_keys(value) for key, value in settings.items()}
 
 
 Settings = Annotated[dict[str, object], BeforeValidator(_rename_keys)]

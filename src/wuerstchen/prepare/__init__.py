@@ -1,4 +1,4 @@
-"""From any source of images to shards with an index, cleaned once for all trainings.
+"""Turn any source of images into shards with an index, cleaned once for all trainings.
 
-units ─▶ filters ─▶ images ─▶ shards ─▶ finish (copies, splits, index) ─▶ summary ─▶ page
+work_units ─▶ filters ─▶ images ─▶ parts ─▶ duplicates ─▶ assembly ─▶ report ─▶ report_page
 """

@@ -1,4 +1,4 @@
-"""Which images of a source are kept: bounds on sides, captions and scores."""
+"""Filter images by size, captions and scores."""
 
 from collections.abc import Mapping, Sequence
 from math import isfinite
@@ -6,25 +6,22 @@ from math import isfinite
 from wuerstchen.config import FilterConfig
 from wuerstchen.data.prepared import SCORES
 
-FIELDS: Mapping[str, Sequence[str]] = {
+_SCORE_FIELDS: Mapping[str, Sequence[str]] = {
     "aesthetic": ("aesthetic", "AESTHETIC_SCORE", "aesthetic_score"),
     "pwatermark": ("pwatermark",),
     "punsafe": ("punsafe",),
     "similarity": ("similarity",),
 }
-"""Scores, and the side fields that hold them: the first that is there counts."""
-
-Bounds = tuple[float | None, float | None]
-"""Least and most."""
+"""Metadata fields of each score; the first one with a number is used."""
 
 
 def scores_of(fields: Mapping[str, object]) -> dict[str, float | None]:
-    """The scores among side fields; None where there is no finite number."""
-    return {name: _number(fields, FIELDS[name]) for name in SCORES}
+    """The scores among metadata fields; None for one without a finite number."""
+    return {name: _number(fields, _SCORE_FIELDS[name]) for name in SCORES}
 
 
-def trouble_with_captions(captions: Sequence[str], bounds: FilterConfig) -> str | None:
-    """Why no caption can be used."""
+def captions_problem(captions: Sequence[str], bounds: FilterConfig) -> str | None:
+    """Why an image with these captions is dropped."""
     usable = usable_captions(captions, bounds)
     if not usable:
         return f"caption over {bounds.max_caption} characters"
@@ -35,25 +32,33 @@ def trouble_with_captions(captions: Sequence[str], bounds: FilterConfig) -> str 
 
 def usable_captions(captions: Sequence[str], bounds: FilterConfig) -> list[str]:
     """Captions that are not too long."""
-    return [text for text in captions if not _outside(len(text), (None, bounds.max_caption))]
+    limit = bounds.max_caption
+    return [text for text in captions if limit is None or len(text) <= limit]
 
 
-def trouble_with_scores(scores: Mapping[str, float | None], bounds: FilterConfig) -> str | None:
-    """The first score that is out of bounds, in words."""
-    for name, (least, most) in _score_bounds(bounds).items():
-        if least is None and most is None:
+def scores_problem(scores: Mapping[str, float | None], bounds: FilterConfig) -> str | None:
+    """Why an image with these scores is dropped: the first score that is out of bounds."""
+    for name, lowest, highest in (
+        ("aesthetic", bounds.min_aesthetic, None),
+        ("pwatermark", None, bounds.max_watermark),
+        ("punsafe", None, bounds.max_unsafe),
+        ("similarity", bounds.min_similarity, None),
+    ):
+        if lowest is None and highest is None:
             continue
         value = scores[name]
         if value is None:
             if bounds.missing_score == "drop":
                 return f"without {name}"
-        elif _outside(value, (least, most)):
-            return f"{name} under {least:g}" if least is not None else f"{name} over {most:g}"
+        elif lowest is not None and value < lowest:
+            return f"{name} under {lowest:g}"
+        elif highest is not None and value > highest:
+            return f"{name} over {highest:g}"
     return None
 
 
-def trouble_with_size(width: int, height: int, bounds: FilterConfig) -> str | None:
-    """Why an image of so many pixels is not kept."""
+def size_problem(width: int, height: int, bounds: FilterConfig) -> str | None:
+    """Why an image of this size in pixels is dropped."""
     short, long = sorted((width, height))
     if bounds.min_side is not None and short < bounds.min_side:
         return f"shorter side under {bounds.min_side} pixels"
@@ -62,20 +67,6 @@ def trouble_with_size(width: int, height: int, bounds: FilterConfig) -> str | No
     if bounds.max_aspect is not None and long > bounds.max_aspect * short:
         return f"aspect ratio over {bounds.max_aspect:g}"
     return None
-
-
-def _score_bounds(bounds: FilterConfig) -> dict[str, Bounds]:
-    return {
-        "aesthetic": (bounds.min_aesthetic, None),
-        "pwatermark": (None, bounds.max_watermark),
-        "punsafe": (None, bounds.max_unsafe),
-        "similarity": (bounds.min_similarity, None),
-    }
-
-
-def _outside(value: float, bounds: Bounds) -> bool:
-    least, most = bounds
-    return (least is not None and value < least) or (most is not None and value > most)
 
 
 def _number(fields: Mapping[str, object], names: Sequence[str]) -> float | None:

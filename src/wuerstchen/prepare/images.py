@@ -1,4 +1,4 @@
-"""One image of a source, made ready to be stored: small, upright, in sRGB, with its looks."""
+"""Process one image of a source for storage: decode, resize, encode and hash it."""
 
 import hashlib
 import io
@@ -14,13 +14,13 @@ from wuerstchen.data.images import PixelLimitError, nearest_bucket, open_image, 
 from wuerstchen.data.items import ByteRange
 from wuerstchen.errors import DataError
 from wuerstchen.geometry import Shape, bucket_shapes
-from wuerstchen.prepare.filters import trouble_with_size
+from wuerstchen.prepare.filters import size_problem
 
 SUFFIXES = {"jpeg": ".jpg", "webp": ".webp", "png": ".png"}
 
 
-class Stored(NamedTuple):
-    """An image as its bytes and what the index says of it."""
+class StoredImage(NamedTuple):
+    """An encoded image and its columns in the index."""
 
     data: bytes
     width: int
@@ -29,17 +29,17 @@ class Stored(NamedTuple):
     source_height: int
     hash: str
     """SHA-256 of the bytes."""
-    look: int
-    """64 bits that hardly change when an image is scaled, stored again or made brighter."""
-    tint: bytes
-    """32 bytes: the mean Cb and Cr of 4 x 4 fields. The hash of the look knows no colours."""
+    perceptual_hash: int
+    """64 bits that hardly change if an image is resized, encoded again or made brighter."""
+    chroma: bytes
+    """Mean Cb and Cr on a 4 x 4 grid, 32 bytes: the perceptual hash ignores colour."""
 
 
-def store_image(place: ByteRange, config: PrepareConfig) -> Stored | str:
+def store_image(file: ByteRange, config: PrepareConfig) -> StoredImage | str:
     """The image as it will be stored, or why it is dropped."""
     try:
-        data = place.read()
-    except (OSError, DataError):  # also where a prepared set has other bytes than it knows
+        data = file.read()
+    except (OSError, DataError):  # DataError: the hash in a prepared set does not match
         return "file cannot be read"
     try:
         opened = open_image(data, config.size, config.background)
@@ -47,28 +47,28 @@ def store_image(place: ByteRange, config: PrepareConfig) -> Stored | str:
         return "image over the pixel limit"
     except DataError:
         return "image does not decode"
-    trouble = trouble_with_size(opened.width, opened.height, config.filters)
-    if trouble is not None:
-        return trouble
+    problem = size_problem(opened.width, opened.height, config.filters)
+    if problem is not None:
+        return problem
     image = resize_and_crop(opened.image, *stored_size(*opened.image.size, config))
     content = _encode(image, config)
-    return Stored(
+    return StoredImage(
         data=content,
         width=image.width,
         height=image.height,
         source_width=opened.width,
         source_height=opened.height,
         hash=hashlib.sha256(content).hexdigest(),
-        look=look_of(image),
-        tint=tint_of(image),
+        perceptual_hash=perceptual_hash(image),
+        chroma=_mean_chroma(image),
     )
 
 
 def stored_size(width: int, height: int, config: PrepareConfig) -> tuple[int, int]:
-    """Width and height to store: never larger than the source has.
+    """Width and height of the stored image: never larger than the source.
 
-    With the aspect ratio kept, the square and the nearest of the shapes of `bucket_shapes` can both
-    be cut from it without enlarging it; so can those of all smaller sizes.
+    If the aspect ratio is kept, the square and the nearest of `bucket_shapes` can both be cropped
+    without enlarging the image, also at all smaller sizes.
     """
     if config.shape == "square":
         side = min(width, height, config.size)
@@ -79,24 +79,22 @@ def stored_size(width: int, height: int, config: PrepareConfig) -> tuple[int, in
     scale = max(max(shape.width / width, shape.height / height) for shape in needed)
     if scale >= 1:
         return width, height
-    return _at_least(width * scale), _at_least(height * scale)
+    return _round_up(width * scale), _round_up(height * scale)
 
 
-def _at_least(side: float) -> int:
-    """Whole pixels, of which half a one would be missing if it were rounded down."""
-    return ceil(side - 1e-6)  # 256.0000001 is an error of the arithmetic
+def _round_up(side: float) -> int:
+    return ceil(side - 1e-6)  # 256.0000001 is a rounding error
 
 
-def look_of(image: Image.Image) -> int:
-    """The perceptual hash: signs of the low frequencies of the grey image (ImageHash's phash)."""
+def perceptual_hash(image: Image.Image) -> int:
+    """64 signs of low frequencies of the grey image (ImageHash's phash)."""
     bits: np.ndarray = imagehash.phash(image).hash.flatten()
     return int(np.packbits(bits).view(">u8")[0])
 
 
-def tint_of(image: Image.Image) -> bytes:
-    """Mean Cb and Cr of 4 x 4 fields, a byte each."""
-    fields = image.convert("YCbCr").resize((4, 4), Image.Resampling.BOX)
-    return np.asarray(fields)[:, :, 1:].tobytes()
+def _mean_chroma(image: Image.Image) -> bytes:
+    grid = image.convert("YCbCr").resize((4, 4), Image.Resampling.BOX)
+    return np.asarray(grid)[:, :, 1:].tobytes()
 
 
 def _encode(image: Image.Image, config: PrepareConfig) -> bytes:

@@ -1,8 +1,8 @@
-"""`wuerstchen prepare`: a source becomes shards with an index; over all cores and processes.
+"""`wuerstchen prepare`: turn a source into a prepared set, with all cores and processes.
 
-units ─▶ parts, one a unit, in any order and by any process ─▶ finish: copies, splits, shards, index
+work units ─▶ one part each, in any order and by any process ─▶ assembly of the set
 
-A part that is whole is not made again, so the same command goes on where it stopped.
+Complete parts are not made again, so the same command resumes an interrupted run.
 """
 
 import json
@@ -22,16 +22,22 @@ from wuerstchen.config import PrepareConfig
 from wuerstchen.data.colours import parse_colour
 from wuerstchen.data.sources import is_prepared
 from wuerstchen.errors import DataError
-from wuerstchen.prepare.claim import WAIT, begin, check_apart, follow, leave
-from wuerstchen.prepare.finish import PARTS, finish
-from wuerstchen.prepare.shards import part_of, write_part
-from wuerstchen.prepare.work_units import Unit, digest_of, units_of
+from wuerstchen.prepare.assembly import PARTS, assemble
+from wuerstchen.prepare.claim import (
+    POLL_SECONDS,
+    check_finished,
+    check_outside,
+    claim_folder,
+    wait_for_claim,
+)
+from wuerstchen.prepare.parts import read_part, write_part
+from wuerstchen.prepare.work_units import WorkUnit, digest_of, work_units
 from wuerstchen.receipts import Meter, update_receipts
 
 log = logging.getLogger(__name__)
 
-Tell = Callable[[int, int], None]
-"""(images more, units in all), as the work goes on; 0 more: a unit is done."""
+OnProgress = Callable[[int, int], None]
+"""Called with (new images, work units in total); 0 new images: a unit is done."""
 
 
 def prepare(
@@ -42,100 +48,95 @@ def prepare(
     rank: int = 0,
     world: int = 1,
     workers: int | None = None,
-    tell: Tell = lambda more, of: None,
+    on_progress: OnProgress = lambda images, units: None,
 ) -> Path:
-    """Make a prepared set of `source` in the folder `out`; returns that folder.
+    """Write a prepared set of `source` into the folder `out`; returns that folder.
 
-    rank, world  of this process among those that share the work; the first one finishes it
-    workers      threads; as many as there are cores when None
+    rank, world  of this process among those that share the work; rank 0 assembles the set
+    workers      threads; None: one per core
 
-    Raises DataError for a source that cannot be used or changed under way, for a folder that holds
-    something else or is of other settings; SaveError where nothing can be written.
+    Raises DataError if the source is unusable, or `out` has other contents or other settings;
+    SaveError if nothing can be written.
     """
     parse_colour(config.background)
     if not source.strip():
-        raise DataError(
-            "The source is empty: expected a folder of images or webdataset tars, found no name; "
-            "name what to prepare."
-        )
+        raise DataError("The source is empty; set it to a folder of images or webdataset tars.")
     settings = config.model_dump(mode="json")
     if is_prepared(out):
-        leave(out, source, config)
+        check_finished(out, source, config)
         if rank == 0:
-            shutil.rmtree(out / PARTS, ignore_errors=True)  # where a kill came before it could go
+            shutil.rmtree(out / PARTS, ignore_errors=True)  # of a run killed just before the end
         return out
-    check_apart(source, out)
-    units, skipped = units_of(source, config.shard_size)
-    others = [unit for place, unit in enumerate(units) if place % world != rank]
+    check_outside(source, out)
+    units, skipped = work_units(source, config.shard_size)
     with ExitStack() as held:
+        others = [unit for number, unit in enumerate(units) if number % world != rank]
         if rank == 0:
-            stood = {unit.name for unit in others if part_of(out / PARTS, unit)}
-            begin(out, source, settings, held)
-        elif not follow(out, source, settings):
+            others = [unit for unit in others if read_part(out / PARTS, unit) is None]
+            claim_folder(out, source, settings, held)
+        elif not wait_for_claim(out, source, settings):
             return out
-        text = json.dumps(settings, sort_keys=True)
         with Meter(
             out,
             stage="data",
             kind="preparation",
             devices=world,
             writes=rank == 0,
-            config=text,
+            config=json.dumps(settings, sort_keys=True),
             data=digest_of(units),
         ) as meter:
-            told = _metered(tell, meter)
-            _make_parts(units[rank::world], config, out / PARTS, len(units), workers, told)
+            progress = _metered(on_progress, meter)
+            _make_parts(units[rank::world], config, out / PARTS, len(units), workers, progress)
             if rank == 0:
                 _wait_for_others(units, out / PARTS)
-                looked_at = _found([unit for unit in others if unit.name not in stood], out / PARTS)
-                meter.tick(looked_at)
+                meter.tick(_images_in(others, out / PARTS))
                 meter.mark_saved()
-                finish(source, out, config, units, skipped)
+                assemble(source, out, config, units, skipped)
                 shutil.rmtree(out / PARTS)
         if rank == 0:
             update_receipts(out)
     return out
 
 
-def _found(units: Sequence[Unit], parts: Path) -> int:
-    """Images that were looked at in finished parts."""
-    return sum(part.found for unit in units if (part := part_of(parts, unit)) is not None)
+def _images_in(units: Sequence[WorkUnit], parts: Path) -> int:
+    """Images found in these units, whose parts are complete."""
+    return sum(part.found for unit in units if (part := read_part(parts, unit)) is not None)
 
 
-def _metered(tell: Tell, meter: Meter) -> Tell:
-    """`tell`, also to the receipt; what other processes looked at is added when all are done."""
+def _metered(on_progress: OnProgress, meter: Meter) -> OnProgress:
+    """Count images for the receipt too; those of other processes are added at the end."""
 
-    def both(more: int, of: int) -> None:
-        meter.tick(more)
-        if not more:  # a part is whole, and never made again
+    def both(images: int, units: int) -> None:
+        meter.tick(images)
+        if not images:  # a part is complete, and is never made again
             meter.mark_saved()
-        tell(more, of)
+        on_progress(images, units)
 
     return both
 
 
 def _make_parts(
-    units: Sequence[Unit],
+    units: Sequence[WorkUnit],
     config: PrepareConfig,
     parts: Path,
-    count: int,
+    total: int,
     workers: int | None,
-    tell: Tell,
+    on_progress: OnProgress,
 ) -> None:
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool, warnings.catch_warnings():
-        # Pillow only warns between its limit and twice its limit; both are over the limit here.
+        # Pillow only warns between its limit and twice its limit; both are over our limit.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         for unit in units:
-            if part_of(parts, unit) is None:
-                write_part(unit, config, parts, pool, lambda more: tell(more, count))
-            tell(0, count)
+            if read_part(parts, unit) is None:
+                write_part(unit, config, parts, pool, lambda images: on_progress(images, total))
+            on_progress(0, total)
 
 
-def _wait_for_others(units: Sequence[Unit], parts: Path) -> None:
-    """Until every part is whole. A process that is lost ends this one too, by its launcher."""
-    told = 0
-    while missing := sum(part_of(parts, unit) is None for unit in units):
-        if missing != told:
-            log.info("Waiting for %d of %d shards of other processes.", missing, len(units))
-        told = missing
-        time.sleep(WAIT)
+def _wait_for_others(units: Sequence[WorkUnit], parts: Path) -> None:
+    """Wait until every part is complete. If a process dies, the launcher ends this one too."""
+    logged = 0
+    while missing := sum(read_part(parts, unit) is None for unit in units):
+        if missing != logged:
+            log.info("Waiting for %d of %d shards from other processes.", missing, len(units))
+        logged = missing
+        time.sleep(POLL_SECONDS)

@@ -1,8 +1,7 @@
-"""What `wuerstchen prepare` found and did, in numbers: the file report.json."""
+"""Summary of `wuerstchen prepare`: what was found, kept and dropped, as the file report.json."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -10,30 +9,24 @@ import pyarrow.compute as pc
 from pydantic import BaseModel
 
 from wuerstchen.data.prepared import SCORES
-from wuerstchen.prepare.shards import Dropped
+from wuerstchen.prepare.duplicates import Duplicate, Overlap
+from wuerstchen.prepare.parts import DroppedItem
 
-EXAMPLES = 20
-"""Keys that are named for each reason."""
+_EXAMPLES = 20
+"""Keys listed for each reason."""
 
-
-class Copy(BaseModel):
-    """A row that was left out, and the one that stays in its place."""
-
-    row: int
-    of: int
-    crosses: bool
-    """Whether the data itself put one to train and the other to test."""
+_EQUAL, _NEAR = "duplicate with equal pixels", "near duplicate"
 
 
-class Reason(BaseModel):
-    """Why images were dropped."""
+class DropReason(BaseModel):
+    """How many images were dropped for one reason."""
 
     count: int
     examples: list[str]
 
 
-class Spread(BaseModel):
-    """Quartiles and ends of a number over the kept images."""
+class Distribution(BaseModel):
+    """Quartiles and extremes of a number over the kept images."""
 
     count: int
     least: float
@@ -44,38 +37,25 @@ class Spread(BaseModel):
 
 
 class Summary(BaseModel):
+    """The file report.json."""
+
     source: str
     kind: str
     found: int
     kept: int
     train: int
     test: int
-    dropped: dict[str, Reason]
-    """By reason, the most frequent first; copies are among them."""
+    dropped: dict[str, DropReason]
+    """By reason, most frequent first, including duplicates."""
     copies_across_splits: int
-    """Copies of held-out images among those that the data meant for training, whether they were
-    dropped or stay."""
+    """Duplicates of held-out images in the train split of the source, dropped or kept."""
     equal_across_splits: int
-    """Those of them with equal pixels that stay."""
+    """Those of them that are kept and have equal pixels."""
     near_across_splits: int
-    """Those that look the same and stay."""
-    spreads: dict[str, Spread]
+    """Those of them that are kept and look the same."""
+    spreads: dict[str, Distribution]
     bytes: int
     """Of the stored images."""
-
-    @staticmethod
-    def count(reasons: Iterable[str]) -> dict[str, int]:
-        return dict(Counter(reasons).most_common())
-
-
-class Overlap(NamedTuple):
-    """Images to train with that are copies of held-out ones and stay."""
-
-    equal: int
-    near: int
-
-
-EQUAL, NEAR = "copy with equal pixels", "copy that looks the same"
 
 
 def summarise(
@@ -83,25 +63,25 @@ def summarise(
     kind: str,
     kept: pa.Table,
     rows: pa.Table,
-    copies: Sequence[Copy],
-    dropped: Sequence[Dropped],
+    duplicates: Sequence[Duplicate],
+    dropped: Sequence[DroppedItem],
     overlap: Overlap,
 ) -> Summary:
     """
-    kept     the rows of the index
-    rows     those that passed the filters, copies among them
-    overlap  of the splits of `kept`
+    kept     rows of the index
+    rows     images that passed the filters, including duplicates
+    overlap  between the splits of `kept`
     """
     keys, hashes = rows.column("key").to_pylist(), rows.column("hash").to_pylist()
-    named = [(each.reason, each.key) for each in dropped]
-    for copy in copies:
-        equal = hashes[copy.row] == hashes[copy.of]
-        named.append((EQUAL if equal else NEAR, f"{keys[copy.row]} (of {keys[copy.of]})"))
+    reasons = [(item.reason, item.key) for item in dropped]
+    for row, original, _ in duplicates:
+        reason = _EQUAL if hashes[row] == hashes[original] else _NEAR
+        reasons.append((reason, f"{keys[row]} (of {keys[original]})"))
     examples: dict[str, list[str]] = {}
-    for reason, key in named:
-        if len(known := examples.setdefault(reason, [])) < EXAMPLES:
+    for reason, key in reasons:
+        if len(known := examples.setdefault(reason, [])) < _EXAMPLES:
             known.append(key)
-    counts = Summary.count(reason for reason, _ in named)
+    counts = Counter(reason for reason, _ in reasons)
     test = int(pc.sum(pc.equal(kept.column("split"), "test")).as_py() or 0)
     return Summary(
         source=source,
@@ -111,19 +91,19 @@ def summarise(
         train=len(kept) - test,
         test=test,
         dropped={
-            reason: Reason(count=count, examples=examples[reason])
-            for reason, count in counts.items()
+            reason: DropReason(count=count, examples=examples[reason])
+            for reason, count in counts.most_common()
         },
-        copies_across_splits=sum(copy.crosses for copy in copies) + sum(overlap),
+        copies_across_splits=sum(each.across_splits for each in duplicates) + sum(overlap),
         equal_across_splits=overlap.equal,
         near_across_splits=overlap.near,
-        spreads={name: _spread(values) for name, values in numbers(kept).items() if len(values)},
+        spreads={name: _distribution(x) for name, x in measurements(kept).items() if len(x)},
         bytes=int(pc.sum(kept.column("bytes")).as_py()),
     )
 
 
-def numbers(kept: pa.Table) -> dict[str, np.ndarray]:
-    """What is looked at image by image, by what it is."""
+def measurements(kept: pa.Table) -> dict[str, np.ndarray]:
+    """Sizes, captions and scores of all images, by name."""
     width, height = (
         kept.column(f"source_{side}").to_numpy().astype(float) for side in ("width", "height")
     )
@@ -136,15 +116,14 @@ def numbers(kept: pa.Table) -> dict[str, np.ndarray]:
         "characters of a caption": pc.utf8_length(captions.flatten()).to_numpy(
             zero_copy_only=False
         ),
+        **{name: pc.drop_null(kept.column(name)).to_numpy() for name in SCORES},
     }
-    for name in SCORES:
-        found[name] = pc.drop_null(kept.column(name)).to_numpy()
     return {name: np.asarray(values, float) for name, values in found.items()}
 
 
-def _spread(values: np.ndarray) -> Spread:
+def _distribution(values: np.ndarray) -> Distribution:
     least, quarter, median, three, most = np.quantile(values, [0, 0.25, 0.5, 0.75, 1]).tolist()
-    return Spread(
+    return Distribution(
         count=len(values),
         least=least,
         quarter=quarter,

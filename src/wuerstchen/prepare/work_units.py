@@ -1,4 +1,4 @@
-"""The pieces of work that a source is cut into: a tar, or a thousand images. Each is a shard."""
+"""Divide a source into work units: each tar, or a number of images, becomes one shard."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
@@ -15,23 +15,23 @@ from wuerstchen.data.sources import find_source, is_prepared
 from wuerstchen.data.tars import read_tar
 
 
-class Unit(NamedTuple):
-    """What becomes one shard."""
+class WorkUnit(NamedTuple):
+    """A piece of the source that becomes one shard."""
 
     name: str
     """00000, 00001 and so on, in the order of the source."""
-    what: str
-    """A tar's path, or the first key."""
+    source: str
+    """Path of the tar, or key of the first item."""
     digest: str
-    """Changes where the source does: names, sizes and times of its files, and captions."""
+    """Of names, sizes, modification times and captions: changes when the source does."""
     read: Callable[[Report], list[Item]]
-    """Its items; what cannot be one goes into the report."""
+    """Returns the items and adds what is skipped to the report."""
 
 
-def units_of(path: str, per_shard: int) -> tuple[list[Unit], Report]:
-    """The pieces of a source or of a prepared set, and what was skipped on the way to them.
+def work_units(path: str, per_shard: int) -> tuple[list[WorkUnit], Report]:
+    """The work units of a source or a prepared set, and a report of what was skipped so far.
 
-    Raises DataError where nothing is there or nothing is recognised.
+    Raises DataError if nothing is there or nothing is recognised.
     """
     folder = Path(path).expanduser()
     if is_prepared(folder):
@@ -42,25 +42,27 @@ def units_of(path: str, per_shard: int) -> tuple[list[Unit], Report]:
         return [_of_tar(n, source.root, tar) for n, tar in tars], source.report
     items = source.items()
     starts = range(0, len(items), per_shard)
-    parts = enumerate(items[start : start + per_shard] for start in starts)
-    return [_of_items(n, part) for n, part in parts], source.report
+    chunks = enumerate(items[start : start + per_shard] for start in starts)
+    return [_of_items(n, chunk) for n, chunk in chunks], source.report
 
 
-def digest_of(units: Sequence[Unit]) -> str:
-    """Changes where anything of the source does."""
+def digest_of(units: Sequence[WorkUnit]) -> str:
+    """Digest of the whole source."""
     return _digest(unit.digest for unit in units)
 
 
-def _of_tar(number: int, root: Path, tar: PurePosixPath) -> Unit:
-    digest = _digest([str(tar), *_stamp(root / tar)])
-    return Unit(f"{number:05d}", escape_non_utf8(str(tar)), digest, partial(read_tar, root, tar))
+def _of_tar(number: int, root: Path, tar: PurePosixPath) -> WorkUnit:
+    digest = _digest([str(tar), *_size_and_time(root / tar)])
+    return WorkUnit(
+        f"{number:05d}", escape_non_utf8(str(tar)), digest, partial(read_tar, root, tar)
+    )
 
 
-def _of_prepared(folder: Path, path: str) -> tuple[list[Unit], Report]:
-    """The shards of a prepared set, read by its index: splits, groups and captions stay."""
+def _of_prepared(folder: Path, path: str) -> tuple[list[WorkUnit], Report]:
+    """The shards of a prepared set, read by its index: splits, groups and captions are kept."""
     index, info = open_index(folder)
     units = [
-        Unit(
+        WorkUnit(
             f"{number:05d}",
             shard,
             _digest([info.index_sha256, shard, str(size)]),
@@ -72,8 +74,8 @@ def _of_prepared(folder: Path, path: str) -> tuple[list[Unit], Report]:
 
 
 def _read_prepared(index: Index, shard: str, report: Report) -> list[Item]:
-    """Items of one shard: side fields as they stand beside the images, all else of the index."""
-    beside = {
+    """Items of one shard: metadata fields from the tar, everything else from the index."""
+    fields = {
         item.image.offset: item.fields
         for item in read_tar(index.folder / SHARDS, PurePosixPath(shard), report)
         if item.image is not None
@@ -85,7 +87,7 @@ def _read_prepared(index: Index, shard: str, report: Report) -> list[Item]:
             pair.key,
             pair.file,
             list(pair.captions),
-            beside.get(pair.file.offset, {}),
+            fields.get(pair.file.offset, {}),
             split,
             pair.group,
         )
@@ -93,18 +95,18 @@ def _read_prepared(index: Index, shard: str, report: Report) -> list[Item]:
     ]
 
 
-def _of_items(number: int, items: Sequence[Item]) -> Unit:
-    def words() -> Iterable[str]:
+def _of_items(number: int, items: Sequence[Item]) -> WorkUnit:
+    def contents() -> Iterable[str]:
         for item in items:
             yield from (item.key, repr(item.captions), repr(item.fields), repr(item.split))
             if item.image is not None:
-                yield from _stamp(item.image.path)
+                yield from _size_and_time(item.image.path)
 
-    return Unit(f"{number:05d}", items[0].key, _digest(words()), lambda report: list(items))
+    return WorkUnit(f"{number:05d}", items[0].key, _digest(contents()), lambda report: list(items))
 
 
-def _stamp(path: Path) -> tuple[str, str]:
-    """Size and time; of what cannot be read nothing, as it is dropped when its turn comes."""
+def _size_and_time(path: Path) -> tuple[str, str]:
+    """Empty for a file that cannot be read: it is dropped later, when its unit is processed."""
     try:
         found = path.stat()
     except OSError:
@@ -112,5 +114,5 @@ def _stamp(path: Path) -> tuple[str, str]:
     return str(found.st_size), str(found.st_mtime_ns)
 
 
-def _digest(words: Iterable[str]) -> str:
-    return hashlib.sha256("\0".join(words).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+def _digest(contents: Iterable[str]) -> str:
+    return hashlib.sha256("\0".join(contents).encode("utf-8", "surrogatepass")).hexdigest()[:16]

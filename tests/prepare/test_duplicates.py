@@ -11,8 +11,8 @@ from made_sources import as_bytes, drawing, dropped, report, rows
 from PIL import Image, ImageEnhance
 
 from wuerstchen.config import PrepareConfig
-from wuerstchen.prepare.duplicates import TINT, clusters
-from wuerstchen.prepare.images import look_of
+from wuerstchen.prepare.duplicates import MAX_CHROMA_DIFFERENCE, clusters
+from wuerstchen.prepare.images import perceptual_hash
 from wuerstchen.prepare.prepare import prepare
 
 CONFIG = PrepareConfig(size=128, test_fraction=0)
@@ -46,8 +46,8 @@ def test_copies_in_other_sizes_files_and_light_go_and_the_largest_stays(tmp_path
         },
     )
     assert keys(out) == {"b large.png", "other.png"}
-    assert dropped(out) == {"copy that looks the same": 3, "copy with equal pixels": 1}
-    examples = report(out)["dropped"]["copy with equal pixels"]["examples"]
+    assert dropped(out) == {"near duplicate": 3, "duplicate with equal pixels": 1}
+    examples = report(out)["dropped"]["duplicate with equal pixels"]["examples"]
     assert examples == ["c again.png (of b large.png)"]
 
 
@@ -94,7 +94,8 @@ def test_copies_that_stay_across_the_splits_are_counted(
     again = near.resize((160, 160), Image.Resampling.BOX)
     noise = np.random.default_rng(0).integers(-40, 41, (160, 160, 1))
     again = Image.fromarray((np.asarray(again) + noise).clip(0, 255).astype(np.uint8))
-    assert 0 < int(look_of(again) ^ look_of(near)).bit_count() <= 4, "other bits, near enough"
+    different_bits = perceptual_hash(again) ^ perceptual_hash(near)
+    assert 0 < different_bits.bit_count() <= 4, "near, but not equal"
     images = {"train/a.png": as_bytes(first), "test/a.png": as_bytes(first)}
     images |= {"train/b.png": as_bytes(again), "test/b.png": as_bytes(near)}
     images |= {f"train/{k}.png": as_bytes(drawing(k)) for k in range(20, 24)}
@@ -126,11 +127,11 @@ def test_clusters_are_those_of_comparing_all_with_all(most: int) -> None:
     for row in range(len(looks)):  # each differs from its seed in up to 8 bits
         for bit in rng.choice(64, rng.integers(0, 9), replace=False):
             looks[row] ^= np.uint64(1) << np.uint64(bit)
-    levels = rng.integers(0, TINT + 4, (len(looks), 8), dtype=np.uint8)
+    levels = rng.integers(0, MAX_CHROMA_DIFFERENCE + 4, (len(looks), 8), dtype=np.uint8)
     expected = np.arange(len(looks))
     for i, j in combinations(range(len(looks)), 2):
         near = int(looks[i] ^ looks[j]).bit_count() <= most
-        if near and np.abs(levels[i].astype(int) - levels[j]).max() <= TINT:
+        if near and np.abs(levels[i].astype(int) - levels[j]).max() <= MAX_CHROMA_DIFFERENCE:
             expected[expected == expected[j]] = expected[i]
     found = clusters(looks, levels, most)
     for i, j in combinations(range(len(looks)), 2):

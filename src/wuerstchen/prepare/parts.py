@@ -1,0 +1,260 @@
+"""Turn a work unit into a part: a tar of its images, their rows, and a list of dropped items.
+
+OUT/parts/00000.tar      images that passed the filters
+OUT/parts/00000.parquet  their rows
+OUT/parts/00000.json     dropped items with reasons; written last, so that the part is complete
+"""
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ValidationError
+
+from wuerstchen.atomic_write import explain_disk_errors, fsync_file, write_file
+from wuerstchen.config import PrepareConfig
+from wuerstchen.data.items import ByteRange, Item
+from wuerstchen.data.open import item_problem
+from wuerstchen.data.prepared import PERCEPTUAL_HASH, SCHEMA
+from wuerstchen.data.report import Report, escape_non_utf8
+from wuerstchen.data.splits import group_of
+from wuerstchen.prepare.duplicates import CHROMA
+from wuerstchen.prepare.filters import (
+    captions_problem,
+    scores_of,
+    scores_problem,
+    usable_captions,
+)
+from wuerstchen.prepare.images import SUFFIXES, StoredImage, store_image
+from wuerstchen.prepare.work_units import WorkUnit
+
+_PART_SCHEMA = pa.schema([*SCHEMA, (CHROMA, pa.binary(32))])
+
+_CHUNK = 256
+"""Images that are processed together: limits how many are decoded but not yet written."""
+
+Row = dict[str, object]
+
+
+class DroppedItem(BaseModel):
+    """An item that is not kept."""
+
+    key: str
+    reason: str
+    path: str = ""
+    """File of its image, if it has one."""
+    offset: int = 0
+    size: int = -1
+
+    def image(self) -> ByteRange | None:
+        return ByteRange(Path(self.path), self.offset, self.size) if self.path else None
+
+
+class Part(BaseModel):
+    """The JSON file of a complete part."""
+
+    digest: str
+    """Of the work unit."""
+    found: int
+    dropped: list[DroppedItem]
+    fields: list[str]
+    """Names of the metadata fields of its images."""
+    sizes: dict[str, int]
+    """Bytes of the tar and of the rows."""
+
+
+def read_part(folder: Path, unit: WorkUnit) -> Part | None:
+    """A complete part; None if it is missing or damaged, or the source has changed since."""
+    try:
+        part = Part.model_validate_json((folder / f"{unit.name}.json").read_bytes())
+        sizes = _file_sizes(folder, unit)
+    except (OSError, ValidationError):
+        return None
+    return part if (part.digest, part.sizes) == (unit.digest, sizes) else None
+
+
+def _file_sizes(folder: Path, unit: WorkUnit) -> dict[str, int]:
+    names = (f"{unit.name}.tar", f"{unit.name}.parquet")
+    return {name: (folder / name).stat().st_size for name in names}
+
+
+def write_part(
+    unit: WorkUnit,
+    config: PrepareConfig,
+    folder: Path,
+    pool: Executor,
+    on_progress: Callable[[int], None],
+) -> None:
+    """Process a work unit and write its part.
+
+    on_progress  called with the number of items processed since the last call, never 0
+
+    Raises SaveError if the disk is full or not writable.
+    """
+    report = Report(unit.source, "")
+    items = unit.read(report)
+    dropped = dropped_items(report)
+    if dropped:
+        on_progress(len(dropped))
+    rows: list[Row] = []
+    fields: set[str] = set()
+    with open_shard(folder / f"{unit.name}.tar") as shard:
+        for start in range(0, len(items), _CHUNK):
+            chunk = items[start : start + _CHUNK]
+            results = pool.map(lambda item: _process(item, config), chunk)
+            for item, result in zip(chunk, results, strict=True):
+                if isinstance(result, StoredImage):
+                    rows.append(_store(item, result, unit, config, shard, len(rows)))
+                    fields.update(item.fields)
+                else:
+                    dropped.append(_drop(item, result))
+            on_progress(len(chunk))
+    write_rows(folder / f"{unit.name}.parquet", pa.Table.from_pylist(rows, schema=_PART_SCHEMA))
+    part = Part(
+        digest=unit.digest,
+        found=len(rows) + len(dropped),
+        dropped=dropped,
+        fields=sorted(map(escape_non_utf8, fields)),
+        sizes=_file_sizes(folder, unit),
+    )
+    write_file(folder / f"{unit.name}.json", part.model_dump_json().encode())
+
+
+def write_rows(path: Path, table: pa.Table) -> bytes:
+    """Write a table atomically; returns the bytes of the file."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    content: bytes = sink.getvalue().to_pybytes()
+    write_file(path, content)
+    return content
+
+
+@final
+class Shard:
+    """A tar that is being written."""
+
+    def __init__(self, archive: tarfile.TarFile) -> None:
+        self._archive = archive
+
+    def add(self, name: str, data: bytes) -> int:
+        """Add a file; returns the offset of its bytes."""
+        header = tarfile.TarInfo(name)
+        header.size = len(data)
+        start = self._archive.offset + tarfile.BLOCKSIZE  # short names have a header of one block
+        self._archive.addfile(header, io.BytesIO(data))
+        return start
+
+
+@contextmanager
+def open_shard(path: Path) -> Iterator[Shard]:
+    """Write a tar atomically; raises SaveError if that fails."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with explain_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as archive:
+                yield Shard(archive)
+            fsync_file(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def copy_rows(source: Path, target: Path, unit: str, rows: Sequence[int], suffix: str) -> list[int]:
+    """Copy the files of these rows of a part into a new tar; returns the offset of each image."""
+    with tarfile.open(source, "r:") as archive, open_shard(target) as shard:
+
+        def copy(name: str) -> int:
+            found = archive.extractfile(name)
+            assert found is not None, name
+            return shard.add(name, found.read())
+
+        starts = []
+        for row in rows:
+            name = _member_name(unit, row)
+            starts.append(copy(f"{name}{suffix}"))
+            copy(f"{name}.txt")
+            copy(f"{name}.json")
+        return starts
+
+
+def _member_name(unit: str, row: int) -> str:
+    """Name of a row's files, unique in the whole set. It has no dot, where webdataset readers
+    would split it."""
+    return f"{unit}{row:06d}"
+
+
+def _process(item: Item, config: PrepareConfig) -> StoredImage | str:
+    """The image as it will be stored, or why it is dropped; cheap checks come first."""
+    problem = item_problem(item)
+    if problem is not None:
+        return problem
+    assert item.image is not None and item.captions
+    return (
+        captions_problem(item.captions, config.filters)
+        or scores_problem(scores_of(item.fields), config.filters)
+        or store_image(item.image, config)
+    )
+
+
+def _store(
+    item: Item, stored: StoredImage, unit: WorkUnit, config: PrepareConfig, shard: Shard, row: int
+) -> Row:
+    captions = usable_captions(item.captions or [], config.filters)
+    name = _member_name(unit.name, row)
+    offset = shard.add(f"{name}{SUFFIXES[config.format]}", stored.data)
+    shard.add(f"{name}.txt", "\n".join(captions).encode())
+    shard.add(f"{name}.json", _metadata(item))
+    return {
+        "key": item.key,
+        "group": group_of(item, config.balance_by),
+        "split": item.split or "",
+        "shard": f"{unit.name}.tar",
+        "offset": offset,
+        "bytes": len(stored.data),
+        "captions": captions,
+        **scores_of(item.fields),
+        "width": stored.width,
+        "height": stored.height,
+        "source_width": stored.source_width,
+        "source_height": stored.source_height,
+        "hash": stored.hash,
+        PERCEPTUAL_HASH: stored.perceptual_hash,
+        CHROMA: stored.chroma,
+    }
+
+
+def _metadata(item: Item) -> bytes:
+    """The metadata fields, and the key of the image in the source."""
+    fields: Mapping[str, object] = {**item.fields, "key": item.key}
+    return json.dumps(fields, ensure_ascii=False, default=str).encode("utf-8", "replace")
+
+
+def dropped_items(report: Report) -> list[DroppedItem]:
+    """What a report skipped."""
+    return [
+        DroppedItem(key=name, reason=reason)
+        for reason, names in report.skipped.items()
+        for name in names
+    ]
+
+
+def _drop(item: Item, reason: str) -> DroppedItem:
+    file = item.image
+    if file is None:
+        return DroppedItem(key=item.key, reason=reason)
+    return DroppedItem(
+        key=item.key,
+        reason=reason,
+        path=escape_non_utf8(str(file.path)),
+        offset=file.offset,
+        size=file.size,
+    )
