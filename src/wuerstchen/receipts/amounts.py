@@ -4,8 +4,6 @@ from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict
 
-SECONDS_PER_HOUR = 3600
-
 
 class Amounts(BaseModel):
     """Totals of some work; nothing is negative."""
@@ -37,7 +35,7 @@ class Amounts(BaseModel):
 
     @property
     def device_hours(self) -> float:
-        return self.device_seconds / SECONDS_PER_HOUR
+        return self.device_seconds / 3600
 
     @property
     def energy_is(self) -> str:

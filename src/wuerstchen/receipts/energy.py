@@ -124,11 +124,13 @@ class _CodecarbonMeter:
 
     def __init__(self, devices: int, local: int, grams: float) -> None:
         self._machines, self._listener = devices / local, _Listener()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of its import and start: irrelevant to a training
+        with warnings.catch_warnings(action="ignore"):  # of its import: irrelevant to a training
             self._tracker = _start_tracker(self._listener, local, grams)
-        hardware = _hardware(self._tracker)
-        self._counts_cpu = any(word in hardware for word in COUNTED)
+        # There is no public API for codecarbon's description of the hardware that it reads.
+        conf = getattr(self._tracker, "_conf", None)
+        found = conf.get("hardware") if isinstance(conf, dict) else None
+        hardware = " ".join(map(str, found or ())).lower()
+        self._counts_cpu = any(text in hardware for text in COUNTED)
         self.read()
         if self._listener.totals is None:  # it swallows its own errors
             self.close()
@@ -143,8 +145,7 @@ class _CodecarbonMeter:
         )
 
     def read(self) -> Reading:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             self._tracker.flush()
         found = self._listener.totals
         if found is None:
@@ -153,8 +154,7 @@ class _CodecarbonMeter:
         return Reading(found.energy_consumed * self._machines, measured)
 
     def close(self) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             self._tracker.stop()
 
 
@@ -182,10 +182,3 @@ def _start_tracker(listener: _Listener, local: int, grams: float) -> _Tracker:
     )
     tracker.start()
     return tracker
-
-
-def _hardware(tracker: _Tracker) -> str:
-    """codecarbon's description of the hardware that it reads, for which it has no public API."""
-    known = getattr(tracker, "_conf", None)
-    hardware = known.get("hardware") if isinstance(known, dict) else None
-    return " ".join(map(str, hardware or ())).lower()

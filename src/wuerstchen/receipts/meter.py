@@ -14,10 +14,9 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from pydantic import ValidationError
@@ -54,7 +53,7 @@ class _Tally:
     images: int = 0
     flops: float = 0.0
     kwh: float = 0.0
-    measured: float = 0.0
+    kwh_measured: float = 0.0
 
 
 class Meter:
@@ -114,12 +113,7 @@ class Meter:
         self._save()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
         if self._energy is None:
             return
         self._book()
@@ -172,7 +166,7 @@ class Meter:
         now, read = time.perf_counter(), self._reading()
         self._tally.seconds += now - self._booked_at
         self._tally.kwh += read.kwh - self._read.kwh
-        self._tally.measured += read.measured - self._read.measured
+        self._tally.kwh_measured += read.measured - self._read.measured
         self._booked_at, self._read = now, read
 
     def _reading(self) -> Reading:
@@ -211,15 +205,8 @@ class Meter:
         )
 
     def _amounts(self, tally: _Tally) -> Amounts:
-        return Amounts(
-            seconds=tally.seconds,
-            device_seconds=tally.seconds * self._devices,
-            images=tally.images,
-            flops=tally.flops,
-            kwh=tally.kwh,
-            kwh_measured=tally.measured,
-            kg=tally.kwh * self._grams / 1000,
-        )
+        device_seconds, kg = tally.seconds * self._devices, tally.kwh * self._grams / 1000
+        return Amounts(device_seconds=device_seconds, kg=kg, **asdict(tally))
 
     @contextmanager
     def _safely(self) -> Iterator[None]:

@@ -34,10 +34,7 @@ def published_receipts() -> dict[str, Published]:
 
 
 def choose(names: str) -> list[Published]:
-    """The receipts in a comma-separated list of names, or `all`, or `none`.
-
-    Raises ConfigError for an unknown name.
-    """
+    """The receipts named in a comma-separated list, `all` or `none`; raises ConfigError."""
     known = published_receipts()
     if names in ("all", "none"):
         return list(known.values()) if names == "all" else []

@@ -27,9 +27,7 @@ from wuerstchen.receipts.table import (
     row_of_published,
 )
 
-STYLE = """
-svg text { font: 12px system-ui, sans-serif } code { font-size: 12px; overflow-wrap: anywhere }
-"""
+STYLE = "svg text { font: 12px sans-serif } code { font-size: 12px; overflow-wrap: anywhere }"
 
 BLUE, RED, GREY = "#0072B2", "#D55E00", "#999999"
 NAME_WIDTH, BAR_WIDTH, LINE_HEIGHT = 240, 520, 22
