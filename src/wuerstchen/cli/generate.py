@@ -5,16 +5,15 @@ Progress goes to stderr; the paths of the images, and nothing else, go to stdout
 
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.models import OptionInfo
 
 from wuerstchen.cli.checks import at_least
 from wuerstchen.cli.output_path import check_target, image_path
-
-HOW, MODEL, FILES = "How it is drawn", "Which model", "Files"
-"""Headings in the help."""
 
 EPILOG = """Examples:
 
@@ -26,158 +25,113 @@ EPILOG = """Examples:
 
 [bold]wuerstchen generate --from hat.png --out again.png[/bold]"""
 
+Check = Callable[[typer.CallbackParam, int | None], int | None]
+
+
+def _sampling(text: str, metavar: str | None = None, check: Check | None = None) -> OptionInfo:
+    panel = "Sampling"
+    return OptionInfo(help=text, metavar=metavar, callback=check, rich_help_panel=panel)
+
+
+def _model(text: str, metavar: str | None = None) -> OptionInfo:
+    return OptionInfo(help=text, metavar=metavar, rich_help_panel="Model")
+
 
 def generate(
     prompt: Annotated[
         str | None,
-        typer.Argument(metavar="PROMPT", help='What to draw; "" draws without text.'),
+        typer.Argument(metavar="PROMPT", help='What to show; "" generates without text.'),
     ] = None,
     negative_prompt: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What to lead away from.")
+        str | None, typer.Option(metavar="TEXT", help="What to guide away from.")
     ] = None,
     num_images: Annotated[
         int,
         typer.Option(
-            callback=at_least(1), metavar="N", help="Images to draw, with the seeds that follow."
+            callback=at_least(1), metavar="N", help="Number of images, with consecutive seeds."
         ),
     ] = 1,
     seed: Annotated[
         int | None,
-        typer.Option(help="Of the first image; the same seed draws it again. -1: random."),
+        typer.Option(help="Of the first image; the same seed, the same image. -1: random."),
     ] = None,
     size: Annotated[
         str | None,
         typer.Option(metavar="WxH", help="Pixels, multiples of 128, such as 512x768 or 512."),
     ] = None,
     steps: Annotated[
-        int | None,
-        typer.Option(
-            callback=at_least(1),
-            metavar="N",
-            help="Steps of Stage C, which reads the prompt.",
-            rich_help_panel=HOW,
-        ),
+        int | None, _sampling("Steps of Stage C, which reads the prompt.", "N", at_least(1))
     ] = None,
     sampler: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Of Stage C: ddpm, ddim, dpm++2m, dpm++2m-sde, heun or euler-ancestral.",
-            rich_help_panel=HOW,
-        ),
+        _sampling("Of Stage C: ddpm, ddim, dpm++2m, dpm++2m-sde, heun or euler-ancestral.", "NAME"),
     ] = None,
     spacing: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Of the steps of Stage C: time, log_snr, tuned, or published (29 steps).",
-            rich_help_panel=HOW,
+        _sampling(
+            "Of the steps of Stage C: time, log_snr, tuned, or published (29 steps).", "NAME"
         ),
     ] = None,
     guidance: Annotated[
-        float | None,
-        typer.Option(
-            help="How much the prompt counts in Stage C; up to 1: no guidance.",
-            rich_help_panel=HOW,
-        ),
+        float | None, _sampling("Strength of the prompt in Stage C; up to 1: no guidance.")
     ] = None,
     guidance_interval: Annotated[
         str | None,
-        typer.Option(
-            metavar="LOW:HIGH",
-            help="Times that are guided, 0 (image) to 1 (noise); others cost half.",
-            rich_help_panel=HOW,
-        ),
+        _sampling("Times that are guided, 0 (image) to 1 (noise); others cost half.", "LOW:HIGH"),
     ] = None,
     guidance_rescale: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SHARE",
-            help="Against harsh colours at high guidance, 0 to 1.",
-            rich_help_panel=HOW,
-        ),
+        float | None, _sampling("Against harsh colours at high guidance, 0 to 1.", "FRACTION")
     ] = None,
     guidance_end: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SCALE", help="Guidance falls evenly to this one.", rich_help_panel=HOW
-        ),
+        float | None, _sampling("Guidance falls linearly to this scale.", "SCALE")
     ] = None,
     decoder_steps: Annotated[
-        int | None,
-        typer.Option(
-            callback=at_least(1),
-            metavar="N",
-            help="Steps of Stage B, which adds the details.",
-            rich_help_panel=HOW,
-        ),
+        int | None, _sampling("Steps of Stage B, which adds the details.", "N", at_least(1))
     ] = None,
-    decoder_sampler: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Of Stage B; names as above.", rich_help_panel=HOW),
-    ] = None,
+    decoder_sampler: Annotated[str | None, _sampling("Of Stage B; names as above.", "NAME")] = None,
     decoder_spacing: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Of the steps of Stage B; names as above.", rich_help_panel=HOW
-        ),
+        str | None, _sampling("Of the steps of Stage B; names as above.", "NAME")
     ] = None,
     decoder_guidance: Annotated[
-        float | None,
-        typer.Option(help="How much semantics and prompt count in Stage B.", rich_help_panel=HOW),
+        float | None, _sampling("Strength of semantics and prompt in Stage B.")
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(
-            metavar="PATH|OWNER/NAME",
-            help="A model folder or file, or a model of the hub, which is downloaded. "
-            "Without it: the model that comes with the package, and no network.",
-            rich_help_panel=MODEL,
+        _model(
+            "A model folder or file, or a model of the hub, which is downloaded. Without it: the "
+            "bundled model, offline.",
+            "PATH|OWNER/NAME",
         ),
     ] = None,
     prior: Annotated[
         str | None,
-        typer.Option(
-            metavar="PATH|OWNER/NAME",
-            help="The prior (Stage C), where the model is a decoder or another one is wanted.",
-            rich_help_panel=MODEL,
+        _model(
+            "The prior (Stage C), if the model is a decoder or to replace its own.",
+            "PATH|OWNER/NAME",
         ),
     ] = None,
     variant: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WORD", help="Read NAME.WORD.safetensors, such as fp16.", rich_help_panel=MODEL
-        ),
+        str | None, _model("Read NAME.WORD.safetensors, such as fp16.", "WORD")
     ] = None,
     lora: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PATH[=WEIGHT]",
-            help="A LoRA of any tool; may come several times.",
-            rich_help_panel=MODEL,
-        ),
+        list[str] | None, _model("A LoRA of any tool; may be repeated.", "PATH[=WEIGHT]")
     ] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KIND", help="Numbers to work in: fp32, bf16 or fp16.", rich_help_panel=MODEL
-        ),
-    ] = None,
+    dtype: Annotated[str | None, _model("Precision: fp32, bf16 or fp16.", "KIND")] = None,
     low_memory: Annotated[
         bool,
         typer.Option(
             "--low-memory",
-            help="Have each part in memory only while it works; slower.",
-            rich_help_panel=MODEL,
+            help="Load each network only while it computes; slower.",
+            rich_help_panel="Model",
         ),
     ] = False,
     out: Annotated[
         str | None,
         typer.Option(
             metavar="PATH",
-            help="A .png file, which is replaced where it stands, or a folder (one that exists, "
-            "or a name ending in /). Without it: a new file here, named after the prompt.",
-            rich_help_panel=FILES,
+            help="A .png file, which is replaced if it exists, or a folder (one that exists, or a "
+            "name ending in /). Without it: a new file here, named after the prompt.",
+            rich_help_panel="Files",
         ),
     ] = None,
     image: Annotated[
@@ -185,8 +139,8 @@ def generate(
         typer.Option(
             "--from",
             metavar="IMAGE",
-            help="Make an image again by the settings in it; options change single ones.",
-            rich_help_panel=FILES,
+            help="Generate an image again from the settings in it; options override them.",
+            rich_help_panel="Files",
         ),
     ] = None,
     metadata: Annotated[
@@ -194,23 +148,24 @@ def generate(
         typer.Option(
             "--metadata/--no-metadata",
             help="Write the settings into the PNG.",
-            rich_help_panel=FILES,
+            rich_help_panel="Files",
         ),
     ] = True,
 ) -> None:
-    """Draw images for a prompt, and print their paths, one per line.
+    """Generate images for a prompt, and print their paths, one per line.
 
-    Steps, sampler, guidance and size are the model's own where they are not given.
+    Steps, sampler, guidance and size default to the model's own.
     """
     check_target(out)
 
     from wuerstchen import noise, weights  # torch loads here, and not for --help
-    from wuerstchen.cli.generate_images import draw
+    from wuerstchen.cli.generate_images import generate_images
     from wuerstchen.cli.model import check_same, names, open_model, parse_loras
     from wuerstchen.cli.request import from_options, parse_interval
-    from wuerstchen.inference import generation_plan
-    from wuerstchen.inference.model_info import ModelInfo, StageSettings, info_of
+    from wuerstchen.inference.generation_plan import plan_generation, prompts_of
+    from wuerstchen.inference.model_info import ModelInfo, info_of
     from wuerstchen.inference.png_metadata import save_png
+    from wuerstchen.inference.settings import StageSettings
 
     request = from_options(
         prompt,
@@ -236,33 +191,35 @@ def generate(
         dtype,
         image,
     )
-    # What no model can do is said before one is opened, and before a tokenizer meets the texts.
-    generation_plan.plan(ModelInfo(), prior=request.prior, decoder=request.decoder)
-    generation_plan.texts(request.prompt, request.negative_prompt, None, num_images)
-    noise.check_seed(request.seed, num_images)
+    settings = request.settings
+    # What no model can do is refused before one is opened, and before the prompts are tokenized.
+    plan_generation(ModelInfo(), prior=settings.prior, decoder=settings.decoder)
+    prompts_of(settings.prompt, settings.negative_prompt, None, num_images)
+    noise.check_seed(settings.seed, num_images)
     loras = parse_loras(lora or [])
-    # What this model cannot do is said before its weights are read.
+    # What this model cannot do is refused before its weights are read.
     files = weights.resolve(model, prior=prior, variant=variant)
     info = info_of(files)
     check_same(request, info.name, loras)
-    plan = generation_plan.plan(
+    plan = plan_generation(
         info,
-        height=request.height,
-        width=request.width,
-        prior=request.prior,
-        decoder=request.decoder,
+        height=settings.height,
+        width=settings.width,
+        prior=settings.prior,
+        decoder=settings.decoder,
     )
     pipeline = open_model(files, request, loras, low_memory=low_memory)
-    _warn(pipeline.cut_off(request.prompt))
-    _warn(pipeline.cut_off(request.negative_prompt, "negative prompt"))
-    for drawn, settings in draw(pipeline, plan, request, names(loras)):
-        path = image_path(out, request.prompt, settings.seed, several=num_images > 1)
-        save_png(path, drawn, settings if metadata else None)
+    _warn(pipeline.truncation(settings.prompt))
+    _warn(pipeline.truncation(settings.negative_prompt, "negative prompt"))
+    for made, used in generate_images(pipeline, plan, request, names(loras)):
+        assert used.seed is not None
+        path = image_path(out, used.prompt, used.seed, several=num_images > 1)
+        save_png(path, made, used if metadata else None)
         print(path, flush=True)
 
 
 def _warn(sentence: str) -> None:
-    """Say now what the pipeline would say as a Python warning, with file and line, later."""
+    """Print now what the pipeline would later raise as a Python warning, with file and line."""
     from wuerstchen.inference.pipeline import PromptWarning
 
     if sentence:

@@ -1,4 +1,4 @@
-"""The model of one `wuerstchen generate` with its LoRAs, and whether it drew an image before."""
+"""The model of one `wuerstchen generate` with its LoRAs, and whether an image was made by it."""
 
 import sys
 from pathlib import Path
@@ -12,17 +12,17 @@ from wuerstchen.inference.pipeline import Pipeline
 from wuerstchen.lora import parse_lora
 from wuerstchen.weights import ModelFiles
 
-KINDS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 Loras = dict[Path, float]
 """Files of LoRAs and their weights."""
 
 
-def parse_loras(words: list[str]) -> Loras:
-    """Words such as PATH=0.8. Raises ConfigError where two have the same file name."""
+def parse_loras(arguments: list[str]) -> Loras:
+    """Arguments such as PATH=0.8. Raises ConfigError where two have the same file name."""
     found: Loras = {}
-    for word in words:
-        path, weight = parse_lora(word)
+    for argument in arguments:
+        path, weight = parse_lora(argument)
         if path.name in names(found):
             raise ConfigError(f"--lora: {path.name} is named twice; name each LoRA once.")
         found[path] = weight
@@ -30,36 +30,37 @@ def parse_loras(words: list[str]) -> Loras:
 
 
 def names(loras: Loras) -> dict[str, float]:
-    """What an image remembers of them: file names and weights."""
+    """What an image records of them: file names and weights."""
     return {path.name: weight for path, weight in loras.items()}
 
 
 def check_same(request: Request, model: str, loras: Loras) -> None:
-    """Raise ConfigError where an image is to be made again by another model or other LoRAs."""
+    """Refuse to generate an image again with another model or other LoRAs."""
     again = request.again
     if again is None:
         return
     if again.model != model:
         raise ConfigError(
-            f"The image was drawn by the model {again.model!r}, found {model!r}; "
-            "pass --model, or --seed to draw another image with its settings."
+            f"The image was made by the model {again.model!r}, found {model!r}; "
+            "pass --model, or --seed for another image with its settings."
         )
     if again.loras != names(loras):
         raise ConfigError(
-            f"The image was drawn with the LoRAs {again.loras or 'none'}, found "
+            f"The image was made with the LoRAs {again.loras or 'none'}, found "
             f"{names(loras) or 'none'}; pass the same ones as --lora PATH=WEIGHT."
         )
     if again.version != __version__:
         print(
-            f"Warning: the image was drawn by version {again.version or 'unknown'}, this is "
+            f"Warning: the image was made by version {again.version or 'unknown'}, this is "
             f"{__version__}; it may differ a little.",
             file=sys.stderr,
         )
 
 
 def open_model(files: ModelFiles, request: Request, loras: Loras, *, low_memory: bool) -> Pipeline:
-    """A pipeline in the number format of the request, on the GPU where there is one."""
-    pipeline = Pipeline.from_files(files, torch_dtype=KINDS[request.dtype], low_memory=low_memory)
+    """A pipeline in the requested precision, on the GPU if there is one."""
+    dtype = TORCH_DTYPES[request.settings.dtype]
+    pipeline = Pipeline.from_files(files, torch_dtype=dtype, low_memory=low_memory)
     pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
     for path, weight in loras.items():
         pipeline.load_lora_weights(path, adapter_name=path.name, weight=weight)

@@ -1,33 +1,24 @@
-"""What one `wuerstchen generate` is to draw, from its options and from an earlier image."""
+"""The settings that one `wuerstchen generate` requests, from options and from an earlier image."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 from wuerstchen.errors import ConfigError, SizeError
 from wuerstchen.geometry import check_size
-from wuerstchen.inference.model_info import StageSettings
-from wuerstchen.inference.png_metadata import Dtype, Settings, read_settings
+from wuerstchen.inference.png_metadata import read_settings
+from wuerstchen.inference.settings import Dtype, GenerationSettings, StageSettings
 
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Everything but the model itself."""
-
-    prompt: str
-    negative_prompt: str
-    width: int | None
-    height: int | None
-    prior: StageSettings
-    decoder: StageSettings
-    seed: int | None
+    settings: GenerationSettings
     count: int
-    dtype: Dtype
-    again: Settings | None = None
-    """The image that is made again."""
+    again: GenerationSettings | None = None
+    """The settings of the image to generate again."""
 
 
 def from_options(
@@ -43,37 +34,32 @@ def from_options(
 ) -> Request:
     """None stands for an option that was not given.
 
-    image  whose settings stand where an option was not given
+    image  provides the settings for which no option was given
 
     Raises ConfigError and SizeError for what cannot work.
     """
-    kind = parse_dtype(dtype)
     width, height = parse_size(size)
+    options = {
+        "prompt": prompt,
+        "negative_prompt": negative_prompt,
+        "seed": seed,
+        "width": width,
+        "height": height,
+        "dtype": parse_dtype(dtype),
+    }
+    given = {name: value for name, value in options.items() if value is not None}
     if image is None:
         if prompt is None:
-            raise ConfigError('Expected a PROMPT, or --from IMAGE; "" draws without text.')
-        return Request(
-            prompt=prompt,
-            negative_prompt=negative_prompt or "",
-            width=width,
-            height=height,
-            prior=prior,
-            decoder=decoder,
-            seed=seed,
-            count=count,
-            dtype=kind or DTYPES[0],
-        )
+            raise ConfigError('Expected a PROMPT, or --from IMAGE; "" generates without text.')
+        unset = {"negative_prompt": "", "seed": None, "width": None, "height": None}
+        settings = GenerationSettings.model_validate({**unset, **given})
+        settings = settings.model_copy(update={"prior": prior, "decoder": decoder})
+        return Request(settings=settings, count=count)
     found = read_settings(image)
+    stages = {"prior": prior.over(found.prior), "decoder": decoder.over(found.decoder)}
     return Request(
-        prompt=found.prompt if prompt is None else prompt,
-        negative_prompt=found.negative_prompt if negative_prompt is None else negative_prompt,
-        width=width or found.width,
-        height=height or found.height,
-        prior=_over(_prior(found), prior),
-        decoder=_over(_decoder(found), decoder),
-        seed=found.seed if seed is None else seed,
+        settings=found.model_copy(update={**given, **stages}),
         count=count,
-        dtype=kind or found.dtype,
         again=found if seed is None and count == 1 else None,
     )
 
@@ -92,12 +78,11 @@ def parse_size(text: str | None) -> tuple[int | None, int | None]:
 
 
 def parse_dtype(text: str | None) -> Dtype | None:
-    """The name of a number format."""
-    if text is None:
-        return None
     for known in DTYPES:
         if text == known:
             return known
+    if text is None:
+        return None
     raise ConfigError(f"--dtype must be one of {', '.join(DTYPES)}, found {text!r}.")
 
 
@@ -106,38 +91,9 @@ def parse_interval(text: str | None) -> tuple[float, float] | None:
     if text is None:
         return None
     try:
-        low, high = (float(word) for word in text.split(":"))
+        low, high = (float(number) for number in text.split(":"))
     except ValueError:
         raise ConfigError(
             f"--guidance-interval must be two times such as 0.3:1, found {text!r}."
         ) from None
     return low, high
-
-
-def _prior(found: Settings) -> StageSettings:
-    return StageSettings(
-        timesteps=found.prior_timesteps,
-        sampler=found.prior_sampler,
-        guidance_scale=found.prior_guidance_scale,
-        guidance_interval=found.prior_guidance_interval,
-        guidance_rescale=found.prior_guidance_rescale,
-        guidance_end=found.prior_guidance_end,
-    )
-
-
-def _decoder(found: Settings) -> StageSettings:
-    return StageSettings(
-        timesteps=found.decoder_timesteps,
-        sampler=found.decoder_sampler,
-        guidance_scale=found.decoder_guidance_scale,
-    )
-
-
-def _over(base: StageSettings, given: StageSettings) -> StageSettings:
-    """`base` with what was given in its place; a number of steps replaces a list of times."""
-    changes = {name: value for name, value in vars(given).items() if value is not None}
-    if given.steps is not None or given.spacing is not None:
-        changes["timesteps"] = None
-        if given.steps is None and given.spacing != "published" and base.timesteps is not None:
-            changes["steps"] = len(base.timesteps) - 1
-    return replace(base, **changes)

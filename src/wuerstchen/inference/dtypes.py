@@ -1,4 +1,4 @@
-"""Which kind of number each part works in."""
+"""The dtype of each component in inference."""
 
 from collections.abc import Mapping
 
@@ -7,39 +7,41 @@ import torch
 from wuerstchen.errors import ConfigError
 from wuerstchen.weights import ComponentName
 
-DRAWING: tuple[ComponentName, ...] = ("stage_a", "stage_b", "stage_c", "text_b", "text_c")
+COMPONENTS: tuple[ComponentName, ...] = ("stage_a", "stage_b", "stage_c", "text_b", "text_c")
+"""All that generate images: all of a model but the compressor."""
 
-KINDS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 OVERFLOWING: tuple[ComponentName, ...] = ("stage_c",)
-"""Parts whose maps outgrow fp16 (65,504) at the published size: images came out black."""
+"""Components whose maps exceed fp16 (65,504) at the published size: images came out black."""
 
 
-def precisions(
-    wanted: torch.dtype | Mapping[ComponentName, torch.dtype] | None,
+def component_dtypes(
+    requested: torch.dtype | Mapping[ComponentName, torch.dtype] | None,
 ) -> dict[ComponentName, torch.dtype]:
-    """The type of each part. One type stands for all; a part that is not named is in fp32.
+    """The dtype of each component: one dtype is for all; a component that is not named has fp32.
 
-    Where fp16 is asked for all, what overflows in it stays in fp32. Inside of every part the sums
-    that are too large or too fine for half precision are taken in fp32 anyway.
+    Where fp16 is requested for all, what overflows in it stays in fp32. Within every component,
+    sums that are too large or too fine for half precision are computed in fp32 anyway.
 
-    Raises ConfigError for other types and unknown parts.
+    Raises ConfigError for other dtypes and unknown components.
     """
-    if isinstance(wanted, Mapping):
-        unknown = sorted(set(wanted) - set(DRAWING))
+    if isinstance(requested, Mapping):
+        unknown = sorted(set(requested) - set(COMPONENTS))
         if unknown:
             raise ConfigError(
-                f"torch_dtype names parts out of {', '.join(DRAWING)}, found {unknown[0]!r}."
+                f"torch_dtype must name components out of {', '.join(COMPONENTS)}, "
+                f"found {unknown[0]!r}."
             )
-        chosen = {part: wanted.get(part, torch.float32) for part in DRAWING}
+        chosen = {name: requested.get(name, torch.float32) for name in COMPONENTS}
     else:
-        chosen = dict.fromkeys(DRAWING, wanted or torch.float32)
-        if wanted is torch.float16:
+        chosen = dict.fromkeys(COMPONENTS, requested or torch.float32)
+        if requested is torch.float16:
             chosen |= dict.fromkeys(OVERFLOWING, torch.float32)
-    for part, dtype in chosen.items():
-        if dtype not in KINDS:
+    for name, dtype in chosen.items():
+        if dtype not in DTYPES:
             raise ConfigError(
-                f"torch_dtype must be one of {', '.join(map(str, KINDS))}, found {dtype} for "
-                f"{part}."
+                f"torch_dtype must be one of {', '.join(map(str, DTYPES))}, found {dtype} for "
+                f"{name}."
             )
     return chosen

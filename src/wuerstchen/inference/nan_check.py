@@ -1,4 +1,4 @@
-"""NaN and infinity, traced to the layer that made them."""
+"""NaN and infinity, traced to the layer that produced them."""
 
 from collections.abc import Callable
 
@@ -8,24 +8,25 @@ from torch import Tensor, nn
 from wuerstchen.errors import WuerstchenError
 
 
-def finite(stage: str, network: nn.Module, made: Tensor, again: Callable[[], object]) -> Tensor:
-    """What the network made, or a WuerstchenError that names the stage and the first bad layer.
+def finite(stage: str, network: nn.Module, result: Tensor, again: Callable[[], object]) -> Tensor:
+    """The network's result, or a WuerstchenError that names the stage and the first bad layer.
 
-    again  makes it once more, with the network called in the plain way; only after a failure
+    again  computes it once more, with the network uncompiled; called only after a failure
     """
-    if bool(torch.isfinite(made).all()):
-        return made
+    if bool(torch.isfinite(result).all()):
+        return result
     layer = damaged_layer(network) or first_bad_layer(network, again)
     where = f"layer {layer} of {stage}" if layer else stage
+    dtype = str(next(network.parameters()).dtype).removeprefix("torch.")
     raise WuerstchenError(
         f"Expected finite numbers from {stage}, found NaN or infinity, first in {where}; its "
-        f"weights are damaged or overflow in {_precision(network)}: load the model anew with "
+        f"weights are damaged or overflow in {dtype}: load the model again with "
         "torch_dtype=torch.float32, or with torch.bfloat16, which has the same range."
     )
 
 
 def damaged_layer(network: nn.Module) -> str:
-    """Name of the first layer that has a weight which is not finite; empty: none has one."""
+    """Name of the first layer with a weight that is not finite; empty if there is none."""
     for name, parameter in network.named_parameters():
         if not bool(parameter.isfinite().all()):
             return name.rpartition(".")[0]
@@ -33,7 +34,7 @@ def damaged_layer(network: nn.Module) -> str:
 
 
 def first_bad_layer(network: nn.Module, call: Callable[[], object]) -> str:
-    """Name of the first layer, innermost first, whose result is not finite; empty: none has one."""
+    """Name of the first layer, innermost first, whose result is not finite; empty if none."""
     found: list[str] = []
 
     def note(name: str) -> Callable[[nn.Module, object, object], None]:
@@ -53,7 +54,3 @@ def first_bad_layer(network: nn.Module, call: Callable[[], object]) -> str:
         for handle in hooks:
             handle.remove()
     return found[0] if found else ""
-
-
-def _precision(network: nn.Module) -> str:
-    return str(next(network.parameters()).dtype).removeprefix("torch.")

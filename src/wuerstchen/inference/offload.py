@@ -1,11 +1,13 @@
-"""Where weights are while their network works, and while it waits.
+"""Where weights are while their network computes, and while it waits.
 
-Always in memory; or read from their files for the time of each use; or in the CPU's memory and on
-the accelerator for the time of each use. The network itself stays the same object.
+Always in memory; or read from their files for each use; or in CPU memory and moved to the
+accelerator for each use. The network itself stays the same object.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import final
 
 import torch
 from torch import Tensor, nn
@@ -14,23 +16,36 @@ from wuerstchen import weights
 from wuerstchen.weights import ComponentFiles
 
 
-class Always:
+class Residence(ABC):
+    """Where weights are kept."""
+
+    device: torch.device | None = None
+    """Where networks compute; None: where their weights are."""
+
+    @abstractmethod
+    def loaded(self, network: nn.Module) -> AbstractContextManager[None]:
+        """Within it the weights of the network are where it computes."""
+
+
+@final
+class Resident(Residence):
     """Weights that stay where they are."""
 
     @contextmanager
-    def awake(self, network: nn.Module) -> Iterator[None]:
+    def loaded(self, network: nn.Module) -> Iterator[None]:
         del network
         yield
 
 
-class Offloaded:
-    """Weights that are on `device` for the time of each use, and else in the CPU's memory."""
+@final
+class CpuOffload(Residence):
+    """Weights in CPU memory, moved to `device` for each use."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
     @contextmanager
-    def awake(self, network: nn.Module) -> Iterator[None]:
+    def loaded(self, network: nn.Module) -> Iterator[None]:
         network.to(self.device)
         try:
             yield
@@ -38,19 +53,22 @@ class Offloaded:
             network.to("cpu")
 
 
-class Mapped:
-    """Weights that are mapped from their files for the time of each use, and else nowhere.
+@final
+class DiskOffload(Residence):
+    """Weights that are memory-mapped from their files for each use, and otherwise nowhere.
 
-    The files must stay where they are and as they are. Outside of a use the parameters are on the
-    meta device, where they have a shape and a type and take no memory.
+    The files must not be moved or changed. Between uses the parameters are on the meta device,
+    where they have a shape and a dtype and take no memory.
     """
 
     def __init__(
-        self, parts: Mapping[nn.Module, tuple[ComponentFiles, torch.dtype]], device: torch.device
+        self,
+        components: Mapping[nn.Module, tuple[ComponentFiles, torch.dtype]],
+        device: torch.device,
     ) -> None:
-        """parts: outlines of `weights`, each with its files and the type that it works in."""
+        """components: empty networks of `weights`, each with its files and its dtype."""
         self.device = device
-        self._parts = dict(parts)
+        self._components = dict(components)
         # Owners of the parameters, by the names in the files: layers may be wrapped later on.
         self._slots = {
             network: [
@@ -59,21 +77,21 @@ class Mapped:
                 for key, tensor in (*module._parameters.items(), *module._buffers.items())
                 if tensor is not None and tensor.is_meta
             ]
-            for network in parts
+            for network in components
         }
 
     @contextmanager
-    def awake(self, network: nn.Module) -> Iterator[None]:
-        part, dtype = self._parts[network]
-        found = weights.tensors(part, dtype)
-        asleep: list[tuple[nn.Module, str, Tensor]] = []
+    def loaded(self, network: nn.Module) -> Iterator[None]:
+        files, dtype = self._components[network]
+        found = weights.tensors(files, dtype)
+        replaced: list[tuple[nn.Module, str, Tensor]] = []
         try:
             for name, module, key in self._slots[network]:
-                asleep.append((module, key, getattr(module, key)))
+                replaced.append((module, key, getattr(module, key)))
                 _put(module, key, found.pop(name).to(self.device))
             yield
         finally:
-            for module, key, meta in asleep:
+            for module, key, meta in replaced:
                 _put(module, key, meta)
 
 

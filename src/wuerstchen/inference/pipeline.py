@@ -4,49 +4,65 @@ B images, S semantic channels, L tokens, D text width, H x W pixels, h x w cells
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from wuerstchen import noise, weights
-from wuerstchen.errors import ConfigError
-from wuerstchen.inference import generation_plan, model_info
-from wuerstchen.inference.cascade import Cascade
-from wuerstchen.inference.drawing import Drawing, Images
-from wuerstchen.inference.dtypes import precisions
-from wuerstchen.inference.generation_plan import Plan
-from wuerstchen.inference.model_info import ModelInfo, StageSettings
-from wuerstchen.inference.sampling import OnStep, Watch
+from wuerstchen.errors import ConfigError, WuerstchenError
+from wuerstchen.inference import model_info
+from wuerstchen.inference.cascade import SEMANTICS, Cascade, text_names
+from wuerstchen.inference.dtypes import component_dtypes
+from wuerstchen.inference.generation_plan import (
+    GenerationPlan,
+    Prompts,
+    check_finite,
+    check_output_type,
+    plan_generation,
+    prompts_of,
+)
+from wuerstchen.inference.model_info import ModelInfo
+from wuerstchen.inference.sampling import OnStep, StepCallbacks
+from wuerstchen.inference.settings import StageSettings
 from wuerstchen.lora import Adapters, read_lora
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
 from wuerstchen.models.text import TextEncoder
 
+Images = list[Image.Image] | NDArray[np.float32] | Tensor
+
 Callback = Callable[["Pipeline", int, float, dict[str, Tensor]], Mapping[str, Tensor] | None]
-"""(pipeline, step, time, tensors by name) to the tensors that shall be others from here."""
+"""(pipeline, step, time, tensors by name) to the tensors to replace from here on."""
+
+NO_MEMORY = ("allocate memory", "not enough memory", "out of memory", "size calculation overflowed")
+"""torch's messages where it has no error class for a lack of memory, as on the CPU."""
 
 
 class PipelineOutput(NamedTuple):
-    """What a call makes. As a tuple it begins with the images, as diffusers' outputs do."""
+    """Result of a call. As a tuple it starts with the images, as in diffusers."""
 
     images: Images
     """Images; (B, H, W, 3) or (B, 3, H, W) numbers in [0, 1]; or (B, 4, H/4, W/4) latents."""
     seeds: list[int]
-    """Of each image: the same seed makes it again, alone or in a batch. That of an image from a
-    generator on another device makes it again with a generator there."""
+    """Of each image: the same seed generates it again, alone or in a batch; a seed from a generator
+    on another device does so with a generator there."""
 
 
 class PromptWarning(UserWarning):
     """A prompt has more tokens than the text encoder reads."""
 
 
-class Pipeline(Cascade):
-    """The three stages and their text encoders, ready to draw."""
+class Pipeline:
+    """A model that generates images from text: its networks (`cascade`), info and LoRAs."""
 
     def __init__(
         self,
@@ -59,10 +75,10 @@ class Pipeline(Cascade):
     ) -> None:
         """info: name, size and defaults of the model; those of the published one when None.
 
-        Raises ModelFolderError where one part makes what another cannot take.
+        Raises ModelFolderError where the output of one network does not fit the next.
         """
         self.info = info or ModelInfo()
-        super().__init__(stage_a, stage_b, stage_c, text_c, text_b, self.info.name)
+        self.cascade = Cascade(stage_a, stage_b, stage_c, text_c, text_b, self.info.name)
         self.adapters = Adapters({"stage_c": stage_c, "stage_b": stage_b, "text_c": text_c})
 
     @classmethod
@@ -80,17 +96,17 @@ class Pipeline(Cascade):
     ) -> "Pipeline":
         """Open the bundled model, a model folder or file, or a model of the hub (`owner/name`).
 
-        name, prior  a whole model; or a decoder and the prior that goes with it, which is found
-            by itself where the decoder's README.md names it (`warp-ai/wuerstchen`)
+        name, prior  a whole model; or a decoder and its prior, which is found automatically if
+            the decoder's README.md names it (`warp-ai/wuerstchen`)
         variant      fp16 for files such as model.fp16.safetensors
         revision, cache_dir, local_files_only  for hub ids, as in huggingface_hub
-        torch_dtype  of the networks, or by part (`stage_a`, `stage_b`, `stage_c`, `text_b`,
+        torch_dtype  of all networks, or by component (`stage_a`, `stage_b`, `stage_c`, `text_b`,
             `text_c`); fp32 when None. What overflows in fp16 stays in fp32
-        low_memory   weights are read when their stage runs and let go after it: the largest part
-            decides how much memory is needed, and every image reads the files again
+        low_memory   weights are loaded when their stage runs and released after it: the largest
+            component decides how much memory is needed, and every image reads the files again
 
-        Raises ModelFolderError for a model that is not there, incomplete, damaged, of another
-        generation, or of parts that do not fit each other.
+        Raises ModelFolderError for a model that is missing, incomplete, damaged, of another
+        generation, or of components that do not fit each other.
         """
         files = weights.resolve(
             name,
@@ -110,32 +126,32 @@ class Pipeline(Cascade):
         torch_dtype: torch.dtype | Mapping[weights.ComponentName, torch.dtype] | None = None,
         low_memory: bool = False,
     ) -> "Pipeline":
-        """Open parts from anywhere, as `weights.from_files` names them: folders, single files, or
-        the authors' .pt files. Arguments and errors as of `from_pretrained`."""
-        kinds = precisions(torch_dtype)
+        """Open components from anywhere, as found by `weights.from_files`: folders, single files,
+        or the authors' .pt files. Arguments and errors as of `from_pretrained`."""
+        dtypes = component_dtypes(torch_dtype)
         pipeline = cls(
             weights.stage_a.empty(files.stage_a),
             weights.stage_b.empty(files.stage_b),
             weights.stage_c.empty(files.stage_c),
             weights.text_c.empty(files.text_c),
-            weights.text_c.empty(files.text_b),
+            weights.text_b.empty(files.text_b),
             model_info.info_of(files),
         )
-        parts = {part.component: part for part in files.components()}
-        networks = pipeline.networks
+        sources = {found.component: found for found in files.components()}
+        networks = pipeline.cascade.networks
         if low_memory:
-            pipeline._leave_on_disk({part: (parts[part], kinds[part]) for part in networks})
+            pipeline.cascade.leave_on_disk({c: (sources[c], dtypes[c]) for c in networks})
         else:
-            for part, network in networks.items():
-                weights.fill(network, parts[part], kinds[part])
+            for component, network in networks.items():
+                weights.fill(network, sources[component], dtypes[component])
         return pipeline
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write all that the pipeline holds as a model folder, which diffusers opens too.
+        """Write the model as a folder that diffusers opens too.
 
-        The compressor takes no part in drawing: it is not here, and not written.
-        LoRAs in use have to be fused: they are then part of what is written.
-        Raises SaveError where the folder cannot be written.
+        Without the compressor, which generation does not need.
+        LoRAs in use have to be fused: they are then part of the weights.
+        Raises SaveError if the folder cannot be written.
         """
         folder = Path(folder)
         if self.low_memory or (self.adapters.weights and not self.adapters.fused):
@@ -143,18 +159,51 @@ class Pipeline(Cascade):
                 "A pipeline is saved with its weights in memory and LoRAs fused or unloaded: open "
                 "it without low_memory, and call fuse_lora or unload_lora_weights first."
             )
-        weights.stage_a.save(folder, self.stage_a)
-        weights.stage_b.save(folder, self.stage_b)
-        weights.stage_c.save(folder, self.stage_c)
-        weights.text_c.save(folder, self.text_c)
-        weights.text_b.save(folder, self.text_b)
+        weights.stage_a.save(folder, self.cascade.stage_a)
+        weights.stage_b.save(folder, self.cascade.stage_b)
+        weights.stage_c.save(folder, self.cascade.stage_c)
+        weights.text_c.save(folder, self.cascade.text_c)
+        weights.text_b.save(folder, self.cascade.text_b)
         weights.write_index(folder)
         model_info.write_info(folder, self.info)
 
     @property
     def default_size(self) -> int:
-        """Side of the images in pixels where no other is asked for."""
+        """Default side of the images in pixels."""
         return self.info.size
+
+    @property
+    def device(self) -> torch.device:
+        """Where networks compute."""
+        return self.cascade.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of Stage C; other networks may have another one."""
+        return self.cascade.dtype
+
+    @property
+    def low_memory(self) -> bool:
+        """Whether weights are loaded only while their network computes."""
+        return self.cascade.low_memory
+
+    def to(
+        self,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | Mapping[weights.ComponentName, torch.dtype] | None = None,
+    ) -> "Pipeline":
+        """Move all networks to a device, a dtype or both, as `Cascade.to`; returns itself."""
+        self.cascade.to(device, dtype)
+        return self
+
+    def enable_model_cpu_offload(self, device: str | torch.device = "cuda") -> None:
+        """Keep weights in CPU memory, and each network on `device` only while it computes."""
+        self.cascade.enable_model_cpu_offload(device)
+
+    def compile(self) -> "Pipeline":
+        """Compile the steps of Stages B and C, as `Cascade.compile`; returns itself."""
+        self.cascade.compile()
+        return self
 
     def __call__(
         self,
@@ -191,41 +240,41 @@ class Pipeline(Cascade):
         decoder_spacing: str | None = None,
         on_step: OnStep | None = None,
     ) -> PipelineOutput:
-        """Draw images. Names and order are those of diffusers' combined pipeline.
+        """Generate images. Names and order are those of diffusers' combined pipeline.
 
-        prompt  one or several; an empty one draws without text. May be left out where
-            `prompt_embeds` is given; Stage B then reads an empty one
-        height, width  pixels, multiples of 128; the model's own size when None
+        prompt  one or several; an empty one generates without text. Optional with
+            `prompt_embeds`; Stage B then reads an empty one
+        height, width  pixels, multiples of 128; by default the model's own size
         prior_num_inference_steps, prior_timesteps  of Stage C: a number of steps, or falling
-            times from 1 (noise) to 0; the model's own when None
-        num_inference_steps, decoder_timesteps  the same of Stage B
-        prior_guidance_scale, decoder_guidance_scale  of Stages C and B: how much text counts
+            times from 1 (noise) to 0; by default the model's own
+        num_inference_steps, decoder_timesteps  the same for Stage B
+        prior_guidance_scale, decoder_guidance_scale  of Stages C and B: strength of the text
             against `negative_prompt`; up to 1 the negative prompt is not used
         prompt_embeds, negative_prompt_embeds  (prompts, L, D) for Stage C, in place of text
         num_images_per_prompt  images of the first prompt come first
         generator  one per image, or one; by default they are seeded seed, seed + 1, ...
-            From one that was used before a seed is drawn, which `seeds` reports
-        latents  (B, S, h, w) start noise of Stage C
-        output_type  pil, np, pt, or latent for what Stage B made
-        return_dict  kept for diffusers' callers; the output is a tuple and an object at once
+            One that was used before provides a new seed, reported in `seeds`
+        latents  (B, S, h, w) noise that Stage C starts from
+        output_type  pil, np, pt, or latent for the output of Stage B
+        return_dict  ignored; the output is both a tuple and an object
         *_callback_on_step_end  called after each step of Stage C (prior) and of Stage B with the
-            tensors it asks for; those it returns changed are used from there on
-        seed  of the first image, the k-th has seed + k; None and -1 stand for a random one
+            tensors it names; those it returns replace them from there on
+        seed  of the first image, the k-th has seed + k; None and -1: random
         guidance_scale  another name of prior_guidance_scale
         prior_sampler, decoder_sampler  ddpm, ddim, dpm++2m, dpm++2m-sde, heun, euler-ancestral
-        prior_spacing, decoder_spacing  what is even between the steps: time, log_snr or tuned; or
-            published, the list of 29
+        prior_spacing, decoder_spacing  quantity in which the steps are even: time, log_snr or
+            tuned; or published, the list of 29
         prior_guidance_interval  the least and the greatest time that are guided; others cost half
-        prior_guidance_rescale  share of the way back to the spread without guidance, 0 to 1
-        prior_guidance_end  the scale at time 0, reached evenly from the one at time 1
-        on_step  told the stage, its steps done and its steps in all
+        prior_guidance_rescale  fraction by which contrast is pulled back to that without guidance
+        prior_guidance_end  the scale at time 0, reached linearly from that at time 1
+        on_step  called with the stage, its steps done and its total steps
 
         Raises SizeError and ConfigError for arguments that cannot work, WuerstchenError where a
-        stage makes numbers that are not finite or the memory is too small.
+        stage returns numbers that are not finite or memory runs out.
         """
         del return_dict
-        generation_plan.check_output_type(output_type)
-        generation_plan.check_finite(
+        check_output_type(output_type)
+        check_finite(
             latents=latents,
             prompt_embeds=prompt_embeds,
             negative_prompt_embeds=negative_prompt_embeds,
@@ -235,7 +284,7 @@ class Pipeline(Cascade):
                 "guidance_scale is another name of prior_guidance_scale; give one of them, "
                 "not both."
             )
-        plan = generation_plan.plan(
+        plan = plan_generation(
             self.info,
             height=height,
             width=width,
@@ -259,28 +308,35 @@ class Pipeline(Cascade):
                 guidance_scale=decoder_guidance_scale,
             ),
         )
-        texts = generation_plan.texts(prompt, negative_prompt, prompt_embeds, num_images_per_prompt)
-        draw = (
-            noise.seeded(seed, texts.count)
+        prompts = prompts_of(prompt, negative_prompt, prompt_embeds, num_images_per_prompt)
+        streams = (
+            noise.seeded(seed, prompts.count)
             if generator is None
-            else noise.from_generators(generator, texts.count)
+            else noise.from_generators(generator, prompts.count)
         )
-        seeds = draw.seeds
-        drawing = Drawing(cascade=self, plan=plan, texts=texts, draw=draw)
-        watch_c = self._watch(
+        callbacks_c = self._callbacks(
             on_step, prior_callback_on_step_end, prior_callback_on_step_end_tensor_inputs
         )
-        watch_b = self._watch(on_step, callback_on_step_end, callback_on_step_end_tensor_inputs)
-        drawing.check_watches(watch_c, watch_b)
-        self._warn_of_cut_off(texts)
-        with drawing.memory():
-            semantics = drawing.semantics(prompt_embeds, negative_prompt_embeds, latents, watch_c)
-            latent = drawing.latents(semantics, watch_b)
-            return PipelineOutput(drawing.images(latent, output_type, on_step), seeds)
+        callbacks_b = self._callbacks(
+            on_step, callback_on_step_end, callback_on_step_end_tensor_inputs
+        )
+        callbacks_c.check("Stage C", text_names(plan.prior))
+        callbacks_b.check("Stage B", (*text_names(plan.decoder), SEMANTICS))
+        self._warn_of_truncation(prompts)
+        return self._generate(
+            plan,
+            prompts,
+            streams,
+            callbacks_c,
+            callbacks_b,
+            embeds=(prompt_embeds, negative_prompt_embeds),
+            start=latents,
+            output_type=output_type,
+        )
 
-    def draw(
+    def generate(
         self,
-        plan: Plan,
+        plan: GenerationPlan,
         prompt: str,
         negative_prompt: str = "",
         *,
@@ -288,14 +344,69 @@ class Pipeline(Cascade):
         seed: int | None = None,
         on_step: OnStep | None = None,
     ) -> PipelineOutput:
-        """`count` images of one prompt by a plan that was made before."""
-        texts = generation_plan.texts(prompt, negative_prompt, None, count)
-        streams = noise.seeded(seed, count)
-        drawing = Drawing(cascade=self, plan=plan, texts=texts, draw=streams)
-        watch = Watch(on_step=on_step)
-        with drawing.memory():
-            latent = drawing.latents(drawing.semantics(None, None, None, watch), watch)
-            return PipelineOutput(drawing.images(latent, "pil", on_step), streams.seeds)
+        """Generate `count` images of one prompt by a plan that was made before."""
+        prompts = prompts_of(prompt, negative_prompt, None, count)
+        callbacks = StepCallbacks(on_step=on_step)
+        return self._generate(plan, prompts, noise.seeded(seed, count), callbacks, callbacks)
+
+    def _generate(
+        self,
+        plan: GenerationPlan,
+        prompts: Prompts,
+        streams: noise.RandomStreams,
+        callbacks_c: StepCallbacks,
+        callbacks_b: StepCallbacks,
+        *,
+        embeds: tuple[Tensor | None, Tensor | None] = (None, None),
+        start: Tensor | None = None,
+        output_type: str = "pil",
+    ) -> PipelineOutput:
+        """embeds: (prompts, L, D) for Stage C in place of prompts and of negative prompts.
+
+        Stages C and B take their noise from `streams` in turn, so the order of the calls counts.
+        """
+        cascade, seeds = self.cascade, streams.seeds
+        with _memory_errors(plan.size, prompts.count):
+            guided = plan.prior.guidance.active
+            semantics = cascade.semantics_from_text(
+                self._text_c(prompts.positive, embeds[0]),
+                streams,
+                plan.size,
+                plan.prior,
+                negative=self._text_c(prompts.negative, embeds[1]) if guided else None,
+                start=start,
+                callbacks=callbacks_c,
+            )
+            guided = plan.decoder.guidance.active
+            result = cascade.latents_from_semantics(
+                semantics,
+                cascade.encode(cascade.text_b, prompts.positive),
+                streams,
+                plan.decoder,
+                negative=cascade.encode(cascade.text_b, prompts.negative) if guided else None,
+                callbacks=callbacks_b,
+            )
+            if output_type != "latent":
+                result = cascade.image_from_latents(result)
+                if callbacks_b.on_step is not None:
+                    callbacks_b.on_step("Stage A", 1, 1)
+            # Cloned outside of inference mode, so that callers may compute with it as they like.
+            return PipelineOutput(_converted(result.clone(), output_type), seeds)
+
+    def _text_c(self, prompts: Sequence[str], embeds: Tensor | None) -> Tensor:
+        """(B, L, D) for Stage C: encoded prompts, or the embeds repeated for the images of each."""
+        encoder = self.cascade.text_c
+        if embeds is None:
+            return self.cascade.encode(encoder, prompts)
+        expected = (encoder.length, encoder.width)
+        fits = embeds.ndim == 3 and tuple(embeds.shape[1:]) == expected and len(embeds) > 0
+        if not fits or len(prompts) % len(embeds):
+            raise ConfigError(
+                "prompt_embeds and negative_prompt_embeds must be (prompts, "
+                f"{expected[0]}, {expected[1]}), found {tuple(embeds.shape)}."
+            )
+        repeated = embeds.repeat_interleave(len(prompts) // len(embeds), dim=0)
+        return repeated.to(self.device)
 
     def load_lora_weights(
         self,
@@ -305,18 +416,18 @@ class Pipeline(Cascade):
         weight: float = 1.0,
         allow_unmatched: bool = False,
     ) -> None:
-        """Use a LoRA of any tool, beside those in use: a file, or a folder of peft.
+        """Add a LoRA of any tool to those in use: a file, or a folder of peft.
 
-        adapter_name     what `set_adapters` calls it; lora_1, lora_2, ... when None
-        allow_unmatched  leave out what fits no layer, with a warning that lists it
+        adapter_name     its name for `set_adapters`; lora_1, lora_2, ... when None
+        allow_unmatched  skip what fits no layer, with a warning that lists it
 
         Raises ModelFolderError for a file that is no LoRA, or one for another model.
         """
         lora = read_lora(
             Path(path),
-            stage_c=self.stage_c,
-            stage_b=self.stage_b,
-            text_c=self.text_c,
+            stage_c=self.cascade.stage_c,
+            stage_b=self.cascade.stage_b,
+            text_c=self.cascade.text_c,
             allow_unmatched=allow_unmatched,
         )
         self.adapters.add(adapter_name or f"lora_{len(self.adapters.names) + 1}", lora, weight)
@@ -328,41 +439,66 @@ class Pipeline(Cascade):
         self.adapters.set(adapter_names, adapter_weights)
 
     def fuse_lora(self) -> None:
-        """Make the LoRAs in use part of the weights: nothing is slower than without them."""
+        """Merge the LoRAs in use into the weights: as fast as without them."""
         self.adapters.fuse()
 
     def unfuse_lora(self) -> None:
-        """Bring back the weights of before, bit for bit, and the LoRAs beside them."""
+        """Restore the original weights, bit for bit, with the LoRAs next to them."""
         self.adapters.unfuse()
 
     def unload_lora_weights(self) -> None:
-        """Take all LoRAs away; the networks are what they were, bit for bit."""
+        """Remove all LoRAs; the networks are the original ones, bit for bit."""
         self.adapters.remove()
 
-    def cut_off(self, prompt: str, called: str = "prompt") -> str:
-        """A sentence that names the part of the prompt which will not be read, or nothing."""
-        rest = self.text_c.cut_off(prompt)
+    def truncation(self, prompt: str, name: str = "prompt") -> str:
+        """A sentence that quotes the part of the prompt which is not read; empty if all is."""
+        encoder = self.cascade.text_c
+        rest = encoder.cut_off(prompt)
         if not rest:
             return ""
+        start = prompt if len(prompt) <= 30 else f"{prompt[:29]}…"
         return (
-            f"The {called} {_beginning(prompt)!r} is longer than the "
-            f"{self.text_c.length - 2} tokens that the text encoder reads; "
-            f"this end of it is left out: {rest!r}. Make it shorter."
+            f"The {name} {start!r} is longer than the {encoder.length - 2} tokens that the text "
+            f"encoder reads; its end is ignored: {rest!r}. Make it shorter."
         )
 
-    def _warn_of_cut_off(self, texts: generation_plan.Texts) -> None:
-        sentences = [self.cut_off(text) for text in dict.fromkeys(texts.wanted)]
-        sentences += [self.cut_off(t, "negative prompt") for t in dict.fromkeys(texts.unwanted)]
+    def _warn_of_truncation(self, prompts: Prompts) -> None:
+        sentences = [self.truncation(text) for text in dict.fromkeys(prompts.positive)]
+        negative = dict.fromkeys(prompts.negative)
+        sentences += [self.truncation(text, "negative prompt") for text in negative]
         for sentence in filter(None, sentences):
             warnings.warn(sentence, PromptWarning, stacklevel=3)  # where the pipeline was called
 
-    def _watch(
+    def _callbacks(
         self, on_step: OnStep | None, callback: Callback | None, names: Sequence[str]
-    ) -> Watch:
+    ) -> StepCallbacks:
         if callback is None:
-            return Watch(on_step=on_step)
-        return Watch(on_step=on_step, look=partial(callback, self), names=names)
+            return StepCallbacks(on_step=on_step)
+        on_step_end = partial(callback, self)
+        return StepCallbacks(on_step=on_step, on_step_end=on_step_end, names=names)
 
 
-def _beginning(text: str, letters: int = 30) -> str:
-    return text if len(text) <= letters else f"{text[: letters - 1]}…"
+@contextmanager
+def _memory_errors(size: tuple[int, int], count: int) -> Iterator[None]:
+    """Turn a lack of memory into a WuerstchenError of one sentence."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(
+            words in str(error) for words in NO_MEMORY
+        ):
+            raise
+        height, width = size
+        raise WuerstchenError(
+            f"Not enough memory for images of {width} x {height} pixels, {count} at once; "
+            "request a smaller size, or fewer of them."
+        ) from error
+
+
+def _converted(result: Tensor, output_type: str) -> Images:
+    if output_type in ("pt", "latent"):
+        return result
+    pixels: NDArray[np.float32] = result.float().cpu().permute(0, 2, 3, 1).numpy()  # (B, H, W, 3)
+    if output_type == "np":
+        return pixels
+    return [Image.fromarray((row * 255).round().astype(np.uint8)) for row in pixels]

@@ -1,105 +1,65 @@
-"""Images on disk: PNG files that say how they were made.
+"""PNG files that record how their image was made.
 
 Two text chunks: `parameters`, in the form of AUTOMATIC1111's web UI that most viewers read, and
-`wuerstchen`, JSON with the settings of all three stages. Neither holds a path of the machine.
+`wuerstchen`, JSON with the settings of all stages. Neither contains a path of the machine.
 """
 
 import io
 import json
 import re
+from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, Self
 
 from PIL import Image, PngImagePlugin
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import ValidationError
+from pydantic_core import from_json
 
-from wuerstchen import __version__
 from wuerstchen.atomic_write import write_file
 from wuerstchen.errors import ConfigError
+from wuerstchen.inference.settings import GenerationSettings, StageSettings, first_error
 
 PARAMETERS, OWN = "parameters", "wuerstchen"
 """Keys of the two chunks."""
 
-Dtype = Literal["fp32", "bf16", "fp16"]
-"""Number formats that can be asked for."""
+REQUIRED = (
+    *("prompt", "negative_prompt", "seed", "width", "height", "model"),
+    *("prior_timesteps", "prior_guidance_scale", "decoder_timesteps", "decoder_guidance_scale"),
+)
+"""Keys that every image has."""
 
-NAME_LENGTH = 60
-"""Characters of a prompt that enter a file name."""
-
-
-class Settings(BaseModel):
-    """What made an image; names are those of the pipeline's arguments."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, protected_namespaces=())
-
-    prompt: str
-    negative_prompt: str
-    seed: int
-    width: int
-    height: int
-    prior_timesteps: list[float]
-    prior_sampler: str = "ddpm"
-    prior_guidance_scale: float
-    prior_guidance_interval: tuple[float, float] = (0.0, 1.0)
-    prior_guidance_rescale: float = 0.0
-    prior_guidance_end: float | None = None
-    decoder_timesteps: list[float]
-    decoder_sampler: str = "ddpm"
-    decoder_guidance_scale: float
-    model: str
-    dtype: Dtype = "fp32"
-    """Number format that was asked for."""
-    loras: dict[str, float] = {}
-    """File name, without its folder, and weight of each LoRA."""
-    batch: tuple[int, int] | None = None
-    """Seed of the first image that was drawn at the same time, and how many there were.
-
-    Rounding differs between one image at a time and several.
-    """
-    version: str = ""
-    """Of this package."""
-
-    @model_validator(mode="after")
-    def _is_in_its_batch(self) -> Self:
-        first, count = self.batch or (self.seed, 1)
-        if not first <= self.seed < first + count:
-            raise ValueError(f"seed {self.seed} is not of the batch {first}, {count}")
-        return self
-
-    @property
-    def prior_num_inference_steps(self) -> int:
-        """Steps of Stage C."""
-        return len(self.prior_timesteps) - 1
-
-    @property
-    def num_inference_steps(self) -> int:
-        """Steps of Stage B."""
-        return len(self.decoder_timesteps) - 1
+FIRST_VERSION: dict[str, object] = {
+    "prior_sampler": "ddpm",
+    "prior_guidance_interval": (0.0, 1.0),
+    "prior_guidance_rescale": 0.0,
+    "decoder_sampler": "ddpm",
+}
+"""What the first version did, which did not record it."""
 
 
-def save_png(path: Path, image: Image.Image, settings: Settings | None) -> None:
+def save_png(path: Path, image: Image.Image, settings: GenerationSettings | None) -> None:
     """Write a PNG, with its settings unless they are None.
 
-    Raises SaveError where that cannot be; what stood at `path` is then untouched.
+    Raises SaveError if that fails; an existing file is then untouched.
     """
     chunks = PngImagePlugin.PngInfo()
     if settings is not None:
         chunks.add_text(PARAMETERS, parameters(settings))
-        steps = {
-            "prior_num_inference_steps": settings.prior_num_inference_steps,
-            "num_inference_steps": settings.num_inference_steps,
+        own = {
+            **settings.model_dump(),
+            "version": version("wuerstchen"),
+            "prior_num_inference_steps": _steps(settings.prior),
+            "num_inference_steps": _steps(settings.decoder),
         }
-        own = {**settings.model_dump(), "version": __version__, **steps}
         chunks.add_text(OWN, json.dumps(own, ensure_ascii=False))
     content = io.BytesIO()
     image.save(content, format="PNG", pnginfo=chunks)
     write_file(path, content.getvalue())
 
 
-def read_settings(path: Path) -> Settings:
-    """What made the image, from the PNG itself.
+def read_settings(path: Path) -> GenerationSettings:
+    """The settings in an image, with a value for every key in `REQUIRED`.
 
-    Raises ConfigError for a file that is no image of ours, or whose settings were taken out.
+    Raises ConfigError for a file that is not one of our images, or that lost its settings.
     """
     try:
         with Image.open(path) as image:
@@ -112,30 +72,30 @@ def read_settings(path: Path) -> Settings:
     if not isinstance(text, str):
         raise ConfigError(
             f"{path}: expected an image with its settings (a chunk {OWN!r}), found none; it was "
-            "made by another program, saved anew by one, or drawn with --no-metadata."
+            "made or saved again by another program, or generated with --no-metadata."
         )
     try:
-        return Settings.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the chunk"
-        reason = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{path}: the settings in it cannot be used: {key}: {reason}.") from None
+        return _parsed(text)
+    except ValueError as error:
+        problem = str(error)
+        if isinstance(error, ValidationError):
+            problem = ": ".join(first_error(error, "the chunk")[:2])
+        raise ConfigError(f"{path}: the settings in it cannot be used: {problem}.") from None
 
 
-def parameters(settings: Settings) -> str:
+def parameters(settings: GenerationSettings) -> str:
     """Prompt, negative prompt and one line of pairs, as A1111 writes them."""
     pairs = {
-        "Steps": settings.prior_num_inference_steps,
-        "Sampler": settings.prior_sampler,
-        "CFG scale": settings.prior_guidance_scale,
+        "Steps": _steps(settings.prior),
+        "Sampler": settings.prior.sampler,
+        "CFG scale": settings.prior.guidance_scale,
         "Seed": settings.seed,
         "Size": f"{settings.width}x{settings.height}",
         "Model": settings.model,
-        "Decoder steps": settings.num_inference_steps,
-        "Decoder sampler": settings.decoder_sampler,
-        "Decoder CFG scale": settings.decoder_guidance_scale,
-        "Version": f"wuerstchen {__version__}",
+        "Decoder steps": _steps(settings.decoder),
+        "Decoder sampler": settings.decoder.sampler,
+        "Decoder CFG scale": settings.decoder.guidance_scale,
+        "Version": f"wuerstchen {version('wuerstchen')}",
     }
     lines = [settings.prompt]
     if settings.negative_prompt:
@@ -144,19 +104,18 @@ def parameters(settings: Settings) -> str:
     return "\n".join(lines)
 
 
-def file_stem(prompt: str, seed: int) -> str:
-    """A name for the image of a prompt: its words, then the seed."""
-    words = re.sub(r"\W+", "-", prompt.lower()).strip("-_")[:NAME_LENGTH].rstrip("-_")
-    return f"{words or 'image'}-{seed}"
+def _parsed(text: str) -> GenerationSettings:
+    values = from_json(text)
+    if isinstance(values, dict):
+        missing = [key for key in REQUIRED if values.get(key) is None]
+        if missing:
+            raise ValueError(f"{missing[0]}: Field required")
+        values = FIRST_VERSION | values
+    return GenerationSettings.model_validate(values)
 
 
-def unused(path: Path) -> Path:
-    """`path`, or the first of path-2, path-3, ... where no file stands yet."""
-    number, free = 1, path
-    while free.exists():
-        number += 1
-        free = path.with_stem(f"{path.stem}-{number}")
-    return free
+def _steps(stage: StageSettings) -> int:
+    return len(stage.timesteps or ()) - 1
 
 
 def _quoted(value: str) -> str:

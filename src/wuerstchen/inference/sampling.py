@@ -1,6 +1,6 @@
-"""One run of a stage down its times, with callers who look on, step in or stop it.
+"""Sampling one stage over its times, with callers who watch, change or stop it.
 
-B images. With guidance the tensors that condition a stage hold 2 B rows: wanted, then unwanted.
+B images. With guidance the tensors that condition a stage have 2 B rows: positive, then negative.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,12 +22,13 @@ from wuerstchen.diffusion import (
 )
 from wuerstchen.errors import ConfigError
 from wuerstchen.inference.nan_check import finite
+from wuerstchen.inference.settings import StageSettings
 
 OnStep = Callable[[str, int, int], None]
-"""(stage, steps done, steps in all): progress. An error that it raises stops the run."""
+"""(stage, steps done, total steps): progress. An error that it raises stops the generation."""
 
-Look = Callable[[int, float, dict[str, Tensor]], Mapping[str, Tensor] | None]
-"""(step, time it started from, tensors by name) to the tensors that shall be others from here."""
+OnStepEnd = Callable[[int, float, dict[str, Tensor]], Mapping[str, Tensor] | None]
+"""(step, time at its start, tensors by name) to the tensors to replace from here on."""
 
 PROGRAMS = 32
 """Shapes for which a network is compiled: sizes, batches, and with guidance or without."""
@@ -43,13 +44,13 @@ class Prepare(Protocol[Made]):
     """Tensors by name to the condition of the network."""
 
     def __call__(self, tensors: Mapping[str, Tensor], *, both: bool) -> Made:
-        """both: of the wanted and the unwanted rows; of the wanted ones alone otherwise."""
+        """both: of the positive and the negative rows; otherwise of the positive ones alone."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class Walk:
-    """How a stage goes from noise to data."""
+class SamplingPlan:
+    """How a stage is sampled."""
 
     times: list[float]
     """Falling, from 1 (noise) to 0 (data)."""
@@ -66,23 +67,51 @@ class Walk:
         """Calls of the network: some samplers call it more than once a step."""
         return evaluations(self.sampler, self.times)
 
+    @property
+    def settings(self) -> StageSettings:
+        """The settings that lead to this plan with any model."""
+        return StageSettings(
+            timesteps=self.times,
+            sampler=self.sampler,
+            guidance_scale=self.guidance.scale,
+            guidance_interval=self.guidance.interval,
+            guidance_rescale=self.guidance.rescale,
+            guidance_end=self.guidance.end,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
-class Watch:
-    """Who is told of each step."""
+class StepCallbacks:
+    """Functions that are called after each step."""
 
     on_step: OnStep | None = None
-    look: Look | None = None
+    on_step_end: OnStepEnd | None = None
     names: Sequence[str] = ("latents",)
-    """Tensors that `look` is shown: latents, and what conditions the stage."""
+    """Tensors that `on_step_end` receives: latents, and what conditions the stage."""
+
+    def check(self, stage: str, known: Iterable[str]) -> None:
+        """Raise ConfigError for one of `names` that is neither known nor `latents`."""
+        allowed = ["latents", *known]
+        for name in self.names:
+            if name not in allowed:
+                raise ConfigError(
+                    f"A callback of {stage} can be given {', '.join(allowed)}, found {name!r}."
+                )
+
+    def changes(self, step: int, t: float, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors that `on_step_end` replaced."""
+        if self.on_step_end is None:
+            return {}
+        answer = self.on_step_end(step, t, {name: tensors[name] for name in self.names}) or {}
+        return {name: value for name, value in answer.items() if value is not tensors.get(name)}
 
 
-NOBODY = Watch()
+NO_CALLBACKS = StepCallbacks()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Runner(Generic[Condition]):
-    """A stage that can be run."""
+class StageSampler(Generic[Condition]):
+    """A stage that can be sampled."""
 
     stage: str
     """Its name, for progress and errors."""
@@ -92,30 +121,35 @@ class Runner(Generic[Condition]):
     prepare: Prepare[Condition]
 
     def denoiser(
-        self, tensors: Mapping[str, Tensor], walk: Walk, *, plain: bool = False
+        self, tensors: Mapping[str, Tensor], plan: SamplingPlan, *, plain: bool = False
     ) -> Denoiser:
-        """plain: by the network as it is and not as it was compiled."""
+        """plain: call the network itself, not its compiled version."""
         forward: Network[Condition] = self.network if plain else self.forward
-        guidance = walk.guidance
+        guidance = plan.guidance
         if not guidance.active:
             return unguided(forward, self.prepare(tensors, both=False))
         both = self.prepare(tensors, both=True)
-        # The last time counts too: some samplers look at the end of a step, unless it is 0.
-        everywhere = all(guidance.scale_at(t) is not None for t in walk.times if t > 0)
-        wanted = both if everywhere else self.prepare(tensors, both=False)
-        return guided(forward, both, wanted, guidance)
+        # The last time counts too: some samplers evaluate the end of a step, unless it is 0.
+        always = all(guidance.scale_at(t) is not None for t in plan.times if t > 0)
+        positive = both if always else self.prepare(tensors, both=False)
+        return guided(forward, both, positive, guidance)
 
-    def run(
-        self, tensors: Mapping[str, Tensor], walk: Walk, x: Tensor, draw: NoiseSource, watch: Watch
+    def sample(
+        self,
+        tensors: Mapping[str, Tensor],
+        plan: SamplingPlan,
+        x: Tensor,
+        randn: NoiseSource,
+        callbacks: StepCallbacks,
     ) -> Tensor:
         """Denoise (B, C, H, W) noise x to the state at the last time.
 
         Raises WuerstchenError where a result is not finite, ConfigError for a name in
-        `watch.names` that the stage does not have.
+        `callbacks.names` that the stage does not have.
         """
-        check_names(self.stage, watch, tensors)
+        callbacks.check(self.stage, tensors)
         known = dict(tensors)
-        current = self.denoiser(known, walk)
+        current = self.denoiser(known, plan)
 
         def denoise(x: Tensor, t: float) -> Tensor:
             # Not always the same denoiser: a callback may change what conditions it.
@@ -123,50 +157,28 @@ class Runner(Generic[Condition]):
                 self.stage,
                 self.network,
                 current(x, t),
-                lambda: self.denoiser(known, walk, plain=True)(x, t),
+                lambda: self.denoiser(known, plan, plain=True)(x, t),
             )
 
-        for step, state in enumerate(SAMPLERS[walk.sampler](denoise, x, walk.times, draw)):
+        for step, state in enumerate(SAMPLERS[plan.sampler](denoise, x, plan.times, randn)):
             x = state
-            if watch.look is not None:
-                others = _changes(watch, step, walk.times[step], x, known)
-                if "latents" in others:
-                    x.copy_(others.pop("latents"))  # in place: the sampler goes on from it
-                if others:
-                    known |= others
-                    current = self.denoiser(known, walk)
-            if watch.on_step is not None:
-                watch.on_step(self.stage, step + 1, walk.steps)
+            changes = callbacks.changes(step, plan.times[step], {"latents": x, **known})
+            if "latents" in changes:
+                x.copy_(changes.pop("latents"))  # in place: the sampler continues from it
+            if changes:
+                known |= changes
+                current = self.denoiser(known, plan)
+            if callbacks.on_step is not None:
+                callbacks.on_step(self.stage, step + 1, plan.steps)
         return x
-
-
-def check_names(stage: str, watch: Watch, known: Iterable[str]) -> None:
-    """Raise ConfigError for a name in `watch.names` that is neither known nor `latents`."""
-    shown = ["latents", *known]
-    for name in watch.names:
-        if name not in shown:
-            raise ConfigError(
-                f"A callback of {stage} can be given {', '.join(shown)}, found {name!r}."
-            )
-
-
-def _changes(
-    watch: Watch, step: int, t: float, x: Tensor, tensors: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """What the callback gave back changed."""
-    assert watch.look is not None
-    known = {"latents": x, **tensors}
-    answer = watch.look(step, t, {name: known[name] for name in watch.names})
-    return {name: value for name, value in (answer or {}).items() if value is not known.get(name)}
 
 
 def compiled(network: nn.Module, settled: Callable[[], bool]) -> Callable[..., Tensor]:
     """The network's step as one compiled graph, and as a CUDA graph where there is CUDA.
 
-    settled  whether weights stay where they are, without which there is no CUDA graph
+    settled  whether weights keep their place in memory, as a CUDA graph requires
 
-    One program for each shape and device of the state, up to `PROGRAMS`; what is beyond runs as
-    it is.
+    One program for each shape and device of the state, up to `PROGRAMS`; others run uncompiled.
     """
     # torch counts the programs of all networks together, and raises at the ninth.
     limits = torch._dynamo.config
@@ -176,12 +188,12 @@ def compiled(network: nn.Module, settled: Callable[[], bool]) -> Callable[..., T
     known: set[tuple[torch.Size, torch.device, bool]] = set()
 
     def call(x: Tensor, *others: object) -> Tensor:
-        # Asked at every call: the network may have moved since it was compiled.
+        # Checked at every call: the network may have moved since it was compiled.
         capture = x.is_cuda and settled()
         program = (x.shape, x.device, capture)
         if program not in known and len(known) == PROGRAMS:
-            made: Tensor = network(x, *others)
-            return made
+            uncompiled: Tensor = network(x, *others)
+            return uncompiled
         known.add(program)
         torch.compiler.cudagraph_mark_step_begin()
         # A CUDA graph writes every result to the same place: keep this one from the next.
