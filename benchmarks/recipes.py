@@ -7,9 +7,9 @@ from torch import Tensor
 
 from benchmarks.peers import PEERS
 from wuerstchen.diffusion import SAMPLERS
-from wuerstchen.inference.generation_plan import plan
+from wuerstchen.inference.generation_plan import plan_generation
 from wuerstchen.inference.model_info import ModelInfo
-from wuerstchen.inference.sampling import Walk
+from wuerstchen.inference.sampling import SamplingPlan
 
 
 class Recipe(NamedTuple):
@@ -52,13 +52,13 @@ TWENTY_FIVE = Recipe("25", 25, 0, 0)
 
 def our_defaults() -> Recipe:
     """What a published model does by default."""
-    planned = plan(ModelInfo())
+    planned = plan_generation(ModelInfo())
     guided, unguided = evaluations(planned.prior)
     decoder = sum(evaluations(planned.decoder))
     return Recipe(f"{guided + unguided} + {decoder}", guided, unguided, decoder, own=True)
 
 
-def evaluations(walk: Walk) -> tuple[int, int]:
+def evaluations(walk: SamplingPlan) -> tuple[int, int]:
     """How often a way from noise to data asks the network with guidance, and without.
 
     Counted by going it with a network that does nothing.

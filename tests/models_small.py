@@ -53,15 +53,17 @@ def small_pipeline(seed: int = 0) -> Pipeline:
     info = ModelInfo(
         name="small",
         size=128,
-        # diffusers' ways, so that images can be compared with its own.
-        defaults=Defaults(
-            prior_num_inference_steps=6,
-            prior_sampler="ddpm",
-            prior_spacing="time",
-            prior_guidance_interval=(0.0, 1.0),
-            num_inference_steps=4,
-            decoder_sampler="ddpm",
-            decoder_spacing="time",
+        # As in diffusers, so that images can be compared with its own.
+        defaults=Defaults.model_validate(
+            {
+                "prior_num_inference_steps": 6,
+                "prior_sampler": "ddpm",
+                "prior_spacing": "time",
+                "prior_guidance_interval": (0.0, 1.0),
+                "num_inference_steps": 4,
+                "decoder_sampler": "ddpm",
+                "decoder_spacing": "time",
+            }
         ),
     )
     return Pipeline(*parts, info)

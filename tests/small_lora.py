@@ -15,7 +15,7 @@ def write_lora(path: Path, pipeline: Pipeline, seed: int = 0) -> Path:
     rng = torch.Generator().manual_seed(seed)
     layers = {}
     for name in LAYERS:
-        weight = pipeline.stage_c.get_submodule(name).weight
+        weight = pipeline.cascade.stage_c.get_submodule(name).weight
         assert isinstance(weight, torch.Tensor)
         down = torch.randn(2, weight.shape[1], generator=rng) * 0.3
         up = torch.randn(len(weight), 2, generator=rng) * 0.3

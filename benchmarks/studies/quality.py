@@ -17,7 +17,7 @@ from benchmarks.records import ROOT, this_run
 from benchmarks.studies.quality_measure import DETERMINISTIC, STOCHASTIC, Setting, Study, measure
 from benchmarks.studies.quality_rows import read, write
 from wuerstchen.diffusion import TIMES, Guidance, published_times, uniform_times
-from wuerstchen.inference.sampling import Walk
+from wuerstchen.inference.sampling import SamplingPlan
 
 OUT = ROOT / "docs/benchmarks/quality.json"
 FINE = 500
@@ -44,15 +44,15 @@ def settings(study: Study) -> Iterator[Setting]:
                     yield _even(stage, sampler, spacing, steps, how)
         if stage == "C":
             for sampler in ("ddpm", "dpm++2m"):
-                walk = Walk(times=published_times(), sampler=sampler, guidance=how)
+                walk = SamplingPlan(times=published_times(), sampler=sampler, guidance=how)
                 yield Setting("C", f"{sampler} published 29", "published", walk)
 
 
 def whole(study: Study) -> Iterator[Setting]:
     """Both stages together: first the one to lose nothing against, then cheaper ones."""
     scale = study.own.prior.guidance.scale
-    old = Walk(times=uniform_times(60), guidance=Guidance(scale))
-    yield Setting("whole", "60 + 12 ddpm", "time", old, Walk(times=uniform_times(12)))
+    old = SamplingPlan(times=uniform_times(60), guidance=Guidance(scale))
+    yield Setting("whole", "60 + 12 ddpm", "time", old, SamplingPlan(times=uniform_times(12)))
     yield Setting("whole", "the model's own", "tuned", study.own.prior, study.own.decoder)
     for c, b, low in (
         (29, 12, 0.0),
@@ -70,14 +70,14 @@ def whole(study: Study) -> Iterator[Setting]:
             ("dpm++2m-sde", "time"),
         ):
             guidance = Guidance(scale, interval=(low, 1.0))
-            prior = Walk(times=TIMES[spacing](c), sampler=sampler, guidance=guidance)
-            decoder = Walk(times=TIMES[spacing](b), sampler=sampler)
+            prior = SamplingPlan(times=TIMES[spacing](c), sampler=sampler, guidance=guidance)
+            decoder = SamplingPlan(times=TIMES[spacing](b), sampler=sampler)
             name = f"{c} + {b} {sampler} {spacing}, guided from {low:g}"
             yield Setting("whole", name, spacing, prior, decoder)
 
 
 def _even(stage: str, sampler: str, spacing: str, steps: int, guidance: Guidance) -> Setting:
-    walk = Walk(times=TIMES[spacing](steps), sampler=sampler, guidance=guidance)
+    walk = SamplingPlan(times=TIMES[spacing](steps), sampler=sampler, guidance=guidance)
     return Setting(stage, f"{sampler} {spacing} {steps}", spacing, walk)
 
 

@@ -15,8 +15,8 @@ from wuerstchen.config import DataConfig
 from wuerstchen.data import Pairs, open_pairs
 from wuerstchen.evaluation.metrics import fraction_estimate, psnr
 from wuerstchen.evaluation.retrieval import choose_queries, image_thumbnails, retrieve
-from wuerstchen.inference.generation_plan import plan
-from wuerstchen.inference.sampling import Walk
+from wuerstchen.inference.generation_plan import plan_generation
+from wuerstchen.inference.sampling import SamplingPlan
 from wuerstchen.models.compressor import Compressor, shrink
 
 BATCH = 20
@@ -31,9 +31,9 @@ class Setting:
     stage: str
     name: str
     spacing: str
-    walk: Walk
+    walk: SamplingPlan
     """Of Stage C, or of Stage B where the stage is B."""
-    decoder: Walk | None = None
+    decoder: SamplingPlan | None = None
     """Of Stage B behind Stage C; None: the model's own."""
 
 
@@ -43,7 +43,7 @@ class Study:
     def __init__(self, data: str, images: int) -> None:
         self.pipeline = Pipeline.from_pretrained()
         self.count = images
-        self.own = plan(self.pipeline.info)
+        self.own = plan_generation(self.pipeline.info)
         config = DataConfig(path=data, balance_by="name", size=self.pipeline.default_size)
         self.train, self.test, _ = open_pairs(config)
         self.queries = choose_queries(self.train, images, 0)
@@ -66,24 +66,28 @@ class Study:
         return edges(torch.cat(list(batches(self.test, len(self.test)))))
 
     @torch.inference_mode()
-    def semantics(self, walk: Walk, captions: Sequence[str], seed: int) -> tuple[Tensor, Tensor]:
+    def semantics(
+        self, walk: SamplingPlan, captions: Sequence[str], seed: int
+    ) -> tuple[Tensor, Tensor]:
         """Of Stage C, and the noise that Stage B starts from: the same for all settings."""
         pipeline = self.pipeline
-        text = pipeline.encode(pipeline.text_c, captions)
-        none = pipeline.encode(pipeline.text_c, [""] * len(captions))
+        text = pipeline.cascade.encode(pipeline.cascade.text_c, captions)
+        none = pipeline.cascade.encode(pipeline.cascade.text_c, [""] * len(captions))
         size = (pipeline.default_size,) * 2
-        drawn = pipeline.semantics_from_text(
-            text, noise.seeded(seed, len(captions)), size, walk, unwanted=none
+        drawn = pipeline.cascade.semantics_from_text(
+            text, noise.seeded(seed, len(captions)), size, walk, negative=none
         )
         return drawn, text
 
     @torch.inference_mode()
-    def image(self, semantics: Tensor, captions: Sequence[str], seed: int, walk: Walk) -> Tensor:
+    def image(
+        self, semantics: Tensor, captions: Sequence[str], seed: int, walk: SamplingPlan
+    ) -> Tensor:
         pipeline = self.pipeline
-        text = pipeline.encode(pipeline.text_b, captions)
+        text = pipeline.cascade.encode(pipeline.cascade.text_b, captions)
         draw = noise.seeded(10_000 + seed, len(captions))
-        return pipeline.image_from_latents(
-            pipeline.latents_from_semantics(semantics, text, draw, walk)
+        return pipeline.cascade.image_from_latents(
+            pipeline.cascade.latents_from_semantics(semantics, text, draw, walk)
         )
 
 
@@ -162,13 +166,13 @@ def _stage_b(study: Study, setting: Setting) -> Judged:
         with torch.inference_mode():
             semantics = study.compressor(shrink(real))
             pipeline = study.pipeline
-            latents = pipeline.latents_from_semantics(
+            latents = pipeline.cascade.latents_from_semantics(
                 semantics,
-                pipeline.encode(pipeline.text_b, captions),
+                pipeline.cascade.encode(pipeline.cascade.text_b, captions),
                 noise.seeded(start, len(real)),
                 setting.walk,
             )
-            images.append(pipeline.image_from_latents(latents))
+            images.append(pipeline.cascade.image_from_latents(latents))
         drawn.append(latents)
         decibels.append(psnr(images[-1], real))
     distance = _distance(study, setting, torch.cat(drawn))

@@ -14,7 +14,7 @@ from benchmarks.networks import PUBLISHED, STAGES, TINY, ask, pair
 from benchmarks.recipes import SIXTY, Recipe, evaluations, pieces
 from benchmarks.timing import alternate, ratios
 from wuerstchen.diffusion import Guidance
-from wuerstchen.inference.sampling import Walk
+from wuerstchen.inference.sampling import SamplingPlan
 
 ROOT = Path(__file__).parents[2]
 
@@ -136,7 +136,9 @@ def test_evaluations_are_counted_with_and_without_guidance(
     sampler: str, interval: tuple[float, float], expected: tuple[int, int]
 ) -> None:
     times = [1.0, 0.75, 0.5, 0.25, 0.0]
-    walk = Walk(times=times, sampler=sampler, guidance=Guidance(scale=4.0, interval=interval))
+    walk = SamplingPlan(
+        times=times, sampler=sampler, guidance=Guidance(scale=4.0, interval=interval)
+    )
     assert evaluations(walk) == expected
 
 

@@ -10,7 +10,7 @@ from in_process import FEW, altered, shown
 from PIL import Image
 
 from wuerstchen import cli
-from wuerstchen.inference.png_metadata import Settings
+from wuerstchen.inference.png_metadata import read_settings
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def first(drawn: Path, tmp_path: Path) -> Path:
 
 
 def test_a_image_of_before_the_new_settings_opens_and_is_drawn_as_then(generate, first):
-    new = set(Settings.model_fields) - {
+    new = set(read_settings(first).model_dump()) - {
         *("prompt", "negative_prompt", "seed", "width", "height", "model"),
         *("prior_timesteps", "prior_guidance_scale"),
         *("decoder_timesteps", "decoder_guidance_scale"),
@@ -41,7 +41,7 @@ def test_a_image_of_before_the_new_settings_opens_and_is_drawn_as_then(generate,
     assert "prior_sampler" in new and "batch" in new
     old = altered(first, "old.png", **dict.fromkeys(new))
     again = generate("--from", old, "--out", "again.png")
-    assert again.code == 0 and "drawn by version unknown" in again.error
+    assert again.code == 0 and "made by version unknown" in again.error
     assert shown("again.png") == shown(first), "which was by ddpm, in fp32 and alone"
 
 
@@ -54,7 +54,7 @@ def test_a_image_of_another_model_is_refused_unless_another_one_is_wanted(
     words = ("--from", first, "--model", "other", "--out", "again.png")
     refused = generate(*words)
     assert refused.code == 2 and len(refused.error.splitlines()) == 1
-    assert "drawn by the model 'small', found 'other'; pass --model, or --seed" in refused.error
+    assert "made by the model 'small', found 'other'; pass --model, or --seed" in refused.error
     assert generate(*words, "--seed", 5).code == 0
 
 

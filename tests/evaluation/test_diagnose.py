@@ -28,7 +28,7 @@ from wuerstchen.evaluation.metrics import BANDS
 from wuerstchen.evaluation.reconstruction import ModelParts
 from wuerstchen.evaluation.retrieval import choose_queries
 from wuerstchen.inference import model_info
-from wuerstchen.inference.generation_plan import plan
+from wuerstchen.inference.generation_plan import plan_generation
 from wuerstchen.inference.pipeline import PromptWarning
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
@@ -146,7 +146,7 @@ def test_all_three_stages_generate_what_the_pipeline_generates(
     model: Path, data: DataConfig
 ) -> None:
     pipeline, (_, test, _) = Pipeline.from_pretrained(model), open_pairs(data)
-    parts = ModelParts(pipeline, weights.compressor.load(model), plan(pipeline.info))
+    parts = ModelParts(pipeline, weights.compressor.load(model), plan_generation(pipeline.info))
     _, examples = parts.measure_paths(test, [0, 1], seed=5, examples=2)
     captions = [test[i].captions[0] for i in (0, 1)]
     with warnings.catch_warnings():

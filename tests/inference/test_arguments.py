@@ -24,7 +24,7 @@ def test_the_forms_of_output_show_the_same_image(pipeline):
 def test_latents_are_what_stage_a_decodes(pipeline):
     latent = pipeline(PROMPT, seed=3, output_type="latent").images
     assert latent.shape == (1, 4, 32, 32)
-    assert torch.equal(pipeline.image_from_latents(latent), pixels(pipeline))
+    assert torch.equal(pipeline.cascade.image_from_latents(latent), pixels(pipeline))
 
 
 def test_tensors_that_come_out_can_be_computed_with(pipeline):
@@ -113,7 +113,7 @@ def test_values_that_mean_nothing_are_refused(pipeline, changes, says):
 
 def test_a_long_negative_prompt_is_named_too(pipeline):
     long = "blurred " * 60
-    with pytest.warns(PromptWarning, match=r"The negative prompt 'blurred .*left out"):
+    with pytest.warns(PromptWarning, match=r"The negative prompt 'blurred .*ignored"):
         pipeline(
             "a red heart",
             negative_prompt=long,

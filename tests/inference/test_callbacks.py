@@ -32,7 +32,7 @@ def test_a_callback_may_replace_the_latents(pipeline):
 
     images = pixels(pipeline, callback_on_step_end=end_in_zeros)
     with torch.inference_mode():
-        assert torch.equal(images, pipeline.stage_a.decode(torch.zeros(1, 4, 32, 32)))
+        assert torch.equal(images, pipeline.cascade.stage_a.decode(torch.zeros(1, 4, 32, 32)))
 
 
 def test_latents_replaced_midway_are_what_the_next_step_starts_from(pipeline):
@@ -47,7 +47,7 @@ def test_latents_replaced_midway_are_what_the_next_step_starts_from(pipeline):
 
 
 def test_a_callback_may_replace_the_text_and_the_semantics(pipeline):
-    other = pipeline.encode(pipeline.text_c, ["a green hat", ""])
+    other = pipeline.cascade.encode(pipeline.cascade.text_c, ["a green hat", ""])
     images = pixels(
         pipeline,
         prior_callback_on_step_end=lambda pipe, step, t, tensors: {

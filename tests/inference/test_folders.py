@@ -24,7 +24,7 @@ def test_a_folder_without_wuerstchen_json_has_the_published_size_and_its_own_nam
     (bare / "wuerstchen.json").unlink()
     opened = Pipeline.from_pretrained(bare)
     assert opened.default_size == 1024 and opened.info.name == "bare"
-    assert opened.info.defaults.num_inference_steps == 6
+    assert opened.info.defaults.decoder.steps == 6
 
 
 def test_torch_dtype_is_the_number_format_of_all_networks(folder, pipeline):
@@ -101,7 +101,11 @@ def test_a_lacking_part_is_one_sentence(folder, tmp_path):
 def test_parts_of_different_models_do_not_go_together(pipeline):
     with pytest.raises(ModelFolderError, match="must be equal, found 24 and 16"):
         Pipeline(
-            pipeline.stage_a, pipeline.stage_b, pipeline.stage_c, pipeline.text_b, pipeline.text_b
+            pipeline.cascade.stage_a,
+            pipeline.cascade.stage_b,
+            pipeline.cascade.stage_c,
+            pipeline.cascade.text_b,
+            pipeline.cascade.text_b,
         )
 
 

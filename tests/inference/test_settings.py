@@ -39,8 +39,8 @@ def test_an_empty_prompt_is_allowed_and_guidance_to_it_has_no_direction(double):
 
 
 def test_embeddings_take_the_place_of_text_in_stage_c(pipeline):
-    embeds = pipeline.encode(pipeline.text_c, [PROMPT])
-    empty = pipeline.encode(pipeline.text_c, ["two birds"])
+    embeds = pipeline.cascade.encode(pipeline.cascade.text_c, [PROMPT])
+    empty = pipeline.cascade.encode(pipeline.cascade.text_c, ["two birds"])
     assert torch.equal(
         pixels(pipeline, prompt_embeds=embeds, negative_prompt_embeds=empty),
         pixels(pipeline, negative_prompt="two birds"),
@@ -77,7 +77,7 @@ def test_the_published_list_has_29_steps(pipeline):
 def rows(pipeline: Pipeline, **settings: object) -> list[tuple[int, float]]:
     """Rows and time of each call of Stage C."""
     seen: list[tuple[int, float]] = []
-    handle = pipeline.stage_c.register_forward_pre_hook(
+    handle = pipeline.cascade.stage_c.register_forward_pre_hook(
         lambda module, inputs: seen.append((len(inputs[0]), round(float(inputs[1][0]), 3)))
     )
     try:
@@ -149,7 +149,7 @@ def test_text_is_mapped_to_keys_and_values_once_however_many_steps_follow(pipeli
     mapping = [
         (f"{stage} {name}", module)
         for stage in ("stage_b", "stage_c")
-        for name, module in getattr(pipeline, stage).named_modules()
+        for name, module in getattr(pipeline.cascade, stage).named_modules()
         if name.endswith(("kv_mapper", "text_mapper"))
     ]
     handles = [

@@ -57,11 +57,11 @@ def said(pipeline: Pipeline) -> torch.Tensor:
     are."""
     stream = torch.Generator().manual_seed(3)
     x, t = torch.randn(2, 6, 3, 3, generator=stream), torch.tensor([0.3, 0.9])
-    text = pipeline.encode(pipeline.text_c, ["a red disc", "a blue square"])
-    c = pipeline.stage_c(x, t, pipeline.stage_c.condition(text))
+    text = pipeline.cascade.encode(pipeline.cascade.text_c, ["a red disc", "a blue square"])
+    c = pipeline.cascade.stage_c(x, t, pipeline.cascade.stage_c.condition(text))
     latent = torch.randn(2, 4, 32, 32, generator=stream)
-    condition = pipeline.stage_b.condition(x, torch.zeros(2, 8, 16), (32, 32))
-    b = pipeline.stage_b(latent, t, condition)
+    condition = pipeline.cascade.stage_b.condition(x, torch.zeros(2, 8, 16), (32, 32))
+    b = pipeline.cascade.stage_b(latent, t, condition)
     return torch.cat([c.flatten(), b.flatten()])
 
 
@@ -103,9 +103,9 @@ def test_peft_finds_its_folder_for_each_network(trained: Path, tuned: Path) -> N
     for network in ("stage_c", "text_c"):
         lora = read_lora(
             tuned / "lora" / f"{network}-peft",
-            stage_c=pipeline.stage_c,
-            stage_b=pipeline.stage_b,
-            text_c=pipeline.text_c,
+            stage_c=pipeline.cascade.stage_c,
+            stage_b=pipeline.cascade.stage_b,
+            text_c=pipeline.cascade.text_c,
         )
         assert lora.networks == (network,) and lora.ranks == (3,)
         halves += 2 * len(lora.layers[lora.networks[0]])

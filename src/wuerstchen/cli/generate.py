@@ -29,12 +29,15 @@ Check = Callable[[typer.CallbackParam, int | None], int | None]
 
 
 def _sampling(text: str, metavar: str | None = None, check: Check | None = None) -> OptionInfo:
-    panel = "Sampling"
-    return OptionInfo(help=text, metavar=metavar, callback=check, rich_help_panel=panel)
+    option: OptionInfo = typer.Option(
+        help=text, metavar=metavar, callback=check, rich_help_panel="Sampling"
+    )
+    return option
 
 
 def _model(text: str, metavar: str | None = None) -> OptionInfo:
-    return OptionInfo(help=text, metavar=metavar, rich_help_panel="Model")
+    option: OptionInfo = typer.Option(help=text, metavar=metavar, rich_help_panel="Model")
+    return option
 
 
 def generate(

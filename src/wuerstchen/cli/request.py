@@ -52,8 +52,8 @@ def from_options(
         if prompt is None:
             raise ConfigError('Expected a PROMPT, or --from IMAGE; "" generates without text.')
         unset = {"negative_prompt": "", "seed": None, "width": None, "height": None}
-        settings = GenerationSettings.model_validate({**unset, **given})
-        settings = settings.model_copy(update={"prior": prior, "decoder": decoder})
+        stages = {"prior": prior, "decoder": decoder}
+        settings = GenerationSettings.model_validate({**unset, **given, **stages})
         return Request(settings=settings, count=count)
     found = read_settings(image)
     stages = {"prior": prior.over(found.prior), "decoder": decoder.over(found.decoder)}

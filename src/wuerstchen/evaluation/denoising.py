@@ -30,11 +30,11 @@ def denoising_errors_b(
 
     semantics  (B, S, h, w), unscaled
     """
-    text = pipeline.encode(pipeline.text_b, captions)
+    text = pipeline.cascade.encode(pipeline.cascade.text_b, captions)
     size = (latent.shape[2], latent.shape[3])
-    dtype = next(pipeline.stage_b.parameters()).dtype
-    condition = pipeline.stage_b.condition(semantics.to(dtype), text.to(dtype), size)
-    return _errors(diffusion.unguided(pipeline.stage_b, condition), latent, noise)
+    dtype = next(pipeline.cascade.stage_b.parameters()).dtype
+    condition = pipeline.cascade.stage_b.condition(semantics.to(dtype), text.to(dtype), size)
+    return _errors(diffusion.unguided(pipeline.cascade.stage_b, condition), latent, noise)
 
 
 @torch.inference_mode()
@@ -42,10 +42,10 @@ def denoising_errors_c(
     pipeline: Pipeline, semantics: Tensor, captions: Sequence[str], noise: RandomStreams
 ) -> Tensor:
     """(B, T) mean squared errors of the noise that Stage C predicts in (B, S, h, w) semantics."""
-    text = pipeline.encode(pipeline.text_c, captions)
+    text = pipeline.cascade.encode(pipeline.cascade.text_c, captions)
     scaled = scale_semantics(semantics)
-    condition = pipeline.stage_c.condition(text.to(pipeline.dtype))
-    return _errors(diffusion.unguided(pipeline.stage_c, condition), scaled, noise)
+    condition = pipeline.cascade.stage_c.condition(text.to(pipeline.dtype))
+    return _errors(diffusion.unguided(pipeline.cascade.stage_c, condition), scaled, noise)
 
 
 def linear_baseline(variance: Tensor) -> list[float]:

@@ -30,7 +30,7 @@ from wuerstchen.evaluation.reconstruction import (
 )
 from wuerstchen.evaluation.retrieval import choose_queries, image_thumbnails
 from wuerstchen.geometry import SEMANTICS_SCALE
-from wuerstchen.inference.generation_plan import plan
+from wuerstchen.inference.generation_plan import plan_generation
 
 IMAGES = 100
 """Per split: fractions of captions are then known to ten percentage points or better."""
@@ -77,7 +77,7 @@ def diagnose(
             f"{data.path}: expected training images too, found only test images; name the "
             "data that the model was trained on."
         )
-    model = ModelParts(pipeline, compressor, plan(pipeline.info))
+    model = ModelParts(pipeline, compressor, plan_generation(pipeline.info))
     indices = inputs.evenly_spaced(len(test), images)
     held_out, examples = _measure(model, test, indices, seed, "held-out images", progress)
     queries = [query.index for query in choose_queries(train, images, seed)]

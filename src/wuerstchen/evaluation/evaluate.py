@@ -18,7 +18,7 @@ from wuerstchen.evaluation.grid import labelled_grid, to_pil
 from wuerstchen.evaluation.metrics import Estimate, fraction_estimate, mean_estimate, psnr
 from wuerstchen.evaluation.reconstruction import ModelParts
 from wuerstchen.evaluation.report import Evaluation, neighbour_grid, reconstruction_grid
-from wuerstchen.inference.generation_plan import plan
+from wuerstchen.inference.generation_plan import plan_generation
 from wuerstchen.inference.pipeline import Pipeline, PromptWarning
 
 RECONSTRUCTION_EXAMPLES, NEIGHBOUR_EXAMPLES = 16, 24
@@ -51,7 +51,7 @@ def evaluate(
         raise DataError(
             f"{data.path}: expected test images, found none; {empty_split_advice(data)}."
         )
-    settings = plan(pipeline.info)
+    settings = plan_generation(pipeline.info)
     figures: dict[str, Estimate] = {}
     grids: dict[str, Image.Image] = {}
     indices = inputs.evenly_spaced(len(test), len(test) if images is None else images)

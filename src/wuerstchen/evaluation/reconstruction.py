@@ -14,7 +14,7 @@ from torch import Tensor
 from wuerstchen.data import Pairs
 from wuerstchen.evaluation.denoising import denoising_errors_b, denoising_errors_c
 from wuerstchen.evaluation.metrics import band_contrasts, band_powers, thumbnails
-from wuerstchen.inference.generation_plan import Plan
+from wuerstchen.inference.generation_plan import GenerationPlan
 from wuerstchen.inference.pipeline import Pipeline
 from wuerstchen.models.compressor import Compressor, shrink
 from wuerstchen.noise import RandomStreams, seeded
@@ -72,7 +72,7 @@ class ModelParts:
     pipeline: Pipeline
     compressor: Compressor
     """On the device and in the dtype of the pipeline, in evaluation mode."""
-    plan: Plan
+    plan: GenerationPlan
 
     @torch.inference_mode()
     def reconstruct(self, image: Tensor, captions: Sequence[str], seed: int) -> Reconstructions:
@@ -82,14 +82,14 @@ class ModelParts:
         """
         pipeline = self.pipeline
         image = image.to(pipeline.device, pipeline.dtype)
-        latent = pipeline.stage_a.raw_latent(image)
-        codes = pipeline.stage_a.codebook(latent).latent
+        latent = pipeline.cascade.stage_a.raw_latent(image)
+        codes = pipeline.cascade.stage_a.codebook(latent).latent
         semantics = self.compressor(shrink(image))
         generated = self._latents(semantics, captions, seeded(seed, len(image)))
         return Reconstructions(
-            pipeline.stage_a.raw_image(latent).clamp(0, 1).cpu(),
-            pipeline.stage_a.raw_image(codes).clamp(0, 1).cpu(),
-            pipeline.image_from_latents(generated).cpu(),
+            pipeline.cascade.stage_a.raw_image(latent).clamp(0, 1).cpu(),
+            pipeline.cascade.stage_a.raw_image(codes).clamp(0, 1).cpu(),
+            pipeline.cascade.image_from_latents(generated).cpu(),
         )
 
     @torch.inference_mode()
@@ -104,7 +104,7 @@ class ModelParts:
         image = torch.stack([pairs.image(i) for i in indices]) / 255  # (B, 3, H, W)
         captions = [pairs[i].captions[0] for i in indices]
         pixels = image.to(pipeline.device, pipeline.dtype)
-        latent = pipeline.stage_a.encode(pixels)
+        latent = pipeline.cascade.stage_a.encode(pixels)
         true = self.compressor(shrink(pixels))
         noise = seeded(seed, count)
         generated = self._semantics(captions, noise)
@@ -113,7 +113,7 @@ class ModelParts:
         from_true = self._latents(true, captions, copy)
         from_generated = self._latents(generated, captions, noise)
         paths = [
-            pipeline.image_from_latents(each).float().cpu()
+            pipeline.cascade.image_from_latents(each).float().cpu()
             for each in (latent, from_true, from_generated)
         ]
         rows = zip(captions, image, *paths, strict=True)
@@ -132,22 +132,22 @@ class ModelParts:
 
     def _semantics(self, captions: Sequence[str], noise: RandomStreams) -> Tensor:
         pipeline = self.pipeline
-        return pipeline.semantics_from_text(
-            pipeline.encode(pipeline.text_c, captions),
+        return pipeline.cascade.semantics_from_text(
+            pipeline.cascade.encode(pipeline.cascade.text_c, captions),
             noise,
             self.plan.size,
             self.plan.prior,
-            unwanted=pipeline.encode(pipeline.text_c, [""] * len(captions)),
+            negative=pipeline.cascade.encode(pipeline.cascade.text_c, [""] * len(captions)),
         )
 
     def _latents(self, semantics: Tensor, captions: Sequence[str], noise: RandomStreams) -> Tensor:
         pipeline = self.pipeline
-        return pipeline.latents_from_semantics(
+        return pipeline.cascade.latents_from_semantics(
             semantics,
-            pipeline.encode(pipeline.text_b, captions),
+            pipeline.cascade.encode(pipeline.cascade.text_b, captions),
             noise,
             self.plan.decoder,
-            unwanted=pipeline.encode(pipeline.text_b, [""] * len(captions)),
+            negative=pipeline.cascade.encode(pipeline.cascade.text_b, [""] * len(captions)),
         )
 
 

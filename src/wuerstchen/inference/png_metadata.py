@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image, PngImagePlugin
 from pydantic import ValidationError
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from wuerstchen.atomic_write import write_file
 from wuerstchen.errors import ConfigError
@@ -111,7 +111,7 @@ def _parsed(text: str) -> GenerationSettings:
         if missing:
             raise ValueError(f"{missing[0]}: Field required")
         values = FIRST_VERSION | values
-    return GenerationSettings.model_validate(values)
+    return GenerationSettings.model_validate_json(to_json(values))  # strict, as JSON
 
 
 def _steps(stage: StageSettings) -> int:

@@ -50,7 +50,7 @@ def draw_preserved(
             stage_c,
             stage_c.condition(both),
             stage_c.condition(both[: len(noise)]),
-            diffusion.Guidance(Defaults().prior_guidance_scale),
+            diffusion.Guidance(Defaults().prior.guidance_scale),
         )
         *_, scaled = diffusion.ddpm(denoise, noise, diffusion.published_times(), draws.normal)
         found.append(scaled.cpu())

@@ -195,7 +195,7 @@ class StageCTrainer(Stage):
         both = network.stage_c.condition(text)
         wanted = network.stage_c.condition(text[: len(prompts)])
         denoise = diffusion.guided(
-            network.stage_c, both, wanted, diffusion.Guidance(Defaults().prior_guidance_scale)
+            network.stage_c, both, wanted, diffusion.Guidance(Defaults().prior.guidance_scale)
         )
         *_, scaled = diffusion.ddpm(denoise, start, diffusion.published_times(), draws.normal)
         rows = []

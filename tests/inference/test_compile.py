@@ -68,7 +68,7 @@ def test_compiled_images_are_the_same_and_nothing_that_changes_compiles_anew(com
 
 
 def test_a_network_that_compiled_names_the_layer_of_a_damaged_weight_too(compiled):
-    weight = compiled.stage_b.up_blocks[1][0].channelwise[0].weight
+    weight = compiled.cascade.stage_b.up_blocks[1][0].channelwise[0].weight
     kept = weight.detach().clone()
     try:
         with torch.no_grad():
@@ -83,8 +83,8 @@ def test_a_network_that_compiled_names_the_layer_of_a_damaged_weight_too(compile
 
 
 def test_numbers_that_grow_too_large_in_a_compiled_network_name_the_layer_too(compiled):
-    bias = compiled.stage_c.blocks[3].depthwise.bias
-    weight = compiled.stage_c.blocks[3].depthwise.weight
+    bias = compiled.cascade.stage_c.blocks[3].depthwise.bias
+    weight = compiled.cascade.stage_c.blocks[3].depthwise.weight
     kept = bias.detach().clone(), weight.detach().clone()
     try:
         with torch.no_grad():
@@ -101,17 +101,17 @@ def test_numbers_that_grow_too_large_in_a_compiled_network_name_the_layer_too(co
 def test_an_unguided_time_costs_half_in_a_compiled_network_too(compiled):
     """What is compiled is the network itself: with one row it is called with one row."""
     seen: list[int] = []
-    forward = compiled._forward_c
+    forward = compiled.cascade._forward_c
 
     def count(x, t, condition):  # type: ignore[no-untyped-def]
         seen.append(len(x))
         return forward(x, t, condition)
 
-    compiled._forward_c = count
+    compiled.cascade._forward_c = count
     try:
         pixels(compiled, **SETTINGS)
     finally:
-        compiled._forward_c = forward
+        compiled.cascade._forward_c = forward
     assert seen == [2, 2, 2, 1]
 
 

@@ -5,19 +5,11 @@ import shutil
 import pytest
 import torch
 from drawn import PROMPT, difference, pixels
-from models_small import small_pipeline
 from small_lora import write_lora
 from torch import nn
 
 from wuerstchen.errors import ConfigError, ModelFolderError
 from wuerstchen.inference.pipeline import Pipeline
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "small"
-    small_pipeline().save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +28,11 @@ def places(network: nn.Module) -> set[str]:
 
 
 def everywhere(pipeline: Pipeline) -> dict[str, set[str]]:
-    return {part: places(network) for part, network in pipeline.networks.items()}
+    return {part: places(network) for part, network in pipeline.cascade.networks.items()}
 
 
 def all_at(pipeline: Pipeline, place: str) -> dict[str, set[str]]:
-    return {part: {place} for part in pipeline.networks}
+    return {part: {place} for part in pipeline.cascade.networks}
 
 
 def test_low_memory_draws_the_same_bits(normal, frugal):
@@ -53,11 +45,11 @@ def test_low_memory_draws_the_same_bits(normal, frugal):
 
 def test_one_part_at_a_time_is_in_memory_and_none_before_and_after(frugal):
     seen: dict[str, dict[str, set[str]]] = {}
-    for part, network in frugal.networks.items():
+    for part, network in frugal.cascade.networks.items():
         network.register_forward_pre_hook(
             lambda *_, part=part: seen.update({part: everywhere(frugal)}) and None
         )
-    frugal.stage_a.up_blocks.register_forward_pre_hook(
+    frugal.cascade.stage_a.up_blocks.register_forward_pre_hook(
         lambda *_: seen.update(stage_a=everywhere(frugal)) and None
     )
     assert everywhere(frugal) == all_at(frugal, "meta")
@@ -133,8 +125,13 @@ def test_offloading_moves_a_stage_to_where_it_was_told_and_back(folder, monkeypa
     assert pipeline.device == torch.device("cuda:1")
     assert everywhere(pipeline) == all_at(pipeline, "cpu")
     moves: list[torch.device] = []
-    monkeypatch.setattr(pipeline.stage_c, "to", lambda place: moves.append(torch.device(place)))
-    with pytest.raises(ZeroDivisionError), pipeline._awake(pipeline.stage_c):
+    monkeypatch.setattr(
+        pipeline.cascade.stage_c, "to", lambda place: moves.append(torch.device(place))
+    )
+    with (
+        pytest.raises(ZeroDivisionError),
+        pipeline.cascade._residence.loaded(pipeline.cascade.stage_c),
+    ):
         moves.append(1 // 0)
     assert moves == [torch.device("cuda:1"), torch.device("cpu")]
 
@@ -150,9 +147,11 @@ def test_offloading_a_model_whose_weights_are_on_disk_only_moves_its_work(normal
 def test_short_of_memory_stage_a_decodes_large_images_in_strips(normal, frugal, monkeypatch):
     monkeypatch.setattr("wuerstchen.inference.cascade.STRIP_CELLS", 32 * 5)
     taken: list[int] = []
-    decode = type(frugal.stage_a).decode
+    decode = type(frugal.cascade.stage_a).decode
     monkeypatch.setattr(
-        type(frugal.stage_a), "decode", lambda self, x: taken.append(x.shape[2]) or decode(self, x)
+        type(frugal.cascade.stage_a),
+        "decode",
+        lambda self, x: taken.append(x.shape[2]) or decode(self, x),
     )
     found = pixels(frugal)
     assert len(taken) == 7 and max(taken) < 32

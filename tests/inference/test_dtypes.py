@@ -8,7 +8,7 @@ from torch import Tensor
 
 from wuerstchen.diffusion import SAMPLERS
 from wuerstchen.errors import ConfigError
-from wuerstchen.inference.dtypes import DRAWING, precisions
+from wuerstchen.inference.dtypes import COMPONENTS, component_dtypes
 from wuerstchen.inference.pipeline import Pipeline
 
 FP32, BF16, FP16 = torch.float32, torch.bfloat16, torch.float16
@@ -19,15 +19,8 @@ def exact() -> Tensor:
     return pixels(small_pipeline())
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "small"
-    small_pipeline().save_pretrained(folder)
-    return folder
-
-
 def kinds(pipeline: Pipeline) -> dict[str, torch.dtype]:
-    return {part: next(net.parameters()).dtype for part, net in pipeline.networks.items()}
+    return {part: next(net.parameters()).dtype for part, net in pipeline.cascade.networks.items()}
 
 
 @pytest.mark.parametrize(("kind", "tolerance"), [(BF16, 0.1), (FP16, 0.01)])
@@ -43,22 +36,22 @@ def test_half_precision_draws_finite_images_close_to_those_of_fp32(
 
 
 def test_fp16_keeps_in_fp32_what_overflows_in_it(folder):
-    expected = {**dict.fromkeys(DRAWING, FP16), "stage_c": FP32}
+    expected = {**dict.fromkeys(COMPONENTS, FP16), "stage_c": FP32}
     assert kinds(Pipeline.from_pretrained(folder, torch_dtype=FP16)) == expected
     assert kinds(small_pipeline().to(dtype=FP16)) == expected
-    assert kinds(small_pipeline().to(dtype=BF16)) == dict.fromkeys(DRAWING, BF16)
+    assert kinds(small_pipeline().to(dtype=BF16)) == dict.fromkeys(COMPONENTS, BF16)
 
 
 def test_each_part_may_have_its_own_kind_and_the_others_have_fp32(folder, exact):
     wanted = {"stage_b": BF16, "text_c": BF16, "stage_c": FP16}
     pipeline = Pipeline.from_pretrained(folder, torch_dtype=wanted)
-    assert kinds(pipeline) == {**dict.fromkeys(DRAWING, FP32), **wanted}
+    assert kinds(pipeline) == {**dict.fromkeys(COMPONENTS, FP32), **wanted}
     assert difference(pixels(pipeline), exact) < 0.1
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_states_of_every_sampler_stay_in_fp32(sampler):
-    half = small_pipeline().to(dtype=dict.fromkeys(DRAWING, BF16))
+    half = small_pipeline().to(dtype=dict.fromkeys(COMPONENTS, BF16))
     seen: list[tuple[torch.dtype, ...]] = []
 
     def look(pipe: Pipeline, step: int, t: float, tensors: dict[str, Tensor]) -> None:
@@ -82,14 +75,14 @@ def test_the_states_of_every_sampler_stay_in_fp32(sampler):
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
-        ({"stage_d": BF16}, "parts out of stage_a, .*, text_c, found 'stage_d'"),
+        ({"stage_d": BF16}, "components out of stage_a, .*, text_c, found 'stage_d'"),
         (torch.int8, "must be one of torch.float32, .*found torch.int8 for stage_a"),
         ({"stage_b": "bf16"}, "found bf16 for stage_b"),
     ],
 )
 def test_unknown_parts_and_kinds_are_one_sentence(wanted, words):
     with pytest.raises(ConfigError, match=words) as caught:
-        precisions(wanted)
+        component_dtypes(wanted)
     assert "\n" not in str(caught.value)
 
 

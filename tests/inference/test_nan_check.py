@@ -33,7 +33,7 @@ def layer(pipeline: Pipeline, part: str, name: str) -> tuple[str, nn.Module]:
     """Its full name and itself; transformers has moved the encoder within its model at times."""
     ((found, module),) = (
         (found, module)
-        for found, module in pipeline.networks[part].named_modules()  # type: ignore[index]
+        for found, module in pipeline.cascade.networks[part].named_modules()  # type: ignore[index]
         if found == name or (part.startswith("text") and found.endswith(name.split("model.")[1]))
     )
     return found, module
@@ -58,8 +58,8 @@ def test_one_damaged_weight_names_its_stage_and_its_layer(part, name, stage, val
 def test_an_overflow_of_sound_weights_names_the_layer_where_it_begins():
     broken = small_pipeline()
     with torch.no_grad():  # finite, and too much for fp32 once they are multiplied
-        broken.stage_c.blocks[3].depthwise.weight.fill_(1e30)
-        broken.stage_c.blocks[3].depthwise.bias.fill_(3e38)
+        broken.cascade.stage_c.blocks[3].depthwise.weight.fill_(1e30)
+        broken.cascade.stage_c.blocks[3].depthwise.bias.fill_(3e38)
     with pytest.raises(WuerstchenError, match=r"first in layer blocks\.3\S* of Stage C"):
         broken(PROMPT, seed=3)
 
@@ -89,7 +89,7 @@ def test_weights_that_were_mapped_are_let_go_after_a_failure(tmp_path):
     frugal = Pipeline.from_pretrained(tmp_path / "model", low_memory=True)
     with pytest.raises(WuerstchenError, match=re.escape("layer embedding.1 of Stage B")):
         frugal(PROMPT)
-    assert all(p.is_meta for net in frugal.networks.values() for p in net.parameters())
+    assert all(p.is_meta for net in frugal.cascade.networks.values() for p in net.parameters())
 
 
 def test_a_callback_that_brings_in_nan_is_told_so():

@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 STAGE_B = 1_055_365_280
 """Parameters of the largest part, published."""
 ACTIVATIONS = 600e6

@@ -9,7 +9,8 @@ from PIL import Image, PngImagePlugin
 
 from wuerstchen import __version__
 from wuerstchen.errors import ConfigError
-from wuerstchen.inference.png_metadata import OWN, Settings, parameters, read_settings, save_png
+from wuerstchen.inference.png_metadata import OWN, parameters, read_settings, save_png
+from wuerstchen.inference.settings import GenerationSettings
 
 NEEDED: dict[str, object] = {
     "prompt": 'a hat,\nñ: 果 "quoted"',
@@ -49,9 +50,13 @@ def with_chunk(path: Path, text: str) -> Path:
     return path
 
 
+def settings_of(folder: Path, values: dict[str, object]) -> GenerationSettings:
+    return read_settings(with_chunk(folder / "settings.png", json.dumps(values)))
+
+
 @pytest.mark.parametrize("values", [NEEDED, ALL])
 def test_what_is_written_is_read_to_the_last_bit(tmp_path, values):
-    settings = Settings.model_validate(values)
+    settings = settings_of(tmp_path, values)
     save_png(tmp_path / "a.png", image(), settings)
     found = read_settings(tmp_path / "a.png")
     assert found == settings.model_copy(update={"version": __version__})
@@ -62,8 +67,8 @@ def test_what_is_written_is_read_to_the_last_bit(tmp_path, values):
 def test_a_image_of_the_first_version_opens_as_what_that_version_did(tmp_path):
     old = {"version": "1.0", **NEEDED, "prior_num_inference_steps": 2, "num_inference_steps": 1}
     found = read_settings(with_chunk(tmp_path / "old.png", json.dumps(old)))
-    assert (found.prior_sampler, found.decoder_sampler, found.dtype) == ("ddpm", "ddpm", "fp32")
-    assert found.prior_guidance_interval == (0.0, 1.0) and found.prior_guidance_rescale == 0.0
+    assert (found.prior.sampler, found.decoder.sampler, found.dtype) == ("ddpm", "ddpm", "fp32")
+    assert found.prior.guidance_interval == (0.0, 1.0) and found.prior.guidance_rescale == 0.0
     assert (found.batch, found.loras, found.version) == (None, {}, "1.0")
 
 
@@ -72,8 +77,8 @@ def test_a_image_of_a_later_version_with_more_keys_opens(tmp_path):
     assert read_settings(path).seed == 5
 
 
-def test_the_line_for_viewers_names_the_samplers():
-    line = parameters(Settings.model_validate(ALL)).splitlines()[-1]
+def test_the_line_for_viewers_names_the_samplers(tmp_path):
+    line = parameters(settings_of(tmp_path, ALL)).splitlines()[-1]
     assert "Steps: 2, Sampler: dpm++2m, CFG scale: 2.5, Seed: 5, Size: 256x128" in line
     assert "Decoder sampler: heun" in line
 
@@ -126,7 +131,7 @@ def test_files_that_are_no_image_with_settings_are_one_sentence(tmp_path):
 
 
 def test_a_image_that_was_cut_off_anywhere_opens_or_is_one_sentence(tmp_path):
-    save_png(tmp_path / "whole.png", image(), Settings.model_validate(ALL))
+    save_png(tmp_path / "whole.png", image(), settings_of(tmp_path, ALL))
     content = (tmp_path / "whole.png").read_bytes()
     refused = 0
     for length in range(0, len(content), 23):

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from wuerstchen import Pipeline
-from wuerstchen.inference.sampling import Walk
+from wuerstchen.inference.sampling import SamplingPlan
 
 FOLDER = Path(str(files("wuerstchen"))) / "bundled" / "emoji"
 PROMPT = "a 3D emoji of a red apple"
@@ -42,9 +42,9 @@ def test_the_command_draws_with_it_where_no_model_is_named(tmp_path):
 def test_its_semantics_are_at_least_16_times_smaller_per_side():
     pipeline = Pipeline.from_pretrained()
     side = pipeline.default_size
-    text = pipeline.encode(pipeline.text_c, [PROMPT])
-    semantics = pipeline.semantics_from_text(
-        text, torch.randn_like, (side, side), Walk(times=[1.0, 0.0])
+    text = pipeline.cascade.encode(pipeline.cascade.text_c, [PROMPT])
+    semantics = pipeline.cascade.semantics_from_text(
+        text, torch.randn_like, (side, side), SamplingPlan(times=[1.0, 0.0])
     )
     assert side >= 128 and side / max(semantics.shape[2:]) >= 16
 
@@ -60,9 +60,9 @@ def test_diffusers_draws_the_same_image_from_the_same_noise(seed):
         "height": ours.default_size,
         "width": ours.default_size,
         "prior_num_inference_steps": 20,
-        "num_inference_steps": ours.info.defaults.num_inference_steps,
-        "prior_guidance_scale": ours.info.defaults.prior_guidance_scale,
-        "decoder_guidance_scale": ours.info.defaults.decoder_guidance_scale,
+        "num_inference_steps": ours.info.defaults.decoder.steps,
+        "prior_guidance_scale": ours.info.defaults.prior.guidance_scale,
+        "decoder_guidance_scale": ours.info.defaults.decoder.guidance_scale,
         "output_type": "np",
     }
     generators = [torch.Generator().manual_seed(seed)]
