@@ -1,6 +1,7 @@
-"""Bring up to date what the documents say of the code: line numbers in links, and docs/config.md.
+"""Update the generated parts of the documents: line numbers, docs/config.md, the map in README.md.
 
-    .venv/bin/python tools/docs.py
+    .venv/bin/python tools/docs.py            # writes
+    .venv/bin/python tools/docs.py --check    # lists what is out of date; exit status 1 if any
 
 A link to a symbol looks like [`StageA.encode`](../src/wuerstchen/models/stage_a.py#L103).
 """
@@ -8,6 +9,7 @@ A link to a symbol looks like [`StageA.encode`](../src/wuerstchen/models/stage_a
 import ast
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, get_args, get_origin
@@ -19,7 +21,9 @@ from wuerstchen.config import Config, PrepareConfig, TrainingConfig
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+SOURCE = ROOT / "src" / "wuerstchen"
 
+MAP = re.compile(r"(?<=<!-- map -->\n).*?(?=<!-- /map -->)", re.DOTALL)
 SYMBOL_LINK = re.compile(r"\[`([A-Za-z_][\w.]*)`\]\((\.\./[\w./]+\.py)#L(\d+)\)")
 
 LIMITS = {
@@ -35,8 +39,8 @@ INTRODUCTION = """# Every key of a config
 Written by `tools/docs.py` from [`config/`](../src/wuerstchen/config); do not edit it by hand.
 
 A config is a YAML file with these sections. Later values win: the defaults of this page, the file,
-then overrides such as `stage_b.training.batch_size=16` on the command line. A key that is not on this page
-is an error. The defaults are those of the paper and of the released weights; the shipped configs in
+then overrides such as `stage_b.training.batch_size=16` on the command line. A key that is not on
+this page is an error. The defaults are those of the paper and of the released weights; the shipped configs in
 [`src/wuerstchen/configs`](../src/wuerstchen/configs) are smaller or complete those of the paper.
 """
 
@@ -83,6 +87,38 @@ def config_reference() -> str:
     for path, section in _sections(PrepareConfig, ""):
         parts += _section(f"wuerstchen prepare: {path}", section)
     return "\n".join(parts)
+
+
+def source_map(source: Path) -> str:
+    """A folded block with every module of `source`: its path and the first line of its docstring.
+
+    Raises ValueError for a module without a docstring.
+    """
+    modules = sorted(source.rglob("*.py"), key=lambda path: (path.parent, path))
+    width = max(len(path.name) for path in modules)
+    lines: list[str] = []
+    for before, path in zip((source, *modules), modules, strict=False):
+        if path.parent != before.parent:
+            folder = path.parent.relative_to(source.parent).as_posix()
+            lines.append(f"\n{folder}/" if lines else f"{folder}/")
+        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        if not docstring:
+            raise ValueError(f"{path} has no docstring")
+        lines.append(f"  {path.name:{width}}  {docstring.splitlines()[0]}")
+    summary = f"<summary>All {len(modules)} modules of <code>src/</code></summary>"
+    content = "\n".join(lines)
+    return f"<details>\n{summary}\n\n```text\n{content}\n```\n\n</details>\n"
+
+
+def documents() -> dict[Path, str]:
+    """Every document that has generated parts, with its current content."""
+    found = {}
+    for path in (ROOT / "README.md", *sorted(DOCS.glob("*.md"))):
+        found[path] = refreshed(path.read_text(encoding="utf-8"), path.parent)
+    modules = source_map(SOURCE)
+    found[ROOT / "README.md"] = MAP.sub(lambda _: modules, found[ROOT / "README.md"])
+    found[DOCS / "config.md"] = config_reference()
+    return found
 
 
 def _names(node: ast.stmt) -> Iterator[str]:
@@ -151,10 +187,18 @@ def _line(text: str) -> str:
 
 
 def main() -> None:
-    for path in (ROOT / "README.md", *sorted(DOCS.glob("*.md"))):
-        text = path.read_text(encoding="utf-8")
-        path.write_text(refreshed(text, path.parent), encoding="utf-8")
-    (DOCS / "config.md").write_text(config_reference(), encoding="utf-8")
+    check = sys.argv[1:] == ["--check"]
+    stale = [
+        (path, text)
+        for path, text in documents().items()
+        if path.read_text(encoding="utf-8") != text
+    ]
+    for path, text in stale:
+        if not check:
+            path.write_text(text, encoding="utf-8")
+        print(path.relative_to(ROOT), "is out of date" if check else "updated")
+    if check and stale:
+        sys.exit(1)
 
 
 if __name__ == "__main__":
