@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from wuerstchen.models.dropout import Dropout, numbered
+from wuerstchen.models.dropout import Dropout, number_dropouts
 
 ONES = torch.ones(4, 3, 50, 50)
 
@@ -50,7 +50,7 @@ def test_without_keys_it_is_torchs() -> None:
 
 def test_a_block_that_is_computed_again_has_the_same_gradients() -> None:
     block = nn.Sequential(nn.Linear(6, 6), Dropout(0.5), nn.Linear(6, 6), Dropout(0.5))
-    (first, second) = numbered([block])
+    (first, second) = number_dropouts([block])
     assert (first.number, second.number) == (0, 1)
     first.keys = second.keys = [3, 5]
     x = torch.randn(2, 6, generator=torch.Generator().manual_seed(0))

@@ -42,10 +42,10 @@ def test_every_caption_can_be_read_back(caption: str) -> None:
 def test_words_after_the_last_place_are_cut_off_and_do_not_matter() -> None:
     encoder = small_text()
     caption = "a red fox " * 9
-    rest = encoder.cut_off(caption)
+    rest = encoder.truncated(caption)
     assert rest and caption.endswith(rest)
     fits = caption.removesuffix(rest)
-    assert encoder.cut_off(fits) == ""
+    assert encoder.truncated(fits) == ""
     found, expected = encoder([caption]), encoder([fits])
     assert found.shape == (1, TEXT.max_length, TEXT.width)
     torch.testing.assert_close(found, expected)

@@ -453,7 +453,7 @@ class Pipeline:
     def truncation(self, prompt: str, name: str = "prompt") -> str:
         """A sentence that quotes the part of the prompt which is not read; empty if all is."""
         encoder = self.cascade.text_c
-        rest = encoder.cut_off(prompt)
+        rest = encoder.truncated(prompt)
         if not rest:
             return ""
         start = prompt if len(prompt) <= 30 else f"{prompt[:29]}…"

@@ -1,1 +1,1 @@
-"""Networks: tensors in, tensors out. No device, no disk, no print."""
+"""Networks: tensors in, tensors out. No device, no disk, no output."""

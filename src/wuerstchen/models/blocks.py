@@ -1,8 +1,8 @@
-"""What Stage B and Stage C are built from: convolution, time and attention blocks.
+"""Blocks of Stages B and C: convolution, time and attention.
 
 Shapes: B images, C channels, H x W cells, L text tokens, S skip channels.
-Maps are (B, C, H, W) to the caller and channels-last in memory, so that going to (B, H, W, C)
-for a norm or a linear layer is a change of view and not a copy.
+Maps are (B, C, H, W) to the caller and channels-last in memory, so that permuting to (B, H, W, C)
+for a norm or a linear layer is a view and not a copy.
 """
 
 import math
@@ -40,11 +40,11 @@ class GlobalResponseNorm(nn.Module):
         # The clamp keeps the gradient of the root finite where a channel is zero everywhere.
         # In fp32 always: the sum of so many squares is beyond the range of fp16.
         energy = x.float().square().sum(dim=(1, 2), keepdim=True).clamp(min=1e-12).sqrt()
-        # Under autocast the weights are fp32 and x is not: the large map has to keep its type.
+        # Under autocast the weights are fp32 and x is not: the large map has to keep its dtype.
         return torch.addcmul(self.beta.to(x), x, self._gain(energy).to(x))  # (B, H, W, C)
 
     def normalise_(self, x: Tensor) -> Tensor:
-        """`forward` in the memory of x, for where no gradient is needed."""
+        """`forward` in place, where no gradient is needed."""
         gain = self._gain(fused.energy(x)).to(x)
         return torch.addcmul(self.beta.to(x), x, gain, out=x)
 
@@ -54,7 +54,7 @@ class GlobalResponseNorm(nn.Module):
 
 
 class Folded(NamedTuple):
-    """The first linear layer of a `ConvBlock`, semantics taken in at their own few channels."""
+    """The first linear layer of a `ConvBlock`, reading semantics at their own few channels."""
 
     weight: Tensor
     """(4C, C + S + semantic channels)"""
@@ -63,7 +63,7 @@ class Folded(NamedTuple):
 
 
 class ConvBlock(nn.Module):
-    """ConvNeXt V2 residual block (arXiv:2301.00808) with optional maps joined after the norm."""
+    """ConvNeXt V2 residual block (arXiv:2301.00808), optional maps concatenated after the norm."""
 
     def __init__(self, width: int, skip_width: int, dropout: float) -> None:
         super().__init__()
@@ -78,14 +78,14 @@ class ConvBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, *maps: Tensor, folded: Folded | None = None) -> Tensor:
-        """(B, C, H, W) x and the maps it is joined with, in the order of the layer's inputs.
+        """(B, C, H, W) x and the maps to concatenate, in the order of the layer's inputs.
 
-        folded  layer to use in place of the block's first one: the last map is then not mapped
+        folded  layer in place of the block's first one, which reads the last map unmapped
         """
         first, gelu, grn, dropout, last = self.channelwise
         y = torch.cat([self.norm(self.depthwise(x)), *maps], dim=1)  # (B, C + S, H, W)
         y = y.permute(0, 2, 3, 1)  # (B, H, W, C + S)
-        if fused.is_lean(first, last):
+        if fused.can_fuse(first, last):
             layer = folded or Folded(first.weight, first.bias)  # type: ignore[arg-type]
             hidden = fused.linear(y, *layer, gelu=True)  # (B, H, W, 4C)
             hidden = grn.normalise_(hidden)  # type: ignore[operator]
@@ -96,19 +96,19 @@ class ConvBlock(nn.Module):
         return out
 
     def fold(self, mapper: nn.Module) -> Folded | None:
-        """The first layer behind a 1x1 convolution that maps the last of its maps, as one layer.
+        """The first layer, and the 1x1 convolution that maps the last of its maps, as one layer.
 
         Both are linear, so their product is; it reads the few channels before the mapper. None
-        where one of the two is wrapped, and then has to be called.
+        if one of the two is wrapped, and so has to be called.
         """
         first = self.channelwise[0]
         if type(first) is not nn.Linear or type(mapper) is not nn.Conv2d:
             return None
         assert mapper.bias is not None
         mapped = mapper.weight.flatten(1)  # (condition width, semantic channels)
-        own, theirs = first.weight.split([first.in_features - len(mapped), len(mapped)], dim=1)
-        weight = torch.cat([own, theirs @ mapped], dim=1)
-        return Folded(weight, first.bias + theirs @ mapper.bias)
+        own, of_map = first.weight.split([first.in_features - len(mapped), len(mapped)], dim=1)
+        weight = torch.cat([own, of_map @ mapped], dim=1)
+        return Folded(weight, first.bias + of_map @ mapper.bias)
 
 
 class TimeBlock(nn.Module):
@@ -125,7 +125,7 @@ class TimeBlock(nn.Module):
 
 
 class TextKeys(NamedTuple):
-    """What a caption is to an attention block, the same in every step of a generation."""
+    """Keys and values of a caption in an attention block, the same in every step."""
 
     keys: Tensor
     """(B, L, C)"""
@@ -134,7 +134,7 @@ class TextKeys(NamedTuple):
 
 
 class Attention(nn.Module):
-    """Multi-head attention whose parameters carry the names that diffusers gives them."""
+    """Multi-head attention with the parameter names of diffusers."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -145,11 +145,11 @@ class Attention(nn.Module):
         self.to_out = nn.Sequential(nn.Linear(width, width), Dropout(dropout))
 
     def keys_values(self, context: Tensor) -> TextKeys:
-        """(B, N, C) of what is looked at to its keys and values."""
+        """(B, N, C) context to its keys and values."""
         return TextKeys(fused.apply(self.to_k, context), fused.apply(self.to_v, context))
 
     def forward(self, cells: Tensor, text: TextKeys, residual: Tensor) -> Tensor:
-        """(B, HW, C) cells look at all cells and at the text; `residual` is added."""
+        """(B, HW, C) cells attend to all cells and to the text; `residual` is added."""
         own = self.keys_values(cells)
         q = self._split(fused.apply(self.to_q, cells))  # (B, heads, HW, D)
         k = self._split(torch.cat([own.keys, text.keys], dim=1))  # (B, heads, HW + L, D)
@@ -168,10 +168,10 @@ class Attention(nn.Module):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k / sqrt(D)) v over (B, heads, N, D), the way that is fastest.
+    """softmax(q k / sqrt(D)) v over (B, heads, N, D), by the fastest implementation.
 
-    That is torch's fused kernel, except in training on a CPU: its backward pass takes several
-    times as long there as that of the plain formula (docs/log.md).
+    That is torch's fused kernel, except for training on a CPU, where its backward pass takes
+    several times as long as that of the plain formula (docs/log.md).
     """
     if q.device.type == "cpu" and q.requires_grad:
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (B, heads, HW, N)
@@ -182,7 +182,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 class AttentionBlock(nn.Module):
-    """Self and cross attention in one softmax: cells look at all cells and at the text."""
+    """Self and cross attention in one softmax: cells attend to all cells and to the text."""
 
     def __init__(self, width: int, text_width: int, heads: int, dropout: float) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
 """The Semantic Compressor: EfficientNetV2-S (arXiv:2104.00298) and a 1x1 map to the semantics.
 
-It looks at the image at 0.75 of its size and makes it 32 times smaller per side from there:
-42.67 : 1 in all. The backbone has torchvision's parameter names, so that its ImageNet weights
-load; torchvision itself is not needed. Stochastic depth, which it trains with, is left out.
+It reads the image at 0.75 of its size and is 32 times smaller per side: 42.67 : 1 in all.
+The backbone has torchvision's parameter names, so that its ImageNet weights load; torchvision
+itself is not needed. Stochastic depth, used in its training, is left out.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from wuerstchen.config import CompressorModel
 from wuerstchen.geometry import SEMANTICS_SCALE, SEMANTICS_SHIFT, compressor_size
 
 MEAN = (0.485, 0.456, 0.406)
-SPREAD = (0.229, 0.224, 0.225)
+STD = (0.229, 0.224, 0.225)
 """Of the channels of ImageNet, on which the published backbone was trained."""
 
 
@@ -61,7 +61,7 @@ class ConvNorm(nn.Sequential):
 
 
 class SqueezeExcitation(nn.Module):
-    """Scales channels by what the whole map shows (arXiv:1709.01507)."""
+    """Scales channels by the mean of the whole map (arXiv:1709.01507)."""
 
     def __init__(self, width: int, squeezed: int) -> None:
         super().__init__()
@@ -69,13 +69,13 @@ class SqueezeExcitation(nn.Module):
         self.fc2 = nn.Conv2d(squeezed, width, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        seen = x.mean(dim=(2, 3), keepdim=True)  # (B, C, 1, 1)
-        gain: Tensor = self.fc2(F.silu(self.fc1(seen))).sigmoid()
+        mean = x.mean(dim=(2, 3), keepdim=True)  # (B, C, 1, 1)
+        gain: Tensor = self.fc2(F.silu(self.fc1(mean))).sigmoid()
         return x * gain
 
 
 class InvertedBottleneck(nn.Module):
-    """MBConv or, when `fused`, Fused-MBConv: widen, look around, narrow."""
+    """MBConv or, when `fused`, Fused-MBConv: widen, convolve, narrow."""
 
     def __init__(self, before: int, after: int, expand: int, stride: int, *, fused: bool) -> None:
         super().__init__()
@@ -107,13 +107,13 @@ class Compressor(nn.Module):
     """(B, 3, H, W) pixels to (B, S, H/32, W/32) semantics."""
 
     mean: Tensor
-    spread: Tensor
+    std: Tensor
 
     def __init__(self, config: CompressorModel) -> None:
         super().__init__()
         self.config = config
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("spread", torch.tensor(SPREAD).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
         self.backbone = _backbone(config)
         last = _multiple_of_8(LAST_WIDTH * config.width)
         self.mapper = nn.Sequential(
@@ -124,10 +124,10 @@ class Compressor(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) pixels in [0, 1], already at the compressor's size, to the semantics."""
-        return self.semantics((image - self.mean) / self.spread)
+        return self.semantics((image - self.mean) / self.std)
 
     def semantics(self, normalised: Tensor) -> Tensor:
-        """The same for pixels that already have ImageNet's mean and spread taken off."""
+        """The same for pixels already normalised by ImageNet's mean and standard deviation."""
         normalised = normalised.contiguous(memory_format=torch.channels_last)
         semantics: Tensor = self.mapper(self.backbone(normalised))
         return semantics
@@ -140,7 +140,7 @@ class Compressor(nn.Module):
                     nn.init.zeros_(module.bias)
         norm = self.mapper[1]
         if isinstance(norm, nn.BatchNorm2d) and norm.affine:
-            # Held, so that (semantics + 1) / 42, what Stage C diffuses, has unit variance.
+            # Fixed, so that (semantics + 1) / 42, what Stage C diffuses, has unit variance.
             nn.init.constant_(norm.weight, SEMANTICS_SCALE).requires_grad_(False)
             nn.init.constant_(norm.bias, -SEMANTICS_SHIFT).requires_grad_(False)
 

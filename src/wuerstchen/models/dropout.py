@@ -1,4 +1,4 @@
-"""Dropout that is a matter of each image, and not of the batch in which it comes."""
+"""Dropout whose masks depend on the image, not on its batch."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,40 +8,40 @@ from torch import Tensor, nn
 
 from wuerstchen.noise import mixed
 
-LAYERS_AT_MOST = 2**20
-"""More layers than a network has: it keeps the masks of an image that comes again apart."""
+MAX_LAYERS = 2**20
+"""More layers than a network has: repetitions of an image get masks of their own."""
 
 
 class Dropout(nn.Module):
-    """nn.Dropout, whose mask for a row follows from the key of its image and the layer alone.
+    """nn.Dropout whose mask for a row depends on the key of its image and the layer alone.
 
-    So other batches, parts of batches and processes leave an image its masks, and so does a
-    checkpoint that computes a block again. Without keys it is torch's own.
+    So an image has the same masks in other batches, micro-batches and processes, and when gradient
+    checkpointing computes a block again. Without keys it is torch's own.
     """
 
-    def __init__(self, share: float) -> None:
+    def __init__(self, probability: float) -> None:
         super().__init__()
-        self.share = share
+        self.probability = probability
         self.number = 0
         self.keys: Sequence[int] = ()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, ...) x, B being a multiple of the number of keys: then the images come again."""
-        if not self.training or self.share == 0:
+        """(B, ...) x; if B is a multiple of the number of keys, the images repeat."""
+        if not self.training or self.probability == 0:
             return x
         if not self.keys:
-            return F.dropout(x, self.share)
+            return F.dropout(x, self.probability)
         mask = torch.empty(x.shape, dtype=torch.bool, device=x.device)
-        for row, of_row in enumerate(mask):
-            again, image = divmod(row, len(self.keys))
-            seed = mixed(self.keys[image], self.number + 1 + again * LAYERS_AT_MOST)
+        for row, row_mask in enumerate(mask):
+            repetition, image = divmod(row, len(self.keys))
+            seed = mixed(self.keys[image], self.number + 1 + repetition * MAX_LAYERS)
             stream = torch.Generator(x.device).manual_seed(seed)
-            of_row.bernoulli_(1 - self.share, generator=stream)
-        return (x * mask).div_(1 - self.share)
+            row_mask.bernoulli_(1 - self.probability, generator=stream)
+        return (x * mask).div_(1 - self.probability)
 
 
-def numbered(networks: Iterable[nn.Module]) -> list[Dropout]:
-    """All dropouts in these networks, each with a number of its own."""
+def number_dropouts(networks: Iterable[nn.Module]) -> list[Dropout]:
+    """All dropouts in these networks, each numbered."""
     found = [m for network in networks for m in network.modules() if isinstance(m, Dropout)]
     for number, dropout in enumerate(found):
         dropout.number = number

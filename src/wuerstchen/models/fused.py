@@ -1,8 +1,8 @@
-"""How layers are computed where no gradient is needed: fused, in place and a strip at a time.
+"""Layers without gradients: fused, in place and a strip at a time.
 
-The modules own the weights and say what is computed; this file says how, so that a generation
-touches memory as seldom as it can. Large new maps are what costs beside the matrix products: on a
-CPU the first touch of fresh memory takes several times as long as the arithmetic (docs/log.md).
+The modules own the weights and define the result; this file computes it with few passes over
+memory. Apart from matrix products the cost is in large new maps: on a CPU the first touch of fresh
+memory takes several times as long as the arithmetic (docs/log.md).
 """
 
 import torch
@@ -10,20 +10,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 STRIP = 2**20
-"""Numbers of a map that are worked on at once, on a CPU: 4 MB in fp32, which stay in the cache.
+"""Values of a map that are computed at once, on a CPU: 4 MB in fp32, which stay in the cache.
 
-Of the map between the two layers of a block, which is four times as wide, four times as many.
+Four times as many of the map between the two layers of a block, which is four times as wide.
 """
 
 _FUSED = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-"""oneDNN's linear layer with its activation or its sum; builds of torch without oneDNN lack it."""
+"""oneDNN's linear layer with activation or addition; None in builds of torch without oneDNN."""
 
 
-def is_lean(*layers: nn.Module) -> bool:
-    """Whether the layers may be read by their weights: no gradient, no tracing, no wrapper.
+def can_fuse(*layers: nn.Module) -> bool:
+    """Whether the weights of the layers may be used directly: no gradient, tracing or wrapper.
 
-    A layer that something was wrapped around (an adapter, a hook that changes it) is not of the
-    plain class any more and has to be called. A compiler fuses by itself and better.
+    A wrapped layer (an adapter, a hook that changes it) is not of the plain class any more and has
+    to be called. A compiler fuses by itself and better.
     """
     plain = all(type(layer) in (nn.Linear, nn.Conv2d) for layer in layers)
     return plain and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
@@ -48,7 +48,7 @@ def linear(
 
 def apply(layer: nn.Module, x: Tensor, add: Tensor | None = None) -> Tensor:
     """A linear layer of (..., I) x, plus `add`; wrapped and trained layers are called."""
-    if isinstance(layer, nn.Linear) and is_lean(layer):
+    if isinstance(layer, nn.Linear) and can_fuse(layer):
         return linear(x, layer.weight, layer.bias, add=add)
     y: Tensor = layer(x)
     return y if add is None else y + add
@@ -69,15 +69,15 @@ def energy(x: Tensor) -> Tensor:
 def strips(height: int, row: int, device: torch.device) -> list[tuple[int, int]]:
     """First and last row (exclusive) of the strips in which a map of `height` rows is computed.
 
-    row  numbers that one row of the widest map between takes
+    row  values in one row of the widest intermediate map
     """
     step = height if device.type != "cpu" else min(height, max(1, STRIP * 4 // row))
     return [(start, min(start + step, height)) for start in range(0, height, step)]
 
 
 def _is_onednn(x: Tensor, weight: Tensor) -> bool:
-    # In fp32 torch takes another library for linear layers, which is slower on many CPUs. Of a
-    # weight that is a part of another oneDNN has but a reference version, hundreds of times slower.
+    # In fp32 torch uses another library for linear layers, which is slower on many CPUs. For a
+    # weight that is a view of another, oneDNN has only a reference version, 100s of times slower.
     return (
         _FUSED is not None
         and x.device.type == "cpu"

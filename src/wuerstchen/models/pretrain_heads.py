@@ -1,7 +1,7 @@
-"""Throwaway networks that guess in one pass what a stage would draw: no noise, no time.
+"""Temporary heads that predict in one pass what a stage would sample: no noise, no time.
 
-They teach what starts from nothing, a new compressor and a new text encoder, before it meets its
-stage (training/pretrain_compressor.py, training/pretrain_text.py).
+A new compressor and a new text encoder are pretrained with them, before they are trained with
+their stage (training/pretrain_compressor.py, training/pretrain_text.py).
 S semantic channels, h x w semantic cells.
 """
 
@@ -20,7 +20,7 @@ PATCH = 4
 class LatentHead(nn.Module):
     """(B, S, h, w) semantics of unit scale to (B, 4, H, W) latents, H and W multiples of 4.
 
-    The paper (appendix D) shows with such a decoder that the semantics hold the whole image.
+    The paper (appendix D) shows with such a decoder that the semantics encode the whole image.
     """
 
     def __init__(self, semantic_channels: int, width: int, depth: int) -> None:

@@ -1,7 +1,7 @@
 """Stage A: a VQGAN that makes an image four times smaller per side (paper, section 3.1).
 
-Shapes: B images, C channels, H x W pixels, K codes. Follow the released weights where the
-paper's text differs: 12 decoder blocks, half the width at half the image's side.
+Shapes: B images, C channels, H x W pixels, K codes. Where the paper's text differs, this follows
+the released weights: 12 decoder blocks, half the width at half the image's side.
 """
 
 from typing import NamedTuple
@@ -33,8 +33,8 @@ class MixingBlock(nn.Module):
         self.gammas = nn.Parameter(torch.zeros(6))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to the same shape; cells further than one row or column are not seen."""
-        if fused.is_lean(self.depthwise[1], self.channelwise[0], self.channelwise[2]):
+        """(B, C, H, W) to the same shape; the receptive field is one cell to each side."""
+        if fused.can_fuse(self.depthwise[1], self.channelwise[0], self.channelwise[2]):
             return self._in_strips(x)
         scale, shift, gain, scale_mlp, shift_mlp, gain_mlp = self.gammas
         y = self._norm(x.permute(0, 2, 3, 1)) * (1 + scale) + shift  # (B, H, W, C)
@@ -44,19 +44,19 @@ class MixingBlock(nn.Module):
         return out
 
     def _in_strips(self, x: Tensor) -> Tensor:
-        """`forward` without gradients, a few rows at a time: nothing between is ever whole."""
+        """`forward` without gradients, a few rows at a time: no intermediate map is ever whole."""
         x = x.contiguous(memory_format=torch.channels_last)
         out = torch.empty_like(x)
         conv, first, last = self.depthwise[1], self.channelwise[0], self.channelwise[2]
         assert isinstance(conv, nn.Conv2d)
         assert isinstance(first, nn.Linear) and isinstance(last, nn.Linear)
         scale, shift, gain, scale_mlp, shift_mlp, gain_mlp = self.gammas
-        # The six numbers go into the weights beside them, which are smaller than the maps.
+        # The six gammas are merged into weights and biases, which are smaller than the maps.
         weight, bias = conv.weight * gain, conv.bias * gain
         last_weight, last_bias = last.weight * gain_mlp, last.bias * gain_mlp
         height, width = x.shape[2:]
         for top, end in fused.strips(height, len(x) * 4 * self.width * width, x.device):
-            above, below = min(top, 1), min(height - end, 1)  # rows that the convolution sees, too
+            above, below = min(top, 1), min(height - end, 1)  # rows of context for the convolution
             y = x[:, :, top - above : end + below].permute(0, 2, 3, 1)  # (B, H, W, C)
             y = self._scaled_norm(y, scale, shift).permute(0, 3, 1, 2)
             y = F.pad(y, (1, 1, 1 - above, 1 - below), mode="replicate")
@@ -77,7 +77,7 @@ class MixingBlock(nn.Module):
 
 
 class Quantised(NamedTuple):
-    """What the codebook makes of a latent."""
+    """A quantised latent."""
 
     latent: Tensor
     """(B, C, H, W) nearest codes; gradients pass straight through."""
@@ -154,20 +154,20 @@ class StageA(nn.Module):
     def decode_in_strips(self, latent: Tensor, rows: int) -> Tensor:
         """`decode`, `rows` rows of the latent at a time: less memory, and no seam.
 
-        No layer of the decoder sees the whole map. Each strip is decoded with as many rows around
-        it as its cells can see, so it is what it would be in one piece.
+        No layer of the decoder reads the whole map. Each strip is decoded with the rows in the
+        receptive field of its cells, so it equals that part of the whole.
         """
         height = latent.shape[2]
         around = self.config.depth + 2  # a row for each block, the doubling and the last block
         strips = []
         for top in range(0, height, rows):
             end, first = min(top + rows, height), max(top - around, 0)
-            strip = self.decode(latent[:, :, first : end + around])  # (B, 3, 4 rows and more, W)
+            strip = self.decode(latent[:, :, first : end + around])  # (B, 3, at least 4 rows, W)
             strips.append(strip[:, :, 4 * (top - first) : 4 * (end - first)])
         return torch.cat(strips, dim=2)
 
     def raw_latent(self, image: Tensor) -> Tensor:
-        """The latent before scaling: where the codebook lives and training happens."""
+        """The latent before scaling: the space of the codebook and of the training."""
         image = image.to(self._dtype).contiguous(memory_format=torch.channels_last)
         latent: Tensor = self.down_blocks(self.in_block(image))
         return latent

@@ -26,25 +26,25 @@ from wuerstchen.models.blocks import (
 
 LATENT_CHANNELS = 4
 DIVISOR_MARGIN = 1e-3
-"""The divisor of the head lies in [0.001, 0.999]."""
+"""The divisor of the head is in [0.001, 0.999]."""
 
 WITH_ATTENTION = 3
-"""Blocks in a group that has attention beside convolution and time."""
+"""Blocks in a group that has attention after convolution and time."""
 
 
 class LevelCondition(NamedTuple):
-    """What does not change over the steps of one generation, for one level of the U-Net."""
+    """Constant over the steps of one generation, for one level of the U-Net."""
 
     semantics: Tensor | None
-    """(B, S, H, W) at the level's size, or (B, condition width, H, W) where nothing is folded."""
+    """(B, S, H, W) at the level's size, or (B, condition width, H, W) if nothing is folded."""
     folded: tuple[Folded | None, ...]
-    """The first layer of each convolution block, which reads the semantics as they are."""
+    """The first layer of each convolution block, reading the semantics unmapped."""
     text: tuple[TextKeys, ...]
     """Of each attention block."""
 
 
 class StageBCondition(NamedTuple):
-    """What does not change over the steps of one generation, level by level."""
+    """Constant over the steps of one generation, level by level."""
 
     down: tuple[LevelCondition, ...]
     up: tuple[LevelCondition, ...]
@@ -119,7 +119,7 @@ class StageB(nn.Module):
                 y = blocks[0](y)  # to half the side
             y = self._run(blocks, y, level, None, time)
             kept.append(y)
-        kept.pop()  # the coarsest level goes straight on
+        kept.pop()  # the coarsest level has no skip connection
         for blocks, level in zip(self.up_blocks, condition.up, strict=True):
             assert isinstance(blocks, nn.ModuleList)
             skip = None if blocks is self.up_blocks[0] else kept.pop()
@@ -132,7 +132,7 @@ class StageB(nn.Module):
         return noise
 
     def hold_text(self) -> None:
-        """Make the network blind to text: its tokens become zeros, whatever the encoder says."""
+        """Ignore text: its tokens become zeros, whatever the encoder returns."""
         for parameter in self.text_mapper.parameters():
             nn.init.zeros_(parameter)
             parameter.requires_grad_(False)
@@ -145,12 +145,12 @@ class StageB(nn.Module):
         skip: Tensor | None,
         time: Tensor,
     ) -> Tensor:
-        """One level: convolution, time and, where the level has it, attention, block by block."""
+        """One level: convolution, time and, if the level has it, attention, block by block."""
         joined = () if condition.semantics is None else (condition.semantics,)
         texts = iter(condition.text)
         for group, folded in zip(_groups(blocks), condition.folded, strict=True):
             maps = joined if skip is None else (skip, *joined)
-            skip = None  # only the first block of a level sees it
+            skip = None  # only the first block of a level has it
             text = next(texts) if len(group) == WITH_ATTENTION else None
             if self.gradient_checkpointing and self.training:
                 y = checkpoint(_pass, group, y, maps, folded, time, text, use_reentrant=False)
@@ -203,7 +203,7 @@ class StageB(nn.Module):
         return blocks
 
     def _initialise(self) -> None:
-        """The published start: nothing is known of the data, and blocks begin near identity."""
+        """The published initialisation: no knowledge of the data, and blocks near the identity."""
         initialise(self)
         for mapper in self.semantics_mappers:
             if isinstance(mapper, nn.Conv2d):
@@ -220,7 +220,7 @@ class StageB(nn.Module):
 
 
 def _resize(semantics: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, S, h, w) to (B, S, H, W); in fp32 whatever the network is in, as published."""
+    """(B, S, h, w) to (B, S, H, W); in fp32 whatever the dtype of the network, as published."""
     resized = F.interpolate(
         semantics.float(), size=size, mode="bicubic", antialias=True, align_corners=True
     )
@@ -235,7 +235,7 @@ def _pass(
     time: Tensor,
     text: TextKeys | None,
 ) -> Tensor:
-    """Through a convolution, its time and, where the level has it, its attention."""
+    """Apply a convolution, its time and, if the level has it, its attention."""
     conv, at_time, *attention = group
     y = at_time(conv(y, *maps, folded=folded), time)
     for attend in attention:
@@ -244,9 +244,9 @@ def _pass(
 
 
 def _groups(blocks: nn.ModuleList) -> Iterator[list[nn.Module]]:
-    """Cut the flat list of a level into groups that start at each convolution.
+    """Split the flat list of a level into groups that start at each convolution.
 
-    The layers to half and to twice the side, first or last in the list, are in none of them.
+    The layers to half and to twice the side, first or last in the list, are in no group.
     """
     group: list[nn.Module] = []
     for block in blocks:

@@ -1,7 +1,7 @@
 """Stage C, the prior: from text to semantics (paper, section 3.3; sizes of the released weights).
 
-Every block works at the one resolution of the semantics; 3x3 convolutions tell cells where they
-are, so there is no positional embedding. B images, S semantic channels, L tokens, D text width.
+Every block works at the single resolution of the semantics; 3x3 convolutions encode positions, so
+there is no positional embedding. B images, S semantic channels, L tokens, D text width.
 """
 
 import torch
@@ -51,16 +51,16 @@ class StageC(nn.Module):
         self._initialise()
 
     def condition(self, text: Tensor) -> StageCCondition:
-        """(B, L, D) encoded captions to what every step needs of them."""
+        """(B, L, D) encoded captions to the condition of every step."""
         mapped = self.text_mapper(text)  # (B, L, C)
         blocks = (block for block in self.blocks if isinstance(block, AttentionBlock))
         return tuple(block.condition(mapped) for block in blocks)
 
     def forward(self, x: Tensor, t: Tensor, condition: StageCCondition) -> Tensor:
         """(B, S, H, W) noisy semantics at (B,) times to the noise, by the published head unless the
-        config says that the network predicts something else.
+        config names another prediction.
 
-        The state may be in fp32 where the weights are not: the noise is of the state's type.
+        The state may be in fp32 where the weights are not: the noise has the state's dtype.
         """
         dtype = self.projection.weight.dtype
         time = time_embedding(t, self.config.time_width).to(dtype)
@@ -82,9 +82,9 @@ class StageC(nn.Module):
         return noise
 
     def hold_divisor(self) -> None:
-        """Hold the B half of the output layer at zero: the head is then x - A.
+        """Fix the B half of the output layer at zero: the head is then x - A.
 
-        Nothing in (x - A) / (|1 - B| + 1e-5) keeps B from 1, where the loss has no bound.
+        Nothing in (x - A) / (|1 - B| + 1e-5) keeps B from 1, where the loss is unbounded.
         """
         output = self.head[1]
         assert isinstance(output, nn.Conv2d) and output.bias is not None
@@ -94,13 +94,13 @@ class StageC(nn.Module):
         self._divisor_held = True
 
     def _initialise(self) -> None:
-        """The published start: x is predicted to be all noise, and blocks begin near identity."""
+        """The published initialisation: x is predicted to be noise, and blocks near identity."""
         initialise(self)
         nn.init.normal_(self.projection.weight, std=0.02)
         for index, published in zip((0, 2), PUBLISHED_INPUTS, strict=True):
             layer = self.text_mapper[index]
             assert isinstance(layer, nn.Linear)
-            # The published spread at the published size; at others the same variance behind it.
+            # The published deviation at the published size; at others the same output variance.
             nn.init.normal_(layer.weight, std=0.02 * (published / layer.in_features) ** 0.5)
         nn.init.zeros_(self.head[1].weight)  # type: ignore[arg-type]
         for block in self.blocks:

@@ -1,7 +1,7 @@
 """The text encoder: a CLIP text model and its tokenizer, both of `transformers`.
 
 Small ones are trained from scratch with Stage C; published ones (CLIP-bigG for Stage C, CLIP-H
-for Stage B) are loaded and stay frozen. B captions, L tokens, D text width.
+for Stage B) are loaded and frozen. B captions, L tokens, D text width.
 """
 
 from collections.abc import Iterable, Sequence
@@ -49,8 +49,8 @@ class TextEncoder(nn.Module):
         ).last_hidden_state
         return hidden  # (B, L, D)
 
-    def cut_off(self, caption: str) -> str:
-        """The end of the caption that does not fit into L tokens; empty when all of it fits."""
+    def truncated(self, caption: str) -> str:
+        """The end of the caption that does not fit into L tokens; empty if all of it fits."""
         tokens = self.tokenizer(caption, return_offsets_mapping=True, verbose=False)
         inner = tokens.offset_mapping[1:-1]  # without start and end
         room = self.length - 2
@@ -77,15 +77,15 @@ def small_text_encoder(config: TextConfig, captions: Iterable[str]) -> TextEncod
 
 
 def learn_tokenizer(captions: Iterable[str], vocabulary: int, length: int) -> CLIPTokenizer:
-    """Byte-pair encoding in CLIP's manner: lower case, words end in `</w>`, any byte is covered.
+    """Byte-pair encoding like CLIP's: lower case, words end in `</w>`, any byte is covered.
 
-    vocabulary  tokens at most, start and end included
+    vocabulary  maximum number of tokens, start and end included
     length      tokens per caption
     """
-    manner: Tokenizer = CLIPTokenizer().backend_tokenizer
+    backend: Tokenizer = CLIPTokenizer().backend_tokenizer
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    # Every letter needs its final form, in captions that are still to come too. Given as special,
-    # all of them have fixed numbers; the trainer would number them anew in every process.
+    # Every letter needs its final form, also in captions not seen here. As special tokens they have
+    # fixed ids; otherwise the trainer assigns different ids in every process.
     finals = [f"{letter}</w>" for letter in letters]
     trainer = BpeTrainer(
         vocab_size=vocabulary,
@@ -93,10 +93,10 @@ def learn_tokenizer(captions: Iterable[str], vocabulary: int, length: int) -> CL
         end_of_word_suffix="</w>",
         show_progress=False,
     )
-    manner.train_from_iterator(captions, trainer)
+    backend.train_from_iterator(captions, trainer)
     return CLIPTokenizer(
-        vocab=manner.get_vocab(with_added_tokens=False),
-        merges=_merges(manner),  # type: ignore[arg-type]  # pairs are what it takes
+        vocab=backend.get_vocab(with_added_tokens=False),
+        merges=_merges(backend),  # type: ignore[arg-type]  # it expects pairs
         model_max_length=length,
         pad_token=END,
     )
@@ -111,5 +111,5 @@ def _merges(tokenizer: Tokenizer) -> list[tuple[str, str]]:
 
 @torch.no_grad()
 def encode_frozen(encoder: TextEncoder, captions: Sequence[str]) -> Tensor:
-    """Encode without gradients, as a published encoder is used."""
+    """Encode without gradients, as with a published encoder."""
     return encoder(captions)  # type: ignore[no-any-return]

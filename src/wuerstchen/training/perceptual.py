@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from wuerstchen import weights
 from wuerstchen.config import StageATraining
-from wuerstchen.models.compressor import MEAN, SPREAD
+from wuerstchen.models.compressor import MEAN, STD
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """(B, 3, H, W) images in [0, 1], made and true, to one loss."""
@@ -54,7 +54,7 @@ class Vgg16Loss(nn.Module):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
-        self.register_buffer("spread", torch.tensor(SPREAD).view(1, 3, 1, 1))
+        self.register_buffer("spread", torch.tensor(STD).view(1, 3, 1, 1))
         self.features = vgg16_features()
         weights.load_features(self.features, path, "VGG16", "stage_a.training.vgg16_weights")
         self.requires_grad_(False)

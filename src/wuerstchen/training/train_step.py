@@ -15,7 +15,7 @@ from accelerate import Accelerator
 
 from wuerstchen.data import Batch
 from wuerstchen.errors import TrainingError
-from wuerstchen.models.dropout import numbered
+from wuerstchen.models.dropout import number_dropouts
 from wuerstchen.training.counting import Counting
 from wuerstchen.training.distributed import all_reduce_mean, is_distributed, is_main_process
 from wuerstchen.training.optim import Optimizers
@@ -43,7 +43,7 @@ class Steps:
         self._accelerator, self._seed = accelerator, seed
         self._share = stage.training.batch_size // accelerator.num_processes
         self._networks = optimizers.wrap()
-        self._dropouts = numbered(self._networks.values())
+        self._dropouts = number_dropouts(self._networks.values())
         self.flops = 0.0
         """Operations of a step of all processes, as last counted."""
         self._taken, self._used = 0, list[str]()

@@ -9,7 +9,7 @@ from torch import nn
 
 from wuerstchen.config import CompressorModel, Section, StageAModel, StageBModel, StageCModel
 from wuerstchen.errors import ModelFolderError
-from wuerstchen.models.compressor import MEAN, SPREAD, Compressor
+from wuerstchen.models.compressor import MEAN, STD, Compressor
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
@@ -101,7 +101,7 @@ class CompressorComponent(NetworkComponent[Compressor, CompressorModel]):
         """Mean and spread of the images are in no file, so they are real from the start."""
         network = super().empty(files)
         network.mean = torch.tensor(MEAN).view(1, 3, 1, 1)
-        network.spread = torch.tensor(SPREAD).view(1, 3, 1, 1)
+        network.std = torch.tensor(STD).view(1, 3, 1, 1)
         return network
 
 
