@@ -43,7 +43,7 @@ def check_paths(config: Config, waiting: Sequence[RunName]) -> None:
     for key, (stages, path) in named.items():
         if not path or not any(stage in waiting for stage in stages):
             continue
-        is_model = key.endswith(".start")
+        is_model = key.endswith(".init_from")
         if not (is_here(path) if is_model else Path(path).exists()):
             if is_model and is_hub_id(path):
                 raise TrainingError(
