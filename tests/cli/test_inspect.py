@@ -131,9 +131,9 @@ def test_a_folder_of_one_variant_is_described_by_its_word(said, tmp_path: Path) 
     ("licence", "metadata", "card"),
     [
         ("mit", None, "---\nlicense: mit\n---\n# A model\n"),
-        ("not said", None, "# A model without a table\n"),
+        ("not stated", None, "# A model without a table\n"),
         ("cc-by-4.0", {"modelspec.license": "cc-by-4.0"}, None),
-        ("not said", {"format": "pt"}, None),
+        ("not stated", {"format": "pt"}, None),
     ],
 )
 def test_the_licence_is_what_is_written_and_nothing_else(
@@ -180,7 +180,7 @@ def test_a_hub_id_is_looked_up_in_the_cache_alone(
 
 def test_a_model_without_its_words_is_not_called_complete(said, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(weights.resolve().source, tmp_path / "model"))
-    assert "Not complete" not in said(folder)
+    assert "Incomplete" not in said(folder)
     (folder / "prior_tokenizer/tokenizer.json").unlink()
     found = said(folder)
-    assert "Not complete" in found and "prior_tokenizer/tokenizer.json is missing" in found
+    assert "Incomplete" in found and "prior_tokenizer/tokenizer.json is missing" in found

@@ -49,7 +49,7 @@ def test_unmatched_keys_are_listed_and_never_dropped_silently(
     message = str(caught.value)
     assert "9 keys" in message and "..." in message and "emb_params" in message
     assert "blocks.90.attention.to_q.lora_down.weight" in message
-    with pytest.warns(UserWarning, match="9 keys of the LoRA fit no layer and are left out: emb"):
+    with pytest.warns(UserWarning, match="9 keys of the LoRA match no layer and are ignored: emb"):
         lora = read(path, nets, allow_unmatched=True)
     assert len(lora.unmatched) == 9
     assert list(lora.layers["stage_c"]) == [LAYER]
@@ -83,7 +83,7 @@ def test_a_lora_of_another_width_says_expected_and_found(nets: Networks, tmp_pat
     )
     with pytest.raises(
         ModelFolderError,
-        match="another model: blocks.5.kv_mapper.1 has 16 inputs and 16 outputs here, and "
+        match="another model: blocks.5.kv_mapper.1 has 16 inputs and 16 outputs here, but "
         r"2048 inputs and 2048 outputs in the file \(2048 is the width of Stable Cascade, v3\)",
     ):
         read(path, nets)
@@ -94,7 +94,7 @@ def test_a_file_with_nothing_that_fits_is_refused_in_any_case(
     nets: Networks, tmp_path: Path
 ) -> None:
     path = write(tmp_path / "x.safetensors", pair("blocks.77.attention.to_q", 16, 16))
-    with pytest.raises(ModelFolderError, match=r"fit no layer .*another model, or for a network"):
+    with pytest.raises(ModelFolderError, match=r"match no layer .*another model, or for a network"):
         read(path, nets, allow_unmatched=True)
 
 
@@ -107,7 +107,7 @@ def test_a_file_with_nothing_that_fits_is_refused_in_any_case(
         (f"{LAYER}.lokr_w1", "LoKr"),
         (f"{LAYER}.lora_mid.weight", "third matrix"),
         (f"{LAYER}.lora_B.bias", "biases"),
-        ("weights.0.lora_down", "numbers its layers"),
+        ("weights.0.lora_down", "numbers layers without names"),
     ],
 )
 def test_what_is_no_plain_lora_is_refused_by_name(
@@ -149,7 +149,7 @@ def test_halves_that_do_not_belong_together_are_refused(nets: Networks, tmp_path
         ({**good(nets), **pair(f"prior.{LAYER}", 16, 16)}, "changes .* twice"),
         (
             {**good(nets), f"{LAYER}.lora_A.second.weight": torch.ones(2, 16)},
-            "holds more than one LoRA",
+            "contains more than one LoRA",
         ),
         ({"blocks.0.depthwise.weight": torch.ones(3)}, "expected a LoRA with keys such as"),
         ({f"{LAYER}.alpha": torch.tensor(1.0)}, "expected a LoRA with keys such as"),
@@ -174,7 +174,7 @@ def test_eight_bit_floats_and_whole_numbers_as_alpha_are_read(
 
 def test_depthwise_convolutions_are_named(nets: Networks, tmp_path: Path) -> None:
     tensors = {**good(nets), **pair("blocks.0.depthwise", 9, 16)}
-    with pytest.raises(ModelFolderError, match="depthwise convolutions take no LoRA here"):
+    with pytest.raises(ModelFolderError, match="depthwise convolutions support no LoRA"):
         read(write(tmp_path / "x.safetensors", tensors), nets)
 
 
@@ -191,14 +191,14 @@ def test_paths_that_hold_no_lora_are_explained(nets: Networks, tmp_path: Path) -
     with pytest.raises(ModelFolderError, match="expected a LORA, found a LOHA"):
         read(tmp_path, nets)
     for text, message in (
-        ('{"use_dora": true}', "use_dora: DoRA cannot be opened"),
+        ('{"use_dora": true}', "use_dora in its config: DoRA cannot be opened"),
         ('{"lora_alpha": "much"}', "expected a number for the alpha"),
-        ('{"alpha_pattern": {"(": 2}}', "is no pattern"),
+        ('{"alpha_pattern": {"(": 2}}', "which is not a pattern"),
         ("{", "cannot be read as JSON"),
     ):
         (tmp_path / "adapter_config.json").write_text(text)
         with pytest.raises(ModelFolderError, match=message):
             read(tmp_path, nets)
     path = write(tmp_path / "m.safetensors", good(nets), {"lora_adapter_metadata": "[1]"})
-    with pytest.raises(ModelFolderError, match="should be a JSON table"):
+    with pytest.raises(ModelFolderError, match="should be a JSON object"):
         read(path, nets)

@@ -233,7 +233,7 @@ def test_text_encoder_keys_reach_the_text_encoder_or_are_unmatched(
         adapters.add("a", lora)
         torch.testing.assert_close(nets.text_c(["a red fox"]), expected, rtol=1e-5, atol=1e-6)
     adapters.remove()
-    with pytest.raises(ModelFolderError, match="2 keys of the LoRA fit no layer"):
+    with pytest.raises(ModelFolderError, match="2 keys of the LoRA match no layer"):
         read_lora(path, stage_c=nets.stage_c, stage_b=nets.stage_b)
 
 

@@ -132,7 +132,7 @@ def test_what_cannot_be_written_is_explained(nets: Networks, tmp_path: Path) -> 
     lora = made_lora(nets, "stage_c", "stage_b")
     with pytest.raises(ConfigError, match="one network, but made changes stage_c, stage_b"):
         save_lora(tmp_path / "x", lora, style="peft")
-    with pytest.raises(ConfigError, match=r"ends with \.safetensors"):
+    with pytest.raises(ConfigError, match=r"ending in \.safetensors"):
         save_lora(tmp_path / "x.bin", lora, style="kohya")
     with pytest.raises(ConfigError, match="expected a style of peft, diffusers, kohya"):
         save_lora(tmp_path / "x", lora, style="lycoris")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a model folder is said in one sentence."""
+"""Every defect of a model folder is explained in one sentence."""
 
 import json
 from collections.abc import Callable
@@ -7,23 +7,26 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_networks import TEXT, small_text
+from small_networks import TEXT, contents, small_text
 from transformers import CLIPConfig, CLIPModel, CLIPTextModelWithProjection, CLIPVisionConfig
 
 from wuerstchen import weights
 from wuerstchen.errors import ModelFolderError
 from wuerstchen.models.text import small_text_encoder
+from wuerstchen.weights.layout import PLACES
 
 A_WEIGHTS = "vqgan/diffusion_pytorch_model.safetensors"
 
 
-def load_all(folder: Path) -> None:
-    weights.stage_a.load(folder)
-    weights.stage_b.load(folder)
-    weights.stage_c.load(folder)
-    weights.compressor.load(folder)
-    weights.text_b.load(folder)
-    weights.text_c.load(folder)
+def load(folder: Path, component: weights.ComponentName) -> None:
+    getattr(weights, component).load(folder)
+
+
+def changed_component(folder: Path, original: Path) -> weights.ComponentName:
+    before, after = contents(original), contents(folder)
+    names = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    [changed] = {name.partition("/")[0] for name in names}
+    return next(key for key, place in PLACES.items() if changed in (place.folder, place.tokenizer))
 
 
 @pytest.mark.parametrize(
@@ -45,7 +48,7 @@ def test_a_missing_part_is_named_with_the_stage_to_train(
     (folder / lost).unlink()
     assert not weights.has_component(folder, part)
     with pytest.raises(ModelFolderError, match=f"{lost}.*train CONFIG --stage {stage}"):
-        load_all(folder)
+        load(folder, part)
     if part != "compressor":
         with pytest.raises(ModelFolderError, match=lost):
             weights.write_index(folder)
@@ -97,7 +100,7 @@ def lose_of_published(folder: Path, name: str) -> None:
 
 def narrow_text(folder: Path) -> None:
     """The tokenizer of an encoder that reads more tokens."""
-    longer = small_text_encoder(TEXT.model_copy(update={"length": 30}), ["a red fox"])
+    longer = small_text_encoder(TEXT.model_copy(update={"max_length": 30}), ["a red fox"])
     longer.tokenizer.save_pretrained(folder / "tokenizer")
 
 
@@ -119,7 +122,7 @@ DAMAGES: list[tuple[str, Callable[[Path], object]]] = [
     ("is a pickle", lambda f: (f / A_WEIGHTS).write_bytes(b"\x80\x04K\x01." * 99)),
     ("cannot be read as JSON", lambda f: (f / PRIOR).write_text('{"c": 16')),
     ("cannot be read as JSON", lambda f: (f / PRIOR).write_bytes(b"\xff\xfe\x00")),
-    ("expected a table, found list", lambda f: (f / PRIOR).write_text("[]")),
+    ("expected a JSON object, found list", lambda f: (f / PRIOR).write_text("[]")),
     (
         "expected the keys of a WuerstchenPrior, missing: c, c_cond",
         lambda f: (f / PRIOR).write_text("{}"),
@@ -132,8 +135,8 @@ DAMAGES: list[tuple[str, Callable[[Path], object]]] = [
         "expected a WuerstchenPrior, found a StableCascadeUNet",
         lambda f: edit(f / PRIOR, "_class_name", "StableCascadeUNet"),
     ),
-    ("level_config holds 'CTAA'", lambda f: edit(f / DECODER, "level_config", ["CT", "CTAA"])),
-    ("equally long lists", lambda f: edit(f / DECODER, "level_config", ["CT"])),
+    ("level_config has 'CTAA'", lambda f: edit(f / DECODER, "level_config", ["CT", "CTAA"])),
+    ("lists of equal length", lambda f: edit(f / DECODER, "level_config", ["CT"])),
     ("kernel_size is 5, but only 3", lambda f: edit(f / DECODER, "kernel_size", 5)),
     ("levels is 3, but only 2", lambda f: edit(f / "vqgan/config.json", "levels", 3)),
     ("unknown: chanels", lambda f: edit(f / "compressor/config.json", "chanels", 16)),
@@ -182,10 +185,16 @@ DAMAGES: list[tuple[str, Callable[[Path], object]]] = [
     ),
     (r"found 1 more \(colour\)", lambda f: surplus(f, "colour")),
     (r"found 1 more \(text_projection.bias\)", lambda f: surplus(f, "text_projection.bias")),
-    ("hidden_size should be a whole number", lambda f: edit(f / TEXT_CONFIG, "hidden_size", "abc")),
-    ("hidden_size should be .* is True", lambda f: edit(f / TEXT_CONFIG, "hidden_size", True)),
+    (
+        "hidden_size should be a positive integer",
+        lambda f: edit(f / TEXT_CONFIG, "hidden_size", "abc"),
+    ),
+    ("hidden_size should be .* found True", lambda f: edit(f / TEXT_CONFIG, "hidden_size", True)),
     ("num_attention_heads should be", lambda f: edit(f / TEXT_CONFIG, "num_attention_heads", 0)),
-    ("is no multiple of 3 heads", lambda f: edit(f / TEXT_CONFIG, "num_attention_heads", 3)),
+    (
+        "hidden_size 32 should be a multiple of num_attention_heads 3",
+        lambda f: edit(f / TEXT_CONFIG, "num_attention_heads", 3),
+    ),
     ("hidden_act should be .*'nope'", lambda f: edit(f / TEXT_CONFIG, "hidden_act", "nope")),
     ("hidden_act should be .*None", lambda f: edit(f / TEXT_CONFIG, "hidden_act", None)),
     ("layer_norm_eps should be .*None", lambda f: edit(f / TEXT_CONFIG, "layer_norm_eps", None)),
@@ -223,11 +232,11 @@ DAMAGES: list[tuple[str, Callable[[Path], object]]] = [
 
 @pytest.mark.parametrize(("message", "damage"), DAMAGES)
 def test_a_damaged_folder_is_explained_in_one_sentence(
-    folder: Path, message: str, damage: Callable[[Path], object]
+    folder: Path, whole: Path, message: str, damage: Callable[[Path], object]
 ) -> None:
     damage(folder)
     with pytest.raises(ModelFolderError, match=message) as caught:
-        load_all(folder)
+        load(folder, changed_component(folder, whole))
     sentence = str(caught.value)
     assert sentence.endswith(".") and "\n" not in sentence
     assert str(folder) in sentence, "the sentence says where"

@@ -72,12 +72,12 @@ def test_other_sizes_other_words_and_odd_shares_are_refused(
 ) -> None:
     own = weights.stage_c.load(whole).config
     weights.stage_c.save(tmp_path, StageC(own.model_copy(update={"depth": own.depth + 1})))
-    with pytest.raises(ModelFolderError, match=r"Stage C of the same sizes .* in place of none"):
+    with pytest.raises(ModelFolderError, match=r"Stage C of the same sizes .* instead of none"):
         merged(whole, tmp_path / "prior_prior", tmp_path / "out", 0.5)
     for share in (-0.1, 1.1, float("nan")):
         with pytest.raises(ConfigError, match="between 0 and 1"):
             merged(whole, other, tmp_path / "out", share)
-    with pytest.raises(ConfigError, match="expected a place outside of"):
+    with pytest.raises(ConfigError, match="expected a path outside"):
         merged(whole, other, whole / "merged", 0.5)
     path = other / "prior_tokenizer/tokenizer.json"
     state = json.loads(path.read_text())
@@ -124,7 +124,7 @@ def test_what_is_there_stays_unless_it_may_be_replaced(
 ) -> None:
     merged(whole, other, tmp_path / "out", 0.5)
     before = contents(tmp_path / "out")
-    with pytest.raises(SaveError, match=r"is there already.*--overwrite"):
+    with pytest.raises(SaveError, match=r"exists already.*--overwrite"):
         merged(whole, other, tmp_path / "out", 0.2)
     assert contents(tmp_path / "out") == before
     merged(whole, other, tmp_path / "out", 0.2, overwrite=True)

@@ -116,7 +116,7 @@ def test_a_whole_model_takes_another_stage_c(whole: Path, pair: tuple[Path, Path
 
 def test_a_variant_is_picked_everywhere_or_the_known_ones_are_said(folder: Path) -> None:
     known = sentence(name=folder, variant="fp16")
-    assert "fp16" in known and "found the one without a word" in known
+    assert "fp16" in known and "found the one without a variant" in known
     for path in folder.rglob("*.safetensors"):
         if path.parent.name != "compressor":
             path.rename(path.with_suffix(".bf16.safetensors"))
@@ -147,9 +147,9 @@ def test_a_half_downloaded_prior_is_said(pair: tuple[Path, Path], offline: Path,
     to_cache(pair[0], offline, DECODER)
     repository = to_cache(pair[1], offline, PRIOR)
     text = sentence(name=DECODER, local_files_only=True)
-    assert lost in text and "not complete" in text
+    assert lost in text and "is incomplete" in text
     (repository / "blobs" / "abc.incomplete").write_bytes(b"half")
-    assert "a download was not finished (abc.incomplete)" in sentence(
+    assert "a download did not finish (abc.incomplete)" in sentence(
         name=DECODER, local_files_only=True
     )
 
@@ -173,7 +173,7 @@ def test_parts_that_do_not_fit_are_said_from_their_configs(
 ) -> None:
     config = weights.stage_c.load(whole).config
     for update, words in (
-        ({"semantic_channels": 8}, "channels of semantics of Stage C and B .* 8 and 16"),
+        ({"semantic_channels": 8}, "semantic channels of Stage C and Stage B .* 8 and 16"),
         ({"text_width": 24}, "text widths of its encoder and Stage C .* 32 and 24"),
     ):
         weights.stage_c.save(tmp_path, randomised(StageC(config.model_copy(update=update))))

@@ -1,15 +1,17 @@
-"""What the hub has, from two repositories and the compressor's own, becomes a base to fine-tune."""
+"""The published repositories (decoder, prior, compressor) become a base to fine-tune."""
 
 import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from published_files import COMPRESSOR, A, B, C, to_cache, two_repositories
 from safetensors.torch import save_file
 from small_networks import keep_from_one, randomised, small_text
-from small_runs import COMMAND, run, weights_of, write_images
+from small_runs import run, weights_of, write_images
 
 from wuerstchen import weights
+from wuerstchen.cli.convert import FileFormat, convert
 from wuerstchen.models.compressor import Compressor
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
@@ -40,20 +42,22 @@ def published(folder: Path) -> Path:
     return cache
 
 
-def test_the_published_model_is_converted_and_fine_tuned(tmp_path: Path) -> None:
-    ours = ("env", f"HF_HUB_CACHE={published(tmp_path)}", *COMMAND)
+def test_the_published_model_is_converted_and_fine_tuned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(published(tmp_path)))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     images, base, tuned = tmp_path / "images", tmp_path / "base", tmp_path / "tuned"
     write_images(images)
     words = ("train", "lora", f"data.path={images}", "data.size=128", f"output={tuned}")
 
-    refused = run(*words, "base=warp-ai/wuerstchen", command=ours)
+    refused = run(*words, "base=warp-ai/wuerstchen")
     assert refused.returncode == 2
     assert "wuerstchen convert warp-ai/wuerstchen models/base --to diffusers" in refused.stderr
 
     for name in ("wuerstchen", "EfficientNetEncoder"):
-        done = run("convert", f"warp-ai/{name}", base, "--to", "diffusers", command=ours)
-        assert done.returncode == 0, done.stderr
-    done = run(*words, f"base={base}", "stage_c.training.images=16", command=ours)
+        convert(f"warp-ai/{name}", base, FileFormat.DIFFUSERS)
+    done = run(*words, f"base={base}", "stage_c.training.images=16")
     assert done.returncode == 0, done.stderr
 
     before, after = weights_of(base), weights_of(tuned)
@@ -62,5 +66,5 @@ def test_the_published_model_is_converted_and_fine_tuned(tmp_path: Path) -> None
     assert changed and all(
         name.startswith("prior_prior/") and "attention.to_" in name for name in changed
     )
-    done = run("merge", base, tuned, tmp_path / "between", command=ours)
+    done = run("merge", base, tuned, tmp_path / "between")
     assert done.returncode == 0, done.stderr
