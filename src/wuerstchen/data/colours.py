@@ -32,21 +32,14 @@ def to_srgb(image: Image.Image) -> Image.Image:
         return image
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
-        if _is_srgb(profile) or image.mode not in _MODES.get(_colour_space(profile), ()):
+        is_srgb = "srgb" in (profile.profile.profile_description or "").lower()
+        if is_srgb or image.mode not in _MODES.get(profile.profile.xcolor_space.strip(), ()):
             return image
         mode = "RGBA" if image.mode == "RGBA" else "RGB"
         found = ImageCms.profileToProfile(image, profile, _SRGB, outputMode=mode)
     except (OSError, ImageCms.PyCMSError):  # damaged profiles are common; viewers ignore them too
         return image
     return image if found is None else found
-
-
-def _colour_space(profile: ImageCms.ImageCmsProfile) -> str:
-    return str(profile.profile.xcolor_space).strip()
-
-
-def _is_srgb(profile: ImageCms.ImageCmsProfile) -> bool:
-    return "srgb" in (profile.profile.profile_description or "").lower()
 
 
 def scale_transparent_colour(image: Image.Image) -> None:

@@ -90,7 +90,7 @@ class BatchLoader:
         self._batch_size = batch_size
         self._sampler = Sampler(pairs, batch_size, seed)
         self._per_process = batch_size // world
-        self._image = pairs.image if images else _no_image
+        self._image = pairs.image if images else lambda index: torch.empty(0)
         self._first = self._sampler.resume_position(seen) + rank * self._per_process
 
     def __iter__(self) -> Iterator[Batch]:
@@ -125,8 +125,3 @@ class BatchLoader:
             [sample.key for sample in samples],
             [sample.index for sample in samples],
         )
-
-
-def _no_image(index: int) -> Tensor:
-    del index
-    return torch.empty(0)

@@ -41,11 +41,8 @@ class Sampler:
         self._seed = seed % 2**64  # numpy takes no negative seeds
         present = np.unique(pairs.buckets).tolist()
         # The seed of a single bucket leaves its number out, as in runs from before there were any.
-        self._buckets: list[_Bucket] = [
-            _Bucket(pairs, np.flatnonzero(pairs.buckets == k), [self._seed], [k])
-            if len(present) > 1
-            else _Bucket(pairs, np.arange(len(pairs)), [self._seed], [])
-            for k in present
+        self._buckets = [
+            _Bucket(pairs, k, self._seed, [k] if len(present) > 1 else []) for k in present
         ]
         self._counts = np.array([bucket.groups for bucket in self._buckets])
         if len(self._buckets) > 1:
@@ -117,14 +114,13 @@ def _warn_once(message: str) -> None:
 class _Bucket:
     """The endless stream of samples of one shape."""
 
-    def __init__(
-        self, pairs: Pairs, indices: np.ndarray, seed: list[int], bucket: list[int]
-    ) -> None:
+    def __init__(self, pairs: Pairs, bucket: int, seed: int, extra_seed: list[int]) -> None:
+        indices = np.flatnonzero(pairs.buckets == bucket)
         codes = pairs.groups[indices]
         order = np.argsort(codes, kind="stable")
         _, first, self._sizes = np.unique(codes[order], return_index=True, return_counts=True)
         self._pairs, self._members, self._first = pairs, indices[order], first
-        self._seed, self._bucket = seed, bucket
+        self._seed, self._extra_seed = seed, extra_seed
         self.groups = len(first)
         # A batch spans an epoch or two, but of a small set it may span several.
         self._epoch = lru_cache(maxsize=4)(self._shuffle_epoch)
@@ -139,5 +135,5 @@ class _Bucket:
 
     def _shuffle_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Order of the groups, and for every slot two numbers in [0, 1): member and caption."""
-        rng = np.random.default_rng([*self._seed, epoch, *self._bucket])
+        rng = np.random.default_rng([self._seed, epoch, *self._extra_seed])
         return rng.permutation(self.groups), rng.random(self.groups), rng.random(self.groups)

@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -124,7 +123,11 @@ def _raise_unreadable(error: OSError) -> None:
 def _expand(pattern: str) -> list[Path]:
     """The files that match braces and wildcards, sorted, each once."""
     patterns = list(_expand_braces(pattern))
-    names = list(chain.from_iterable(_glob(each) for each in patterns))
+    names = [
+        name
+        for each in patterns
+        for name in (glob.glob(each, recursive=True) if glob.has_magic(each) else [each])
+    ]
     # A dangling link that a wildcard matches is not missing here; it is reported as unreadable.
     missing = [each for each in patterns if not glob.has_magic(each) and not Path(each).exists()]
     if missing or not names:
@@ -147,10 +150,6 @@ def _parts_match(patterns: Sequence[str], names: Sequence[str]) -> bool:
     if first == "**":
         return any(_parts_match(rest, names[start:]) for start in range(len(names) + 1))
     return bool(names) and fnmatch.fnmatch(names[0], first) and _parts_match(rest, names[1:])
-
-
-def _glob(pattern: str) -> list[str]:
-    return glob.glob(pattern, recursive=True) if glob.has_magic(pattern) else [pattern]
 
 
 def _expand_braces(pattern: str) -> Iterator[str]:

@@ -122,12 +122,6 @@ def measurements(kept: pa.Table) -> dict[str, np.ndarray]:
 
 
 def _distribution(values: np.ndarray) -> Distribution:
-    least, quarter, median, three, most = np.quantile(values, [0, 0.25, 0.5, 0.75, 1]).tolist()
-    return Distribution(
-        count=len(values),
-        least=least,
-        quarter=quarter,
-        median=median,
-        three_quarters=three,
-        most=most,
-    )
+    names = ("least", "quarter", "median", "three_quarters", "most")
+    quantiles = zip(names, np.quantile(values, [0, 0.25, 0.5, 0.75, 1]).tolist(), strict=True)
+    return Distribution.model_validate({"count": len(values), **dict(quantiles)})

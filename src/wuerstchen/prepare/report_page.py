@@ -54,36 +54,24 @@ def write_page(
 
     kept, rows  tables as in `summarise`; the shards of `kept` are complete
     """
-    body = "\n".join(_sections(summary, kept, rows, duplicates, dropped, out))
-    write_file(path, html_page(f"Prepared from {summary.source}", body, _STYLE))
-
-
-def _sections(
-    summary: Summary,
-    kept: pa.Table,
-    rows: pa.Table,
-    duplicates: Sequence[Duplicate],
-    dropped: Sequence[DroppedItem],
-    out: Path,
-) -> Iterator[str]:
-    yield (
+    sections = [
         f"<p>{html.escape(summary.kind.capitalize())}. {summary.kept:,} of {summary.found:,} "
         f"images are kept: {summary.train:,} for training and {summary.test:,} held out; "
-        f"{summary.bytes / 1e6:,.1f} MB.</p>"
-    )
-    yield "<h2>Dropped</h2>" + _reasons(summary)
-    yield from _overlap(summary)
-    yield "<h2>Examples of kept images</h2>" + _row(_kept_figures(kept, out))
-    yield "<h2>Sizes, captions and scores</h2>" + _distributions(summary) + _plots(kept)
+        f"{summary.bytes / 1e6:,.1f} MB.</p>",
+        "<h2>Dropped</h2>" + _reasons(summary),
+        *_overlap(summary),
+        "<h2>Examples of kept images</h2>" + _row(_kept_figures(kept, out)),
+        "<h2>Sizes, captions and scores</h2>" + _distributions(summary) + _plots(kept),
+    ]
     for reason in islice(summary.dropped, _REASONS_SHOWN):
         figures = list(_dropped_figures([item for item in dropped if item.reason == reason]))
         if figures:
-            yield f"<h2>Dropped: {html.escape(reason)}</h2>" + _row(figures)
+            sections.append(f"<h2>Dropped: {html.escape(reason)}</h2>" + _row(figures))
     if duplicates:
-        yield (
-            "<h2>Duplicates (the image on the left is kept)</h2>"
-            + _row(_duplicate_figures(rows, duplicates, out))
-        )
+        header = "<h2>Duplicates (the image on the left is kept)</h2>"
+        sections.append(header + _row(_duplicate_figures(rows, duplicates, out)))
+    title = f"Prepared from {summary.source}"
+    write_file(path, html_page(title, "\n".join(sections), _STYLE))
 
 
 def _overlap(summary: Summary) -> Iterator[str]:
@@ -102,16 +90,11 @@ def _overlap(summary: Summary) -> Iterator[str]:
 def _reasons(summary: Summary) -> str:
     if not summary.dropped:
         return "<p>None.</p>"
-    rows = [
-        (
-            reason,
-            f"{found.count:,}",
-            f"{found.count / summary.found:.1%}",
-            ", ".join(found.examples[:3]),
-        )
-        for reason, found in summary.dropped.items()
-    ]
-    return html_table([("reason", "images", "fraction", "examples"), *rows], (0, 3))
+    table = [("reason", "images", "fraction", "examples")]
+    for reason, found in summary.dropped.items():
+        fraction = f"{found.count / summary.found:.1%}"
+        table.append((reason, f"{found.count:,}", fraction, ", ".join(found.examples[:3])))
+    return html_table(table, (0, 3))
 
 
 def _distributions(summary: Summary) -> str:
