@@ -52,7 +52,6 @@ from wuerstchen.training.latent_cache import (
     Encoding,
     EncodingInfo,
     file_name,
-    read_encoding,
 )
 
 BATCH = {512: 2, 1024: 1}
@@ -218,7 +217,7 @@ def _encoding(folder: Path, shape: tuple[int, ...]) -> Encoding:
     save_file(rows, folder / file_name(0))
     info = EncodingInfo(what="semantics", rows=IMAGES, dtype="fp16", made_of={})
     (folder / ENCODING).write_text(info.model_dump_json())
-    return Encoding(folder, read_encoding(folder))
+    return Encoding(folder, info)
 
 
 def _jpeg(side: int, seed: int) -> bytes:

@@ -119,7 +119,6 @@ def test_a_killed_encoding_goes_on_and_processes_share_it(
 ) -> None:
     how = settings(images, model, tmp_path / "whole")
     monkeypatch.setattr(latent_cache, "CHUNK", 2)
-    monkeypatch.setattr("wuerstchen.training.cache_latents.CHUNK", 2)
     whole = encode(how, ["semantics"], "fp16")[0]
     shared = settings(images, model, tmp_path / "shared")
     second = Path(shutil.copytree(tmp_path / "whole", tmp_path / "half")) / whole.name
@@ -172,7 +171,6 @@ def test_damaged_files_are_made_again_and_no_others(
 ) -> None:
     """Before the seal nothing knows the digests, and what rotted in place is not seen."""
     monkeypatch.setattr(latent_cache, "CHUNK", 2)
-    monkeypatch.setattr("wuerstchen.training.cache_latents.CHUNK", 2)
     how = settings(images, model, tmp_path / "encoded")
     (folder,) = encode(how, ["semantics"], "fp16")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -196,7 +194,6 @@ def test_a_receipt_counts_the_rows_of_all_processes_once(
     """The second process does its share of three files while the first one waits for it."""
     how = settings(images, model, tmp_path / "shared")
     monkeypatch.setattr(latent_cache, "CHUNK", 3)
-    monkeypatch.setattr("wuerstchen.training.cache_latents.CHUNK", 3)
 
     def others(seconds: float) -> None:
         encode(how, ["semantics"], "fp16", rank=1, world=2)

@@ -12,7 +12,6 @@ from torch import Tensor
 from wuerstchen.data import Batch, BatchLoader, Pairs
 from wuerstchen.errors import TrainingError
 from wuerstchen.receipts import Meter
-from wuerstchen.training.metering import TrainingMeter
 from wuerstchen.training.stage import Draws, Loss, Networks, RunName
 
 
@@ -90,15 +89,15 @@ def test_operations_of_a_resumed_run_are_those_of_its_steps(
             self.encoded = True
             return super().losses(networks, batch, draws)
 
-    class Ticks(TrainingMeter):
+    class Ticks(Meter):
         found: ClassVar[list[float]] = []
 
-        def tick(self, images: int, flops: float) -> None:
+        def tick(self, images: int = 0, flops: float = 0.0) -> None:
             self.found.append(flops)
 
     loop_of(Encoding(recipe(images=40)), splits, tmp_path).run()
-    with Meter(tmp_path, stage="a", kind="training") as meter:
-        loop_of(Encoding(recipe()), splits, tmp_path).run(Ticks(meter, 1))
+    with Ticks(tmp_path, stage="a", kind="training") as meter:
+        loop_of(Encoding(recipe()), splits, tmp_path).run(meter)
     first, *others = Ticks.found
     assert len(others) == 9 and len(set(others)) == 1
     assert first == others[0] + 2e6

@@ -25,7 +25,6 @@ from wuerstchen.models.text import encode_frozen
 from wuerstchen.receipts import Meter, update_receipts
 from wuerstchen.training.distributed import local_device
 from wuerstchen.training.latent_cache import (
-    CHUNK,
     DTYPES,
     ENCODING,
     EncodingInfo,
@@ -33,10 +32,9 @@ from wuerstchen.training.latent_cache import (
     all_captions,
     encoding_inputs,
     file_digest,
-    file_name,
     folder_name,
     is_complete,
-    read_finished,
+    read_encoding,
 )
 from wuerstchen.training.preflight import check_device
 from wuerstchen.training.stage import AT_ONCE
@@ -98,7 +96,7 @@ def encode(
             folder = root / folder_name(kind, inputs)
             folders.append(folder)
             info = EncodingInfo(what=kind, rows=len(encoder.keys), dtype=dtype, made_of=inputs)
-            before = read_finished(folder)
+            before = read_encoding(folder)
             if before is None or before.model_copy(update={"files": {}}) != info:
                 _Writer(folder, info, encoder, meter, on_progress).write(rank, world)
             elif rank == 0 and not _is_intact(folder, before):
@@ -131,23 +129,21 @@ class _Writer:
 
     def write(self, rank: int, world: int) -> None:
         """Write the incomplete files of this process; rank 0 then finishes the encoding."""
-        chunks = _chunks(self.info)
-        paths = [self.folder / file_name(index) for index in range(len(chunks))]
-        others = [index for index in range(len(chunks)) if index % world != rank]
-        missing = [index for index in others if not is_complete(paths[index], chunks[index])]
-        for index in range(rank, len(chunks), world):
-            rows, path = chunks[index], paths[index]
+        files = [(self.folder / name, rows) for name, rows in self.info.chunks().items()]
+        others = [file for index, file in enumerate(files) if index % world != rank]
+        missing = [rows for path, rows in others if not is_complete(path, rows)]
+        for path, rows in files[rank::world]:
             if not is_complete(path, rows, self.info.files.get(path.name)):
                 write_file(path, self._content(rows))
                 self.meter.tick(len(rows))
             self.meter.mark_saved()
             self.on_progress(self.info.what, rows.stop, self.info.rows)
         if rank == 0:
-            while not all(map(is_complete, paths, chunks)):
+            while not all(is_complete(path, rows) for path, rows in files):
                 time.sleep(WAIT)  # for the other processes
-            self.meter.tick(sum(len(chunks[index]) for index in missing))
+            self.meter.tick(sum(map(len, missing)))
             self.meter.mark_saved()
-            digests = {path.name: file_digest(path) for path in paths}
+            digests = {path.name: file_digest(path) for path, _ in files}
             info = self.info.model_copy(update={"files": digests})
             write_file(self.folder / ENCODING, (info.model_dump_json(indent=2) + "\n").encode())
 
@@ -171,16 +167,10 @@ class _Writer:
 
 def _is_intact(folder: Path, info: EncodingInfo) -> bool:
     """Whether every file of a finished encoding is as it was written."""
-    names = [file_name(index) for index in range(len(_chunks(info)))]
     return all(
         is_complete(folder / name, rows, info.files.get(name))
-        for name, rows in zip(names, _chunks(info), strict=True)
+        for name, rows in info.chunks().items()
     )
-
-
-def _chunks(info: EncodingInfo) -> list[range]:
-    """The rows of every file."""
-    return [range(start, min(start + CHUNK, info.rows)) for start in range(0, info.rows, CHUNK)]
 
 
 def _batches(rows: range, keys: Sequence[object]) -> Iterator[list[int]]:

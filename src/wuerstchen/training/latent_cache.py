@@ -50,6 +50,11 @@ class EncodingInfo(BaseModel):
     files: dict[str, str] = {}
     """SHA-256 of every file by name."""
 
+    def chunks(self) -> dict[str, range]:
+        """The rows of every file."""
+        starts = range(0, self.rows, CHUNK)
+        return {file_name(at // CHUNK): range(at, min(at + CHUNK, self.rows)) for at in starts}
+
 
 @final
 class Encoding:
@@ -128,12 +133,9 @@ def find_encoding(
     for dtype in DTYPES:
         parts = made | {"dtype": dtype}
         folder = Path(root) / folder_name(what, parts)
-        try:
-            found = Encoding(folder, read_encoding(folder))
-        except (OSError, ValidationError):
-            continue
-        log.info("Reading %s from %s.", what, folder)
-        return found
+        if (info := read_encoding(folder)) is not None:
+            log.info("Reading %s from %s.", what, folder)
+            return Encoding(folder, info)
     log.info(
         "%s has no %s of this data by these weights (%s), so they are computed during training; "
         "`wuerstchen encode` computes them once for all runs.",
@@ -144,10 +146,10 @@ def find_encoding(
     return None
 
 
-def read_finished(folder: Path) -> EncodingInfo | None:
-    """encoding.json; None if it is missing or damaged."""
+def read_encoding(folder: Path) -> EncodingInfo | None:
+    """The file encoding.json; None if it is missing or damaged."""
     try:
-        return read_encoding(folder)
+        return EncodingInfo.model_validate_json((folder / ENCODING).read_bytes())
     except (OSError, ValidationError):
         return None
 
@@ -163,10 +165,6 @@ def is_complete(path: Path, rows: range, sha256: str | None = None) -> bool:
         return False
 
 
-def read_encoding(folder: Path) -> EncodingInfo:
-    return EncodingInfo.model_validate_json((folder / ENCODING).read_bytes())
-
-
 def weights_digest(network: nn.Module) -> str:
     """SHA-256 of all names, dtypes, shapes and values."""
     digest = hashlib.sha256()
@@ -179,11 +177,9 @@ def weights_digest(network: nn.Module) -> str:
 def _others(root: Path, what: EncodingKind, parts: dict[str, str]) -> str:
     """Describe an encoding that exists instead, and how it differs."""
     for folder in sorted(root.glob(f"{what}-*")):
-        try:
-            other = read_encoding(folder).made_of
-        except (OSError, ValidationError):
+        if (other := read_encoding(folder)) is None:
             return f"{folder.name} is not finished"
-        differs = [key for key in parts if key != "dtype" and other.get(key) != parts[key]]
+        differs = [key for key in parts if key != "dtype" and other.made_of.get(key) != parts[key]]
         return f"{folder.name} has other {', '.join(differs)}"
     return "none exist"
 

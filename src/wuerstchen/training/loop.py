@@ -11,10 +11,10 @@ from torch import nn
 
 from wuerstchen.data import Batch, BatchLoader, Pairs
 from wuerstchen.errors import TrainingError
+from wuerstchen.receipts import Meter
 from wuerstchen.training.checkpoints import Checkpoint, Checkpoints, Progress, load
 from wuerstchen.training.distributed import any_rank, barrier, broadcast, explain_lost_peers
 from wuerstchen.training.interrupts import interrupts
-from wuerstchen.training.metering import TrainingMeter
 from wuerstchen.training.optim import Optimizers
 from wuerstchen.training.progress import Throughput, progress
 from wuerstchen.training.run_log import RunLog
@@ -58,13 +58,13 @@ class Loop:
             self._load(newest)
         run_log.truncate(self.images)
         self._throughput = Throughput(self.images)
-        self._meter: TrainingMeter | None = None
+        self._meter: Meter | None = None
         self._steps = Steps(stage, self._optimizers, run_log, accelerator, seed)
 
-    def run(self, meter: TrainingMeter | None = None) -> None:
+    def run(self, meter: Meter | None = None) -> None:
         """Train; raises TrainingError on divergence or Ctrl-C, with everything saved.
 
-        meter  who writes down what the work costs
+        meter  measures the costs of the work
         """
         self._meter = meter
         batches = BatchLoader(
@@ -131,11 +131,11 @@ class Loop:
         done = self.images >= self.recipe.images
         improved = False
         if _crossed(before, self.images, self.recipe.validate_every) or done:
-            with self._meter.validation() if self._meter is not None else nullcontext():
+            with self._meter.as_kind("validation") if self._meter is not None else nullcontext():
                 improved = self._look()
         if _crossed(before, self.images, self.recipe.checkpoint_every) or done or improved:
             if self._meter is not None:
-                self._meter.flush()
+                self._meter.save()
             self._save()
 
     def _look(self) -> bool:

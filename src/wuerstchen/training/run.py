@@ -25,7 +25,7 @@ from wuerstchen.training.build import build_stage, run_folder
 from wuerstchen.training.checkpoints import Checkpoints
 from wuerstchen.training.distributed import is_main_process, rejoin_after_restart
 from wuerstchen.training.loop import Loop
-from wuerstchen.training.metering import measure_training
+from wuerstchen.training.metering import count_flops, measure_training
 from wuerstchen.training.optim import autocast_dtype, emulates_bf16
 from wuerstchen.training.preflight import check_device, check_models, check_paths, check_share
 from wuerstchen.training.resume_check import DATA, changed_keys, check_same_data, check_unchanged
@@ -129,7 +129,7 @@ def _train_run(
     seen = int(newest.progress["images"] or 0) if newest else 0
     set_seed(config.seed)
     with measure_training(name, config, train_pairs, seen, accelerator) as meter:
-        with meter.count_flops():
+        with count_flops(meter, accelerator.num_processes):
             stage = build_stage(name, config, train_pairs)
         loop = Loop(stage, train_pairs, test_pairs, run_log, accelerator, config.seed)
         # Only after the checkpoint was loaded: if it does not fit, the old config explains why.
