@@ -99,11 +99,8 @@ class Checkpoints:
         return sorted(p for p in self._folder.glob("*") if p.is_dir() and p.name.isdecimal())
 
     def _best(self) -> Path | None:
-        losses = {folder: _validation_loss(folder) for folder in self._all()}
-        best = min(
-            losses, key=lambda folder: losses[folder], default=None
-        )  # the earliest of equals
-        return None if best is None or math.isinf(losses[best]) else best
+        best = min(self._all(), key=_validation_loss, default=None)  # the earliest of equals
+        return None if best is None or math.isinf(_validation_loss(best)) else best
 
     def _prune(self) -> None:
         old = [path for path in self._all()[: -self._keep] if path != self._best()]

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -104,8 +105,7 @@ def explain_lost_peers(who: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        message = str(error).lower()
-        if not is_distributed() or not any(text in message for text in _CONNECTION_ERRORS):
+        if not is_distributed() or not _LOST_PEER.search(str(error)):
             raise
         raise TrainingError(
             f"{who}: lost another process of this training ({str(error).splitlines()[0]}); a "
@@ -113,16 +113,8 @@ def explain_lost_peers(who: str) -> Iterator[None]:
         ) from None
 
 
-_CONNECTION_ERRORS = (
-    "connection closed",
-    "connection reset",
-    "broken pipe",
-    "timed out",
-    "timeout",
-    "gloo",
-    "nccl",
-)
-"""Parts of the messages of gloo and NCCL when a peer does not respond."""
+_LOST_PEER = re.compile("connection (closed|reset)|broken pipe|timed out|timeout|gloo|nccl", re.I)
+"""Messages of gloo and NCCL when a peer does not respond."""
 
 
 def barrier() -> None:

@@ -7,13 +7,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
 LINE_EVERY = 30.0
 """Seconds between lines if stderr is not a terminal."""
@@ -79,12 +73,12 @@ def progress(stage: str, total: int, before: int, *, visible: bool) -> Iterator[
 
 def _bar(console: Console) -> Progress:
     return Progress(
-        TextColumn("stage {task.fields[stage]}"),
+        "stage {task.fields[stage]}",
         BarColumn(),
         TaskProgressColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} images"),
-        TextColumn("loss {task.fields[loss]:.4f}"),
-        TextColumn("{task.fields[speed]:.1f} images/s"),
+        "{task.completed:.0f}/{task.total:.0f} images",
+        "loss {task.fields[loss]:.4f}",
+        "{task.fields[speed]:.1f} images/s",
         TimeRemainingColumn(),
         console=console,
     )
