@@ -51,7 +51,7 @@ def test_diffusers_refuses_what_it_would_draw_wrongly(flowing: Path) -> None:
 def test_the_pipeline_draws_with_it(flowing: Path, folder: Path) -> None:
     images = [
         Pipeline.from_pretrained(path)(
-            "a red apple", 64, 64, 2, num_inference_steps=2, seed=1, output_type="pt"
+            "a red apple", 128, 128, 2, num_inference_steps=2, seed=1, output_type="pt"
         ).images
         for path in (flowing, folder)
     ]
