@@ -31,7 +31,7 @@ MODULES = (
     "wuerstchen.training.cache_latents",
     "wuerstchen.inference.pipeline",
     "wuerstchen.evaluation.evaluate",
-    "wuerstchen.evaluation.diagnosis_page",
+    "wuerstchen.evaluation.diagnosis_report",
     "wuerstchen.planning",
     "transformers.models.clip.modeling_clip",
     "accelerate",
