@@ -1,40 +1,26 @@
-"""`wuerstchen generate` as users meet it: a process, its files, its two streams, its exit code."""
+"""`wuerstchen generate`: its files, its two streams, its exit code.
+
+The command runs in this process, except where the process is the point.
+"""
 
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from models_small import small_pipeline
+from in_process import FEW
 from PIL import Image
 
 import wuerstchen
 from wuerstchen.cli.generate import image_path
 
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("secret-place") / "small-model"
-    small_pipeline().save_pretrained(folder)
-    return folder
-
-
-def run(*words: object, cwd: Path, shell: str = "") -> subprocess.CompletedProcess[str]:
-    """The installed command, offline; `shell` is run before it."""
-    command = str(Path(sys.executable).with_name("wuerstchen"))
-    script = f'{shell} exec "$0" "$@"'
-    return subprocess.run(
-        ["bash", "-c", script, command, *map(str, words)],
-        cwd=cwd,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+COMMAND = str(Path(sys.executable).with_name("wuerstchen"))
+OFFLINE = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
 
 def a1111_fields(text: str) -> tuple[str, str, dict[str, str]]:
@@ -54,11 +40,15 @@ def a1111_fields(text: str) -> tuple[str, str, dict[str, str]]:
 
 
 def test_images_are_written_and_their_paths_alone_are_on_stdout(model, tmp_path):
-    done = run(
-        "generate",
-        "A red  apple, really!",
-        *("--model", model, "--num-images", 2, "--seed", 7, "--size", "256x128"),
+    done = subprocess.run(
+        [
+            *(COMMAND, "generate", "A red  apple, really!", "--model", str(model), *FEW),
+            *("--num-images", "2", "--seed", "7", "--size", "256x128"),
+        ],
         cwd=tmp_path,
+        env={**os.environ, **OFFLINE},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     names = ["a-red-apple-really-7.png", "a-red-apple-really-8.png"]
@@ -71,18 +61,16 @@ def test_images_are_written_and_their_paths_alone_are_on_stdout(model, tmp_path)
             assert (image.format, image.mode, image.size) == ("PNG", "RGB", (256, 128))
 
 
-def test_the_image_says_how_it_was_made_and_that_makes_it_again(model, tmp_path):
-    done = run(
-        "generate",
+def test_the_image_records_how_it_was_made_and_that_makes_it_again(generate, model, tmp_path):
+    done = generate(
         "a hat,\nñ: 果",
-        *("--model", model, "--negative-prompt", "two, birds", "--seed", 5, "--steps", 3),
+        *("--negative-prompt", "two, birds", "--seed", 5, "--steps", 3),
         *("--decoder-steps", 2, "--guidance", 2.5, "--out", "one.png"),
-        cwd=tmp_path,
     )
-    assert done.returncode == 0, done.stderr
-    with Image.open(tmp_path / "one.png") as image:
+    assert done.code == 0, done.error
+    with Image.open("one.png") as image:
         text = dict(image.text)
-        drawn = np.asarray(image)
+        pixels = np.asarray(image)
     assert str(model.parent) not in repr(text) and str(tmp_path) not in repr(text)
 
     own = json.loads(text["wuerstchen"])
@@ -105,17 +93,15 @@ def test_the_image_says_how_it_was_made_and_that_makes_it_again(model, tmp_path)
         prior_guidance_scale=own["prior_guidance_scale"],
         decoder_guidance_scale=own["decoder_guidance_scale"],
     ).images
-    assert np.abs(np.asarray(again).astype(int) - drawn).max() <= 1
+    assert np.abs(np.asarray(again).astype(int) - pixels).max() <= 1
 
 
-def test_no_metadata_leaves_the_image_without_a_word(model, tmp_path):
-    (tmp_path / "bare.png").write_text("old")
-    done = run(
-        "generate", "a hat", "--model", model, "--no-metadata", "--out", "bare.png", cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
-    with Image.open(tmp_path / "bare.png") as image:
-        assert image.text == {}, "and what stood there is replaced, since --out names it"
+def test_no_metadata_leaves_the_image_without_text(generate):
+    Path("bare.png").write_text("old")
+    done = generate("a hat", *FEW, "--no-metadata", "--out", "bare.png")
+    assert done.code == 0, done.error
+    with Image.open("bare.png") as image:
+        assert image.text == {}, "and the old file is replaced, since --out names it"
 
 
 @pytest.mark.parametrize(
@@ -138,23 +124,17 @@ def test_a_file_that_out_does_not_name_is_never_replaced(
     assert image_path(out, "A hat!", 1, several=several) == Path(expected)
 
 
-def test_more_images_than_a_batch_are_those_of_the_seeds_that_follow(model, tmp_path):
-    done = run(
-        *("generate", "", "--model", model, "--seed", 3, "--steps", 1, "--decoder-steps", 1),
-        *("--num-images", 10, "--out", "many/deep/"),
-        cwd=tmp_path,
-    )
-    assert done.stdout.splitlines() == [f"many/deep/image-{seed}.png" for seed in range(3, 13)]
+def test_more_images_than_a_batch_are_those_of_the_seeds_that_follow(generate):
+    steps = ("--steps", 1, "--decoder-steps", 1)
+    done = generate("", "--seed", 3, *steps, "--num-images", 10, "--out", "many/deep/")
+    assert done.out == [f"many/deep/image-{seed}.png" for seed in range(3, 13)]
 
 
-def test_a_long_prompt_is_one_warning_and_still_a_image(model, tmp_path):
-    done = run(
-        *("generate", "a red apple a red apple a red apple a a yellow one"),
-        *("--model", model, "--out", "long.png"),
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0 and (tmp_path / "long.png").exists()
-    warning, *rest = done.stderr.splitlines()
+def test_a_long_prompt_is_one_warning_and_still_an_image(generate):
+    long = "a red apple a red apple a red apple a a yellow one"
+    done = generate(long, *FEW, "--out", "long.png")
+    assert done.code == 0 and Path("long.png").exists()
+    warning, *rest = done.error.splitlines()
     assert warning.startswith("Warning: The prompt 'a red apple") and "'a yellow one'" in warning
     assert not [line for line in rest if "arning" in line]
 
@@ -176,33 +156,36 @@ def test_a_long_prompt_is_one_warning_and_still_a_image(model, tmp_path):
         (["x", "--out", "file/x.png"], "found 'file', which is a file; choose another --out"),
     ],
 )
-def test_bad_input_is_one_sentence_and_exit_code_2(model, tmp_path, words, sentence):
-    (tmp_path / "file").write_text("in the way")
-    given = [] if "--model" in words else ["--model", model]
-    done = run("generate", *words, *given, cwd=tmp_path)
-    assert done.returncode == 2 and done.stdout == ""
-    (line,) = done.stderr.strip().splitlines()
+def test_bad_input_is_one_sentence_and_exit_code_2(generate, words, sentence):
+    Path("file").write_text("in the way")
+    done = generate(*words)
+    assert done.code == 2 and done.out == []
+    (line,) = done.error.strip().splitlines()
     assert sentence in line
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert [path.name for path in Path().iterdir()] == ["file"]
 
 
-def test_a_damaged_model_folder_is_one_sentence_and_exit_code_2(model, tmp_path):
-    bad = tmp_path / "bad"
-    subprocess.run(["cp", "-r", model, bad], check=True)
-    (weights,) = (bad / "decoder").glob("*.safetensors")
+def test_a_damaged_model_folder_is_one_sentence_and_exit_code_2(generate, model):
+    shutil.copytree(model, "bad")
+    (weights,) = Path("bad/decoder").glob("*.safetensors")
     os.truncate(weights, 1000)
-    done = run("generate", "x", "--model", bad, cwd=tmp_path)
-    assert done.returncode == 2 and done.stdout == ""
-    (line,) = done.stderr.strip().splitlines()
+    done = generate("x", "--model", "bad")
+    assert done.code == 2 and done.out == []
+    (line,) = done.error.strip().splitlines()
     assert str(weights) in line
 
 
 def test_a_full_disk_is_one_sentence_and_keeps_what_was_there(model, tmp_path):
     (tmp_path / "one.png").write_text("old")
-    done = run(
-        *("generate", "x", "--model", model, "--out", "one.png"),
+    # 4 KiB: what a full disk does
+    script = 'ulimit -f 4; exec "$0" "$@"'
+    words = ("generate", "x", *FEW, "--model", str(model), "--out", "one.png")
+    done = subprocess.run(
+        ["bash", "-c", script, COMMAND, *words],
         cwd=tmp_path,
-        shell="ulimit -f 4;",  # 4 KiB: what a disk does that has no more room
+        env={**os.environ, **OFFLINE},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 2 and done.stdout == ""
     assert "one.png could not be written" in done.stderr.splitlines()[-1]
@@ -212,33 +195,36 @@ def test_a_full_disk_is_one_sentence_and_keeps_what_was_there(model, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
-def test_a_folder_that_takes_no_files_is_one_sentence(model, tmp_path):
-    done = run("generate", "x", "--model", model, "--out", "/proc/", cwd=tmp_path)
-    assert done.returncode == 2 and done.stdout == ""
-    assert re.search("could not be written|write-protected", done.stderr.splitlines()[-1])
-    assert "Traceback" not in done.stderr
+def test_a_folder_that_accepts_no_files_is_one_sentence(generate):
+    done = generate("x", *FEW, "--out", "/proc/")
+    assert done.code == 2 and done.out == []
+    assert re.search("could not be written|write-protected", done.error.splitlines()[-1])
+    assert "Traceback" not in done.error
 
 
-@pytest.mark.parametrize("words", [["generate"], ["generate", "x", "--sead", "3"], ["paint"]])
-def test_usage_errors_exit_with_2_and_without_a_traceback(tmp_path, words):
-    done = run(*words, cwd=tmp_path)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
+@pytest.mark.parametrize("words", [[], ["x", "--sead", "3"]])
+def test_usage_errors_exit_with_2_and_without_a_traceback(generate, words):
+    done = generate(*words, "--model", "x") if words else generate()
+    assert done.code == 2 and "Traceback" not in done.error
 
 
 def test_help_and_version_answer_without_torch(tmp_path):
     code = (
         "import sys, wuerstchen.cli as cli\n"
-        "try: cli.main()\n"
-        "finally: print('torch' in sys.modules, 'transformers' in sys.modules)"
+        "for words in (['--help'], ['generate', '--help'], ['--version'], ['paint']):\n"
+        "    sys.argv[1:] = words\n"
+        "    try: cli.main()\n"
+        "    except SystemExit as ended: print('exit', ended.code or 0)\n"
+        "    print('torch' in sys.modules, 'transformers' in sys.modules)"
     )
-    for words in (["--help"], ["generate", "--help"], ["--version"]):
-        done = subprocess.run(
-            [sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=tmp_path
-        )
-        assert done.returncode == 0
-        assert done.stdout.splitlines()[-1] == "False False"
-        wanted = f"wuerstchen {wuerstchen.__version__}" if "--version" in words else "generate"
-        assert wanted in done.stdout
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
+    lines = done.stdout.splitlines()
+    assert lines.count("False False") == 4
+    assert [line for line in lines if line.startswith("exit")] == ["exit 0"] * 3 + ["exit 2"]
+    assert f"wuerstchen {wuerstchen.__version__}" in lines and "generate" in done.stdout
+    assert "Traceback" not in done.stderr
 
 
 def test_the_module_is_the_same_command(tmp_path):

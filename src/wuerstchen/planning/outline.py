@@ -65,7 +65,7 @@ class Outline(ABC):
         """
 
     def once(self, work: Work) -> Iterator[int]:
-        """Walk through what is done before the first step; after each part, how often that is."""
+        """SamplingPlan through what is done before the first step; after each part, how often that is."""
         del work
         yield from ()
 
