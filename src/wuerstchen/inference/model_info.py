@@ -73,7 +73,9 @@ class Defaults(StagePair):
     prior: ModelStageSettings = ModelStageSettings(
         steps=12, guidance_scale=4.0, guidance_interval=(0.25, 1.0), guidance_rescale=0.0
     )
+    """Of Stage C."""
     decoder: ModelStageSettings = ModelStageSettings(steps=6)
+    """Of Stage B."""
 
 
 class ModelInfo(Section):

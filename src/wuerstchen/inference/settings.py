@@ -75,16 +75,11 @@ JSON_NAMES: dict[str, dict[str, str]] = {
 
 
 class StagePair(BaseModel):
-    """Settings of both stages, nested in Python and flat in JSON."""
+    """Base of models with fields `prior` and `decoder`, nested in Python and flat in JSON."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
     omitted: ClassVar[frozenset[str]] = frozenset()
     """Fields of `StageSettings` that this JSON does not have."""
-
-    prior: StageSettings = StageSettings()
-    """Of Stage C."""
-    decoder: StageSettings = StageSettings()
-    """Of Stage B."""
 
     @classmethod
     def json_names(cls, stage: str) -> dict[str, str]:
@@ -126,7 +121,9 @@ class GenerationSettings(StagePair):
     width: int | None
     height: int | None
     prior: StageSettings = StageSettings()
+    """Of Stage C."""
     decoder: StageSettings = StageSettings()
+    """Of Stage B."""
     model: str = ""
     """Its name in `wuerstchen.json`."""
     dtype: Dtype = "fp32"
