@@ -1,17 +1,20 @@
-"""Sources of images that differ from each other, written as users have them."""
+"""Sources of distinct images, written as users have them, and readers of prepared sets."""
 
 import io
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 Files = dict[str, bytes | str]
 
 
+@cache
 def drawing(seed: int, width: int = 300, height: int = 300) -> Image.Image:
-    """Soft coloured shapes, of which every seed has others."""
+    """Soft coloured shapes, different for every seed."""
     rng = np.random.default_rng(seed)
     image = Image.new("RGB", (width, height), tuple(rng.integers(0, 256, 3).tolist()))
     pen = ImageDraw.Draw(image)
@@ -30,13 +33,18 @@ def as_bytes(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 
 def some(count: int, first: int = 0, **size: int) -> Files:
-    """Images with captions and side fields."""
+    """Images with captions and metadata fields."""
     files: Files = {}
     for k in range(first, first + count):
-        files[f"{k:03d}.png"] = as_bytes(drawing(k, **size))
+        files[f"{k:03d}.png"] = _drawing_as_png(k, **size)
         files[f"{k:03d}.txt"] = f"image {k}\nanother caption of {k}"
         files[f"{k:03d}.json"] = json.dumps({"number": k, "name": f"group {k // 2}"})
     return files
+
+
+@cache
+def _drawing_as_png(seed: int, **size: int) -> bytes:
+    return as_bytes(drawing(seed, **size))
 
 
 def rows(folder: Path) -> list[dict[str, object]]:
@@ -55,5 +63,23 @@ def report(folder: Path) -> dict[str, dict[str, dict[str, object]]]:
 
 
 def dropped(folder: Path) -> dict[str, int]:
-    """Images by the reason why they were dropped."""
+    """Number of dropped images by reason."""
     return {reason: int(str(each["count"])) for reason, each in report(folder)["dropped"].items()}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files of a prepared set except pages and receipts, which contain times."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        and path.name not in ("report.html", "receipt.html", "receipt.json")
+        and path.parent.name not in ("runs", "open")
+    }
+
+
+@pytest.fixture(autouse=True)
+def without_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plots take three quarters of the time of a small preparation; `plots` brings them back."""
+    if "plots" not in request.fixturenames:
+        monkeypatch.setattr("wuerstchen.prepare.report_page._plots", lambda kept: "")

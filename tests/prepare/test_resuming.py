@@ -1,21 +1,25 @@
-"""Laws of going on: what is damaged is made again, advice can be followed, receipts add up."""
+"""Laws of resuming: damaged parts are made again, processes end as one, receipts add up."""
 
 import json
 import os
 import shutil
-import subprocess
-import sys
+import signal
+import time
 from pathlib import Path
 
 import pytest
-from made_data import write, write_tar
-from made_sources import rows, some
+import warm
+from made_data import write
+from made_sources import as_bytes, contents, drawing, rows, some
 
-from wuerstchen.config import DataConfig, FilterConfig, PrepareConfig
+from wuerstchen.config import DataConfig, FilterConfig, PrepareConfig, load_prepare
 from wuerstchen.data import open_pairs
 from wuerstchen.errors import DataError, SaveError
+from wuerstchen.prepare.parts import write_rows
 from wuerstchen.prepare.prepare import prepare
+from wuerstchen.prepare.work_units import digest_of, work_units
 from wuerstchen.receipts import Tariff, open_receipt
+from wuerstchen.receipts.phases import read_phases
 
 CONFIG = PrepareConfig(size=128, shard_size=2, format="png", test_fraction=0.25)
 
@@ -82,75 +86,6 @@ def test_the_advice_for_a_damaged_set_can_be_followed(source: Path, tmp_path: Pa
     assert sum(map(len, open_pairs(DataConfig(path=str(out)))[:2])) == 6
 
 
-def test_a_receipt_counts_the_images_of_all_processes(source: Path, tmp_path: Path) -> None:
-    """Also those of other processes; what stood before is of the phase that made it."""
-    words = ["size=128", "shard_size=1"]
-    children = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "wuerstchen",
-                "prepare",
-                str(source),
-                str(tmp_path / "out"),
-                *words,
-            ],
-            env={**os.environ, "RANK": str(rank), "WORLD_SIZE": "3"},
-            stderr=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        )
-        for rank in range(3)
-    ]
-    assert [child.wait(120) for child in children] == [0, 0, 0]
-    lines = {
-        line.kind: line.amounts.images for line in open_receipt(tmp_path / "out", Tariff()).lines
-    }
-    assert lines == {"preparation": 6}
-
-
-def test_a_field_that_no_image_has_is_refused(source: Path, tmp_path: Path) -> None:
-    config = CONFIG.model_copy(update={"balance_by": "typo"})
-    with pytest.raises(DataError, match=r"balance_by: .* found 'typo'; they have name, number\."):
-        prepare(str(source), tmp_path / "out", config)
-    assert not (tmp_path / "out" / "prepared.json").exists()
-
-
-def test_an_empty_name_is_no_source(tmp_path: Path) -> None:
-    for name in ("", " "):
-        with pytest.raises(DataError, match="source is empty"):
-            prepare(name, tmp_path / "out", CONFIG)
-
-
-def test_a_pattern_may_not_find_the_new_set(tmp_path: Path) -> None:
-    root = tmp_path / "data"
-    write_tar(root / "a" / "0.tar", some(4))
-    for pattern in ("**/*.tar", "{a,*}/**/*.tar", "*/*/*.tar"):
-        with pytest.raises(DataError, match="expected a folder outside"):
-            prepare(str(root / pattern), root / "out", CONFIG)
-    assert len(rows(prepare(str(root / "*" / "*.tar"), root / "out", CONFIG))) == 4
-
-
-def test_a_set_without_images_to_train_with_says_so(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    source = write(tmp_path / "source" / "test", some(3)).parent
-    write(source / "train", {"bad.png": b"x", "bad.txt": "bad"})
-    prepare(str(source), tmp_path / "out", CONFIG)
-    assert "holds no image to train with: all 3 are held out" in caplog.text
-
-
-def test_a_lock_that_the_disk_refuses_is_one_sentence(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(path: Path, *, blocking: bool) -> None:
-        raise PermissionError(13, "Permission denied", str(path))
-
-    monkeypatch.setattr("wuerstchen.prepare.claim.FileLock", refuse)
-    with pytest.raises(SaveError, match=r"lock could not be written \(Permission denied\)"):
-        prepare(str(source), tmp_path / "out", CONFIG)
-
-
 def test_a_set_made_of_a_prepared_set_keeps_what_that_one_knows(tmp_path: Path) -> None:
     """Keys, splits, groups, captions of several lines and scores; filters apply anew."""
     table = [
@@ -180,8 +115,92 @@ def test_a_set_made_of_a_prepared_set_keeps_what_that_one_knows(tmp_path: Path) 
         prepare(str(one), tmp_path / "three", by_name)
 
 
-def test_a_damaged_set_is_no_source(source: Path, tmp_path: Path) -> None:
-    one = prepare(str(source), tmp_path / "one", CONFIG)
-    (one / "shards/00001.tar").unlink()
-    with pytest.raises(DataError, match=r"00001\.tar: expected a shard of"):
-        prepare(str(one), tmp_path / "two", CONFIG)
+def command(*words: object, **environment: str) -> warm.Command:
+    return warm.server().start("prepare", *words, environment={**os.environ, **environment})
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_resumed_and_ends_as_one_that_never_stopped(tmp_path: Path) -> None:
+    source, out = write(tmp_path / "source", some(60)), tmp_path / "out"
+    settings = ["size=128", "shard_size=4", "format=png"]
+    whole = prepare(str(source), tmp_path / "whole", load_prepare(None, settings))
+    for _ in range(3):
+        child = command(source, out, *settings)
+        before = len(list(out.glob("parts/*.json")))
+        while child.poll() is None and len(list(out.glob("parts/*.json"))) < before + 3:
+            time.sleep(0.005)
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+    assert command(source, out, *settings).wait() == 0
+    assert contents(out) == contents(whole)
+
+
+def test_processes_share_the_work_and_end_as_one(tmp_path: Path) -> None:
+    """Also their receipt, which counts the images of all processes."""
+    source, out = write(tmp_path / "source", some(9)), tmp_path / "out"
+    settings = ["size=128", "shard_size=2", "format=png"]
+    whole = prepare(str(source), tmp_path / "whole", load_prepare(None, settings))
+    children = [
+        command(source, out, *settings, RANK=str(rank), WORLD_SIZE="2") for rank in range(2)
+    ]
+    assert [child.wait() for child in children] == [0, 0]
+    assert contents(out) == contents(whole)
+    lines = {line.kind: line.amounts.images for line in open_receipt(out, Tariff()).lines}
+    assert lines == {"preparation": 9}
+
+
+def test_images_that_changed_since_the_interruption_are_made_again(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    stop_at_the_end(source, out, monkeypatch)
+    write(source, {"000.png": as_bytes(drawing(77)), "000.txt": "another image"})
+    prepare(str(source), out, CONFIG)
+    assert next(r for r in rows(out) if r["key"] == "000.png")["captions"] == ["another image"]
+
+
+def test_progress_counts_every_image_and_every_shard_once(tmp_path: Path) -> None:
+    source = write(tmp_path / "source", some(7))
+    told: list[tuple[int, int]] = []
+    prepare(
+        str(source),
+        tmp_path / "out",
+        CONFIG.model_copy(update={"shard_size": 3}),
+        on_progress=lambda images, units: told.append((images, units)),
+    )
+    assert sum(more for more, _ in told) == 7
+    assert sum(more == 0 for more, _ in told) == 3 and {of for _, of in told} == {3}
+
+
+def test_a_kill_at_the_very_end_leaves_nothing_behind(tmp_path: Path) -> None:
+    source = write(tmp_path / "source", some(4))
+    out = prepare(str(source), tmp_path / "out", CONFIG)
+    (out / "parts").mkdir()
+    (out / "parts/00000.tar").write_bytes(b"as large as the set")
+    prepare(str(source), out, CONFIG)
+    assert not (out / "parts").exists()
+
+
+def test_shards_of_a_preparation_that_was_stopped_are_no_failed_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of nine images six stand in whole shards; the third shard is made again."""
+    source, out = write(tmp_path / "source", some(9)), tmp_path / "out"
+    config = CONFIG.model_copy(update={"shard_size": 3})
+    wrote: list[Path] = []
+
+    def full(path: Path, table: object) -> bytes:
+        wrote.append(path)
+        if len(wrote) == 3:
+            raise SaveError("full")
+        return write_rows(path, table)
+
+    monkeypatch.setattr("wuerstchen.prepare.parts.write_rows", full)
+    with pytest.raises(SaveError):
+        prepare(str(source), out, config)
+    monkeypatch.undo()
+    prepare(str(source), out, config)
+    lines = {line.kind: line.amounts.images for line in open_receipt(out, Tariff()).lines}
+    assert lines == {"preparation": 9, "failed attempts": 3}
+    data = {phase.data for phase in read_phases(out)}
+    assert data == {digest_of(work_units(str(source), 3)[0])}
