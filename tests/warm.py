@@ -32,7 +32,7 @@ MODULES = (
     "wuerstchen.inference.pipeline",
     "wuerstchen.evaluation.evaluate",
     "wuerstchen.evaluation.diagnosis_report",
-    "wuerstchen.planning",
+    "wuerstchen.planning.plan",
     "transformers.models.clip.modeling_clip",
     "accelerate",
 )
