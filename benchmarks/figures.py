@@ -5,12 +5,12 @@ from statistics import median
 from typing import NamedTuple
 
 from benchmarks.peers import PEERS
-from benchmarks.recipes import Piece, Recipe, pieces
 from benchmarks.records import Count, Difference, Measured, Peak, Results, Times
+from benchmarks.schedules import Calls, Schedule, network_calls
 from benchmarks.timing import ratios
 
 
-class How(NamedTuple):
+class Backend(NamedTuple):
     """On what a call ran."""
 
     device: str = "cpu"
@@ -18,7 +18,7 @@ class How(NamedTuple):
     mode: str = "eager"
 
 
-CPU = How()
+CPU = Backend()
 
 
 class Seconds(NamedTuple):
@@ -43,7 +43,7 @@ class Figures:
         self.peaks = [record for record in records if isinstance(record, Peak)]
 
     def samples(
-        self, system: str, part: str, call: str, side: int, rows: int, how: How = CPU
+        self, system: str, part: str, call: str, side: int, rows: int, how: Backend = CPU
     ) -> list[float]:
         """All seconds of one call; an empty list where there are none."""
         if system in PEERS and part == "vae":
@@ -56,7 +56,7 @@ class Figures:
         return []
 
     def ratio(
-        self, part: str, call: str, side: int, rows: int, how: How = CPU, other: How = CPU
+        self, part: str, call: str, side: int, rows: int, how: Backend = CPU, other: Backend = CPU
     ) -> Seconds | None:
         """Our time as a share of diffusers': of the medians, with the range over the turns."""
         ours = self.samples("ours", part, call, side, rows, how)
@@ -75,25 +75,28 @@ class Figures:
                 return each.flops
         return None
 
-    def image_flops(self, system: str, recipe: Recipe, side: int) -> int | None:
+    def image_flops(self, system: str, schedule: Schedule, side: int) -> int | None:
         """Operations of an image."""
         found = [
-            self.flops(system, piece.part, piece.call, side, piece.rows)
-            for piece in pieces(system, recipe)
+            self.flops(system, calls.part, calls.call, side, calls.rows)
+            for calls in network_calls(system, schedule)
         ]
         if None in found:
             return None
         counts = [count for count in found if count is not None]
-        return sum(p.times * n for p, n in zip(pieces(system, recipe), counts, strict=True))
+        return sum(
+            p.times * n for p, n in zip(network_calls(system, schedule), counts, strict=True)
+        )
 
     def image(
-        self, system: str, recipe: Recipe, side: int, how: How = CPU, batch: int = 1
+        self, system: str, schedule: Schedule, side: int, how: Backend = CPU, batch: int = 1
     ) -> Seconds | None:
         """Seconds of an image, composed of its calls."""
         found = [
-            (piece, self._call(system, piece, side, how)) for piece in pieces(system, recipe, batch)
+            (calls, self._call(system, calls, side, how))
+            for calls in network_calls(system, schedule, batch)
         ]
-        known = [(piece.times, each) for piece, each in found if each is not None]
+        known = [(calls.times, each) for calls, each in found if each is not None]
         if len(known) < len(found):
             return None
         scaled = any(each.how == "scaled" for _, each in known)
@@ -104,26 +107,26 @@ class Figures:
             "scaled" if scaled else "composed",
         )
 
-    def whole(self, recipe: Recipe, side: int, how: How, batch: int) -> list[list[float]]:
+    def whole(self, schedule: Schedule, side: int, how: Backend, batch: int) -> list[list[float]]:
         """Seconds of whole images of ours and of diffusers, as far as they were drawn."""
         both = ("ours", "diffusers")
-        return [self.samples(s, "whole", recipe.name, side, batch, how) for s in both]
+        return [self.samples(s, "whole", schedule.name, side, batch, how) for s in both]
 
     def worst_difference(self) -> float | None:
         """Largest difference of outputs in fp32 at equal settings."""
         found = [each.largest for each in self.differences if each.dtype == "float32"]
         return max(found, default=None)
 
-    def _call(self, system: str, piece: Piece, side: int, how: How) -> Seconds | None:
-        samples = self.samples(system, piece.part, piece.call, side, piece.rows, how)
+    def _call(self, system: str, calls: Calls, side: int, how: Backend) -> Seconds | None:
+        samples = self.samples(system, calls.part, calls.call, side, calls.rows, how)
         if samples:
             return Seconds(median(samples), min(samples), max(samples), "measured")
-        nearest = self._nearest(system, piece, side, how)
+        nearest = self._nearest(system, calls, side, how)
         if nearest is None:
             return None
-        samples = self.samples(system, piece.part, piece.call, nearest, piece.rows, how)
-        there = self.flops(system, piece.part, piece.call, nearest, piece.rows)
-        here = self.flops(system, piece.part, piece.call, side, piece.rows)
+        samples = self.samples(system, calls.part, calls.call, nearest, calls.rows, how)
+        there = self.flops(system, calls.part, calls.call, nearest, calls.rows)
+        here = self.flops(system, calls.part, calls.call, side, calls.rows)
         if there is None or here is None:
             return None
         factor = here / there if there else 1.0
@@ -131,13 +134,13 @@ class Figures:
         value, low, high = (factor * value for value in values)
         return Seconds(value, low, high, "scaled")
 
-    def _nearest(self, system: str, piece: Piece, side: int, how: How) -> int | None:
+    def _nearest(self, system: str, calls: Calls, side: int, how: Backend) -> int | None:
         """The largest measured side below this one, or else the smallest above."""
         sides = sorted({each.side for each in self.times})
         measured = [
             other
             for other in sides
-            if self.samples(system, piece.part, piece.call, other, piece.rows, how)
+            if self.samples(system, calls.part, calls.call, other, calls.rows, how)
         ]
         below = [other for other in measured if other < side]
         return below[-1] if below else (measured[0] if measured else None)

@@ -4,10 +4,12 @@ A multiplication and an addition count two. Counted are matrix products, convolu
 attention; element-wise work is not, for any system.
 """
 
+from itertools import product
+
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.jobs import Job, ask_any, build, parts_of, rows_of
+from benchmarks.jobs import Job, any_call, build, parts_of, rows_of
 from benchmarks.peers import PEERS
 from benchmarks.records import Count
 from benchmarks.timing import Work
@@ -21,22 +23,14 @@ def measure_flops(job: Job) -> None:
     for system in SYSTEMS:
         for part in parts_of(system):
             network = build(system, part, job.sizes, filled=False)
-            for side in job.sides:
-                for rows in rows_of(part):
-                    with torch.no_grad():
-                        asked = ask_any(system, part, network, job.sizes, side, rows)
-                    for call, work in (("prepare", asked.prepare), ("step", asked.step)):
-                        if work is not None:
-                            job.keep(
-                                Count(
-                                    system=system,
-                                    part=part,
-                                    call=call,
-                                    side=side,
-                                    rows=rows,
-                                    flops=count(work),
-                                )
-                            )
+            for side, rows in product(job.sides, rows_of(part)):
+                what = {"system": system, "part": part, "side": side, "rows": rows}
+                with torch.no_grad():
+                    calls = any_call(system, part, network, job.sizes, side, rows)
+                for call, work in calls._asdict().items():
+                    if work is not None:
+                        record = {**what, "call": call, "flops": count(work)}
+                        job.keep(Count.model_validate(record))
 
 
 def count(work: Work) -> int:

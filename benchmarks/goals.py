@@ -4,9 +4,9 @@ from collections.abc import Callable
 from statistics import median
 from typing import NamedTuple
 
-from benchmarks.figures import CPU, Figures, How
-from benchmarks.recipes import SIXTY, our_defaults
-from benchmarks.tables import digits, upwards
+from benchmarks.figures import CPU, Backend, Figures
+from benchmarks.schedules import SIXTY, our_defaults
+from benchmarks.tables import digits, rounded_up
 
 SIDE = 1024
 """At which the goals are set."""
@@ -68,7 +68,7 @@ def _accelerated(mode: str) -> Callable[[Figures], Found | None]:
     """bf16, batch 1, ours compiled against diffusers in a mode: drawn whole, or else composed."""
 
     def find(figures: Figures) -> Found | None:
-        ours_how, their_how = (How("cuda", "bfloat16", each) for each in ("compiled", mode))
+        ours_how, their_how = (Backend("cuda", "bfloat16", each) for each in ("compiled", mode))
         ours = figures.whole(SIXTY, SIDE, ours_how, 1)[0]
         theirs = figures.whole(SIXTY, SIDE, their_how, 1)[1]
         if ours and theirs:
@@ -115,6 +115,6 @@ def _row(goal: Goal, found: Found | None) -> Row:
     limit = f"at most {goal.limit:g}{goal.unit}"
     if found is None:
         return Row(goal.figure, limit, "not measured", "-")
-    shown = f"{upwards(found.value)}{goal.unit}"
+    shown = f"{rounded_up(found.value)}{goal.unit}"
     measured = f"{shown} ({found.note})" if found.note else shown
     return Row(goal.figure, limit, measured, "yes" if found.value <= goal.limit else "**missed**")

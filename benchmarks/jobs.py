@@ -1,4 +1,4 @@
-"""What every section of the measurements is given, and the parts that it may ask for."""
+"""The settings of a section of measurements, and networks of all systems by name."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from benchmarks.networks import STAGES, Asked, Sizes, ask, single
-from benchmarks.peers import PEERS, ask_peer, peer
+from benchmarks.networks import STAGES, NetworkCall, Sizes, network_call, single
+from benchmarks.peers import PEERS, peer, peer_call
 from benchmarks.records import Measured, Store
 
 PEER_PARTS = ("unet", "vae")
@@ -17,14 +17,14 @@ BATCHES = (1, 4)
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One section's work."""
+    """What a section measures, and where its records go."""
 
     store: Store
     sizes: Sizes
     sides: tuple[int, ...]
     repeats: int
     resume: bool
-    """Leave out what the section's file already has."""
+    """Skip what the section's file already has."""
     parts: tuple[str, ...] = STAGES
     """Networks of ours and diffusers' whose calls are timed."""
     dtypes: tuple[str, ...] = DTYPES
@@ -32,12 +32,12 @@ class Job:
     batches: tuple[int, ...] = BATCHES
     """Images at once, on an accelerator."""
 
-    def done(self, kind: str, **words: str | int) -> bool:
-        """Whether this can be left out."""
-        return self.resume and self.store.has(kind, **words)
+    def done(self, kind: str, **fields: str | int) -> bool:
+        """Whether a resumed run may skip this."""
+        return self.resume and self.store.has(kind, **fields)
 
     def keep(self, record: Measured) -> None:
-        """Write it down, and say so."""
+        """Store and print a record."""
         self.store.add(record)
         print(" ".join(str(value) for value in record.model_dump(exclude={"run"}).values()))
 
@@ -49,13 +49,13 @@ def build(system: str, part: str, sizes: Sizes, *, filled: bool = True) -> nn.Mo
     return single(system, part, sizes, filled=filled)
 
 
-def ask_any(
+def any_call(
     system: str, part: str, network: nn.Module, sizes: Sizes, side: int, rows: int
-) -> Asked:
+) -> NetworkCall:
     """A network of any system with its inputs; call it in inference mode."""
     if system in PEERS:
-        return ask_peer(system, part, network, side, rows)
-    return ask(system, part, network, sizes, side, rows)
+        return peer_call(system, part, network, side, rows)
+    return network_call(system, part, network, sizes, side, rows)
 
 
 def rows_of(part: str, batch: int = 1) -> tuple[int, ...]:

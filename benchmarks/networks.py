@@ -50,7 +50,7 @@ TINY = Sizes(
 )
 
 
-class Asked(NamedTuple):
+class NetworkCall(NamedTuple):
     """A network with its inputs, ready to be run."""
 
     prepare: Callable[[], object] | None
@@ -94,37 +94,39 @@ def fill(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-def ask(
+def network_call(
     system: str, part: str, network: nn.Module, sizes: Sizes, side: int, rows: int = 1
-) -> Asked:
+) -> NetworkCall:
     """Inputs for `rows` rows of an image of `side` pixels; what is once per image is done."""
     like = next(network.parameters())
     latent = noise(like, rows, LATENT_CHANNELS, *latent_size(side, side), seed=1)
     if part == "stage_a":
-        return _ask_a(network, latent)
+        return _decode_call(network, latent)
     model = sizes.stage_c if part == "stage_c" else sizes.stage_b
     text = noise(like, rows, sizes.tokens, model.text_width, seed=2)
     cells = noise(like, rows, model.semantic_channels, *semantics_size(side, side), seed=3)
     t = torch.full((rows,), 0.5, device=like.device, dtype=like.dtype)
     if part == "stage_c":
         if not isinstance(network, StageC):
-            return Asked(None, lambda: network(cells, t, text))
+            return NetworkCall(None, lambda: network(cells, t, text))
         known_c = network.condition(text)
-        return Asked(lambda: network.condition(text), lambda: network(cells, t, known_c))
+        return NetworkCall(lambda: network.condition(text), lambda: network(cells, t, known_c))
     if not isinstance(network, StageB):
-        return Asked(None, lambda: network(latent, t, cells, text))
+        return NetworkCall(None, lambda: network(latent, t, cells, text))
     size = latent_size(side, side)
     known_b = network.condition(cells, text, size)
-    return Asked(lambda: network.condition(cells, text, size), lambda: network(latent, t, known_b))
+    return NetworkCall(
+        lambda: network.condition(cells, text, size), lambda: network(latent, t, known_b)
+    )
 
 
-def _ask_a(network: nn.Module, latent: Tensor) -> Asked:
+def _decode_call(network: nn.Module, latent: Tensor) -> NetworkCall:
     if isinstance(network, StageA):
-        return Asked(None, lambda: network.decode(latent))
+        return NetworkCall(None, lambda: network.decode(latent))
     scale = float(network.config.scale_factor)  # type: ignore[union-attr, arg-type]
     decode: Callable[..., tuple[Tensor]] = network.decode  # type: ignore[assignment]
     # diffusers' pipeline scales before the network and clamps behind it
-    return Asked(None, lambda: decode(latent * scale, return_dict=False)[0].clamp(0, 1))
+    return NetworkCall(None, lambda: decode(latent * scale, return_dict=False)[0].clamp(0, 1))
 
 
 def noise(like: Tensor, *shape: int, seed: int) -> Tensor:

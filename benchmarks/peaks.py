@@ -1,50 +1,45 @@
-"""Peak memory of whole images at the published size, for every way to hold the weights.
+"""Peak memory of whole images at the published size, for every way to keep weights in memory.
 
-`python -m benchmarks.peaks` writes docs/benchmarks/peaks.json and peaks.md. Every figure is of a
-process of its own, in which nothing was freed before. `python -m benchmarks.peaks one ...` is such
+`python -m benchmarks.peaks` writes docs/benchmarks/peaks.json and peaks.md. Every case runs in a
+process of its own. `python -m benchmarks.peaks one ...` is such
 a process; it prints one line of JSON.
 """
 
 import argparse
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from benchmarks.full_size import DECODER, PRIOR, PROMPT, write_pair
 from benchmarks.jobs import dtype_of
-from benchmarks.peaks_page import page
-from benchmarks.records import ROOT, Run, this_run
+from benchmarks.peaks_report import Mode, Peak, Peaks, page
+from benchmarks.process import memory_status, run_module
+from benchmarks.records import ROOT, this_run
 from wuerstchen.atomic_write import write_file
 
-Mode = Literal["normal", "low_memory", "diffusers", "stage_a", "stage_a_strips"]
-
 OUT = ROOT / "docs" / "benchmarks"
-STATUS = Path("/proc/self/status")
-SAMPLED_EVERY = 0.005
-"""Seconds between two looks at what is no page of a file; the peak of all is the kernel's own."""
+SAMPLE_INTERVAL = 0.005
+"""Seconds between samples of memory that belongs to no file."""
 STRIP = 128
-"""Rows of latent cells of a strip: what the pipeline takes at 2048 x 2048 pixels."""
+"""Latent rows per strip, as the pipeline decodes 2048 x 2048 pixels."""
 
 
 class Case(NamedTuple):
-    """What is measured."""
+    """One measurement."""
 
     mode: Mode
     side: int
     dtype: str = "float32"
-    """In which the networks work."""
+    """Working dtype of the networks."""
     files: str = "float32"
-    """Which the files hold."""
+    """Dtype of the weights in the files."""
 
 
 CASES = (
@@ -54,84 +49,32 @@ CASES = (
     Case("low_memory", 512, "bfloat16", "bfloat16"),
     *(Case(mode, side) for side in (1024, 2048) for mode in ("stage_a", "stage_a_strips")),
 )
-"""Images first, since decodings take the longest."""
+"""Images first, because decoding takes longest."""
 
 
-class Held(BaseModel):
-    """What a process held in memory, in bytes."""
-
-    model_config = ConfigDict(frozen=True)
-    mode: Mode
-    side: int
-    dtype: str
-    files: str
-    largest: int
-    """The file of weights that is the largest."""
-    before: int
-    """With all code loaded, and no network."""
-    seen: int
-    """Most that was resident at a time, before included. The system takes pages of mapped files
-    back when it likes, so on another machine it may be more."""
-    own_before: int
-    own: int
-    """Most that belongs to no file at a time, before included; sampled."""
-    mapped: int
-    """Files of weights that are mapped at a time: all of it is resident where memory is not
-    short."""
-    seconds: float
-    """From opening the files to the image."""
-    finite: bool
-    """Whether all numbers of the image are."""
-
-    @property
-    def part(self) -> int:
-        """Bytes of the largest part in the kind of numbers that it works in."""
-        return self.largest * dtype_of(self.dtype).itemsize // dtype_of(self.files).itemsize
-
-    @property
-    def peak(self) -> int:
-        """Most bytes that the model and the image take where the system takes nothing back."""
-        return max(self.seen - self.before, self.own - self.own_before + self.mapped)
+def measure(case: Case, folder: Path) -> Peak:
+    """Measure in a process of its own, with the two repositories in `folder`."""
+    options = ["--dtype", case.dtype, "--files", case.files]
+    arguments = ["one", case.mode, str(case.side), *options, str(folder)]
+    return Peak.model_validate_json(run_module("benchmarks.peaks", *arguments))
 
 
-class Peaks(BaseModel):
-    """The content of peaks.json."""
-
-    run: Run
-    held: list[Held]
-
-
-def measure(case: Case, folder: Path) -> Held:
-    """In a process of its own, of the two repositories in `folder`."""
-    words = [case.mode, str(case.side), "--dtype", case.dtype, "--files", case.files]
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "benchmarks.peaks", "one", *words, str(folder)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"benchmarks.peaks one {' '.join(words)}: {done.stderr[-2000:]}")
-    return Held.model_validate_json(done.stdout.splitlines()[-1])
-
-
-def run_one(case: Case, folder: Path) -> Held:
-    """In this process."""
+def run_one(case: Case, folder: Path) -> Peak:
+    """Measure in this process."""
     decoder, prior = folder / DECODER, folder / PRIOR
     make = _maker(case, decoder, prior)
-    before = _status()
+    before = memory_status()
     start = time.perf_counter()
-    with _watched() as most, torch.inference_mode():
+    with _sampled_peak() as most, torch.inference_mode():
         image = make()
-    return Held(
+    return Peak(
         mode=case.mode,
         side=case.side,
         dtype=case.dtype,
         files=case.files,
         largest=max(_files(decoder, prior)),
         before=before["VmHWM"],
-        seen=_status()["VmHWM"],
+        seen=memory_status()["VmHWM"],
         own_before=before["RssAnon"],
         own=most[0],
         mapped=_mapped(case, decoder, prior),
@@ -141,7 +84,7 @@ def run_one(case: Case, folder: Path) -> Held:
 
 
 def _maker(case: Case, decoder: Path, prior: Path) -> Callable[[], Tensor]:
-    """All code loaded, nothing of the model: what is called then is what is measured."""
+    """Load all code but nothing of the model; the returned function is what is measured."""
     torch.ones(8, 8) @ torch.ones(8, 8)
     dtype = dtype_of(case.dtype)
     if case.mode == "diffusers":
@@ -151,11 +94,11 @@ def _maker(case: Case, decoder: Path, prior: Path) -> Callable[[], Tensor]:
     from wuerstchen import weights
     from wuerstchen.inference.pipeline import Pipeline
 
-    for name in ("CLIPTextModel", "CLIPTokenizer"):  # else loaded where they are used first
+    for name in ("CLIPTextModel", "CLIPTokenizer"):  # otherwise loaded on first use
         getattr(transformers, name)
     if case.mode in ("normal", "low_memory"):
 
-        def draw() -> Tensor:
+        def generate() -> Tensor:
             pipeline = Pipeline.from_pretrained(
                 decoder, torch_dtype=dtype, low_memory=case.mode == "low_memory"
             )
@@ -172,7 +115,7 @@ def _maker(case: Case, decoder: Path, prior: Path) -> Callable[[], Tensor]:
             assert isinstance(images, Tensor)
             return images
 
-        return draw
+        return generate
 
     def decode() -> Tensor:
         stage_a = weights.stage_a.load(
@@ -197,7 +140,7 @@ def _diffusers(decoder: Path, prior: Path, side: int) -> Callable[[], Tensor]:
     )
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    def draw() -> Tensor:
+    def generate() -> Tensor:
         pipeline = WuerstchenCombinedPipeline(
             tokenizer=CLIPTokenizer.from_pretrained(decoder / "tokenizer"),
             text_encoder=CLIPTextModel.from_pretrained(decoder / "text_encoder"),
@@ -222,7 +165,7 @@ def _diffusers(decoder: Path, prior: Path, side: int) -> Callable[[], Tensor]:
         ).images
         return images
 
-    return draw
+    return generate
 
 
 def _files(*folders: Path) -> list[int]:
@@ -233,35 +176,28 @@ def _files(*folders: Path) -> list[int]:
 
 def _mapped(case: Case, decoder: Path, prior: Path) -> int:
     if case.dtype != case.files:
-        return 0  # converted, and so its own
-    if case.mode in ("normal", "diffusers"):  # both map all, as their own memory shows
+        return 0  # converted copies, not mapped
+    if case.mode in ("normal", "diffusers"):  # both map all files
         return sum(_files(decoder, prior))
     return max(_files(decoder, prior) if case.mode == "low_memory" else _files(decoder / "vqgan"))
 
 
 @contextmanager
-def _watched() -> Iterator[list[int]]:
-    """Look again and again at the pages of this process that belong to no file: the most."""
+def _sampled_peak() -> Iterator[list[int]]:
+    """Sample the peak of this process's memory that belongs to no file."""
     most, done = [0], threading.Event()
 
-    def watch() -> None:
-        while not done.wait(SAMPLED_EVERY):
-            most[0] = max(most[0], _status()["RssAnon"])
+    def sample() -> None:
+        while not done.wait(SAMPLE_INTERVAL):
+            most[0] = max(most[0], memory_status()["RssAnon"])
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
+    sampler = threading.Thread(target=sample, daemon=True)
+    sampler.start()
     try:
         yield most
     finally:
         done.set()
-        watcher.join()
-
-
-def _status() -> dict[str, int]:
-    """Bytes by the names that Linux has for them."""
-    lines = STATUS.read_text(encoding="utf-8").splitlines()
-    named = (line.partition(":") for line in lines if line.endswith(" kB"))
-    return {name: int(value.split()[0]) * 1024 for name, _, value in named}
+        sampler.join()
 
 
 def main() -> None:
@@ -272,9 +208,9 @@ def main() -> None:
     one.set_defaults(do="one")
     one.add_argument("mode", choices=get_args(Mode))
     one.add_argument("side", type=int)
-    one.add_argument("folder", type=Path, help="of what benchmarks.full_size wrote")
-    one.add_argument("--dtype", default="float32", help="in which the networks work")
-    one.add_argument("--files", default="float32", help="which the files hold")
+    one.add_argument("folder", type=Path, help="written by benchmarks.full_size")
+    one.add_argument("--dtype", default="float32", help="working dtype of the networks")
+    one.add_argument("--files", default="float32", help="dtype of the files")
     parser.add_argument("--out", type=Path, default=OUT)
     words = parser.parse_args()
     if words.do == "one":
@@ -285,9 +221,9 @@ def main() -> None:
 
 
 def measure_all(out: Path) -> None:
-    """Write peaks.json and peaks.md; the models lie in the system's temporary folder meanwhile."""
+    """Write peaks.json and peaks.md; models are written to a temporary folder."""
     run = this_run("published")
-    held: list[Held] = []
+    held: list[Peak] = []
     for files in ("float32", "bfloat16"):
         with tempfile.TemporaryDirectory() as name:
             write_pair(Path(name), dtype_of(files))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from benchmarks.networks import Asked, Sizes, fill, noise
+from benchmarks.networks import NetworkCall, Sizes, fill, noise
 
 PEERS = ("sd21", "sdxl")
 LATENT_STRIDE = 8
@@ -77,13 +77,13 @@ def peer(system: str, part: str, sizes: Sizes, *, filled: bool = True) -> nn.Mod
     return fill(network) if filled else network.eval()
 
 
-def ask_peer(system: str, part: str, network: nn.Module, side: int, rows: int = 1) -> Asked:
+def peer_call(system: str, part: str, network: nn.Module, side: int, rows: int = 1) -> NetworkCall:
     """Inputs for `rows` rows of an image of `side` pixels."""
     like = next(network.parameters())
     latent = noise(like, rows, 4, side // LATENT_STRIDE, side // LATENT_STRIDE, seed=1)
     if part == "vae":
         decode: Callable[..., tuple[Tensor]] = network.decode  # type: ignore[assignment]
-        return Asked(None, lambda: decode(latent, return_dict=False)[0])
+        return NetworkCall(None, lambda: decode(latent, return_dict=False)[0])
     config = SD21_UNET if system == "sd21" else SDXL_UNET
     text = noise(like, rows, TOKENS, int(str(config["cross_attention_dim"])), seed=2)
     t = torch.full((rows,), 500, device=like.device)
@@ -99,4 +99,4 @@ def ask_peer(system: str, part: str, network: nn.Module, side: int, rows: int = 
         predicted: Tensor = network(latent, t, text, added_cond_kwargs=added, return_dict=False)[0]
         return predicted
 
-    return Asked(None, step)
+    return NetworkCall(None, step)

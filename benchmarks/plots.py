@@ -18,7 +18,7 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from benchmarks.figures import Figures
 from benchmarks.networks import STAGES
-from benchmarks.recipes import FIFTY, SIXTY, Recipe, our_defaults
+from benchmarks.schedules import FIFTY, SIXTY, Schedule, our_defaults
 from wuerstchen.atomic_write import write_file
 
 
@@ -27,7 +27,7 @@ class Line(NamedTuple):
 
     label: str
     system: str
-    recipe: Recipe
+    schedule: Schedule
     colour: str
     marker: str
     style: str
@@ -76,7 +76,7 @@ def _operations(axes: Axes, figures: Figures) -> bool:
     sides = sorted({each.side for each in figures.counts})
     drawn = False
     for line in lines():
-        points = [(s, figures.image_flops(line.system, line.recipe, s)) for s in sides]
+        points = [(s, figures.image_flops(line.system, line.schedule, s)) for s in sides]
         known = [(side, count / 1e12) for side, count in points if count is not None]
         if known:
             _line(axes, line, [side for side, _ in known], [count for _, count in known])
@@ -90,7 +90,7 @@ def _seconds(axes: Axes, figures: Figures) -> bool:
     sides = sorted({each.side for each in figures.counts})
     drawn = False
     for line in lines():
-        points = [(s, figures.image(line.system, line.recipe, s)) for s in sides]
+        points = [(s, figures.image(line.system, line.schedule, s)) for s in sides]
         known = [(side, each) for side, each in points if each is not None]
         if not known:
             continue

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.records import ROOT, Run, this_run
-from benchmarks.tables import digits, table
+from benchmarks.tables import digits, machine, save_page, table
 from wuerstchen.atomic_write import write_file
 from wuerstchen.config import DataConfig
 from wuerstchen.data import open_pairs
@@ -144,16 +144,9 @@ def write_page(out: Path) -> Path:
             ]
         )
     prepares = ("prepare: seconds", "images per second", "GiB")
-    heads = ("images", "kept", *prepares, "open: seconds", "GiB")
-    lines = [
-        "# Preparing, measured\n",
-        "Written by `python -m benchmarks.preparing`; its docstring says what is done.\n",
-        f"{run.date}, commit {run.commit}, {run.cpu}, {run.threads} threads, torch {run.torch}.\n",
-        *table(heads, rows),
-    ]
-    path = out / "preparing.md"
-    write_file(path, "\n".join(lines).encode())
-    return path
+    header = ("images", "kept", *prepares, "open: seconds", "GiB")
+    lines = [f"{machine(run)}.\n", *table(header, rows)]
+    return save_page(out / "preparing.md", "Preparing", "benchmarks.preparing", lines)
 
 
 if __name__ == "__main__":

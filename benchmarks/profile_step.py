@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.jobs import ask_any, build, dtype_of, rows_of
+from benchmarks.jobs import any_call, build, dtype_of, rows_of
 from benchmarks.networks import PUBLISHED, STAGES, TINY
 from wuerstchen.atomic_write import write_file
 
@@ -23,12 +23,12 @@ def table(system: str, part: str, side: int, sizes: str, device: str, dtype: str
     """One warm call of the network under the profiler."""
     known = TINY if sizes == "tiny" else PUBLISHED
     network = build(system, part, known).to(device=torch.device(device), dtype=dtype_of(dtype))
-    asked = ask_any(system, part, network, known, side, rows_of(part)[0])
-    asked.step()
+    call = any_call(system, part, network, known, side, rows_of(part)[0])
+    call.step()
     on_cuda = device.startswith("cuda")
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]
     with profile(activities=activities, record_shapes=True) as seen:
-        asked.step()
+        call.step()
     by = "self_cuda_time_total" if on_cuda else "self_cpu_time_total"
     title = f"{system}, {part}, {side} pixels, {sizes} size, {device}, {dtype}"
     return f"{title}\n{seen.key_averages().table(sort_by=by, row_limit=LINES)}"

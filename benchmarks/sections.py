@@ -6,19 +6,19 @@ A section is a function of the figures that yields the lines under its title.
 from collections.abc import Iterable
 from statistics import median
 
-from benchmarks.figures import Figures, How, Seconds
+from benchmarks.figures import Backend, Figures, Seconds
 from benchmarks.networks import STAGES
 from benchmarks.peers import PEERS
-from benchmarks.recipes import FIFTY, SIXTY, TWENTY_FIVE, TWENTY_NINE, Recipe, our_defaults
 from benchmarks.records import Times
-from benchmarks.tables import digits, spread, table, upwards
+from benchmarks.schedules import FIFTY, SIXTY, TWENTY_FIVE, TWENTY_NINE, Schedule, our_defaults
+from benchmarks.tables import digits, median_and_range, rounded_up, table
 
 NAMES = {"ours": "ours", "diffusers": "diffusers", "sd21": "SD 2.1", "sdxl": "SDXL"}
 CALLS = {"stage_c": "Stage C step", "stage_b": "Stage B step", "stage_a": "Stage A decode"}
 
 
-def lines_of(figures: Figures) -> list[tuple[str, str, Recipe]]:
-    """The systems that are compared per image: label, system, recipe."""
+def lines_of(figures: Figures) -> list[tuple[str, str, Schedule]]:
+    """The systems that are compared per image: label, system, schedule."""
     own = our_defaults()
     lines = [(f"ours, defaults ({own.name})", "ours", own)]
     if own.work != SIXTY.work:
@@ -47,9 +47,9 @@ def calls(figures: Figures) -> Iterable[str]:
             [
                 f"{CALLS[part]}, rows: {rows_}" if part == "stage_c" else CALLS[part],
                 f"{side}",
-                *(spread(each) for each in both),
-                f"{upwards(found.value)} ({digits(found.low)} to {digits(found.high)})",
-                spread(once) if once else "-",
+                *(median_and_range(each) for each in both),
+                f"{rounded_up(found.value)} ({digits(found.low)} to {digits(found.high)})",
+                median_and_range(once) if once else "-",
             ]
         )
     header = ("call", "pixels", "ours, s", "diffusers, s", "share (range over the turns)")
@@ -87,7 +87,7 @@ def images(figures: Figures) -> Iterable[str]:
             if ours is None or theirs is None:
                 continue
             name = label or f"defaults: {own.name} against {SIXTY.name}"
-            share = upwards(ours.value / theirs.value)
+            share = rounded_up(ours.value / theirs.value)
             rows.append(
                 [name, f"{side}", digits(ours.value), digits(theirs.value), share, ours.how]
             )
@@ -102,8 +102,8 @@ def images(figures: Figures) -> Iterable[str]:
 def all_images(figures: Figures) -> Iterable[str]:
     sides = sorted({each.side for each in figures.counts})
     rows = []
-    for label, system, recipe in lines_of(figures):
-        found = [figures.image(system, recipe, side) for side in sides]
+    for label, system, schedule in lines_of(figures):
+        found = [figures.image(system, schedule, side) for side in sides]
         if any(found):
             rows.append([label, *("-" if each is None else _composed(each) for each in found)])
     yield "The same of all systems; `~` stands before what was scaled by operations.\n"
@@ -118,12 +118,13 @@ def drawn(figures: Figures) -> Iterable[str]:
     rows = []
     for each in figures.times:
         if each.part == "whole" and each.system == "ours":
-            how = How(each.device, each.dtype, each.mode)
+            how = Backend(each.device, each.dtype, each.mode)
             theirs = figures.samples("diffusers", "whole", each.call, each.side, each.rows, how)
             if theirs:
-                share = upwards(median(each.seconds) / median(theirs))
+                share = rounded_up(median(each.seconds) / median(theirs))
                 what = [each.call, f"{each.side}", f"{each.rows}", " ".join(how)]
-                rows.append([*what, spread(each.seconds), spread(theirs), share])
+                both = (median_and_range(x) for x in (each.seconds, theirs))
+                rows.append([*what, *both, share])
     header = ("steps", "pixels", "images", "run", "ours, s", "diffusers, s", "share")
     yield from table(header, rows)
 
@@ -148,7 +149,7 @@ def memory(figures: Figures) -> Iterable[str]:
 def starts(figures: Figures) -> Iterable[str]:
     yield "The bundled model, weights in the file cache, image written to the disk.\n"
     rows = [
-        [NAMES[each.system], each.call, f"{each.side}", spread(each.seconds)]
+        [NAMES[each.system], each.call, f"{each.side}", median_and_range(each.seconds)]
         for each in figures.times
         if each.part == "start"
     ]
@@ -158,8 +159,8 @@ def starts(figures: Figures) -> Iterable[str]:
 def operations(figures: Figures) -> Iterable[str]:
     sides = sorted({each.side for each in figures.counts})
     rows = []
-    for label, system, recipe in lines_of(figures):
-        found = [figures.image_flops(system, recipe, side) for side in sides]
+    for label, system, schedule in lines_of(figures):
+        found = [figures.image_flops(system, schedule, side) for side in sides]
         rows.append([label, *("-" if each is None else f"{each / 1e12:.1f}" for each in found)])
     yield (
         "TFLOP, guidance as by default, text encoders left out. Matrix products, convolutions and "
@@ -187,7 +188,7 @@ def peers(figures: Figures) -> Iterable[str]:
             count = figures.flops(each.system, each.part, each.call, each.side, each.rows)
             rate = "-" if count is None else f"{count / median(each.seconds) / 1e9:.0f}"
             name = "both peers" if each.part == "vae" else NAMES[each.system]
-            rows.append([name, each.part, f"{each.side}", spread(each.seconds), rate])
+            rows.append([name, each.part, f"{each.side}", median_and_range(each.seconds), rate])
     yield from table(("system", "network", "pixels", "s", "GFLOP per s"), rows)
 
 
@@ -202,7 +203,7 @@ def accelerator(figures: Figures) -> Iterable[str]:
     rows = []
     for part, side, rows_, dtype in _measured_steps(figures, "cuda"):
         cells = [
-            figures.samples(system, part, "step", side, rows_, How("cuda", dtype, mode))
+            figures.samples(system, part, "step", side, rows_, Backend("cuda", dtype, mode))
             for mode in ("eager", "compiled")
             for system in ("ours", "diffusers")
         ]

@@ -1,37 +1,73 @@
-"""Seconds per call: our networks against diffusers' in turns, and those of the peers."""
+"""Seconds per network call, and whether our output equals that of diffusers."""
+
+from collections.abc import Callable, Mapping
+from itertools import product
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-from benchmarks.jobs import Job, ask_any, build, rows_of
-from benchmarks.networks import Asked, ask, pair
+from benchmarks.jobs import Job, any_call, build, dtype_of, rows_of
+from benchmarks.networks import NetworkCall, network_call, pair
 from benchmarks.peers import PEERS
 from benchmarks.records import Difference, Times, load
-from benchmarks.timing import Work, alternate
+from benchmarks.timing import Clock, Work, alternate, wall
 
-LARGEST_PEER_SIDE = 1024
+MAX_PEER_SIDE = 1024
 """Largest side at which a peer is run; a step of SDXL takes minutes beyond."""
+
+MODES = ("eager", "compiled")
+COMPILE_MODE = "reduce-overhead"
+"""Whole calls as CUDA graphs, for both systems."""
+
+
+class Place(NamedTuple):
+    """Where calls are timed, and how."""
+
+    device: str = "cpu"
+    dtype: str = "float32"
+    clock: Clock = wall
+    repeats: int = 1
+    """Minimum number of samples of a call."""
+    warm: int = 1
+    """Runs that are not counted: compilation, recording of a graph, its first replay."""
+    compiled: bool = False
+    """Whether compiled steps are timed too."""
+
+
+CPU = Place()
+
+
+def measure_stages(job: Job) -> None:
+    """A step of Stages C and B and a decoding by Stage A."""
+    for part in job.parts:
+        measure_calls(job, part, CPU, (1,))
 
 
 @torch.inference_mode()
-def measure_stages(job: Job) -> None:
-    """A step of Stages C and B and a decoding by Stage A, and how far the outputs differ."""
-    for part in job.parts:
-        wanted = [
-            (side, rows)
-            for side in sorted(job.sides)
-            for rows in rows_of(part)
-            if not job.done("times", part=part, side=side, rows=rows, system="diffusers")
-        ]
-        if not wanted:
-            continue
-        networks = pair(part, job.sizes)
-        for side, rows in wanted:
-            asked = {
-                system: ask(system, part, network, job.sizes, side, rows)
-                for system, network in networks.items()
-            }
-            _compare(job, part, side, rows, asked)
-            _time(job, part, side, rows, asked)
+def measure_calls(job: Job, part: str, place: Place, batches: tuple[int, ...]) -> None:
+    """Calls of one network of both systems at every side and batch, and their difference."""
+    known = {"part": part, "system": "diffusers", "call": "step"}
+    known |= {"dtype": place.dtype, "device": place.device}
+    missing = [
+        (side, rows)
+        for side, batch in product(sorted(job.sides), batches)
+        for rows in rows_of(part, batch)
+        if not job.done("times", **known, side=side, rows=rows)
+    ]
+    if not missing:
+        return
+    networks = pair(part, job.sizes, place.device, dtype_of(place.dtype))
+    for side, rows in dict.fromkeys(missing):
+        calls = {
+            system: network_call(system, part, network, job.sizes, side, rows)
+            for system, network in networks.items()
+        }
+        outputs = {system: call.step() for system, call in calls.items()}
+        keep_difference(job, f"{part}, rows: {rows}", side, outputs, place)
+        time_calls(job, part, side, rows, calls, place)
+        if place.compiled:
+            torch.compiler.reset()  # a new shape is a new program, not one more variant
 
 
 @torch.inference_mode()
@@ -39,38 +75,53 @@ def measure_peers(job: Job) -> None:
     """A guided step and a decoding of each peer; the decoder, which they share, once."""
     for system, part in ((PEERS[0], "vae"), *((system, "unet") for system in PEERS)):
         rows = rows_of(part)[0]
-        sides = [side for side in sorted(job.sides) if side <= LARGEST_PEER_SIDE]
-        wanted = [
+        missing = [
             side
-            for side in sides
-            if not job.done("times", system=system, part=part, side=side, rows=rows)
+            for side in sorted(job.sides)
+            if side <= MAX_PEER_SIDE
+            and not job.done("times", system=system, part=part, side=side, rows=rows)
         ]
-        if not wanted:
+        if not missing:
             continue
         network = build(system, part, job.sizes)
-        for side in wanted:
-            asked = ask_any(system, part, network, job.sizes, side, rows)
-            _time(job, part, side, rows, {system: asked})
+        for side in missing:
+            call = any_call(system, part, network, job.sizes, side, rows)
+            time_calls(job, part, side, rows, {system: call}, CPU)
 
 
-def largest_difference(ours: torch.Tensor, theirs: torch.Tensor) -> tuple[float, float]:
-    """Largest absolute difference, and the largest absolute value of the second."""
-    return float((ours - theirs).abs().max()), float(theirs.abs().max())
+def keep_difference(
+    job: Job, what: str, side: int, outputs: Mapping[str, Tensor], place: Place = CPU
+) -> None:
+    """Record the largest difference between our output and that of diffusers."""
+    ours, theirs = outputs["ours"].float(), outputs["diffusers"].float()
+    job.keep(
+        Difference(
+            what=what,
+            side=side,
+            device=place.device,
+            dtype=place.dtype,
+            largest=float((ours - theirs).abs().max()),
+            scale=float(theirs.abs().max()),
+        )
+    )
 
 
-def _compare(job: Job, part: str, side: int, rows: int, asked: dict[str, Asked]) -> None:
-    found = {system: each.step().float() for system, each in asked.items()}
-    largest, scale = largest_difference(found["ours"], found["diffusers"])
-    what = f"{part}, rows: {rows}"
-    job.keep(Difference(what=what, side=side, largest=largest, scale=scale))
-
-
-def _time(job: Job, part: str, side: int, rows: int, asked: dict[str, Asked]) -> None:
+def time_calls(
+    job: Job, part: str, side: int, rows: int, calls: Mapping[str, NetworkCall], place: Place
+) -> None:
+    """Time the calls of all systems in turns and record the seconds."""
+    works: dict[tuple[str, str, str], Work] = {}
+    for system, each in calls.items():
+        works[system, "step", "eager"] = each.step
+        if place.compiled:
+            works[system, "step", "compiled"] = _compiled(each.step)
+        if each.prepare is not None:
+            works[system, "prepare", "eager"] = each.prepare
     before = load()
-    steps: dict[str, Work] = {system: each.step for system, each in asked.items()}
-    prepare = {system: each.prepare for system, each in asked.items() if each.prepare}
-    for call, works in (("prepare", prepare), ("step", steps)):
-        for system, seconds in alternate(works, job.repeats).items():
+    repeats = max(job.repeats, place.repeats)
+    for (system, call, mode), seconds in alternate(works, repeats, place.clock, place.warm).items():
+        shared = place.compiled and call == "prepare"  # it is never compiled
+        for each_mode in MODES if shared else (mode,):
             job.keep(
                 Times(
                     system=system,
@@ -78,7 +129,15 @@ def _time(job: Job, part: str, side: int, rows: int, asked: dict[str, Asked]) ->
                     call=call,
                     side=side,
                     rows=rows,
+                    device=place.device,
+                    dtype=place.dtype,
+                    mode=each_mode,
                     seconds=seconds,
                     load=before,
                 )
             )
+
+
+def _compiled(step: Callable[[], Tensor]) -> Work:
+    compiled: Work = torch.compile(step, fullgraph=True, dynamic=False, mode=COMPILE_MODE)
+    return compiled

@@ -1,18 +1,17 @@
-"""From the start of a process to an image on the disk, with the bundled model.
+"""Seconds from the start of a process to a saved image, with the bundled model.
 
-`python -m benchmarks.start FOLDER OUT` draws with diffusers' combined pipeline, as a script of a
-user would; our own process is the command line.
+`python -m benchmarks.start FOLDER OUT` generates with diffusers' combined pipeline, as a user's
+script would; our own process is the command line.
 """
 
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from benchmarks.jobs import Job
-from benchmarks.records import ROOT, Difference, Times, load
-from benchmarks.timing import alternate
+from benchmarks.process import run_module
+from benchmarks.records import Difference, Times, load
+from benchmarks.timing import Work, alternate
 
 PROMPT, SEED = "a red apple", 3
 STEPS_C, STEPS_B, GUIDANCE = 60, 12, 4.0
@@ -22,7 +21,7 @@ LIKE_DIFFUSERS = (
     *("--sampler", "ddpm", "--spacing", "time"),
     *("--decoder-sampler", "ddpm", "--decoder-spacing", "time"),
 )
-"""Words of our command that ask for diffusers' default settings."""
+"""Options of our command for diffusers' default settings."""
 
 
 def measure_start(job: Job) -> None:
@@ -34,34 +33,24 @@ def measure_start(job: Job) -> None:
     folder = find(None)
     side = read_info(folder, "").size
     before = load()
-    with tempfile.TemporaryDirectory() as made:
-        commands = {
-            "ours, defaults": _ours(Path(made, "defaults.png")),
-            "ours": _ours(Path(made, "ours.png"), *LIKE_DIFFUSERS),
-            "diffusers": _python("benchmarks.start", str(folder), str(Path(made, "theirs.png"))),
+    with tempfile.TemporaryDirectory() as name:
+        ours, theirs = Path(name, "ours.png"), Path(name, "theirs.png")
+        call = f"{STEPS_C} + {STEPS_B}"
+        works: dict[tuple[str, str], Work] = {
+            ("ours", "defaults"): lambda: _generate(Path(name, "defaults.png")),
+            ("ours", call): lambda: _generate(ours, *LIKE_DIFFUSERS),
+            ("diffusers", call): lambda: run_module("benchmarks.start", str(folder), str(theirs)),
         }
-        works = {name: (lambda words=words: _run(words)) for name, words in commands.items()}
-        for name, seconds in alternate(works, job.repeats).items():
-            system, _, word = name.partition(", ")
-            call = word or f"{STEPS_C} + {STEPS_B}"
-            job.keep(
-                Times(
-                    system=system,
-                    part="start",
-                    call=call,
-                    side=side,
-                    rows=1,
-                    seconds=seconds,
-                    load=before,
-                )
-            )
-        largest = _pixels_apart(Path(made, "ours.png"), Path(made, "theirs.png"))
-        what = f"pixels (0 to 255) of the bundled model, {STEPS_C} + {STEPS_B} steps"
-        job.keep(Difference(what=what, side=side, dtype="uint8", largest=largest, scale=255))
+        for (system, steps), seconds in alternate(works, job.repeats).items():
+            what = {"system": system, "part": "start", "call": steps, "side": side, "rows": 1}
+            job.keep(Times.model_validate({**what, "seconds": seconds, "load": before}))
+        largest = _largest_pixel_difference(ours, theirs)
+        text = f"pixels (0 to 255) of the bundled model, {call} steps"
+        job.keep(Difference(what=text, side=side, dtype="uint8", largest=largest, scale=255))
 
 
-def draw_with_diffusers(folder: str, out: str) -> None:
-    """One image, as a short script would do it."""
+def generate_with_diffusers(folder: str, out: str) -> None:
+    """One image, as a short script would generate it."""
     import torch
     from diffusers.pipelines.deprecated.wuerstchen import WuerstchenCombinedPipeline
 
@@ -82,28 +71,11 @@ def draw_with_diffusers(folder: str, out: str) -> None:
     images[0].save(out)
 
 
-def _ours(out: Path, *words: str) -> list[str]:
-    return _python("wuerstchen", "generate", PROMPT, "--seed", str(SEED), "--out", str(out), *words)
+def _generate(out: Path, *options: str) -> None:
+    run_module("wuerstchen", "generate", PROMPT, "--seed", str(SEED), "--out", str(out), *options)
 
 
-def _python(module: str, *words: str) -> list[str]:
-    return [sys.executable, "-W", "ignore", "-m", module, *words]
-
-
-def _run(words: list[str]) -> None:
-    done = subprocess.run(
-        words,
-        cwd=ROOT,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(words)} failed: {done.stderr[-2000:]}")
-
-
-def _pixels_apart(first: Path, second: Path) -> float:
+def _largest_pixel_difference(first: Path, second: Path) -> float:
     import numpy as np
     from PIL import Image
 
@@ -112,4 +84,4 @@ def _pixels_apart(first: Path, second: Path) -> float:
 
 
 if __name__ == "__main__":
-    draw_with_diffusers(sys.argv[1], sys.argv[2])
+    generate_with_diffusers(sys.argv[1], sys.argv[2])

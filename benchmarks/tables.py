@@ -1,19 +1,23 @@
-"""Numbers and tables of the report in Markdown."""
+"""Numbers, tables and pages in Markdown."""
 
 from collections.abc import Iterable, Sequence
 from math import ceil
+from pathlib import Path
 from statistics import median
 
-NOTHING = "Not measured yet.\n"
+from benchmarks.records import Run
+from wuerstchen.atomic_write import write_file
+
+NO_ROWS = "Not measured yet.\n"
 
 
 def digits(value: float) -> str:
-    """Three digits or more, and never an exponent."""
+    """At least three digits, and never an exponent."""
     return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
 
 
-def upwards(value: float) -> str:
-    """Three digits, never less than the value: a missed goal does not look reached."""
+def rounded_up(value: float) -> str:
+    """Three digits, never less than the value, so that a missed goal never looks reached."""
     if value <= 0:
         return "0"
     if value >= 100:
@@ -24,18 +28,33 @@ def upwards(value: float) -> str:
     return f"{ceil(value * 10**power * (1 - 1e-12)) / 10**power:.{3}g}"
 
 
-def spread(seconds: Sequence[float]) -> str:
-    """The median, with the least and the most."""
-    return f"{digits(median(seconds))} ({digits(min(seconds))} to {digits(max(seconds))})"
+def median_and_range(samples: Sequence[float]) -> str:
+    """The median, with minimum and maximum."""
+    return f"{digits(median(samples))} ({digits(min(samples))} to {digits(max(samples))})"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterable[str]:
-    """Lines of a table; of a sentence where there is nothing to show."""
+    """Lines of a table, or of a sentence if there are no rows."""
     if not rows:
-        yield NOTHING
+        yield NO_ROWS
         return
     yield f"| {' | '.join(header)} |"
     yield "|" + "---|" * len(header)
     for row in rows:
         yield f"| {' | '.join(row)} |"
     yield ""
+
+
+def machine(run: Run) -> str:
+    """When, with which code and on which machine a run was made."""
+    return f"{run.date}, commit {run.commit}, {run.cpu}, {run.threads} threads, torch {run.torch}"
+
+
+def save_page(path: Path, title: str, command: str, lines: Iterable[str]) -> Path:
+    """A page with a heading and the command that writes it; returns its path."""
+    head = (
+        f"# {title}, measured\n",
+        f"Written by `python -m {command}`; its docstring explains how.\n",
+    )
+    write_file(path, "\n".join([*head, *lines]).encode())
+    return path

@@ -17,15 +17,13 @@ Every turn is a process of its own, ours and theirs in turns: its first step is 
 import argparse
 import io
 import json
-import resource
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -38,8 +36,9 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from benchmarks.process import resident_peak, run_module
 from benchmarks.records import ROOT, Run, this_run
-from benchmarks.tables import digits, table
+from benchmarks.tables import digits, machine, save_page, table
 from wuerstchen import diffusion
 from wuerstchen.atomic_write import write_file
 from wuerstchen.config import CompressorModel, LoraConfig, StageCModel
@@ -96,7 +95,7 @@ def main() -> None:
     words = parser.parse_args()
     kinds, sides = words.kinds.split(","), [int(side) for side in words.sides.split(",")]
     if words.turn:
-        print(json.dumps(take_turn(words.turn, kinds[0], sides[0], profiled=words.profile)))
+        print(json.dumps(measure_turn(words.turn, kinds[0], sides[0], profiled=words.profile)))
         return
     path = words.out / "throughput.json"
     content = json.loads(path.read_text()) if path.is_file() else {"turns": {}, "runs": {}}
@@ -105,7 +104,7 @@ def main() -> None:
             turns: dict[str, list[Turn]] = {"ours": [], "diffusers": []}
             for _ in range(words.rounds):
                 for who, found in turns.items():
-                    found.append(_in_a_process(who, kind, side))
+                    found.append(_in_process(who, kind, side))
                     print(kind, side, who, found[-1], flush=True)
             content["turns"][f"{kind} {side}"] = turns
             content["runs"][f"{kind} {side}"] = this_run("random").model_dump()
@@ -113,7 +112,7 @@ def main() -> None:
             write_page(words.out)
 
 
-def take_turn(who: str, kind: str, side: int, *, profiled: bool = False) -> Turn:
+def measure_turn(who: str, kind: str, side: int, *, profiled: bool = False) -> Turn:
     """Steps of one side, in this process."""
     torch.manual_seed(0)
     network, step, parts = (_ours if who == "ours" else _theirs)(kind, side)
@@ -133,9 +132,8 @@ def take_turn(who: str, kind: str, side: int, *, profiled: bool = False) -> Turn
         with profile(activities=[ProfilerActivity.CPU]) as found:
             step(0).backward()
         print(found.key_averages().table("self_cpu_time_total", row_limit=12), file=sys.stderr)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     middle = {name: median(values[1:]) for name, values in parts.items()}
-    return Turn(median(seconds[1:]), peak, middle)
+    return Turn(median(seconds[1:]), resident_peak(), middle)
 
 
 Made = tuple[nn.Module, Step, dict[str, list[float]]]
@@ -243,18 +241,9 @@ def _decoded(data: bytes, side: int) -> Tensor:
     return ((pixels.float() / 255 - mean) / spread).permute(2, 0, 1)
 
 
-def _in_a_process(who: str, kind: str, side: int) -> Turn:
-    words = ["--turn", who, "--kinds", kind, "--sides", str(side)]
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "benchmarks.throughput", *words],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"{words} ended with {done.returncode}: {done.stderr[-2000:]}")
-    return Turn(*cast(list[float], json.loads(done.stdout.splitlines()[-1])))  # type: ignore[arg-type]
+def _in_process(system: str, kind: str, side: int) -> Turn:
+    options = ["--turn", system, "--kinds", kind, "--sides", str(side)]
+    return Turn(*json.loads(run_module("benchmarks.throughput", *options)))
 
 
 def write_page(out: Path) -> Path:
@@ -264,10 +253,7 @@ def write_page(out: Path) -> Path:
     for name, turns in content["turns"].items():
         kind, side = name.split()
         run = Run.model_validate(content["runs"][name])
-        measured.append(
-            f"{kind}, {side} px: {run.date}, commit {run.commit}, {run.cpu}, "
-            f"{run.threads} threads, torch {run.torch}."
-        )
+        measured.append(f"{kind}, {side} px: {machine(run)}.")
         found = {who: [Turn(*turn) for turn in each] for who, each in turns.items()}
         seconds = {who: median(turn.seconds for turn in each) for who, each in found.items()}
         peaks = {who: max(turn.peak for turn in each) / 2**30 for who, each in found.items()}
@@ -290,22 +276,17 @@ def write_page(out: Path) -> Path:
             rest = seconds[who] - sum(parts.values())
             told = ", ".join(f"{part} {digits(value)}" for part, value in parts.items())
             details.append([f"{kind}, {side} px", who, digits(seconds[who]), told, digits(rest)])
+    header = ("step", "ours", "diffusers", "ours over diffusers", "GiB, ours", "GiB, diffusers")
     lines = [
-        "# A training step of Stage C, measured\n",
-        "Written by `python -m benchmarks.throughput`; its docstring says what is done.\n",
-        "Images per second, and the peak of the process in GiB.\n",
-        *table(
-            ("step", "ours", "diffusers", "ours over diffusers", "GiB, ours", "GiB, diffusers"),
-            rows,
-        ),
+        "Images per second, and the peak memory of the process in GiB.\n",
+        *table(header, rows),
         "Where the seconds of a step go:\n",
         *table(("step", "side", "seconds", "parts", "forward and backward"), details),
         *(f"- {line}" for line in measured),
         "",
     ]
-    path = out / "throughput.md"
-    write_file(path, "\n".join(lines).encode())
-    return path
+    title = "A training step of Stage C"
+    return save_page(out / "throughput.md", title, "benchmarks.throughput", lines)
 
 
 if __name__ == "__main__":

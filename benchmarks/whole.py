@@ -5,7 +5,7 @@ width, the same in both pipelines, so that the images take the time of the three
 """
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, TypedDict
 
 import torch
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from benchmarks.jobs import Job
 from benchmarks.networks import STAGES, TINY, Sizes, pair, quiet, single
-from benchmarks.recipes import SIXTY, TWENTY_NINE, Recipe, our_defaults
-from benchmarks.records import Difference, Times, load
-from benchmarks.stages import largest_difference
-from benchmarks.timing import Clock, Work, alternate, wall
+from benchmarks.records import Times, load
+from benchmarks.schedules import SIXTY, TWENTY_NINE, Schedule, our_defaults
+from benchmarks.stages import CPU, Place, keep_difference
+from benchmarks.timing import Work, alternate
 from wuerstchen.config import TextConfig
 from wuerstchen.diffusion import published_times, uniform_times
 from wuerstchen.inference.model_info import ModelInfo
@@ -29,10 +29,10 @@ from wuerstchen.models.text import TextEncoder, small_text_encoder
 PROMPT = "a red fox in the snow"
 SEED = 3
 GUIDANCE = 4.0
-SHORT = Recipe("8 + 5", 8, 0, 5)
-"""A schedule in which rounding errors have little time to grow."""
+SHORT = Schedule("8 + 5", 8, 0, 5)
+"""Few steps, in which rounding errors cannot grow much."""
 WHOLE_SIDE = 512
-"""Side at which whole images of the published size are drawn on request."""
+"""Side at which whole images of the published size are generated on request."""
 
 Key = tuple[str, str]
 """System, and eager or compiled."""
@@ -41,7 +41,7 @@ Texts = tuple[TextEncoder, TextEncoder]
 
 
 class Settings(TypedDict, total=False):
-    """Arguments of our pipeline that say how it goes from noise to data."""
+    """Sampling arguments of our pipeline."""
 
     prior_timesteps: list[float]
     decoder_timesteps: list[float]
@@ -53,62 +53,59 @@ class Settings(TypedDict, total=False):
     decoder_sampler: str
 
 
-class Draws(Protocol):
-    """A pipeline with fixed settings: latents or pixels of the prompt."""
+class Generate(Protocol):
+    """A pipeline with fixed settings: latents or pixels for the prompt."""
 
-    def __call__(self, recipe: Recipe, side: int, form: str, batch: int = 1) -> Tensor: ...
+    def __call__(self, schedule: Schedule, side: int, form: str, batch: int = 1) -> Tensor: ...
 
 
 def measure_whole(job: Job, *, real: bool) -> None:
-    """How far the latents of both differ; with `real`, also images of the published size.
+    """How much the latents differ; with `real`, also images of the published size.
 
-    Tiny networks show the difference of the whole way in seconds.
+    Tiny networks show the difference over a whole run in seconds.
     """
-    tiny = both(TINY)
+    tiny = both_pipelines(TINY)
     for side in (128, 256):
-        for recipe in (SHORT, TWENTY_NINE, SIXTY):
-            _compare(job, "tiny", side, recipe, tiny)
+        for schedule in (SHORT, TWENTY_NINE, SIXTY):
+            _compare(job, "tiny", side, schedule, tiny)
     if not real:
         return
-    draws = both(job.sizes)
+    pipelines = both_pipelines(job.sizes)
     side = min(WHOLE_SIDE, *job.sides)
-    for recipe in (TWENTY_NINE, SIXTY, our_defaults()):
-        if not job.done("times", part="whole", side=side, call=call_of(recipe)):
-            if not recipe.own:
-                _compare(job, job.sizes.name, side, recipe, draws)
-            eager: dict[Key, Draws] = {(system, "eager"): draw for system, draw in draws.items()}
-            time_images(job, eager, recipe, side, warm=0)  # all that runs has run before
+    for schedule in (TWENTY_NINE, SIXTY, our_defaults()):
+        if not job.done("times", part="whole", side=side, call=call_name(schedule)):
+            if not schedule.own:
+                _compare(job, job.sizes.name, side, schedule, pipelines)
+            eager = {(system, "eager"): generate for system, generate in pipelines.items()}
+            time_images(job, eager, schedule, side, CPU._replace(warm=0), 1)  # all ran before
 
 
 def time_images(
     job: Job,
-    draws: dict[Key, Draws],
-    recipe: Recipe,
+    pipelines: Mapping[Key, Generate],
+    schedule: Schedule,
     side: int,
-    *,
-    device: str = "cpu",
-    dtype: str = "float32",
-    batch: int = 1,
-    clock: Clock = wall,
-    warm: int = 1,
+    place: Place,
+    batch: int,
 ) -> None:
-    """Draw in turns and write down the seconds. By our defaults: each by its own."""
+    """Generate in turns and record the seconds. With our defaults: each with its own."""
+
+    def work(generate: Generate) -> Work:
+        return lambda: generate(schedule, side, "pt", batch)
+
     before = load()
-
-    def work(draw: Draws) -> Work:
-        return lambda: draw(recipe, side, "pt", batch)
-
-    works = {key: work(draw) for key, draw in draws.items()}
-    for (system, mode), seconds in alternate(works, job.repeats, clock, warm).items():
+    works = {key: work(generate) for key, generate in pipelines.items()}
+    timed = alternate(works, job.repeats, place.clock, place.warm)
+    for (system, mode), seconds in timed.items():
         job.keep(
             Times(
                 system=system,
                 part="whole",
-                call=call_of(recipe),
+                call=call_name(schedule),
                 side=side,
                 rows=batch,
-                device=device,
-                dtype=dtype,
+                device=place.device,
+                dtype=place.dtype,
                 mode=mode,
                 seconds=seconds,
                 load=before,
@@ -116,39 +113,41 @@ def time_images(
         )
 
 
-def call_of(recipe: Recipe) -> str:
-    """What the times of a whole image are called."""
-    return "defaults" if recipe.own else recipe.name
+def call_name(schedule: Schedule) -> str:
+    """The name of the times of a whole image."""
+    return "defaults" if schedule.own else schedule.name
 
 
-def both(sizes: Sizes, device: str = "cpu", dtype: torch.dtype = torch.float32) -> dict[str, Draws]:
+def both_pipelines(sizes: Sizes) -> dict[str, Generate]:
     """Both pipelines with the same weights."""
-    pairs = {part: pair(part, sizes, device, dtype) for part in STAGES}
-    texts = text_encoders(sizes, device, dtype)
+    pairs = {part: pair(part, sizes) for part in STAGES}
+    texts = text_encoders(sizes)
     ours: Networks = {part: found["ours"] for part, found in pairs.items()}
     theirs: Networks = {part: found["diffusers"] for part, found in pairs.items()}
     return {"ours": our_pipeline(ours, texts), "diffusers": their_pipeline(theirs, texts)}
 
 
-def alone(system: str, sizes: Sizes) -> tuple[Draws, Networks]:
+def pipeline_alone(system: str, sizes: Sizes) -> tuple[Generate, Networks]:
     """One pipeline with weights of its own, and its networks."""
     networks: Networks = {part: single(system, part, sizes) for part in STAGES}
     gc.collect()
-    make: Callable[[Networks, Texts], Draws] = our_pipeline if system == "ours" else their_pipeline
+    make: Callable[[Networks, Texts], Generate] = (
+        our_pipeline if system == "ours" else their_pipeline
+    )
     return make(networks, text_encoders(sizes)), networks
 
 
-def our_pipeline(networks: Networks, texts: Texts, *, compiled: bool = False) -> Draws:
-    """Ours: by a recipe of diffusers with its sampler, its times and its guidance."""
+def our_pipeline(networks: Networks, texts: Texts, *, compiled: bool = False) -> Generate:
+    """Ours; with a schedule of diffusers, also its sampler, timesteps and guidance."""
     a, b, c = networks["stage_a"], networks["stage_b"], networks["stage_c"]
     assert isinstance(a, StageA) and isinstance(b, StageB) and isinstance(c, StageC)
     pipeline = Pipeline(a, b, c, *texts, ModelInfo(name="random"))
     if compiled:
         pipeline.compile()
 
-    def draw(recipe: Recipe, side: int, form: str, batch: int = 1) -> Tensor:
-        # Recipes that are not its own name everything that its own defaults could change.
-        how: Settings = {} if recipe.own else _like_diffusers(recipe)
+    def generate(schedule: Schedule, side: int, form: str, batch: int = 1) -> Tensor:
+        # With schedules of diffusers, nothing is left to our defaults.
+        how: Settings = {} if schedule.own else _like_diffusers(schedule)
         images = pipeline(
             PROMPT,
             height=side,
@@ -161,10 +160,10 @@ def our_pipeline(networks: Networks, texts: Texts, *, compiled: bool = False) ->
         assert isinstance(images, Tensor)
         return images
 
-    return draw
+    return generate
 
 
-def their_pipeline(networks: Networks, texts: Texts) -> Draws:
+def their_pipeline(networks: Networks, texts: Texts) -> Generate:
     """diffusers' combined pipeline."""
     from diffusers import DDPMWuerstchenScheduler
     from diffusers.pipelines.deprecated.wuerstchen import WuerstchenCombinedPipeline
@@ -185,14 +184,14 @@ def their_pipeline(networks: Networks, texts: Texts) -> Draws:
     for each in (pipeline.prior_pipe, pipeline.decoder_pipe):
         each.set_progress_bar_config(disable=True)
 
-    def draw(recipe: Recipe, side: int, form: str, batch: int = 1) -> Tensor:
-        recipe = SIXTY if recipe.own else recipe  # its own defaults
+    def generate(schedule: Schedule, side: int, form: str, batch: int = 1) -> Tensor:
+        schedule = SIXTY if schedule.own else schedule  # its own defaults
         images: Tensor = pipeline(
             PROMPT,
             height=side,
             width=side,
-            prior_timesteps=_times(recipe),
-            num_inference_steps=recipe.decoder,
+            prior_timesteps=_times(schedule),
+            num_inference_steps=schedule.decoder,
             prior_guidance_scale=GUIDANCE,
             decoder_guidance_scale=0.0,
             num_images_per_prompt=batch,
@@ -201,11 +200,11 @@ def their_pipeline(networks: Networks, texts: Texts) -> Draws:
         ).images
         return images
 
-    return draw
+    return generate
 
 
 def text_encoders(sizes: Sizes, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Texts:
-    """Of Stage C and of Stage B: one block each, whose work does not count."""
+    """For Stage C and Stage B: one block each, too small to count."""
 
     def encoder(width: int) -> TextEncoder:
         config = TextConfig(vocab_size=600, max_length=sizes.tokens, width=width, depth=1, heads=2)
@@ -217,10 +216,10 @@ def text_encoders(sizes: Sizes, device: str = "cpu", dtype: torch.dtype = torch.
         return encoder(sizes.stage_c.text_width), encoder(sizes.stage_b.text_width)
 
 
-def _like_diffusers(recipe: Recipe) -> Settings:
+def _like_diffusers(schedule: Schedule) -> Settings:
     return {
-        "prior_timesteps": _times(recipe),
-        "decoder_timesteps": uniform_times(recipe.decoder),
+        "prior_timesteps": _times(schedule),
+        "decoder_timesteps": uniform_times(schedule.decoder),
         "prior_guidance_scale": GUIDANCE,
         "prior_guidance_interval": (0.0, 1.0),
         "prior_guidance_rescale": 0.0,
@@ -230,12 +229,12 @@ def _like_diffusers(recipe: Recipe) -> Settings:
     }
 
 
-def _times(recipe: Recipe) -> list[float]:
-    return published_times() if recipe == TWENTY_NINE else uniform_times(recipe.guided)
+def _times(schedule: Schedule) -> list[float]:
+    return published_times() if schedule == TWENTY_NINE else uniform_times(schedule.guided)
 
 
-def _compare(job: Job, sizes: str, side: int, recipe: Recipe, draws: dict[str, Draws]) -> None:
-    found = {system: draw(recipe, side, "latent") for system, draw in draws.items()}
-    largest, scale = largest_difference(found["ours"], found["diffusers"])
-    what = f"latents after {recipe.name} steps, {sizes} networks"
-    job.keep(Difference(what=what, side=side, largest=largest, scale=scale))
+def _compare(
+    job: Job, sizes: str, side: int, schedule: Schedule, pipelines: Mapping[str, Generate]
+) -> None:
+    outputs = {system: generate(schedule, side, "latent") for system, generate in pipelines.items()}
+    keep_difference(job, f"latents after {schedule.name} steps, {sizes} networks", side, outputs)

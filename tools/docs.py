@@ -40,8 +40,9 @@ Written by `tools/docs.py` from [`config/`](../src/wuerstchen/config); do not ed
 
 A config is a YAML file with these sections. Later values win: the defaults of this page, the file,
 then overrides such as `stage_b.training.batch_size=16` on the command line. A key that is not on
-this page is an error. The defaults are those of the paper and of the released weights; the shipped configs in
-[`src/wuerstchen/configs`](../src/wuerstchen/configs) are smaller or complete those of the paper.
+this page is an error. The defaults are those of the paper and of the released weights; the shipped
+configs in [`src/wuerstchen/configs`](../src/wuerstchen/configs) are smaller or complete those of
+the paper.
 """
 
 

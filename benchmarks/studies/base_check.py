@@ -21,7 +21,7 @@ from typing import NamedTuple
 from PIL import Image, ImageOps
 
 from benchmarks.records import ROOT, Run, this_run
-from benchmarks.tables import digits, table
+from benchmarks.tables import digits, machine, save_page, table
 from wuerstchen.atomic_write import write_file
 from wuerstchen.config import DataConfig, load
 from wuerstchen.data import open_pairs
@@ -133,7 +133,7 @@ def write_page(out: Path) -> Path:
                 digits(row["seconds"]),
             ]
         )
-    heads = (
+    header = (
         "set",
         "images learned",
         "A alone, dB",
@@ -144,15 +144,9 @@ def write_page(out: Path) -> Path:
         "fine-tuned",
         "seconds of training",
     )
-    lines = [
-        "# What a base can be taught, measured\n",
-        "Written by `python -m benchmarks.studies.base_check`; its docstring says what is done.\n",
-        f"{run.date}, commit {run.commit}, {run.cpu}, {run.threads} threads, torch {run.torch}.\n",
-        *table(heads, rows),
-    ]
-    path = out / "base_check.md"
-    write_file(path, "\n".join(lines).encode())
-    return path
+    lines = [f"{machine(run)}.\n", *table(header, rows)]
+    command = "benchmarks.studies.base_check"
+    return save_page(out / "base_check.md", "What fine-tuning teaches a base", command, lines)
 
 
 def _plain(row: Row) -> dict[str, object]:

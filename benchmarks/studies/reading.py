@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from benchmarks.records import ROOT, Run, load, this_run
-from benchmarks.tables import digits, spread, table
+from benchmarks.tables import digits, machine, median_and_range, save_page, table
 from benchmarks.timing import alternate
 from wuerstchen import weights
 from wuerstchen.atomic_write import write_file
@@ -206,15 +206,13 @@ def write_page(out: Path) -> Path:
     rates: dict[str, list[float]] = content["images_per_second"]
     ours = median(rates["ours"])
     rows = [
-        [name, spread(each), "" if name == "ours" else f"{ours / median(each):.2f}"]
+        [name, median_and_range(each), "" if name == "ours" else f"{ours / median(each):.2f}"]
         for name, each in rates.items()
     ]
     lines = [
-        "# Reading images, measured\n",
-        "Written by `python -m benchmarks.studies.reading`; its docstring says what is done.\n",
-        f"{run.date}, commit {run.commit}, {run.cpu}, {run.threads} threads, torch {run.torch}; "
-        f"{content['images']} images in JPEG for {content['size']} pixels. `wuerstchen "
-        f"prepare` made them at {digits(content['prepared_per_second'])} images per second.\n",
+        f"{machine(run)}; {content['images']} images in JPEG for {content['size']} pixels. "
+        f"`wuerstchen prepare` made them at {digits(content['prepared_per_second'])} images per "
+        "second.\n",
         *table(
             ("reader", "images per second (range of the turns)", "our rate over its rate"), rows
         ),
@@ -226,9 +224,7 @@ def write_page(out: Path) -> Path:
         ]
         lines += ["Training Stage C, without images in memory:\n"]
         lines += table(("from", "time spent waiting for data", "images per second"), waits)
-    path = out / "reading.md"
-    write_file(path, "\n".join(lines).encode())
-    return path
+    return save_page(out / "reading.md", "Reading images", "benchmarks.studies.reading", lines)
 
 
 if __name__ == "__main__":

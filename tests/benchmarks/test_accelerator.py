@@ -5,17 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.accelerator import (
-    Place,
-    _all_four,
-    compiled_twins,
-    measure_calls,
-    measure_images,
-)
+from benchmarks.accelerator import compiled_twins, four_pipelines, measure_images
 from benchmarks.jobs import Job
 from benchmarks.networks import STAGES, TINY, single
 from benchmarks.records import Store, Times
-from benchmarks.timing import wall
+from benchmarks.stages import Place, measure_calls
 from benchmarks.whole import SHORT
 
 pytestmark = [
@@ -24,7 +18,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:::torch"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
-HERE = Place("cpu", wall, repeats=2, warm=1)
+HERE = Place(repeats=2, compiled=True)
 
 
 def job_in(folder: Path, *, resume: bool = False) -> Job:
@@ -37,10 +31,10 @@ def keys(job: Job) -> set[tuple[str, str, str, int]]:
     return {(each.system, each.mode, each.call, each.rows) for each in found}
 
 
-def test_both_systems_draw_the_same_image_eager_and_compiled(tmp_path: Path) -> None:
+def test_both_systems_generate_the_same_image_eager_and_compiled(tmp_path: Path) -> None:
     torch._dynamo.reset()
-    draws = _all_four(job_in(tmp_path), "float32", "cpu")
-    found = {key: draw(SHORT, 128, "latent") for key, draw in draws.items()}
+    pipelines = four_pipelines(job_in(tmp_path), HERE)
+    found = {key: generate(SHORT, 128, "latent") for key, generate in pipelines.items()}
     assert len(found) == 4
     for key, latents in found.items():
         torch.testing.assert_close(
@@ -61,21 +55,21 @@ def test_a_compiled_twin_shares_its_weights_and_leaves_the_network_as_it_is() ->
 
 def test_calls_are_measured_in_four_ways_and_not_again_on_resuming(tmp_path: Path) -> None:
     torch._dynamo.reset()
-    measure_calls(job_in(tmp_path), "stage_c", "float32", HERE)
+    measure_calls(job_in(tmp_path), "stage_c", HERE, (1,))
     job = job_in(tmp_path, resume=True)
     assert {(system, mode) for system, mode, call, rows in keys(job) if call == "step"} == {
         (system, mode) for system in ("ours", "diffusers") for mode in ("eager", "compiled")
     }
     assert {rows for *_, rows in keys(job)} == {1, 2}
     before = list(job.store.results.records)
-    measure_calls(job, "stage_c", "float32", HERE)
+    measure_calls(job, "stage_c", HERE, (1,))
     assert job.store.results.records == before
 
 
 def test_whole_images_are_measured_in_four_ways(tmp_path: Path) -> None:
     torch._dynamo.reset()
     job = job_in(tmp_path)
-    measure_images(job, "float32", HERE)
+    measure_images(job, HERE)
     assert keys(job) == {
         (system, mode, call, 1)
         for system in ("ours", "diffusers")

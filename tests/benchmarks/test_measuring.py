@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.flops import count
-from benchmarks.jobs import ask_any, build, parts_of, rows_of
-from benchmarks.networks import PUBLISHED, STAGES, TINY, ask, pair
-from benchmarks.recipes import SIXTY, Recipe, evaluations, pieces
+from benchmarks.jobs import any_call, build, parts_of, rows_of
+from benchmarks.networks import PUBLISHED, STAGES, TINY, network_call, pair
+from benchmarks.schedules import SIXTY, Schedule, evaluations, network_calls
 from benchmarks.timing import alternate, ratios
 from wuerstchen.diffusion import Guidance
 from wuerstchen.inference.sampling import SamplingPlan
@@ -39,7 +39,7 @@ def test_a_ratio_compares_what_met_in_one_turn() -> None:
 def test_both_systems_compute_the_same_from_the_same_weights(part: str) -> None:
     networks = pair(part, TINY)
     found = {
-        system: ask(system, part, network, TINY, 128, 2).step()
+        system: network_call(system, part, network, TINY, 128, 2).step()
         for system, network in networks.items()
     }
     assert found["diffusers"].std() > 1e-2, "an empty output proves nothing"
@@ -94,8 +94,8 @@ def test_operations_at_1024_are_those_that_others_counted(
     """The project's own count before this file was written, in TFLOP."""
     network = build(system, part, PUBLISHED, filled=False)
     with torch.no_grad():
-        asked = ask_any(system, part, network, PUBLISHED, side, rows_of(part)[0])
-    assert count(asked.step) / 1e12 == pytest.approx(expected, rel=0.02)
+        call = any_call(system, part, network, PUBLISHED, side, rows_of(part)[0])
+    assert count(call.step) / 1e12 == pytest.approx(expected, rel=0.02)
 
 
 @pytest.mark.parametrize("part", STAGES)
@@ -103,16 +103,18 @@ def test_ours_never_needs_more_operations_than_diffusers(part: str) -> None:
     def of(system: str) -> int:
         network = build(system, part, PUBLISHED, filled=False)
         with torch.no_grad():
-            asked = ask_any(system, part, network, PUBLISHED, 512, rows_of(part)[0])
-        return count(asked.step)
+            call = any_call(system, part, network, PUBLISHED, 512, rows_of(part)[0])
+        return count(call.step)
 
     # far less would mean operations that the counter does not know
     assert 0.7 * of("diffusers") < of("ours") <= of("diffusers")
 
 
-def test_a_image_is_its_steps_its_decoding_and_what_is_done_once() -> None:
-    recipe = Recipe("10 + 4", 7, 3, 4)
-    assert {(p.times, p.part, p.call, p.rows) for p in pieces("ours", recipe, batch=2)} == {
+def test_an_image_is_its_steps_its_decoding_and_what_is_done_once() -> None:
+    schedule = Schedule("10 + 4", 7, 3, 4)
+    assert {
+        (p.times, p.part, p.call, p.rows) for p in network_calls("ours", schedule, batch=2)
+    } == {
         (7, "stage_c", "step", 4),
         (3, "stage_c", "step", 2),
         (4, "stage_b", "step", 2),
@@ -120,8 +122,8 @@ def test_a_image_is_its_steps_its_decoding_and_what_is_done_once() -> None:
         (1, "stage_c", "prepare", 4),
         (1, "stage_b", "prepare", 2),
     }
-    assert {piece.call for piece in pieces("diffusers", SIXTY)} == {"step"}
-    assert {piece.part for piece in pieces("sdxl", SIXTY)} == set(parts_of("sdxl"))
+    assert {calls.call for calls in network_calls("diffusers", SIXTY)} == {"step"}
+    assert {calls.part for calls in network_calls("sdxl", SIXTY)} == set(parts_of("sdxl"))
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,7 @@ def test_evaluations_are_counted_with_and_without_guidance(
 
 def test_the_peak_of_a_process_leaves_out_the_one_that_started_it() -> None:
     """Linux hands the peak on in `ru_maxrss`: figures would grow with what ran before."""
-    child = "import benchmarks.memory as m; print(m.resident_peak())"
+    child = "import benchmarks.process as p; print(p.resident_peak())"
     parent = (
         "import subprocess, sys; held = bytearray(b'x') * 2_000_000_000;"
         f"subprocess.run([sys.executable, '-c', {child!r}], check=True)"

@@ -11,12 +11,12 @@ import pytest
 
 from benchmarks.figures import Figures
 from benchmarks.goals import judge
-from benchmarks.recipes import Recipe
 from benchmarks.records import Count, Difference, Measured, Results, Store, Times
-from benchmarks.tables import upwards
+from benchmarks.schedules import Schedule
+from benchmarks.tables import rounded_up
 
 ROOT = Path(__file__).parents[2]
-RECIPE = Recipe("2 + 3", 2, 0, 3)
+SCHEDULE = Schedule("2 + 3", 2, 0, 3)
 CALLS = [("stage_c", "step", 2), ("stage_b", "step", 1), ("stage_a", "step", 1)]
 
 
@@ -40,19 +40,19 @@ def test_a_composed_image_is_the_sum_of_its_calls() -> None:
             for call, value in zip(CALLS, (1, 10, 100), strict=True)
         )
     )
-    found = known.image("diffusers", RECIPE, 1024)
+    found = known.image("diffusers", SCHEDULE, 1024)
     assert found is not None and found.how == "composed"
     assert found.value == pytest.approx(2 * 1 + 3 * 10 + 100)
     assert found.low == pytest.approx(0.9 * found.value)
     assert found.high == pytest.approx(1.2 * found.value)
-    assert known.image("ours", RECIPE, 1024) is None, "a call that was not measured is not zero"
+    assert known.image("ours", SCHEDULE, 1024) is None, "a call that was not measured is not zero"
 
 
 def test_a_size_that_was_not_measured_is_scaled_by_operations_and_says_so() -> None:
     times = [seconds("diffusers", *call, 1.0, side=512) for call in CALLS]
     counts = [operations(*call, side=512, flops=100) for call in CALLS]
     counts += [operations(*call, side=1024, flops=700) for call in CALLS]
-    found = figures(*times, *counts).image("diffusers", RECIPE, 1024)
+    found = figures(*times, *counts).image("diffusers", SCHEDULE, 1024)
     assert found is not None and found.how == "scaled"
     assert found.value == pytest.approx(7 * (2 + 3 + 1))
 
@@ -75,7 +75,7 @@ def test_a_goal_is_judged_by_the_figure_and_shown_rounded_up(
     "value", [1e-7, 0.00123456, 0.7001, 0.95, 1.0, 39.99, 40.01, 174.83, 4269.2]
 )
 def test_rounding_never_makes_a_figure_smaller(value: float) -> None:
-    assert value <= float(upwards(value)) <= value * 1.011
+    assert value <= float(rounded_up(value)) <= value * 1.011
 
 
 def test_goals_that_were_not_measured_are_not_called_reached() -> None:

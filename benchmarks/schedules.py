@@ -12,7 +12,7 @@ from wuerstchen.inference.model_info import ModelInfo
 from wuerstchen.inference.sampling import SamplingPlan
 
 
-class Recipe(NamedTuple):
+class Schedule(NamedTuple):
     """Evaluations for one image."""
 
     name: str
@@ -31,7 +31,7 @@ class Recipe(NamedTuple):
         return self.guided, self.unguided, self.decoder
 
 
-class Piece(NamedTuple):
+class Calls(NamedTuple):
     """`times` calls of one network."""
 
     times: int
@@ -40,22 +40,22 @@ class Piece(NamedTuple):
     rows: int
 
 
-SIXTY = Recipe("60 + 12", 60, 0, 12)
+SIXTY = Schedule("60 + 12", 60, 0, 12)
 """The defaults of diffusers' pipeline."""
-TWENTY_NINE = Recipe("29 + 12", 29, 0, 12)
+TWENTY_NINE = Schedule("29 + 12", 29, 0, 12)
 """With the published list of times for Stage C."""
-FIFTY = Recipe("50", 50, 0, 0)
+FIFTY = Schedule("50", 50, 0, 0)
 """The defaults of diffusers' pipelines for both peers; guidance is on."""
-TWENTY_FIVE = Recipe("25", 25, 0, 0)
+TWENTY_FIVE = Schedule("25", 25, 0, 0)
 """With a multistep solver, as many users of the peers draw."""
 
 
-def our_defaults() -> Recipe:
+def our_defaults() -> Schedule:
     """What a published model does by default."""
     planned = plan_generation(ModelInfo())
     guided, unguided = evaluations(planned.prior)
     decoder = sum(evaluations(planned.decoder))
-    return Recipe(f"{guided + unguided} + {decoder}", guided, unguided, decoder, own=True)
+    return Schedule(f"{guided + unguided} + {decoder}", guided, unguided, decoder, own=True)
 
 
 def evaluations(walk: SamplingPlan) -> tuple[int, int]:
@@ -63,29 +63,29 @@ def evaluations(walk: SamplingPlan) -> tuple[int, int]:
 
     Counted by going it with a network that does nothing.
     """
-    asked: list[bool] = []
+    call: list[bool] = []
 
     def denoise(x: Tensor, t: float) -> Tensor:
-        asked.append(walk.guidance.scale_at(t) is not None)
+        call.append(walk.guidance.scale_at(t) is not None)
         return x
 
     for _ in SAMPLERS[walk.sampler](denoise, torch.ones(1, 1, 1, 1), walk.times, torch.randn_like):
         pass
-    return sum(asked), len(asked) - sum(asked)
+    return sum(call), len(call) - sum(call)
 
 
-def pieces(system: str, recipe: Recipe, batch: int = 1) -> list[Piece]:
+def network_calls(system: str, schedule: Schedule, batch: int = 1) -> list[Calls]:
     """The calls that make `batch` images at once. Text encoders are left out for all systems."""
     if system in PEERS:
-        return [Piece(recipe.guided, "unet", "step", 2 * batch), Piece(1, "vae", "step", batch)]
+        return [Calls(schedule.guided, "unet", "step", 2 * batch), Calls(1, "vae", "step", batch)]
     calls = [
-        Piece(recipe.guided, "stage_c", "step", 2 * batch),
-        Piece(recipe.unguided, "stage_c", "step", batch),
-        Piece(recipe.decoder, "stage_b", "step", batch),
-        Piece(1, "stage_a", "step", batch),
+        Calls(schedule.guided, "stage_c", "step", 2 * batch),
+        Calls(schedule.unguided, "stage_c", "step", batch),
+        Calls(schedule.decoder, "stage_b", "step", batch),
+        Calls(1, "stage_a", "step", batch),
     ]
     if system == "ours":
-        rows = 2 * batch if recipe.guided else batch
-        calls.append(Piece(1, "stage_c", "prepare", rows))
-        calls.append(Piece(1, "stage_b", "prepare", batch))
-    return [piece for piece in calls if piece.times]
+        rows = 2 * batch if schedule.guided else batch
+        calls.append(Calls(1, "stage_c", "prepare", rows))
+        calls.append(Calls(1, "stage_b", "prepare", batch))
+    return [calls for calls in calls if calls.times]
