@@ -1,17 +1,65 @@
-"""Operations that torch's own counter gets wrong; two for a multiplication with its addition."""
+"""Counts floating-point operations: two for a multiplication and an addition.
 
+Counted are matrix products, convolutions and attention, forward and backward, including what
+frozen networks encode and checkpoints recompute; element-wise work is not.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import final
+
+import torch
 from torch import Tensor
-from torch.utils.flop_counter import conv_flop_count
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import conv_flop_count, flop_registry
+
+Operator = torch._ops.OpOverload[..., object]
 
 
-def convolution_backward(
-    gradient: Tensor, x: Tensor, weight: Tensor, *rest: object, out_val: object
+@final
+class FlopCounter(TorchDispatchMode):
+    """`total` of everything that runs while it is entered."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
+
+    def __torch_dispatch__(
+        self,
+        func: Operator,
+        types: Sequence[type],
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        out = func(*args, **dict(kwargs or {}))
+        self.total += operations(func, args, kwargs or {}, out)
+        return out
+
+
+def operations(
+    func: Operator, args: Sequence[object], kwargs: Mapping[str, object], out: object
 ) -> int:
+    """Of one call of an operator of torch."""
+    packet = func._overloadpacket
+    if str(packet) == "mkldnn._linear_pointwise":
+        return _linear(args)
+    if packet is torch.ops.aten.convolution_backward:
+        return _convolution_backward(*args)  # type: ignore[arg-type]
+    formula: Callable[..., int] | None = flop_registry.get(packet)
+    return 0 if formula is None else int(formula(*args, **kwargs, out_val=out))
+
+
+def _linear(args: Sequence[object]) -> int:
+    """Of (..., I) x and an (O, I) weight, by oneDNN; a map that is added comes between them."""
+    x, *_, weight = (arg for arg in args if isinstance(arg, Tensor) and arg.dim() >= 2)
+    return 2 * math.prod(x.shape[:-1]) * weight.shape[0] * weight.shape[1]
+
+
+def _convolution_backward(gradient: Tensor, x: Tensor, weight: Tensor, *rest: object) -> int:
     """As many operations for each gradient as for the convolution.
 
-    torch's own formula forgets the groups, and would count a depthwise one as a full one.
+    torch's own formula ignores the groups, and would count a depthwise one as a full one.
     """
-    del out_val
     transposed, mask = rest[4], rest[7]
     assert isinstance(transposed, bool) and isinstance(mask, list | tuple)
     shapes = list(x.shape), list(weight.shape), list(gradient.shape)

@@ -1,34 +1,196 @@
-"""Watts and grams: what plans and receipts know of electricity, each number once."""
+"""Accelerators and processors: rates, memory and power as published, and what this machine has."""
 
-BOARD_WATTS = {
-    "A100": 400.0,  # NVIDIA A100 datasheet, SXM board
-    "A100-PCIE": 250.0,  # NVIDIA A100 datasheet, PCIe board of 40 GB
+import difflib
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from wuerstchen.errors import ConfigError
+
+GIB, MIB = 2**30, 2**20
+TERA = 1e12
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """An accelerator. Rates are of dense matrices, without sparsity, with sums in fp32."""
+
+    name: str
+    board: str
+    """Part of the name that its driver reports."""
+    bf16: float
+    """FLOP/s of matrix products and convolutions in bf16."""
+    tf32: float
+    """FLOP/s of convolutions in fp32, which torch runs in TF32 by default."""
+    fp32: float
+    """FLOP/s of matrix products in fp32, which torch does not run in TF32 by default."""
+    memory: int
+    """Bytes."""
+    watts: float
+    """Largest power of the board."""
+    source: str
+
+
+DEVICES = (
+    Device(
+        name="A100-40GB",
+        board="A100-PCIE",
+        bf16=312 * TERA,
+        tf32=156 * TERA,
+        fp32=19.5 * TERA,
+        memory=40 * GIB,
+        watts=250.0,
+        source="NVIDIA A100 datasheet, PCIe board of 40 GB",
+    ),
+    Device(
+        name="A100-80GB",
+        board="A100",
+        bf16=312 * TERA,
+        tf32=156 * TERA,
+        fp32=19.5 * TERA,
+        memory=80 * GIB,
+        watts=400.0,
+        source="NVIDIA A100 datasheet, SXM board of 80 GB",
+    ),
+    Device(
+        name="H100",
+        board="H100",
+        bf16=989 * TERA,
+        tf32=494 * TERA,
+        fp32=67 * TERA,
+        memory=80 * GIB,
+        watts=700.0,
+        source="NVIDIA H100 datasheet, SXM board",
+    ),
+    Device(
+        name="H200",
+        board="H200",
+        bf16=989 * TERA,
+        tf32=494 * TERA,
+        fp32=67 * TERA,
+        memory=139 * GIB,
+        watts=700.0,
+        source="NVIDIA H200 datasheet, SXM board; memory as torch sees it",
+    ),
+    Device(
+        name="L4",
+        board="L4",
+        bf16=121 * TERA,
+        tf32=60 * TERA,
+        fp32=30.3 * TERA,
+        memory=24 * GIB,
+        watts=72.0,
+        source="NVIDIA L4 datasheet, halved where it counts sparsity",
+    ),
+    Device(
+        name="L40S",
+        board="L40S",
+        bf16=362 * TERA,
+        tf32=183 * TERA,
+        fp32=91.6 * TERA,
+        memory=48 * GIB,
+        watts=350.0,
+        source="NVIDIA L40S datasheet",
+    ),
+    Device(
+        name="RTX-3090",
+        board="RTX 3090",
+        bf16=71 * TERA,
+        tf32=35.6 * TERA,
+        fp32=35.6 * TERA,
+        memory=24 * GIB,
+        watts=350.0,
+        source="NVIDIA GA102 whitepaper",
+    ),
+    Device(
+        name="RTX-4090",
+        board="RTX 4090",
+        bf16=165.2 * TERA,
+        tf32=82.6 * TERA,
+        fp32=82.6 * TERA,
+        memory=24 * GIB,
+        watts=450.0,
+        source="NVIDIA Ada whitepaper",
+    ),
+)
+
+OTHER_BOARDS = {
     "A100 80GB PCIe": 300.0,  # NVIDIA A100 datasheet, PCIe board of 80 GB
     "A10": 150.0,  # NVIDIA A10 datasheet
-    "H100": 700.0,  # NVIDIA H100 datasheet, SXM board
-    "H200": 700.0,  # NVIDIA H200 datasheet, SXM board
-    "L4": 72.0,  # NVIDIA L4 datasheet
     "L40": 300.0,  # NVIDIA L40 datasheet
-    "L40S": 350.0,  # NVIDIA L40S datasheet
     "T4": 70.0,  # NVIDIA T4 datasheet
     "V100": 300.0,  # NVIDIA V100 datasheet, SXM2 board
-    "RTX 3090": 350.0,  # NVIDIA GA102 whitepaper
-    "RTX 4090": 450.0,  # NVIDIA Ada whitepaper
 }
-"""Largest power of a board, by words in the name that its driver gives it."""
+"""Watts of boards that receipts know and plans do not."""
 
 WATTS_OF_OTHERS = 300.0
-"""Of an accelerator that is not in the table: about the middle of it."""
+"""Of an unknown accelerator: about the middle of the table."""
 
 WATTS_OF_A_CORE = 5.0
-"""A server's processor of 64 cores takes 280 W."""
+"""A server processor of 64 cores takes 280 W."""
 
 WORLD_GRAMS = 475.0
-"""g CO2 per kWh, mean of all electricity: IEA, Global Energy and CO2 Status Report 2019. Where no
-country is named, for what was used as for what will be. The authors reckoned with 370."""
+"""g CO2 per kWh, mean of all electricity: IEA, Global Energy and CO2 Status Report 2019. For plans
+and for receipts that name no country. The authors of the paper used 370."""
 
 
 def watts_of(name: str) -> float:
-    """Board power of an accelerator by its name; the longest word of the table that is in it."""
-    found = [word for word in BOARD_WATTS if word.lower() in name.lower()]
-    return BOARD_WATTS[max(found, key=len)] if found else WATTS_OF_OTHERS
+    """Board power of an accelerator by its name; the longest entry of the table that is in it."""
+    watts = {device.board: device.watts for device in DEVICES} | OTHER_BOARDS
+    found = [board for board in watts if board.lower() in name.lower()]
+    return watts[max(found, key=len)] if found else WATTS_OF_OTHERS
+
+
+def co2_kilograms(kwh: float, grams_per_kwh: float) -> float:
+    return kwh * grams_per_kwh / 1000
+
+
+def find_device(name: str) -> Device:
+    """The accelerator of that name, case-insensitive; ConfigError for others."""
+    known = {device.name.lower(): device for device in DEVICES}
+    if (found := known.get(name.lower())) is not None:
+        return found
+    near = [word for word in known if name and name.lower() in word]
+    near = near or difflib.get_close_matches(name.lower(), known, n=1)
+    hint = f"; did you mean {' or '.join(known[word].name for word in near)}?" if near else "."
+    names = ", ".join(device.name for device in DEVICES)
+    raise ConfigError(f"--device: expected one of {names}, found {name!r}{hint}")
+
+
+def device_name() -> str:
+    """The accelerator of this machine, or its processor with the number of cores."""
+    return accelerator_name() or f"{_processor()}, {os.cpu_count()} cores"
+
+
+def accelerator_name() -> str | None:
+    """None where there is no accelerator, or the program has not loaded torch."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return None
+    return str(torch.cuda.get_device_name())
+
+
+def visible_devices(local: int) -> list[str]:
+    """The accelerators that this process group uses, so that those of others do not count."""
+    if accelerator_name() is None:
+        return []
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return named.split(",")[:local] if named else [str(number) for number in range(local)]
+
+
+def local_devices(devices: int) -> int:
+    """Processes of this training on this machine; all of them where no launcher names a number."""
+    named = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return min(devices, int(named)) if named.isdecimal() and int(named) else devices
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else "processor"

@@ -6,7 +6,6 @@ image k of a batch is the image of seed + k alone.
 
 import secrets
 from collections.abc import Sequence
-from typing import final
 
 import torch
 from torch import Tensor
@@ -20,7 +19,6 @@ RANDOM_SEEDS = 2**32
 """Random seeds stay below, where other programs that read the metadata take them too."""
 
 
-@final
 class RandomStreams:
     """Random numbers for the B images of a batch, row k from the k-th generator."""
 

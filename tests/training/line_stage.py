@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from wuerstchen.config import TrainingConfig
 from wuerstchen.data import Batch, Pairs
 from wuerstchen.models.dropout import Dropout
+from wuerstchen.noise import RandomStreams
 from wuerstchen.training.loop import Loop
 from wuerstchen.training.run_log import RunLog
-from wuerstchen.training.stage import Draws, Loss, Networks, Stage
+from wuerstchen.training.stage import Loss, Networks, Stage, TrainState
 
 
 class Line(Stage):
@@ -34,19 +35,24 @@ class Line(Stage):
     def networks(self) -> dict[str, nn.Module]:
         return {"line": self.line}
 
-    def losses(self, networks: Networks, batch: Batch, draws: Draws) -> Iterator[Loss]:
+    def frozen_networks(self) -> dict[str, nn.Module]:
+        return {}
+
+    def losses(
+        self, networks: Networks, batch: Batch, streams: RandomStreams, state: TrainState
+    ) -> Iterator[Loss]:
         self.seen += batch.keys
         colours = batch.images.mean(dim=(2, 3))
-        noise = draws.normal(colours)
+        noise = streams(colours)
         error = (networks["line"](colours + 0.1 * noise) - colours.mean(1, keepdim=True)).square()
-        value = self.disturb(self.step, error.mean())
+        value = self.disturb(state.step, error.mean())
         yield Loss("line", value, {"error": value})
 
-    def after_step(self) -> dict[str, float]:
+    def after_step(self, state: TrainState) -> dict[str, float]:
         self.history.append(self.line[0].weight.detach().clone())
         return {}
 
-    def held_out(self, network: nn.Module, test: Pairs, count: int) -> dict[str, float]:
+    def validate(self, network: nn.Module, test: Pairs, count: int) -> dict[str, float]:
         return {"held_out": next(self.losses_held_out)}
 
     def grid(self, network: nn.Module, test: Pairs) -> Tensor:
@@ -66,9 +72,11 @@ class Judged(Line):
     def networks(self) -> dict[str, nn.Module]:
         return {**super().networks(), "discriminator": self.discriminator}
 
-    def losses(self, networks: Networks, batch: Batch, draws: Draws) -> Iterator[Loss]:
-        yield from super().losses(networks, batch, draws)
-        if self.images >= 40:
+    def losses(
+        self, networks: Networks, batch: Batch, streams: RandomStreams, state: TrainState
+    ) -> Iterator[Loss]:
+        yield from super().losses(networks, batch, streams, state)
+        if state.images >= 40:
             opinion = networks["discriminator"](torch.ones(1, 1)).square().mean()
             yield Loss("discriminator", opinion, {})
 

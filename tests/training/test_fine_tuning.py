@@ -14,13 +14,13 @@ from small_runs import run, values, weights_of, write_images
 from wuerstchen import Pipeline, weights
 from wuerstchen.config import Config, PriorPreservationConfig, load, parse
 from wuerstchen.errors import ConfigError, TrainingError
+from wuerstchen.flops import FlopCounter
 from wuerstchen.lora import read_lora
 from wuerstchen.models.stage_c import StageC
+from wuerstchen.noise import streams_at
 from wuerstchen.receipts import Tariff, open_receipt
 from wuerstchen.training import run as training_run
-from wuerstchen.training.counting import Counting
-from wuerstchen.training.prior_preservation import draw_preserved
-from wuerstchen.training.stage import Draws
+from wuerstchen.training.prior_preservation import generate_class
 from wuerstchen.weights.hub import find
 
 
@@ -223,12 +223,12 @@ def test_what_is_drawn_of_a_class_is_in_the_receipt(
             trained, images, tmp_path / str(drawn), prior_preservation=preserve, images=4
         )
         counts.append(open_receipt(training_run.train(config) / "runs" / "c", Tariff()).total.flops)
-    one = Counting()
+    one = FlopCounter()
     stage_c = weights.stage_c.load(trained)
     condition = stage_c.condition(torch.zeros(2, 8, 16))
     with one, torch.no_grad():
         stage_c(torch.zeros(2, 6, 3, 3), torch.ones(2), condition)
-    assert counts[1] - counts[0] == pytest.approx(20 * 29 * one.flops, rel=0.02)
+    assert counts[1] - counts[0] == pytest.approx(20 * 29 * one.total, rel=0.02)
 
 
 @pytest.mark.slow
@@ -304,6 +304,6 @@ def test_a_torch_built_for_gpus_draws_the_class_where_there_is_none(
     monkeypatch.setattr(torch.accelerator, "current_accelerator", built_for)
     stage_c, text = StageC(small_networks.C), small_networks.small_text()
     wanted = PriorPreservationConfig(class_prompt="a red fox", class_images=1)
-    preserved = draw_preserved(wanted, stage_c, text, size=128, seed=0)
-    found = preserved.chosen(Draws(0, [0, 1], torch.device("cpu")))
+    preserved = generate_class(wanted, stage_c, text, size=128, seed=0)
+    found = preserved.chosen(streams_at(0, [0, 1]), torch.device("cpu"))
     assert found.shape == (2, 16, 3, 3) and bool(found.isfinite().all())

@@ -19,7 +19,7 @@ from wuerstchen.config import DataConfig
 from wuerstchen.data import Pairs, open_pairs
 from wuerstchen.errors import SaveError, TrainingError
 from wuerstchen.training.optim import lr_factor
-from wuerstchen.training.stage import held_out_batch
+from wuerstchen.training.stage import TrainState, held_out_batch
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -42,7 +42,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(
     assert signal.getsignal(number) is handlers[0]
     second = Line(recipe())
     resumed = loop_of(second, splits, tmp_path / "run")
-    assert resumed.images == 28
+    assert resumed.state.images == 28
     resumed.run()
     assert first.seen + second.seen == whole.seen
     assert_equal(state_of(resumed), state_of(never))
@@ -105,7 +105,7 @@ def test_a_loss_that_runs_away_stops_before_it_spoils_anything(
     assert words in message and "Stage a stopped at step 26" in message
     assert all(key in message for key in stage.seen[-4:])
     again = loop_of(Line(long), splits, tmp_path)
-    assert again.images == 100
+    assert again.state.images == 100
     assert all(value.isfinite().all() for value in state_of(again).values())
 
 
@@ -161,7 +161,7 @@ def test_a_stage_that_is_taken_over_reads_no_image(
     monkeypatch.setattr(Pairs, "image", lambda pairs, i: pytest.fail("an image was read"))
     loop = loop_of(Line(recipe(images=0, init_from="another")), splits, tmp_path)
     loop.run()
-    assert loop.images == 0 and loop.stage.step == 0
+    assert loop.state == TrainState()
 
 
 def test_without_images_that_are_held_out_the_last_weights_count(
@@ -209,7 +209,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["000000000008"]
-    assert loop_of(Line(recipe(), width=5000), splits, tmp_path).images == 8
+    assert loop_of(Line(recipe(), width=5000), splits, tmp_path).state.images == 8
 
 
 def test_other_networks_than_in_the_checkpoint_are_named(
@@ -290,5 +290,5 @@ def test_an_error_that_only_varies_is_no_divergence(
     errors = diffusion.data_weight(diffusion.training_times(times)).tolist()
     batch = held_out_batch(splits[0], 1)
     for step, error in enumerate(errors, 1):
-        loop.stage.step = step
-        loop._watch({"error": error}, batch)
+        loop.state.step = step
+        loop._monitor({"error": error}, batch)

@@ -48,11 +48,11 @@ def test_a_step_that_memory_ended_does_not_count() -> None:
 
 def test_what_is_remembered_is_what_it_goes_on_with() -> None:
     weight = weighting("adaptive")
-    kept = weight.memory()["weight.means"]
+    kept = weight.state()["weight.means"]
     weight(torch.tensor([0.5, 0.5]), torch.tensor([4.0, 4.0]))
     assert weight.after_step()["weight_spread"] > 1
     assert kept.max() > 1, "the tensor itself, for a checkpoint to fill"
-    assert weighting("p2").memory() == {}
+    assert weighting("p2").state() == {}
 
 
 def test_held_out_losses_are_told_by_noise_level() -> None:

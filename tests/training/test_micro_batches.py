@@ -11,8 +11,9 @@ from torch import Tensor
 
 from wuerstchen.data import Batch, BatchLoader, Pairs
 from wuerstchen.errors import TrainingError
+from wuerstchen.noise import RandomStreams
 from wuerstchen.receipts import Meter
-from wuerstchen.training.stage import Draws, Loss, Networks, RunName
+from wuerstchen.training.stage import Loss, Networks, RunName, TrainState
 
 
 def test_accumulation_changes_nothing(splits: tuple[Pairs, Pairs], tmp_path: Path) -> None:
@@ -53,11 +54,13 @@ def test_out_of_memory_halves_the_parts_and_keeps_the_batch(
 
         parts: ClassVar[list[int]] = []
 
-        def losses(self, networks: Networks, batch: Batch, draws: Draws) -> Iterator[Loss]:
-            if len(batch) > 1 and self.step > 3:
+        def losses(
+            self, networks: Networks, batch: Batch, streams: RandomStreams, state: TrainState
+        ) -> Iterator[Loss]:
+            if len(batch) > 1 and state.step > 3:
                 raise error
             self.parts.append(len(batch))
-            return super().losses(networks, batch, draws)
+            return super().losses(networks, batch, streams, state)
 
     whole, large = Line(recipe(), width=8), Large(recipe(), width=8)
     expected = loop_of(whole, splits, tmp_path / "whole")
@@ -67,11 +70,11 @@ def test_out_of_memory_halves_the_parts_and_keeps_the_batch(
     assert large.parts[:3] == [4, 4, 4] and set(large.parts[3:]) == {1}
     for key, value in state_of(found).items():
         torch.testing.assert_close(value, state_of(expected)[key], atol=1e-6, rtol=1e-5)
-    assert "ran out of memory at step 4; from now on a batch is 4 parts of 1" in caplog.text
-    large.step, large.parts = 4, []
+    assert "ran out of memory at step 4; from now on a batch is 4 micro-batches of 1" in caplog.text
+    large.parts = []
     again = loop_of(large, splits, tmp_path / "large")
-    again.images = 16
-    again._step(next(iter(BatchLoader(splits[0], 4, 0))))
+    again.state = TrainState(step=4, images=16)
+    again._advance(next(iter(BatchLoader(splits[0], 4, 0))))
     assert large.parts == [1, 1, 1, 1], "a restart remembers"
 
 
@@ -83,11 +86,13 @@ def test_operations_of_a_resumed_run_are_those_of_its_steps(
     class Encoding(Line):
         encoded = False
 
-        def losses(self, networks: Networks, batch: Batch, draws: Draws) -> Iterator[Loss]:
+        def losses(
+            self, networks: Networks, batch: Batch, streams: RandomStreams, state: TrainState
+        ) -> Iterator[Loss]:
             if not self.encoded:
                 torch.ones(100, 100) @ torch.ones(100, 100)
             self.encoded = True
-            return super().losses(networks, batch, draws)
+            return super().losses(networks, batch, streams, state)
 
     class Ticks(Meter):
         found: ClassVar[list[float]] = []
@@ -108,16 +113,16 @@ def test_parts_of_a_larger_share_are_those_of_a_smaller_one_as_far_as_it_goes(
 ) -> None:
     """As after a restart with more processes."""
     (tmp_path / "memory.json").write_text('{"parts": 8}')
-    assert loop_of(Line(recipe()), splits, tmp_path)._steps.parts == 4
+    assert loop_of(Line(recipe()), splits, tmp_path)._step.accumulation == 4
     (tmp_path / "memory.json").write_text('{"parts": 3}')
-    assert loop_of(Line(recipe()), splits, tmp_path)._steps.parts == 4
+    assert loop_of(Line(recipe()), splits, tmp_path)._step.accumulation == 4
 
 
 @pytest.mark.parametrize(
     ("name", "advice"),
     [
-        ("a", "batch; use smaller networks"),
-        ("c-pretraining", "batch; set sharded in stage_c.pretraining, use smaller networks"),
+        ("a", "further; use smaller networks"),
+        ("c-pretraining", "further; set sharded in stage_c.pretraining, use smaller networks"),
     ],
 )
 def test_a_image_that_does_not_fit_alone_is_told(
@@ -131,7 +136,7 @@ def test_a_image_that_does_not_fit_alone_is_told(
         raise torch.OutOfMemoryError("full")
 
     stage.disturb = fill
-    with pytest.raises(TrainingError, match=rf"out of memory with parts of 1, .*{advice}"):
+    with pytest.raises(TrainingError, match=rf"out of memory with micro-batches of 1, .*{advice}"):
         loop_of(stage, splits, tmp_path).run()
 
 
@@ -146,7 +151,7 @@ def test_memory_that_ends_where_parts_do_not_help_is_told(
 
     stage.losses_held_out = full()
     with pytest.raises(
-        TrainingError, match=r"Stage a ran out of memory in .* a look.*validation_images"
+        TrainingError, match=r"Stage a ran out of memory in .* validation.*validation_images"
     ):
         loop_of(stage, splits, tmp_path).run()
-    assert loop_of(stage, splits, tmp_path).images == 16, "what was saved is kept"
+    assert loop_of(stage, splits, tmp_path).state.images == 16, "what was saved is kept"

@@ -4,40 +4,41 @@ import torch
 from torch import Tensor
 
 from wuerstchen.data import Batch
+from wuerstchen.noise import RandomStreams, streams_at
 from wuerstchen.training.crops import random_crop, sample_grid
-from wuerstchen.training.stage import Cache, Draws
+from wuerstchen.training.stage import CachedEncoder
 
 CPU = torch.device("cpu")
 
 
-def all_of(draws: Draws, like: Tensor) -> list[Tensor]:
-    return [draws.uniform(), draws.chosen(0.5).flatten(), draws.normal(like), draws.uniform()]
+def all_of(streams: RandomStreams, like: Tensor) -> list[Tensor]:
+    return [streams.uniform(), streams.chosen(0.5), streams(like), streams.uniform()]
 
 
 def test_a_images_stream_depends_on_seed_and_place_alone() -> None:
-    whole = all_of(Draws(3, range(10, 16), CPU), torch.empty(6, 2, 3))
+    whole = all_of(streams_at(3, range(10, 16)), torch.empty(6, 2, 3))
     for places in ([10, 11], [15, 12, 10], [13]):
         rows = [place - 10 for place in places]
-        part = all_of(Draws(3, places, CPU), torch.empty(len(places), 2, 3))
+        part = all_of(streams_at(3, places), torch.empty(len(places), 2, 3))
         assert all(torch.equal(a[rows], b) for a, b in zip(whole, part, strict=True))
 
 
 def test_streams_are_not_alike() -> None:
-    first = Draws(0, range(2000), CPU).uniform()
+    first = streams_at(0, range(2000)).uniform()
     assert len(first.unique()) > 1990
     assert abs(first.mean() - 0.5) < 0.03
-    assert not torch.equal(first, Draws(1, range(2000), CPU).uniform())
-    assert abs(Draws(0, range(2000), CPU).chosen(0.3).float().mean() - 0.3) < 0.05
+    assert not torch.equal(first, streams_at(1, range(2000)).uniform())
+    assert abs(streams_at(0, range(2000)).chosen(0.3).float().mean() - 0.3) < 0.05
 
 
 def test_crops_are_parts_of_their_images() -> None:
     image = torch.arange(2 * 3 * 8 * 8).view(2, 3, 8, 8).float()
-    cut = random_crop(image, 5, Draws(0, [1, 2], CPU))
+    cut = random_crop(image, 5, streams_at(0, [1, 2]))
     places = image.unfold(2, 5, 1).unfold(3, 5, 1)  # (2, 3, 4, 4, 5, 5)
     for k in range(2):
         alike = (places[k] == cut[k][:, None, None]).all(dim=(0, 3, 4))
         assert alike.sum() == 1
-    assert torch.equal(random_crop(image, 8, Draws(0, [1, 2], CPU)), image)
+    assert torch.equal(random_crop(image, 8, streams_at(0, [1, 2])), image)
 
 
 def test_a_grid_shows_rows_below_each_other() -> None:
@@ -62,7 +63,7 @@ class Counted:
 
 def test_a_cache_gives_what_encoding_gives_and_encodes_once() -> None:
     encode = Counted()
-    cache = Cache(encode, memory=1)
+    cache = CachedEncoder(encode, 1)
     for indices in ([1, 2], [2, 3], [3, 1], [4, 4]):
         batch = batch_of(indices)
         assert torch.equal(cache(batch, CPU), 2 * batch.images)
@@ -72,7 +73,7 @@ def test_a_cache_gives_what_encoding_gives_and_encodes_once() -> None:
 
 def test_a_cache_without_memory_keeps_nothing() -> None:
     encode = Counted()
-    cache = Cache(encode, memory=0)
+    cache = CachedEncoder(encode, 0)
     for _ in range(2):
         assert torch.equal(cache(batch_of([1, 2]), CPU), 2 * batch_of([1, 2]).images)
     assert encode.encoded == [1, 2, 1, 2]
@@ -80,7 +81,7 @@ def test_a_cache_without_memory_keeps_nothing() -> None:
 
 def test_a_cache_keeps_what_fits() -> None:
     encode = Counted()
-    cache = Cache(encode, memory=2.5 * 3 * 4 * 4 * 4 / 2**30)
+    cache = CachedEncoder(encode, 2.5 * 3 * 4 * 4 * 4 / 2**30)
     for _ in range(2):
         cache(batch_of([1, 2, 3]), CPU)
     assert encode.encoded == [1, 2, 3, 3]

@@ -12,19 +12,17 @@ from small_runs import config
 from torch import Tensor, nn
 
 from wuerstchen import weights
-from wuerstchen.config import Config, StageATraining, parse
+from wuerstchen.config import Config, parse
 from wuerstchen.data import Batch, Pairs, open_pairs
 from wuerstchen.errors import ConfigError
 from wuerstchen.models.compressor import Compressor
-from wuerstchen.models.text import small_text_encoder
-from wuerstchen.training.frozen import FrozenStages
+from wuerstchen.noise import streams_at
+from wuerstchen.training.build import Files, build_stage
 from wuerstchen.training.loop import Loop
-from wuerstchen.training.perceptual import Vgg16Loss, perceptual_loss, pyramid_loss
+from wuerstchen.training.perceptual import Vgg16Loss, pyramid_loss
 from wuerstchen.training.run_log import RunLog
-from wuerstchen.training.stage import Draws, Stage, held_out_batch
-from wuerstchen.training.stage_a import SETTLING, StageATrainer, perplexity
-from wuerstchen.training.stage_b import StageBTrainer
-from wuerstchen.training.stage_c import StageCTrainer
+from wuerstchen.training.stage import RunName, TrainState, held_out_batch
+from wuerstchen.training.stage_a import SETTLING, perplexity
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +71,7 @@ def test_the_codebook_does_not_collapse(
         validate_every=1000,
     )
     torch.manual_seed(0)
-    stage = StageATrainer(settings.stage_a, textures[0])
+    stage = build_stage("a", Files(settings, textures[0]))
     run_log = RunLog(tmp_path / "run", writes=True)
     run_log.write("config.yaml", "")
     loop = Loop(stage, *textures, run_log, Accelerator(cpu=True), seed=0)
@@ -81,11 +79,11 @@ def test_the_codebook_does_not_collapse(
     revived: list[float] = []
     plain = stage.after_step
 
-    def after_step() -> dict[str, float]:
-        if stage.step == 40:
+    def after_step(state: TrainState) -> dict[str, float]:
+        if state.step == 40:
             with torch.no_grad():
                 book.get_parameter("weight")[:16] = 1e3  # sixteen codes that nothing is near to
-        scalars = plain()
+        scalars = plain(state)
         revived.append(scalars.get("revived", 0.0))
         return scalars
 
@@ -101,33 +99,23 @@ def test_the_codebook_does_not_collapse(
     assert perplexity(codes, 32) > 0.4 * 32  # 0.64 was measured, and 0.30 without a rescue
 
 
-def stage_of(name: str, settings: Config, trained: Path) -> Stage:
-    torch.manual_seed(0)
-    stage_a = weights.stage_a.load(trained)
-    if name == "b":
-        return StageBTrainer(settings, stage_a, None, None)
-    text = small_text_encoder(settings.text, ["a red disc", "a blue square"])
-    parts = (weights.stage_b.load(trained), weights.compressor.load(trained))
-    below = FrozenStages(stage_a, *parts, None, settings.text.max_length, settings.data.cache_gib)
-    return StageCTrainer(settings, below, text)
-
-
 @pytest.mark.parametrize("name", ["b", "c"])
 def test_gradient_checkpointing_changes_no_gradient(
-    splits: tuple[Pairs, Pairs], images: Path, trained: Path, name: str
+    splits: tuple[Pairs, Pairs], images: Path, trained: Path, name: RunName
 ) -> None:
     found: list[list[Tensor]] = []
     settings = config(images, trained)
     batch = held_out_batch(splits[0], 2)
     for wanted in (False, True):
         changed_settings = changed(settings, name, "training", gradient_checkpointing=wanted)
-        stage = stage_of(name, changed_settings, trained)
+        torch.manual_seed(0)
+        stage = build_stage(name, Files(changed_settings, splits[0]))
         (network,) = stage.networks().values()
         with torch.no_grad():  # away from the start, where many gradients are zero
             for parameter in network.parameters():
                 parameter.add_(0.02 * torch.randn(parameter.shape))
         torch.manual_seed(1)  # dropout
-        (loss,) = stage.losses(stage.networks(), batch, Draws(0, [0, 1], torch.device("cpu")))
+        (loss,) = stage.losses(stage.networks(), batch, streams_at(0, [0, 1]), TrainState())
         loss.value.backward()
         found.append([p.grad for p in network.parameters() if p.grad is not None])
     assert len(found[0]) == len(found[1]) > 10
@@ -139,7 +127,7 @@ def test_a_part_of_the_captions_is_dropped(
     splits: tuple[Pairs, Pairs], images: Path, trained: Path
 ) -> None:
     settings = changed(config(images, trained), "c", "training", caption_dropout=0.5)
-    stage = stage_of("c", settings, trained)
+    stage = build_stage("c", Files(settings, splits[0]))
     shown: list[str] = []
 
     class Listening(nn.Module):
@@ -150,7 +138,7 @@ def test_a_part_of_the_captions_is_dropped(
     batch = held_out_batch(splits[0], 4)
     networks = {"stage_c": Listening()}
     for start in range(0, 100, 4):
-        list(stage.losses(networks, batch, Draws(0, range(start, start + 4), torch.device("cpu"))))
+        list(stage.losses(networks, batch, streams_at(0, range(start, start + 4)), TrainState()))
     assert 30 < shown.count("") < 70
     assert set(shown) == {"", *batch.captions}
 
@@ -175,8 +163,8 @@ def test_vgg16_features_load_by_torchvisions_names(
     stored = {key: torch.randn(shape, generator=rng) * 0.05 for key, shape in shapes.items()}
     path = tmp_path / "vgg16.safetensors"
     save_file({**stored, "classifier.0.weight": torch.zeros(2, 2)}, path)
-    loss = perceptual_loss(StageATraining(perceptual_loss="vgg16", vgg16_weights=str(path)))
-    assert isinstance(loss, Vgg16Loss)
+    files = Files(config(tmp_path, tmp_path), splits[0])
+    loss = Vgg16Loss(files.vgg16(str(path)))
     image = batch_like(held_out_batch(splits[0], 1))
     assert loss(image, image).item() == pytest.approx(0, abs=1e-6)
     made = (image + 0.1).requires_grad_()
@@ -193,10 +181,10 @@ def test_vgg16_features_load_by_torchvisions_names(
     ):
         save_file(bad, path)
         with pytest.raises(ConfigError, match=rf"vgg16_weights: .*{words}.*; name a file"):
-            Vgg16Loss(path)
+            files.vgg16(str(path))
     path.write_bytes(b"short")
     with pytest.raises(ConfigError, match="expected a safetensors file of VGG16"):
-        Vgg16Loss(path)
+        files.vgg16(str(path))
 
 
 @pytest.mark.parametrize("prefix", ["features.", "backbone."])

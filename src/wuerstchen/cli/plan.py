@@ -22,7 +22,7 @@ def plan(
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE", help="Config values, such as data.size=256."),
     ] = None,
-    devices: Annotated[int, typer.Option(help="Accelerators that train together.")] = 1,
+    devices: Annotated[int, typer.Option(help="Number of accelerators.")] = 1,
     device: Annotated[
         str,
         typer.Option(
@@ -32,36 +32,37 @@ def plan(
     ] = "A100-40GB",
     device_memory: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="Of one device, such as 24GiB; else as it has it."),
+        typer.Option(metavar="SIZE", help="Memory of one device, such as 24GiB; else its own."),
     ] = None,
     price: Annotated[
-        float | None, typer.Option(help="Of an hour of one device, in any currency.")
+        float | None, typer.Option(help="Price of an hour of one device, in any currency.")
     ] = None,
     sharded: Annotated[
-        bool, typer.Option("--sharded", help="Stages B and C are spread by FSDP2.")
+        bool, typer.Option("--sharded", help="Shard Stages B and C by FSDP2.")
     ] = False,
     mfu: Annotated[
         float | None,
         typer.Option(
-            help="Share of the device's peak that is reached; else that of the published run."
+            help="Fraction of the device's peak that is reached; else that of the published run."
         ),
     ] = None,
     grid: Annotated[
-        float | None, typer.Option(help="g CO2 per kWh; else 475, the mean of the world.")
+        float | None, typer.Option(help="g CO2 per kWh; else 475, the world mean.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what a training will need: memory, the batch that fits, hours, energy and money.
+    """Estimate a training: memory, the batch that fits, hours, energy and money.
 
-    Nothing is computed or downloaded, no weight is read: networks are built without content. No
-    device has to be there. The plan goes to stdout; the exit code is 2 where a stage does not fit.
+    Nothing is computed or downloaded and no weight is read: networks are built without content,
+    and the device need not be present. The plan goes to stdout; the exit code is 2 if a stage
+    does not fit.
     """
     from wuerstchen.config import load
 
     settings = load(config, overrides or [])
     try:
         from wuerstchen import planning
-        from wuerstchen.hardware import WORLD_GRAMS
+        from wuerstchen.hardware import WORLD_GRAMS, find_device
         from wuerstchen.planning.estimate import UTILISATION
         from wuerstchen.planning.table import lines
     except ModuleNotFoundError as error:
@@ -71,7 +72,7 @@ def plan(
     found = planning.plan(
         settings,
         planning.Assumptions(
-            device=planning.find_device(device),
+            device=find_device(device),
             devices=devices,
             memory=None if device_memory is None else planning.parse_bytes(device_memory),
             sharded=sharded,
@@ -81,5 +82,5 @@ def plan(
         ),
     )
     typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else "\n".join(lines(found)))
-    if troubles := [step.trouble for step in found.steps if step.trouble is not None]:
-        raise ConfigError("\n".join(troubles))
+    if problems := [run.problem for run in found.runs if run.problem is not None]:
+        raise ConfigError("\n".join(problems))

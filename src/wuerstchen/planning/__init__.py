@@ -1,23 +1,13 @@
-"""What a training will need, said before it starts: nothing is computed, no weight is read.
+"""What a training will need, before it starts: nothing is computed, no weight is read.
 
-The networks are built without content, on torch's meta device, and one training step of each stage
-is walked through operation by operation.
+The real trainers are built on torch's meta device, where tensors have no content, and one training
+step of each is traced operation by operation.
 
-    trace, kernels, sizes, networks ─▶ outline ─▶ images ─▶ stage_a, stage_b, stage_c ─▶ steps
-    steps ─▶ memory ─▶ fitting, and devices ─▶ costs ─▶ assumptions ─▶ plan ─▶ lines
+    kernels, trace ─▶ blank ─▶ dry_run ─▶ memory ─▶ plan ─▶ table
+                                 estimate, assumptions ─┘
 """
 
-from wuerstchen.planning.assumptions import Assumptions
-from wuerstchen.planning.devices import DEVICES, Device, find_device, parse_bytes
-from wuerstchen.planning.plan import Plan, StepPlan, plan
+from wuerstchen.planning.assumptions import Assumptions, parse_bytes
+from wuerstchen.planning.plan import Plan, RunPlan, plan
 
-__all__ = [
-    "DEVICES",
-    "Assumptions",
-    "Device",
-    "Plan",
-    "StepPlan",
-    "find_device",
-    "parse_bytes",
-    "plan",
-]
+__all__ = ["Assumptions", "Plan", "RunPlan", "parse_bytes", "plan"]

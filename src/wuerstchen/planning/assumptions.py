@@ -1,30 +1,35 @@
-"""What a plan takes for given: the devices, their speed, electricity and money."""
+"""What a plan assumes: devices and their speed, electricity and money."""
 
+import re
 from dataclasses import dataclass
 from math import isfinite
+from typing import final
 
 from wuerstchen.errors import ConfigError
-from wuerstchen.hardware import WORLD_GRAMS
-from wuerstchen.planning.devices import GIB, Device
+from wuerstchen.hardware import GIB, MIB, WORLD_GRAMS, Device
 from wuerstchen.planning.estimate import ARITHMETIC, UTILISATION
 
 RESERVE = GIB
-"""Of the device's memory, for its driver and for what convolutions work with."""
+"""Device memory for the driver and for the workspace of convolutions."""
 
 SAFE = 0.9
-"""Share of the rest that is planned with: what is freed in pieces cannot all be used again."""
+"""Fraction of the rest that is planned with: fragmented memory cannot all be used again."""
 
 
+UNITS = {"GiB": GIB, "MiB": MIB, "GB": 10**9, "MB": 10**6}
+
+
+@final
 @dataclass(frozen=True, kw_only=True)
 class Assumptions:
-    """What the plan takes for given. Every figure of it rests on these and on the config."""
+    """Every figure of a plan depends on these and on the config."""
 
     device: Device
     devices: int = 1
     memory: int | None = None
-    """Bytes of a device; None: as the device has them."""
+    """Bytes of a device; None: those of `device`."""
     sharded: bool = False
-    """FSDP2 for Stages B and C, whatever the config says."""
+    """FSDP2 for Stages B and C, whatever the config sets."""
     utilisation: float = UTILISATION
     grid: float = WORLD_GRAMS
     """g CO2 per kWh."""
@@ -43,27 +48,37 @@ class Assumptions:
                 raise ConfigError(f"{name} must not be negative, found {value}.")
 
     @property
-    def room(self) -> int:
-        """Bytes that a step may take."""
+    def available(self) -> int:
+        """Bytes that a step may use."""
         whole = self.device.memory if self.memory is None else self.memory
         return int(SAFE * max(0, whole - RESERVE))
 
-    def words(self) -> list[str]:
-        """Each as a sentence."""
+    def sentences(self) -> list[str]:
         device, reserve = self.device, RESERVE / GIB
         found = [
             f"Device: {device.name}, {device.bf16 / 1e12:g} TFLOP/s in bf16, {device.watts:g} W "
             f"({device.source}).",
-            f"Speed: {self.utilisation:.0%} of that peak; other numbers as fast, up to "
+            f"Speed: {self.utilisation:.0%} of that peak; other dtypes are as fast, up to "
             f"{ARITHMETIC:.0%} of their own. Devices share the work without loss.",
-            "Operations: matrix products, convolutions and attention. Each image is encoded "
-            "every time it is seen, unless data.latent_cache names what was encoded ahead; a training "
-            "whose set fits into data.cache_gib encodes it once and takes less.",
-            f"Memory: {SAFE:.0%} of what is left beside {reserve:g} GiB for the driver is planned "
-            "with; looks and checkpoints are left out.",
-            "Energy: the devices alone at their full power; host, cooling and network are left "
-            f"out. {self.grid:g} g CO2 per kWh.",
+            "Operations: matrix products, convolutions and attention. Each image is encoded every "
+            "time it is seen, unless data.latent_cache names a folder of encodings; a data set "
+            "that fits into data.cache_gib is encoded once, which needs less.",
+            f"Memory: {SAFE:.0%} of what {reserve:g} GiB for the driver leave; validation and "
+            "checkpoints are not included.",
+            "Energy: the devices alone at full power; host, cooling and network are not included. "
+            f"{self.grid:g} g CO2 per kWh.",
         ]
         if self.price is not None:
             found.append(f"Money: {self.price:g} for an hour of one device.")
         return found
+
+
+def parse_bytes(text: str) -> int:
+    """`24GiB`, `80GB`, `512MiB` or `500MB` as bytes; ConfigError for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(GiB|MiB|GB|MB)", text.strip())
+    if match is None or float(match[1]) <= 0:
+        raise ConfigError(
+            "--device-memory: expected a number followed by GiB, MiB, GB or MB, such as 24GiB, "
+            f"found {text!r}."
+        )
+    return int(float(match[1]) * UNITS[match[2]])

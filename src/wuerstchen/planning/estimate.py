@@ -1,22 +1,24 @@
-"""Hours, energy, carbon and money of a number of operations."""
+"""Hours, energy, carbon and money that a number of operations costs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import final
 
-from wuerstchen.planning.devices import Device
+from wuerstchen.hardware import Device, co2_kilograms
 from wuerstchen.planning.trace import Kind
 
 UTILISATION = 0.1
-"""Share of the bf16 peak that training reaches, waiting and restarts included. The published run of
-Stage C came to 0.105 by this count of its operations (docs/planning.md)."""
+"""Fraction of the bf16 peak that training reaches, waiting and restarts included. The published
+training of Stage C reached 0.105 by this count of its operations (docs/planning.md)."""
 
 ARITHMETIC = 0.5
-"""Most of its own peak that slower arithmetic reaches."""
+"""Largest fraction of its own peak that slower arithmetic reaches."""
 
 
+@final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Costs:
-    """Of all devices together, but for `hours`."""
+    """Of all devices together, except `hours`."""
 
     hours: float
     """From start to end."""
@@ -31,8 +33,8 @@ class Costs:
 def rate(device: Device, kind: Kind, utilisation: float) -> float:
     """FLOP/s that are reached.
 
-    Where utilisation is low, memory is what limits: fp32 then runs as fast as bf16, until it
-    comes to half of its own peak.
+    At a low utilisation memory is the limit: fp32 then runs as fast as bf16, up to half of its
+    own peak.
     """
     if kind == "bf16":
         return utilisation * device.bf16
@@ -49,7 +51,7 @@ def costs(
     grid: float,
     price: float | None,
 ) -> Costs:
-    """Of the operations of a whole run, spread evenly over the devices."""
+    """Of the operations of a whole training, divided evenly among the devices."""
     seconds = sum(count / rate(device, kind, utilisation) for kind, count in flops.items())
     hours = seconds / 3600
     kwh = hours * device.watts / 1000
@@ -57,18 +59,18 @@ def costs(
         hours=hours / devices,
         device_hours=hours,
         kwh=kwh,
-        co2=kwh * grid / 1000,
+        co2=co2_kilograms(kwh, grid),
         money=None if price is None else hours * price,
     )
 
 
-def together(parts: list[Costs]) -> Costs:
-    """One after the other."""
-    money = [part.money for part in parts if part.money is not None]
+def total_costs(runs: Sequence[Costs]) -> Costs:
+    """Of trainings one after the other."""
+    money = [run.money for run in runs if run.money is not None]
     return Costs(
-        hours=sum(part.hours for part in parts),
-        device_hours=sum(part.device_hours for part in parts),
-        kwh=sum(part.kwh for part in parts),
-        co2=sum(part.co2 for part in parts),
-        money=sum(money) if len(money) == len(parts) and parts else None,
+        hours=sum(run.hours for run in runs),
+        device_hours=sum(run.device_hours for run in runs),
+        kwh=sum(run.kwh for run in runs),
+        co2=sum(run.co2 for run in runs),
+        money=sum(money) if len(money) == len(runs) and runs else None,
     )

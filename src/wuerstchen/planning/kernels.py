@@ -1,13 +1,13 @@
-"""Makes operations on the meta device what they would be on the device that is planned for.
+"""Makes operations on the meta device what they would be on the planned device.
 
-On the meta device torch takes the plain path of everything: no fused attention, float masks for
-dropout, and no autocast. These modes put in what changes how much memory is held.
+On the meta device torch uses the plain path of everything: no fused attention, float masks for
+dropout, and no autocast. These modes restore what affects memory.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, final
 
 import torch
 import torch.nn.functional as F
@@ -41,12 +41,13 @@ RAISED: dict[Target, frozenset[object]] = {
     ),
     "cpu": frozenset({F.mse_loss}),
 }
-"""What it computes in fp32, of what is called here."""
+"""What it computes in fp32, of the functions called here."""
 
 
+@final
 @dataclass(frozen=True)
 class Setting:
-    """Where and in which numbers a step runs."""
+    """Device and precision of a step."""
 
     target: Target
     bf16: bool
@@ -65,23 +66,23 @@ class Setting:
 
     @contextmanager
     def backward(self, networks: Iterable[nn.Module]) -> Iterator[None]:
-        """Around a backward pass: what checkpoints repeat runs as it ran before.
+        """Around a backward pass: what checkpoints recompute runs as it did before.
 
-        torch leaves such modes behind when it goes backward; so each block that a checkpoint may
-        repeat brings them in again.
+        torch drops such modes in the backward pass; so each block that a checkpoint may recompute
+        enters them again.
         """
         with ExitStack() as hooks:
             for block in (block for network in networks for block in network.modules()):
                 if isinstance(block, ConvBlock | TimeBlock | AttentionBlock):
-                    again = _Again(self)
-                    first = block.register_forward_pre_hook(again.enter)
-                    last = block.register_forward_hook(again.leave, always_call=True)
+                    modes = _RecomputeModes(self)
+                    first = block.register_forward_pre_hook(modes.enter)
+                    last = block.register_forward_hook(modes.leave, always_call=True)
                     hooks.callback(first.remove)
                     hooks.callback(last.remove)
             yield
 
     @contextmanager
-    def repeated(self) -> Iterator[None]:
+    def recomputed(self) -> Iterator[None]:
         """Around one block in a backward pass."""
         with _Kernels(self.target), self._autocast(keeps=False):
             yield
@@ -95,7 +96,7 @@ class Setting:
             yield
 
 
-class _Again:
+class _RecomputeModes:
     """Hooks that put a block back into its setting."""
 
     def __init__(self, setting: Setting) -> None:
@@ -103,10 +104,10 @@ class _Again:
 
     def enter(self, block: nn.Module, args: tuple[object, ...]) -> None:
         del block, args
-        self._modes.enter_context(self._setting.repeated())
+        self._modes.enter_context(self._setting.recomputed())
 
     def leave(self, block: nn.Module, args: tuple[object, ...], out: object) -> None:
-        """Also where a checkpoint stops a block halfway, because it has what it needs."""
+        """Called also if a checkpoint stops a block early, when it has what it needs."""
         del block, args, out
         self._modes.close()
 
@@ -136,7 +137,7 @@ class _Kernels(TorchFunctionMode):
 class _Autocast(TorchFunctionMode):
     """Casts arguments as autocast does.
 
-    keeps  whether the casts of parameters are kept for the next use, as within one forward pass
+    keeps  whether casts of parameters are kept for the next use, as within one forward pass
     """
 
     def __init__(self, raised: frozenset[object], *, keeps: bool) -> None:
@@ -184,10 +185,10 @@ def _attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """softmax(q k) v of (B, heads, N, D), by the kernel that the target would take.
+    """softmax(q k) v of (B, heads, N, D), by the kernel that the target would use.
 
-    On a CPU that is the plain formula where something is learned, as in `blocks.attend`; the text
-    encoder, which does not call that, has short sequences, whose matrices of scores are small.
+    On a CPU that is the plain formula in training, as in `blocks.attend`; the text encoder does
+    not call that, but its sequences are short and its score matrices small.
     """
     del attn_mask, enable_gqa
     if target == "cpu" and q.requires_grad and not is_causal:
@@ -205,7 +206,7 @@ def _attention(
 
 
 def _dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """As `models.dropout` does it, which keeps a mask of bytes."""
+    """As in `models.dropout`, which keeps a mask of bytes."""
     del inplace
     if not training or p == 0:
         return x

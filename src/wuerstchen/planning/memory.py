@@ -1,35 +1,37 @@
-"""Bytes on a device at the peak of a training step, by what they are for."""
+"""Bytes on a device at the peak of a training step, and the largest micro-batch that fits."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, final
 
-import torch
 from torch import Tensor, nn
 
+from wuerstchen.hardware import GIB, MIB
+from wuerstchen.planning.dry_run import DryRun
 from wuerstchen.planning.kernels import Setting
-from wuerstchen.planning.outline import Outline, Work
-from wuerstchen.planning.trace import Flops, Kind, Trace
 from wuerstchen.training.sharding import FSDP_BLOCKS
+from wuerstchen.training.stage import trained_parameters
 
 GATHERED = 2
-"""Units of a sharded network that are whole at once: the one at work and the next."""
+"""Units of a sharded network that are whole at once: the current one and the next."""
 
 
+@final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Memory:
     """Bytes of one device. Their sum is the peak."""
 
     weights: int
-    """Of what learns, fp32, with its buffers; of a sharded network also the blocks at work."""
+    """Of what learns, fp32, with its buffers; of a sharded network also the gathered blocks."""
     gradients: int
     optimizer: int
     """AdamW's two moments."""
     averages: int
+    """EMA weights."""
     exchange: int
-    """DDP's second copy of the gradients, in the pieces that it sends."""
+    """DDP's second copy of the gradients, in its buckets."""
     frozen: int
-    """Networks that only encode, and those that looks draw with."""
+    """Networks that only encode, and those for validation."""
     activations: int
     """The rest: what is kept for the backward pass. The fused optimizer needs nothing more."""
 
@@ -46,137 +48,118 @@ class Memory:
         )
 
 
-class Spread(NamedTuple):
-    """How a step is spread over devices."""
+class Layout(NamedTuple):
+    """How a training is distributed."""
 
     devices: int
     sharded: bool
 
     @property
     def shards(self) -> int:
-        """Devices that share one copy."""
+        """Devices that hold one copy together."""
         return self.devices if self.sharded else 1
 
 
 class Parameters(NamedTuple):
-    """Numbers of a step's networks."""
+    """Numbers of parameters."""
 
     trained: int
     frozen: int
 
 
-def count_parameters(outline: Outline) -> Parameters:
-    """What learns and what does not, the networks of the looks left out."""
-    own = [p for network in outline.networks().values() for p in network.parameters()]
+@final
+@dataclass(frozen=True, slots=True)
+class MicroBatches:
+    """How a device splits its part of a batch."""
+
+    micro: int
+    accumulation: int
+    memory: Memory
+
+
+def count_parameters(run: DryRun) -> Parameters:
+    """Of all networks, those for validation included."""
+    own = [p for network in run.stage.networks().values() for p in network.parameters()]
     trained = sum(p.numel() for p in own if p.requires_grad)
-    still = sum(p.numel() for p in own if not p.requires_grad)
-    helpers = sum(p.numel() for net in outline.helpers().values() for p in net.parameters())
-    return Parameters(trained, still + helpers)
+    others = run.stage.frozen_networks().values()
+    frozen = sum(p.numel() for network in others for p in network.parameters())
+    return Parameters(trained, sum(p.numel() for p in own) - trained + frozen)
 
 
 def step_memory(
-    outline: Outline, setting: Setting, spread: Spread, micro: int, accumulate: int
+    run: DryRun, setting: Setting, layout: Layout, micro: int, accumulation: int
 ) -> Memory:
-    """The peak of a step of `accumulate` micro-batches of `micro` images on one device."""
-    networks = list(outline.networks().values())
-    trained = [p for network in networks for p in network.parameters() if p.requires_grad]
-    frozen = [p for network in networks for p in network.parameters() if not p.requires_grad]
-    buffers = [buffer for network in networks for buffer in network.buffers()]
-    learned = _bytes(trained) // spread.shards
-    averaged = outline.networks()[outline.averaged]
-    followed = [p for p in averaged.parameters() if p.requires_grad]
-    lengths = len(outline.recipe.ema_decays)
-    # Where gradients are kept from one micro-batch to the next, all are there at the peak of each.
-    kept = accumulate > 1 or spread.sharded
-    moving = traced(outline, setting, micro, free_gradients=kept).peak
-    activations = moving if kept else moving - _bytes(trained)
+    """The peak of a step of `accumulation` micro-batches of `micro` images on one device."""
+    networks = run.stage.networks()
+    trained = [p for network in networks.values() for p in trained_parameters(network)]
+    frozen = [p for net in networks.values() for p in net.parameters() if not p.requires_grad]
+    buffers = [buffer for network in networks.values() for buffer in network.buffers()]
+    learned = _bytes(trained) // layout.shards
+    exported = networks[run.stage.trained]
+    ema = _bytes(trained_parameters(exported)) // layout.shards + _bytes(exported.buffers())
+    # Gradients that are kept from one micro-batch to the next exist at the peak of each.
+    kept = accumulation > 1 or layout.sharded
+    peak = run.trace(setting, micro, free_gradients=kept).peak
     return Memory(
-        weights=learned + _bytes(buffers) + _gathered(networks, spread),
+        weights=learned + _bytes(buffers) + _gathered(list(networks.values()), layout),
         gradients=learned,
         optimizer=2 * learned,
-        averages=lengths * (_bytes(followed) // spread.shards + _bytes(averaged.buffers())),
-        exchange=_bytes(trained) if spread.devices > 1 and not spread.sharded else 0,
-        frozen=_bytes(frozen) + sum(_held(helper) for helper in outline.helpers().values()),
-        activations=activations,
+        averages=len(run.stage.training.ema_decays) * ema,
+        exchange=_bytes(trained) if layout.devices > 1 and not layout.sharded else 0,
+        frozen=_bytes(frozen) + sum(map(_held, run.stage.frozen_networks().values())),
+        activations=peak if kept else peak - _bytes(trained),
     )
 
 
-def traced(
-    outline: Outline,
-    setting: Setting,
-    micro: int,
-    *,
-    free_gradients: bool = False,
-    late: bool = True,
-) -> Trace:
-    """One micro-batch, forward and backward.
+def largest_micro(
+    run: DryRun, setting: Setting, layout: Layout, batch: int, available: int
+) -> MicroBatches:
+    """The largest micro-batch that divides `batch` and needs at most `available` bytes.
 
-    free_gradients  let each go as soon as it is there, so that the peak holds none but that one
+    It is no larger than the config's `gradient_accumulation` allows, and a single image if
+    nothing fits.
     """
-    networks = list(outline.networks().values())
-    for network in networks:
-        network.train()
-    parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
-    hooks = [p.register_post_accumulate_grad_hook(_forget) for p in parameters if free_gradients]
-    trace = Trace(_known(outline))
-    work = Work(setting, trace)
-    try:
-        with setting.kernels(), trace:
-            for loss in outline.losses(work, micro, late=late):
-                with trace.phase("backward"), setting.backward(networks):
-                    torch.autograd.backward(loss)
-                del loss
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for parameter in parameters:
-            parameter.grad = None
-    return trace
 
+    def at(micro: int) -> MicroBatches:
+        accumulation = batch // micro
+        return MicroBatches(
+            micro, accumulation, step_memory(run, setting, layout, micro, accumulation)
+        )
 
-def count_flops(outline: Outline, setting: Setting) -> Flops:
-    """Operations of a step, of one image on average over the run."""
-    shares = {True: outline.late, False: 1 - outline.late}
-    found: Flops = {"frozen": {}, "forward": {}, "backward": {}}
-    for late, share in shares.items():
-        if share == 0:
-            continue
-        for phase, counts in traced(outline, setting, 1, late=late).flops.items():
-            for kind, count in counts.items():
-                found[phase][kind] = found[phase].get(kind, 0) + round(share * count)
+    most = batch // run.stage.training.gradient_accumulation
+    sizes = [size for size in range(1, most + 1) if batch % size == 0]
+    found = at(sizes[-1])
+    if found.memory.total <= available:  # as with small networks; no other needs to be tried
+        return found
+    found = at(1)
+    low, high = 0, len(sizes) - 1  # sizes[low] is found, sizes[high] does not fit
+    while high - low > 1:
+        middle = (low + high) // 2
+        tried = at(sizes[middle])
+        if tried.memory.total <= available:
+            low, found = middle, tried
+        else:
+            high = middle
     return found
 
 
-def count_once(outline: Outline, setting: Setting) -> dict[Kind, int]:
-    """Operations before the first step, on one device."""
-    trace = Trace(_known(outline))
-    found: dict[Kind, int] = {}
-    with setting.kernels(), trace:
-        for times in outline.once(Work(setting, trace)):
-            for kind, count in trace.flops["frozen"].items():
-                found[kind] = found.get(kind, 0) + times * count
-            trace.flops["frozen"] = {}
-    return found
+def shown_bytes(size: int) -> str:
+    """`1.50 GiB`, or `512.00 MiB` for less."""
+    return f"{size / GIB:,.2f} GiB" if size >= GIB else f"{size / MIB:,.2f} MiB"
 
 
-def _known(outline: Outline) -> list[Tensor]:
-    """All that is there before a step."""
-    modules = [*outline.networks().values(), *outline.helpers().values()]
-    return [tensor for m in modules for tensor in (*m.parameters(), *m.buffers())]
+def _gathered(networks: Sequence[nn.Module], layout: Layout) -> int:
+    """Of sharded networks: what is outside of blocks, and the largest blocks, whole.
 
-
-def _gathered(networks: Sequence[nn.Module], spread: Spread) -> int:
-    """Of sharded networks: what lies outside of blocks, and the largest blocks, whole.
-
-    Frozen parts, gathered with what lies outside, are counted whole as frozen.
+    Frozen weights, which are gathered with what is outside, are counted whole as frozen.
     """
-    if spread.shards == 1:
+    if layout.shards == 1:
         return 0
     most = 0
     for network in networks:
         blocks = [m for m in network.modules() if isinstance(m, tuple(FSDP_BLOCKS))]
         sizes = sorted((_bytes(block.parameters()) for block in blocks), reverse=True)
-        whole = _bytes(p for p in network.parameters() if p.requires_grad)
+        whole = _bytes(trained_parameters(network))
         most = max(most, whole - sum(sizes) + sum(sizes[:GATHERED]))
     return most
 
@@ -187,7 +170,3 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
 
 def _held(network: nn.Module) -> int:
     return _bytes(network.parameters()) + _bytes(network.buffers())
-
-
-def _forget(parameter: Tensor) -> None:
-    parameter.grad = None

@@ -1,105 +1,106 @@
-"""The plan of a whole road: for each training what it needs, and what all of it costs."""
+"""The plan of all trainings of a config: what each needs, and what they cost together."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import final
 
 from wuerstchen.config import Config, TrainingConfig
 from wuerstchen.errors import ConfigError
 from wuerstchen.planning.assumptions import Assumptions
-from wuerstchen.planning.devices import shown_bytes
-from wuerstchen.planning.estimate import Costs, costs, together
+from wuerstchen.planning.blank import missing_bases, with_base_sizes
+from wuerstchen.planning.dry_run import DryRun
+from wuerstchen.planning.estimate import Costs, costs, total_costs
 from wuerstchen.planning.kernels import Setting
 from wuerstchen.planning.memory import (
+    Layout,
     Memory,
-    Spread,
-    count_flops,
-    count_once,
     count_parameters,
+    largest_micro,
+    shown_bytes,
 )
-from wuerstchen.planning.micro_batch import largest_micro
-from wuerstchen.planning.outline import Outline
-from wuerstchen.planning.sizes import missing_starts
-from wuerstchen.planning.steps import outlines
 from wuerstchen.planning.trace import added, total
-from wuerstchen.training.stage import RunName
+from wuerstchen.training.stage import RUN_ORDER, RunName, training_of
 
 
+@final
 @dataclass(frozen=True, kw_only=True)
-class StepPlan:
+class RunPlan:
     """One training."""
 
-    step: RunName
+    name: RunName
     images: int
     batch: int
     micro: int
     """Images at once on a device."""
-    accumulate: int
+    accumulation: int
     """Micro-batches before the optimizer steps."""
     bf16: bool
     sharded: bool
     trained: int
-    """Parameters that learn, ..."""
+    """Parameters that are trained, ..."""
     frozen: int
-    """... and that do not."""
+    """... and that are not."""
     flops: dict[str, float]
-    """Of one image: frozen, forward, backward (what checkpoints repeat included)."""
-    once: float
-    """FLOPs of all devices before the first step: what a base draws of the class of a subject."""
+    """For one image: frozen, forward, backward (with what checkpoints recompute)."""
+    class_flops: float
+    """Of all devices before the first step, which generate the class of a subject."""
     memory: Memory
-    room: int
+    available: int
+    """Bytes that a step may use."""
     remedies: tuple[str, ...]
-    """What makes this step need less of a device."""
+    """What reduces the memory of this training."""
     costs: Costs
 
     @property
     def fits(self) -> bool:
-        return self.memory.total <= self.room
+        return self.memory.total <= self.available
 
     @property
-    def trouble(self) -> str | None:
-        """What to do where not even one image fits, in a sentence."""
+    def problem(self) -> str | None:
+        """What to do if not even one image fits, in a sentence."""
         if self.fits:
             return None
         *others, last = self.remedies
         return (
-            f"Stage {self.step} does not fit: one image at a time needs "
+            f"Stage {self.name} does not fit: one image at a time needs "
             f"{shown_bytes(self.memory.total)} on each device, of which "
             f"{shown_bytes(self.memory.activations)} are activations, but "
-            f"{shown_bytes(self.room)} can be planned with; take {', '.join(others)} or {last}."
+            f"{shown_bytes(self.available)} are available; use {', '.join(others)} or {last}."
         )
 
 
+@final
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """All trainings of a config."""
 
     name: str
     assumptions: Assumptions
-    steps: tuple[StepPlan, ...]
-    taken_over: dict[str, str]
-    """Stages that are not trained, and the folder that they come from."""
-    words: tuple[str, ...]
-    """What all of it rests on, each a sentence."""
+    runs: tuple[RunPlan, ...]
+    reused: dict[str, str]
+    """Stages that are not trained, and the model that they are copied from."""
+    notes: tuple[str, ...]
+    """What all of it assumes, in sentences."""
 
     @property
     def costs(self) -> Costs:
-        return together([step.costs for step in self.steps])
+        return total_costs([run.costs for run in self.runs])
 
     def to_dict(self) -> dict[str, object]:
         """For JSON; bytes, FLOPs, hours, kWh and kg as numbers."""
-        steps = [
+        runs = [
             {
-                **asdict(step),
-                "memory": {**asdict(step.memory), "total": step.memory.total},
-                "fits": step.fits,
+                **asdict(run),
+                "memory": {**asdict(run.memory), "total": run.memory.total},
+                "fits": run.fits,
             }
-            for step in self.steps
+            for run in self.runs
         ]
         return {
             "config": self.name,
-            "assumptions": {**asdict(self.assumptions), "words": list(self.words)},
-            "steps": steps,
-            "taken_over": self.taken_over,
+            "assumptions": {**asdict(self.assumptions), "notes": list(self.notes)},
+            "runs": runs,
+            "reused": self.reused,
             "costs": asdict(self.costs),
         }
 
@@ -107,54 +108,58 @@ class Plan:
 def plan(config: Config, assumptions: Assumptions) -> Plan:
     """What every training of `config` needs.
 
-    Where a stage starts from a model, its sizes are read there. Raises ConfigError where devices
-    cannot share a batch equally or a text encoder's sizes are not known, and ModelFolderError
-    where a start lacks what is taken of it.
+    The sizes of a base model are read from its configs. Raises ConfigError where devices cannot
+    share a batch equally or a text encoder's sizes are unknown, and ModelFolderError where a base
+    lacks a component.
     """
-    made: list[StepPlan] = []
-    taken_over: dict[str, str] = {}
-    for outline in outlines(config):
-        if outline.recipe.images == 0:
-            taken_over[outline.name] = outline.recipe.init_from
+    notes = (*missing_bases(config), *assumptions.sentences())
+    sized = with_base_sizes(config)
+    runs: list[RunPlan] = []
+    reused: dict[str, str] = {}
+    for name in RUN_ORDER:
+        training = training_of(config, name)
+        if training is None:
+            continue
+        if training.images == 0:
+            reused[name] = training.init_from
         else:
-            made.append(_plan_step(outline, assumptions))
+            runs.append(_plan_run(DryRun(name, sized), assumptions))
     return Plan(
         name=config.name,
         assumptions=assumptions,
-        steps=tuple(made),
-        taken_over=taken_over,
-        words=(*missing_starts(config), *assumptions.words()),
+        runs=tuple(runs),
+        reused=reused,
+        notes=notes,
     )
 
 
-def _plan_step(outline: Outline, assumptions: Assumptions) -> StepPlan:
-    recipe = outline.recipe
-    setting = Setting("accelerator", bf16=recipe.precision != "fp32")
-    spread = Spread(assumptions.devices, _is_sharded(outline, assumptions))
-    share = _share(recipe, outline.name, assumptions)
-    once = {
-        kind: count * assumptions.devices for kind, count in count_once(outline, setting).items()
-    }
-    batches = largest_micro(outline, setting, spread, share, assumptions.room)
-    flops = count_flops(outline, setting)
-    parameters = count_parameters(outline)
-    return StepPlan(
-        step=outline.name,
-        images=recipe.images,
-        batch=recipe.batch_size,
+def _plan_run(run: DryRun, assumptions: Assumptions) -> RunPlan:
+    name, training = run.stage.name, run.stage.training
+    setting = Setting("accelerator", bf16=training.precision != "fp32")
+    layout = Layout(assumptions.devices, _is_sharded(name, training, assumptions))
+    batch = _device_batch(name, training, assumptions)
+    class_flops = {kind: n * assumptions.devices for kind, n in run.class_flops.items()}
+    batches = largest_micro(run, setting, layout, batch, assumptions.available)
+    flops = run.flops(setting)
+    parameters = count_parameters(run)
+    of_steps = [{kind: n * training.images for kind, n in f.items()} for f in flops.values()]
+    return RunPlan(
+        name=name,
+        images=training.images,
+        batch=training.batch_size,
         micro=batches.micro,
-        accumulate=batches.accumulate,
+        accumulation=batches.accumulation,
         bf16=setting.bf16,
-        sharded=spread.sharded,
+        sharded=layout.sharded,
         trained=parameters.trained,
         frozen=parameters.frozen,
         flops={phase: total(counts) for phase, counts in flops.items()},
-        once=total(once),
+        class_flops=total(class_flops),
         memory=batches.memory,
-        room=assumptions.room,
-        remedies=tuple(_remedies(outline, sharded=spread.sharded)),
+        available=assumptions.available,
+        remedies=tuple(_remedies(name, training, sharded=layout.sharded)),
         costs=costs(
-            added([once, *({k: n * recipe.images for k, n in f.items()} for f in flops.values())]),
+            added([class_flops, *of_steps]),
             assumptions.device,
             assumptions.devices,
             utilisation=assumptions.utilisation,
@@ -164,39 +169,33 @@ def _plan_step(outline: Outline, assumptions: Assumptions) -> StepPlan:
     )
 
 
-def _is_sharded(outline: Outline, assumptions: Assumptions) -> bool:
+def _is_sharded(name: RunName, training: TrainingConfig, assumptions: Assumptions) -> bool:
     if assumptions.devices == 1:
         return False
-    return outline.recipe.sharded or (assumptions.sharded and outline.name != "a")
+    return training.sharded or (assumptions.sharded and name != "a")
 
 
-def _share(recipe: TrainingConfig, name: RunName, assumptions: Assumptions) -> int:
+def _device_batch(name: RunName, training: TrainingConfig, assumptions: Assumptions) -> int:
     """Images of a step on each device."""
-    parts = assumptions.devices * recipe.gradient_accumulation
-    if recipe.batch_size % parts:
-        sharers = "1 device" if assumptions.devices == 1 else f"{assumptions.devices} devices"
-        times = (
-            ""
-            if recipe.gradient_accumulation == 1
-            else f" with accumulate {recipe.gradient_accumulation}"
-        )
+    devices, accumulation = assumptions.devices, training.gradient_accumulation
+    if training.batch_size % (devices * accumulation):
+        sharers = "1 device" if devices == 1 else f"{devices} devices"
+        times = "" if accumulation == 1 else f" with gradient_accumulation {accumulation}"
         raise ConfigError(
-            f"The batch of stage {name} is {recipe.batch_size}, which {sharers}{times} cannot "
-            f"share equally; set it to a multiple of {parts}."
+            f"The batch of stage {name} is {training.batch_size}, which {sharers}{times} cannot "
+            f"share equally; set it to a multiple of {devices * accumulation}."
         )
-    return recipe.batch_size // assumptions.devices
+    return training.batch_size // devices
 
 
-def _remedies(outline: Outline, *, sharded: bool) -> Iterator[str]:
-    """What can be done where one image is too much for a device, of what this step has."""
+def _remedies(name: RunName, training: TrainingConfig, *, sharded: bool) -> Iterator[str]:
+    """What helps this training if one image is too much for a device."""
     yield "a larger device"
-    if outline.name != "a" and not sharded:  # its codes are placed by hand, which needs it whole
+    if name != "a" and not sharded:  # Stage A's codebook is edited by hand, which needs it whole
         yield "--sharded with more devices"
-    recipe = outline.recipe
-    checkpointed = getattr(recipe, "gradient_checkpointing", None)
-    if checkpointed is False:
-        yield f"stage_{outline.name}.training.gradient_checkpointing=true"
-    if outline.name == "a":
+    if getattr(training, "gradient_checkpointing", None) is False:
+        yield f"stage_{name}.training.gradient_checkpointing=true"
+    if name == "a":
         yield "smaller crops by stage_a.training.crop_size"
     else:
         yield "smaller images by data.size"

@@ -1,11 +1,11 @@
-"""A plan as lines of text, in 100 columns."""
+"""Prints a plan in 100 columns."""
 
 import textwrap
 from collections.abc import Sequence
 
-from wuerstchen.planning.devices import GIB
+from wuerstchen.hardware import GIB, MIB
 from wuerstchen.planning.estimate import Costs
-from wuerstchen.planning.plan import Plan, StepPlan
+from wuerstchen.planning.plan import Plan, RunPlan
 from wuerstchen.receipts.number_format import (
     format_hours,
     format_kg,
@@ -16,24 +16,21 @@ from wuerstchen.receipts.number_format import (
 
 NAME, COLUMN = 31, 12
 
-MIB = 2**20
-
-PARTS = ("weights", "gradients", "optimizer", "averages", "exchange", "frozen", "activations")
+USES = ("weights", "gradients", "optimizer", "averages", "exchange", "frozen", "activations")
 
 Row = tuple[str, list[str]]
-"""What it is, and what it is for each training."""
+"""A label, and a cell for each training."""
 
 
 def lines(plan: Plan) -> list[str]:
-    """The table, a column for each training, then what all of it costs and rests on."""
+    """The table, a column for each training, then the costs and assumptions of all."""
     found = [_title(plan), ""]
-    steps = plan.steps
-    if steps:
+    if plan.runs:
         found += _table(plan)
-    for stage, folder in plan.taken_over.items():
-        found.append(f"Stage {stage} is taken over from {folder} as it is.")
-    found += ["", "Together: " + ", ".join(_costs(plan.costs)) + ".", ""] if steps else [""]
-    found += ["This rests on:", *_listed(plan.words)]
+    for stage, base in plan.reused.items():
+        found.append(f"Stage {stage} is copied from {base} unchanged.")
+    found += ["", "Together: " + ", ".join(_costs(plan.costs)) + ".", ""] if plan.runs else [""]
+    found += ["Assumptions:", *_listed(plan.notes)]
     return [line.rstrip() for line in found]
 
 
@@ -52,45 +49,45 @@ def _table(plan: Plan) -> list[str]:
 
 
 def _work_rows(plan: Plan) -> list[Row]:
-    steps = plan.steps
-    drawn = [("FLOPs before, drawing a class", [count(step.once) for step in steps])]
-    if not any(step.once for step in steps):
-        drawn = []
+    runs = plan.runs
+    of_class = [("FLOPs to generate a class", [count(run.class_flops) for run in runs])]
+    if not any(run.class_flops for run in runs):
+        of_class = []
     return [
-        ("stage", [step.step for step in steps]),
-        ("images", [f"{step.images:,}" for step in steps]),
-        ("numbers", ["bf16" if step.bf16 else "fp32" for step in steps]),
-        ("parameters that learn", [count(step.trained) for step in steps]),
-        ("frozen parameters", [count(step.frozen) for step in steps]),
-        ("FLOPs an image: forward", [count(step.flops["forward"]) for step in steps]),
-        ("  backward", [count(step.flops["backward"]) for step in steps]),
-        ("  frozen encoders", [count(step.flops["frozen"]) for step in steps]),
-        *drawn,
-        ("batch", [f"{step.batch:,}" for step in steps]),
-        ("  devices x accumulate x micro", [_product(step, plan) for step in steps]),
-        ("spread by", [_spread(step, plan) for step in steps]),
+        ("stage", [run.name for run in runs]),
+        ("images", [f"{run.images:,}" for run in runs]),
+        ("precision", ["bf16" if run.bf16 else "fp32" for run in runs]),
+        ("trained parameters", [count(run.trained) for run in runs]),
+        ("frozen parameters", [count(run.frozen) for run in runs]),
+        ("FLOPs per image: forward", [count(run.flops["forward"]) for run in runs]),
+        ("  backward", [count(run.flops["backward"]) for run in runs]),
+        ("  frozen encoders", [count(run.flops["frozen"]) for run in runs]),
+        *of_class,
+        ("batch", [f"{run.batch:,}" for run in runs]),
+        ("  devices x accumulation x micro", [_product(run, plan) for run in runs]),
+        ("distributed by", [_distribution(run, plan) for run in runs]),
     ]
 
 
 def _memory_rows(plan: Plan) -> list[Row]:
-    steps = plan.steps
-    large = max(step.memory.total for step in steps) >= GIB
-    word, unit = ("GiB", GIB) if large else ("MiB", MIB)
+    runs = plan.runs
+    large = max(run.memory.total for run in runs) >= GIB
+    unit_name, unit = ("GiB", GIB) if large else ("MiB", MIB)
 
     def row(name: str, sizes: list[int]) -> Row:
         shown = [size / unit for size in sizes]
         return name, [f"{size:,.0f}" if size >= 1000 else f"{size:.2f}" for size in shown]
 
     return [
-        row(f"{word} on a device", [step.memory.total for step in steps]),
-        *(row(f"  {part}", [getattr(step.memory, part) for step in steps]) for part in PARTS),
-        row(f"{word} to plan with", [step.room for step in steps]),
-        ("fits", ["yes" if step.fits else "no" for step in steps]),
+        row(f"{unit_name} on a device", [run.memory.total for run in runs]),
+        *(row(f"  {part}", [getattr(run.memory, part) for run in runs]) for part in USES),
+        row(f"{unit_name} available", [run.available for run in runs]),
+        ("fits", ["yes" if run.fits else "no" for run in runs]),
     ]
 
 
 def _cost_rows(plan: Plan) -> list[Row]:
-    each = [step.costs for step in plan.steps]
+    each = [run.costs for run in plan.runs]
     rows = [
         ("hours", [format_hours(costs.hours) for costs in each]),
         ("device hours", [format_hours(costs.device_hours) for costs in each]),
@@ -110,14 +107,14 @@ def count(number: float) -> str:
     return f"{number:.3g}"
 
 
-def _product(step: StepPlan, plan: Plan) -> str:
-    return f"{plan.assumptions.devices}x{step.accumulate}x{step.micro}"
+def _product(run: RunPlan, plan: Plan) -> str:
+    return f"{plan.assumptions.devices}x{run.accumulation}x{run.micro}"
 
 
-def _spread(step: StepPlan, plan: Plan) -> str:
+def _distribution(run: RunPlan, plan: Plan) -> str:
     if plan.assumptions.devices == 1:
         return "-"
-    return "FSDP2" if step.sharded else "DDP"
+    return "FSDP2" if run.sharded else "DDP"
 
 
 def _costs(costs: Costs) -> list[str]:
@@ -133,7 +130,7 @@ def _costs(costs: Costs) -> list[str]:
 
 
 def _listed(sentences: Sequence[str]) -> list[str]:
-    """Points of a list, wrapped."""
+    """A wrapped list."""
     found: list[str] = []
     for sentence in sentences:
         found += textwrap.wrap(sentence, 100, initial_indent="- ", subsequent_indent="  ")

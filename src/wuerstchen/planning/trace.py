@@ -1,24 +1,23 @@
-"""Walks through operations on tensors without content: bytes that live, operations that run."""
+"""Traces operations on tensors without content: bytes that live, operations that run."""
 
 import weakref
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, final
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
 
-from wuerstchen.flops import convolution_backward
+from wuerstchen.flops import operations
 
 Phase = Literal["frozen", "forward", "backward"]
-"""What only encodes; what learns; its gradients, with what checkpoints repeat."""
+"""Frozen encoders; forward pass of what learns; backward, with what checkpoints recompute."""
 
 Kind = Literal["bf16", "tf32", "fp32"]
-"""Numbers in which it is computed. Convolutions of fp32 run as TF32, as torch does by default."""
+"""Dtype of the computation. Convolutions of fp32 run in TF32, which is torch's default."""
 
 Flops = dict[Phase, dict[Kind, int]]
 
@@ -27,24 +26,25 @@ CONVOLUTIONS = frozenset(
 )
 
 
+@final
 class Trace(TorchDispatchMode):
     """Counts while it is entered.
 
-    peak   most bytes that new tensors held at once; those of `known` are not counted
-    flops  of matrix products, convolutions and attention, two for a multiplication and addition
+    peak   most bytes of new tensors at once; those of `known` are not counted
+    flops  as `wuerstchen.flops` counts them
     """
 
     def __init__(self, known: Iterable[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = 0
         self.flops: Flops = {"frozen": {}, "forward": {}, "backward": {}}
-        self._phase: Phase = "forward"
+        self._phase: Phase | None = None
         self._known = {tensor.untyped_storage()._cdata for tensor in known}
         self._held: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
     @contextmanager
     def phase(self, phase: Phase) -> Iterator[None]:
-        """What is counted within belongs to `phase`."""
+        """Count under `phase`; outside of any, what runs without gradients is frozen."""
         before, self._phase = self._phase, phase
         try:
             yield
@@ -73,20 +73,17 @@ class Trace(TorchDispatchMode):
         kwargs: dict[str, object],
         out: object,
     ) -> None:
-        packet = func._overloadpacket
-        formula: Callable[..., int] | None = flop_registry.get(packet)
-        if packet is torch.ops.aten.convolution_backward:
-            formula = convolution_backward
-        if formula is None:
+        count = operations(func, args, kwargs, out)
+        if not count:
             return
         first = next(leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor))
         kind: Kind = "fp32"
         if first.dtype in (torch.bfloat16, torch.float16):
             kind = "bf16"
-        elif packet in CONVOLUTIONS:
+        elif func._overloadpacket in CONVOLUTIONS:
             kind = "tf32"
-        counts = self.flops[self._phase]
-        counts[kind] = counts.get(kind, 0) + int(formula(*args, **kwargs, out_val=out))
+        counts = self.flops[self._phase or ("forward" if torch.is_grad_enabled() else "frozen")]
+        counts[kind] = counts.get(kind, 0) + count
 
     def _hold(self, storage: torch.UntypedStorage) -> None:
         key = storage._cdata
@@ -104,7 +101,7 @@ class Trace(TorchDispatchMode):
 
 
 def total(flops: Mapping[Kind, int]) -> int:
-    """Operations of all kinds of numbers together."""
+    """Operations of all dtypes together."""
     return sum(flops.values())
 
 

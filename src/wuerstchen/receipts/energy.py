@@ -15,8 +15,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from wuerstchen.hardware import WATTS_OF_A_CORE, watts_of
-from wuerstchen.receipts.devices import card, local_devices, visible_cards
+from wuerstchen.hardware import (
+    WATTS_OF_A_CORE,
+    accelerator_name,
+    local_devices,
+    visible_devices,
+    watts_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +72,7 @@ class _PowerEstimate:
     """Full power for the whole time: an upper bound."""
 
     def __init__(self, devices: int, reason: str) -> None:
-        name, cores = card(), os.cpu_count() or 1
+        name, cores = accelerator_name(), os.cpu_count() or 1
         if name is None:
             machines = devices / local_devices(devices)
             self._watts, of = cores * WATTS_OF_A_CORE * machines, f"{cores * machines:g} cores"
@@ -137,7 +142,7 @@ class _CodecarbonMeter:
             raise RuntimeError("its tracker did not start")
         self.method = "by codecarbon: " + "; ".join(
             [
-                *(["graphics cards measured"] if card() is not None else []),
+                *(["graphics cards measured"] if accelerator_name() is not None else []),
                 "processor " + ("measured" if self._counts_cpu else "estimated from its load"),
                 "memory estimated",
                 *([f"one machine of {self._machines:g}"] if self._machines > 1 else []),
@@ -176,7 +181,7 @@ def _start_tracker(listener: _Listener, local: int, grams: float) -> _Tracker:
         measure_power_secs=EVERY,
         allow_multiple_runs=True,
         pue=1.0,
-        gpu_ids=visible_cards(local),
+        gpu_ids=visible_devices(local),
         output_dir=".",
         log_level="critical",
     )

@@ -22,10 +22,9 @@ from typing import Self
 from pydantic import ValidationError
 
 from wuerstchen.errors import ConfigError, SaveError
-from wuerstchen.hardware import WORLD_GRAMS
+from wuerstchen.hardware import WORLD_GRAMS, co2_kilograms, device_name
 from wuerstchen.receipts.amounts import Amounts
 from wuerstchen.receipts.carbon import WORLD, country_code, grams_per_kwh
-from wuerstchen.receipts.devices import device_name
 from wuerstchen.receipts.energy import EnergyMeter, Reading, open_energy_meter
 from wuerstchen.receipts.phases import (
     End,
@@ -205,7 +204,7 @@ class Meter:
         )
 
     def _amounts(self, tally: _Tally) -> Amounts:
-        device_seconds, kg = tally.seconds * self._devices, tally.kwh * self._grams / 1000
+        device_seconds, kg = tally.seconds * self._devices, co2_kilograms(tally.kwh, self._grams)
         return Amounts(device_seconds=device_seconds, kg=kg, **asdict(tally))
 
     @contextmanager

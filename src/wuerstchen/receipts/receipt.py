@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from wuerstchen import __version__
 from wuerstchen.errors import ConfigError
+from wuerstchen.hardware import co2_kilograms
 from wuerstchen.receipts.amounts import Amounts, total
 from wuerstchen.receipts.attribution import FAILED, Entry, LineKind, attribute
 from wuerstchen.receipts.carbon import grams_per_kwh
@@ -112,7 +113,7 @@ def _relocated(phases: Iterable[Phase], country: str) -> Iterator[Phase]:
             continue
         grams = grams_per_kwh(country)
         work = {
-            kind: amounts.model_copy(update={"kg": amounts.kwh * grams / 1000})
+            kind: amounts.model_copy(update={"kg": co2_kilograms(amounts.kwh, grams)})
             for kind, amounts in phase.work.items()
         }
         yield phase.model_copy(update={"country": country, "grams_per_kwh": grams, "work": work})

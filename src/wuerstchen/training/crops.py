@@ -1,4 +1,4 @@
-"""Crops to train on and grids to look at."""
+"""Random crops for training, and grids of sample images."""
 
 from collections.abc import Sequence
 
@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from wuerstchen.training.stage import Draws
+from wuerstchen.noise import RandomStreams
 
 
-def random_crop(image: Tensor, side: int, draws: Draws) -> Tensor:
-    """(B, 3, H, W) to (B, 3, side, side), each image cut at a place of its own."""
+def random_crop(image: Tensor, side: int, streams: RandomStreams) -> Tensor:
+    """(B, 3, H, W) to (B, 3, side, side), each image cut at a position of its own."""
     height, width = image.shape[-2:]
-    tops = (draws.uniform() * (height - side + 1)).long().tolist()
-    lefts = (draws.uniform() * (width - side + 1)).long().tolist()
+    tops = (streams.uniform() * (height - side + 1)).long().tolist()
+    lefts = (streams.uniform() * (width - side + 1)).long().tolist()
     cuts = [
         each[:, top : top + side, left : left + side]
         for each, top, left in zip(image, tops, lefts, strict=True)

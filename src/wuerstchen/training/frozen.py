@@ -1,56 +1,107 @@
-"""The stages below Stage C, finished and frozen: from images to semantics and back.
+"""Finished, frozen stages: from images to latents or semantics, and back to images.
 
-B images, S semantic channels, h x w semantic cells.
+B images, S semantic channels, h x w semantic cells, L tokens, D text width.
 """
 
 from collections.abc import Sequence
+from typing import final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wuerstchen import diffusion
-from wuerstchen.data import Batch
 from wuerstchen.geometry import latent_size_of_semantics, scale_semantics, unscale_semantics
 from wuerstchen.models.compressor import Compressor, shrink
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
-from wuerstchen.models.text import TextEncoder
-from wuerstchen.training.latent_cache import Encoding
-from wuerstchen.training.stage import Cache, Draws
-from wuerstchen.training.stage_b import LOOK_STEPS
+from wuerstchen.models.text import TextEncoder, encode_frozen
+from wuerstchen.noise import RandomStreams
+from wuerstchen.training.stage import CachedEncoder, Rows
+
+VALIDATION_STEPS = 12
+"""Sampling steps of Stage B for grids and for the validation of reconstructions."""
 
 
+@final
+class FrozenStageA:
+    """Images to latents and back, without gradients, on the device of what comes in."""
+
+    def __init__(self, network: StageA) -> None:
+        self.network = network.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def encode(self, image: Tensor) -> Tensor:
+        latent: Tensor = self.network.to(image.device).encode(image)
+        return latent
+
+    @torch.no_grad()
+    def decode(self, latent: Tensor) -> Tensor:
+        """(B, 3, H, W) images on the CPU."""
+        return self.network.to(latent.device).decode(latent).cpu()
+
+
+@final
+class StageBText:
+    """Captions as Stage B reads them; zeros for a Stage B that reads no text."""
+
+    def __init__(self, encoder: TextEncoder | None, length: int, width: int) -> None:
+        """length, width: L and D of the zeros"""
+        self.encoder = None if encoder is None else encoder.eval().requires_grad_(False)
+        self._shape = (length, width)
+
+    def __call__(self, captions: Sequence[str], device: torch.device) -> Tensor:
+        """(B, L, D)"""
+        if self.encoder is None:
+            return torch.zeros(len(captions), *self._shape, device=device)
+        return encode_frozen(self.encoder.to(device), captions)
+
+
+@torch.no_grad()
+def decode_semantics(
+    semantics: Tensor, text: Tensor, stage_b: StageB, stage_a: FrozenStageA, streams: RandomStreams
+) -> Tensor:
+    """(B, S, h, w) unscaled semantics to (B, 3, H, W) images on the CPU, unguided."""
+    size = latent_size_of_semantics(semantics.shape[-2], semantics.shape[-1])
+    denoise = diffusion.unguided(stage_b, stage_b.condition(semantics, text, size))
+    start = streams.normal((4, *size), semantics.device)
+    times = diffusion.uniform_times(VALIDATION_STEPS)
+    *_, latent = diffusion.ddpm(denoise, start, times, streams)
+    return stage_a.decode(latent)
+
+
+@final
 class FrozenStages:
-    """Compressor, Stage B and Stage A; semantics of training images are kept in memory."""
+    """Compressor, Stage B and Stage A below Stage C."""
 
     def __init__(
         self,
         stage_a: StageA,
         stage_b: StageB,
         compressor: Compressor,
-        text: TextEncoder | None,
-        text_length: int,
-        memory: float,
-        encoded: Encoding | None = None,
+        text: StageBText,
+        cache_gib: float,
+        stored: Rows | None = None,
     ) -> None:
         """
-        text         Stage B's own encoder, if it reads text
-        text_length  tokens of a caption, which a Stage B that reads no text still counts
-        memory       GiB for the semantics of training images
-        encoded      their semantics on the disk
+        text       of Stage B
+        cache_gib  memory for the semantics of training images
+        stored     their semantics on disk
         """
-        self._stage_a = stage_a.eval().requires_grad_(False)
+        self._stage_a = FrozenStageA(stage_a)
         self._stage_b = stage_b.eval().requires_grad_(False)
         self._compressor = compressor.eval().requires_grad_(False)
-        self.text, self._text_length = text, text_length
-        self._kept = Cache(self.compress, memory)
-        self.encoded = encoded
-
-    def semantics(self, batch: Batch, device: torch.device) -> Tensor:
+        self.text = text
+        self.semantics = CachedEncoder(self.compress, cache_gib, stored)
         """(B, S, h, w) scaled semantics of training images."""
-        if self.encoded is not None:
-            return self.encoded.rows(batch.indices).to(device)
-        return self._kept(batch, device)
+
+    def networks(self) -> dict[str, nn.Module]:
+        text = {} if self.text.encoder is None else {"text of Stage B": self.text.encoder}
+        return {
+            "compressor": self._compressor,
+            "stage_b": self._stage_b,
+            "stage_a": self._stage_a.network,
+            **text,
+        }
 
     @torch.no_grad()
     def compress(self, image: Tensor) -> Tensor:
@@ -58,20 +109,8 @@ class FrozenStages:
         semantics: Tensor = self._compressor.to(image.device)(shrink(image))
         return scale_semantics(semantics)
 
-    @torch.no_grad()
-    def decode(self, scaled: Tensor, captions: Sequence[str], draws: Draws) -> Tensor:
+    def decode(self, scaled: Tensor, captions: Sequence[str], streams: RandomStreams) -> Tensor:
         """(B, 3, H, W) images on the CPU for scaled semantics."""
-        device = scaled.device
-        semantics = unscale_semantics(scaled)
-        size = latent_size_of_semantics(semantics.shape[-2], semantics.shape[-1])
-        if self.text is None:  # zeros in place of what Stage B does not read
-            width = self._stage_b.config.text_width
-            text = torch.zeros(len(captions), self._text_length, width, device=device)
-        else:
-            text = self.text.to(device)(captions)
-        stage_b = self._stage_b.to(device)
-        denoise = diffusion.unguided(stage_b, stage_b.condition(semantics, text, size))
-        start = draws.normal(torch.empty(len(captions), 4, *size))
-        times = diffusion.uniform_times(LOOK_STEPS)
-        *_, latent = diffusion.ddpm(denoise, start, times, draws.normal)
-        return self._stage_a.to(device).decode(latent).cpu()
+        text = self.text(captions, scaled.device)
+        stage_b = self._stage_b.to(scaled.device)
+        return decode_semantics(unscale_semantics(scaled), text, stage_b, self._stage_a, streams)

@@ -1,7 +1,8 @@
-"""What the error at each noise level counts: by a formula, or by what is learned under way."""
+"""Weights of the loss at each noise level: by a formula, or learned during training."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import final
 
 import torch
 from torch import Tensor
@@ -11,38 +12,39 @@ from wuerstchen.config import LossWeight
 from wuerstchen.training.distributed import all_gather, comm_device
 
 LEVELS = 300
-"""Noise levels that are told apart, evenly over the log-SNR, as in version 3's code."""
+"""Noise levels, evenly spaced over the log-SNR, as in version 3's code."""
 
 RANGE = 10.0
 """Largest log-SNR, either sign; the clamped schedule stays within 9.21."""
 
 MEMORY = 0.99
-"""Decay of a level's mean error, each time that images fall on the level."""
+"""Decay of a level's mean error, for each image at the level."""
 
 
 class Weighting(ABC):
-    """What the (B,) errors of the noise at (B,) times count in a loss."""
+    """Weights of the (B,) errors of the noise predicted at (B,) times."""
 
     @abstractmethod
     def __call__(self, t: Tensor, error: Tensor) -> Tensor:
-        """(B,) weights for training."""
+        """(B,) weights for training, on the device of `error`; t may be on the CPU."""
 
     @abstractmethod
     def fixed(self, t: Tensor) -> Tensor:
-        """(B,) weights that stay the same under way, for losses that shall be compared."""
+        """(B,) weights that never change, for losses that are compared."""
 
-    def memory(self) -> dict[str, Tensor]:
-        """What a checkpoint has to hold of it; loaded into these tensors."""
+    def state(self) -> dict[str, Tensor]:
+        """The tensors of a checkpoint, which it is loaded into."""
         return {}
 
-    def before_step(self) -> None:  # noqa: B027  # a formula has nothing to forget
-        """A step begins, perhaps again: of what was noted in a broken one, nothing counts."""
+    def before_step(self) -> None:  # noqa: B027  # a formula collects nothing
+        """Discard what was collected in a step that ran out of memory and is repeated."""
 
     def after_step(self) -> dict[str, float]:
-        """After an optimizer step: learn from what was noted; returns scalars for the log."""
+        """Learn from the errors of an optimizer step; returns scalars for the log."""
         return {}
 
 
+@final
 class FixedWeight(Weighting):
     """A function of the time alone."""
 
@@ -50,49 +52,50 @@ class FixedWeight(Weighting):
         self._weight = weight
 
     def __call__(self, t: Tensor, error: Tensor) -> Tensor:
-        del error
-        return self._weight(t)
+        return self._weight(t.to(error.device))
 
     def fixed(self, t: Tensor) -> Tensor:
         return self._weight(t)
 
 
+@final
 class AdaptiveWeight(Weighting):
-    """One over the mean error at a noise level: then no level outweighs another.
+    """One over the mean error at a noise level, so that no level outweighs another.
 
-    A level's first images make a plain mean, and one without any weighs 1. The means are moved
-    once a step, by all images of all processes in the order of the batch, so that they depend on
-    neither.
+    The first images of a level are averaged plainly; a level without images weighs 1. The means
+    are updated once per step with the images of all processes in batch order, so they depend on
+    neither the micro-batches nor the number of processes.
     """
 
     def __init__(self) -> None:
         self.means = torch.ones(LEVELS, dtype=torch.float64)
         self.counts = torch.zeros(LEVELS, dtype=torch.int64)
-        self._noted: list[Tensor] = []  # (2, B): levels and errors of this step
+        self._collected: list[tuple[Tensor, Tensor]] = []  # (B,) levels, (B,) errors
 
     @torch.no_grad()
     def __call__(self, t: Tensor, error: Tensor) -> Tensor:
-        share = diffusion.alpha_bar(t.double()).cpu()
-        at = ((share / (1 - share)).log() + RANGE) / (2 * RANGE) * LEVELS
-        levels = at.long().clamp(0, LEVELS - 1)
-        self._noted.append(torch.stack([levels.double(), error.detach().double().cpu()]))
+        alpha_bar = diffusion.alpha_bar(t.double())
+        position = ((alpha_bar / (1 - alpha_bar)).log() + RANGE) / (2 * RANGE) * LEVELS
+        levels = position.long().clamp(0, LEVELS - 1)
+        self._collected.append((levels, error.detach()))
         return (1 / self.means[levels]).float().to(error.device)
 
     def fixed(self, t: Tensor) -> Tensor:
-        """The published weight: losses by what is learned under way cannot be compared."""
+        """The published weight: losses under a weight that changes cannot be compared."""
         return diffusion.p2_weight(t)
 
-    def memory(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Tensor]:
         return {"weight.means": self.means, "weight.counts": self.counts}
 
     def before_step(self) -> None:
-        self._noted.clear()
+        self._collected.clear()
 
     def after_step(self) -> dict[str, float]:
-        noted = torch.cat(self._noted, dim=1)  # (2, B)
-        self._noted.clear()
-        everywhere = all_gather(noted.T.to(comm_device()))  # (all B, 2)
-        for level, error in everywhere.tolist():
+        levels = torch.cat([levels.double() for levels, _ in self._collected])
+        errors = torch.cat([error.cpu().double() for _, error in self._collected])
+        self._collected.clear()
+        of_all = all_gather(torch.stack([levels, errors], dim=1).to(comm_device()))  # (all B, 2)
+        for level, error in of_all.tolist():
             at = int(level)
             self.counts[at] += 1
             rate = max(1 - MEMORY, 1 / int(self.counts[at]))
@@ -101,15 +104,15 @@ class AdaptiveWeight(Weighting):
 
 
 def weighting(name: LossWeight) -> Weighting:
-    """The weight that a config names."""
+    """The weighting of this name in a config."""
     return AdaptiveWeight() if name == "adaptive" else FixedWeight(diffusion.LOSS_WEIGHTS[name])
 
 
-def held_out_errors(weight: Weighting, errors: Tensor, times: Tensor) -> dict[str, float]:
-    """`held_out`, and the plain mean error in each quarter of the times: `held_out_75` is the
-    noisiest."""
+def held_out_errors(weighting: Weighting, errors: Tensor, times: Tensor) -> dict[str, float]:
+    """`held_out`, and the unweighted mean error in each quarter of the times; `held_out_75` is of
+    the noisiest."""
     quarters = (times * 4).long().clamp(max=3)
-    return {"held_out": float((weight.fixed(times) * errors).mean())} | {
+    return {"held_out": float((weighting.fixed(times) * errors).mean())} | {
         f"held_out_{25 * quarter}": float(errors[quarters == quarter].mean())
         for quarter in range(4)
         if bool((quarters == quarter).any())

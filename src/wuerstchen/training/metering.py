@@ -10,8 +10,8 @@ from wuerstchen.config import Config, dump
 from wuerstchen.data import Pairs
 from wuerstchen.data.sources import is_prepared
 from wuerstchen.errors import SaveError
+from wuerstchen.flops import FlopCounter
 from wuerstchen.receipts import Meter, adopt_phases, update_receipts
-from wuerstchen.training.counting import Counting
 from wuerstchen.training.stage import RunName
 
 
@@ -47,6 +47,6 @@ def measure_training(
 @contextmanager
 def count_flops(meter: Meter, processes: int) -> Iterator[None]:
     """Count work outside of steps, such as generating class images, done by every process."""
-    with Counting() as counting:
+    with FlopCounter() as counter:
         yield
-    meter.tick(0, counting.flops * processes)
+    meter.tick(0, counter.total * processes)

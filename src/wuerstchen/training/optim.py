@@ -118,7 +118,7 @@ class Optimizers:
     def state(self) -> dict[str, Tensor]:
         """All tensors of a checkpoint by name; loading writes into them."""
         found = {f"average.{name}": tensor for name, tensor in self.ema.state().items()}
-        found |= {f"stage.{name}": tensor for name, tensor in self._stage.memory().items()}
+        found |= {f"stage.{name}": tensor for name, tensor in self._stage.state().items()}
         for name, network in self.networks.items():
             found |= {f"network.{name}.{key}": t for key, t in _trained_state(network).items()}
             state = self._optimizers[name].state

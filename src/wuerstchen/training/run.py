@@ -21,20 +21,20 @@ from wuerstchen.atomic_write import explain_disk_errors
 from wuerstchen.config import Config, TrainingConfig, dump
 from wuerstchen.data import Pairs, open_pairs
 from wuerstchen.errors import TrainingError
-from wuerstchen.training.build import build_stage, run_folder
+from wuerstchen.training.build import Files, build_stage
 from wuerstchen.training.checkpoints import Checkpoints
 from wuerstchen.training.distributed import is_main_process, rejoin_after_restart
 from wuerstchen.training.loop import Loop
 from wuerstchen.training.metering import count_flops, measure_training
 from wuerstchen.training.optim import autocast_dtype, emulates_bf16
-from wuerstchen.training.preflight import check_device, check_models, check_paths, check_share
+from wuerstchen.training.origins import run_folder
+from wuerstchen.training.preflight import check_batch, check_device, check_models, check_paths
 from wuerstchen.training.resume_check import DATA, changed_keys, check_same_data, check_unchanged
 from wuerstchen.training.run_log import RunLog
-from wuerstchen.training.stage import RunName, section_of
+from wuerstchen.training.stage import RUN_ORDER, RunName, section_of, training_of
 
 StageName = Literal["a", "b", "c"]
 
-_ORDER: tuple[RunName, ...] = ("a", "b-pretraining", "b", "c-pretraining", "c")
 
 log = logging.getLogger(__name__)
 
@@ -85,27 +85,15 @@ def _planned_runs(config: Config, only: StageName | None) -> list[RunName]:
     runs: list[RunName] = []
     for stage in stages:
         done = is_finished(config.folder, stage)
-        for name in _ORDER:
+        for name in RUN_ORDER:
             wanted = name == stage or (name[0] == stage and not done)
-            if wanted and _training_of(config, name) is not None:
+            if wanted and training_of(config, name) is not None:
                 runs.append(name)
     return runs
 
 
 def _is_pretraining(name: RunName) -> bool:
     return name in ("b-pretraining", "c-pretraining")
-
-
-def _training_of(config: Config, name: RunName) -> TrainingConfig | None:
-    """The training config of a run; None for a pretraining that is not configured."""
-    configs: dict[RunName, TrainingConfig | None] = {
-        "a": config.stage_a.training,
-        "b-pretraining": config.stage_b.pretraining,
-        "b": config.stage_b.training,
-        "c-pretraining": config.stage_c.pretraining,
-        "c": config.stage_c.training,
-    }
-    return configs[name]
 
 
 def _train_run(
@@ -115,13 +103,13 @@ def _train_run(
     test_pairs: Pairs,
     data_report: Mapping[str, object],
 ) -> None:
-    training = _training_of(config, name)
+    training = training_of(config, name)
     assert training is not None, name
     # On the CPU, Accelerate starts a process group only if it is told to use the CPU.
     only_cpu = not torch.accelerator.is_available()
     rejoin_after_restart()
     accelerator = Accelerator(mixed_precision="no", cpu=only_cpu)
-    check_share(name, training, accelerator)
+    check_batch(name, training, accelerator)
     if accelerator.is_main_process:
         _announce(name, training, accelerator.device)
     run_log = RunLog(run_folder(config, name), writes=accelerator.is_main_process)
@@ -130,13 +118,13 @@ def _train_run(
     set_seed(config.seed)
     with measure_training(name, config, train_pairs, seen, accelerator) as meter:
         with count_flops(meter, accelerator.num_processes):
-            stage = build_stage(name, config, train_pairs)
+            stage = build_stage(name, Files(config, train_pairs))
         loop = Loop(stage, train_pairs, test_pairs, run_log, accelerator, config.seed)
         # Only after the checkpoint was loaded: if it does not fit, the old config explains why.
         run_log.write("config.yaml", dump(config))
         run_log.write(DATA, json.dumps(data_report, indent=2, ensure_ascii=False))
         loop.run(meter)
-        finished = {"images": loop.images, "steps": stage.step}
+        finished = {"images": loop.state.images, "steps": loop.state.step}
         with loop.trained() as network:
             if accelerator.is_main_process:
                 # Pretrained networks stay in the run folder: the model folder gets those of the
@@ -193,8 +181,8 @@ def _check_later_stages(config: Config, pending: Sequence[RunName]) -> None:
 
 def _later_runs(config: Config, name: RunName) -> list[RunName]:
     """The configured runs that build on `name`."""
-    later = _ORDER[_ORDER.index(name) + 1 :]
-    return [run for run in later if _training_of(config, run) is not None]
+    later = RUN_ORDER[RUN_ORDER.index(name) + 1 :]
+    return [run for run in later if training_of(config, run) is not None]
 
 
 def _why_finished(config: Config, name: RunName) -> str:

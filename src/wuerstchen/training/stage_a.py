@@ -5,30 +5,40 @@ B images, S crop side, K codes.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wuerstchen import weights
-from wuerstchen.config import StageAConfig
+from wuerstchen.config import StageAConfig, StageATraining
 from wuerstchen.data import Batch, Pairs
 from wuerstchen.evaluation.metrics import psnr_from_mse
 from wuerstchen.lora import add_lora, fused_copy
 from wuerstchen.models.discriminator import Discriminator
 from wuerstchen.models.stage_a import Quantised, StageA
+from wuerstchen.noise import RandomStreams
 from wuerstchen.training.crops import random_crop, sample_grid
 from wuerstchen.training.distributed import all_gather, all_reduce_max
-from wuerstchen.training.perceptual import perceptual_loss
-from wuerstchen.training.stage import AT_ONCE, PEEK, Draws, Loss, Networks, Stage, held_out_batch
-from wuerstchen.weights.hub import find
+from wuerstchen.training.perceptual import Perceptual
+from wuerstchen.training.stage import (
+    AT_ONCE,
+    GRID_COLUMNS,
+    STEADY_STEP,
+    Loss,
+    Networks,
+    Stage,
+    TrainState,
+    device_of,
+    held_out_batch,
+)
 
 SETTLING = 20
 """Optimizer steps without a codebook, after which its codes are placed on latents."""
 
-MEASURED = 256
-"""Training images on which the spread of the latents is measured."""
+SCALE_IMAGES = 256
+"""Training images on which the standard deviation of the latents is measured."""
 
 
 class Reconstruction(NamedTuple):
@@ -38,7 +48,7 @@ class Reconstruction(NamedTuple):
 
 
 class Autoencoder(nn.Module):
-    """Stage A as one forward pass, so that gradients are shared among devices as usual."""
+    """Stage A as one forward pass, so that DDP and FSDP see every gradient."""
 
     last_used: Tensor
 
@@ -48,7 +58,7 @@ class Autoencoder(nn.Module):
         self.register_buffer("last_used", torch.zeros(network.config.codebook, dtype=torch.int64))
 
     def train(self, mode: bool = True) -> Self:
-        """Beside a LoRA the statistics of the BatchNorm stay: it does not change them."""
+        """Under a LoRA the BatchNorm keeps its statistics."""
         super().train(mode)
         norms = (module for module in self.network.modules() if isinstance(module, nn.BatchNorm2d))
         for norm in norms:
@@ -56,85 +66,105 @@ class Autoencoder(nn.Module):
         return self
 
     def forward(self, image: Tensor, skip: Tensor) -> Reconstruction:
-        """Reconstruct (B, 3, S, S); images chosen by `skip` (B, 1, 1, 1) pass no codebook."""
+        """Reconstruct (B, 3, S, S); where `skip` (B, 1, 1, 1) is true, without the codebook."""
         latent = self.network.raw_latent(image)
         quantised = self.network.codebook(latent)
         decoded = self.network.raw_image(torch.where(skip, latent, quantised.latent))
         return Reconstruction(decoded, quantised, latent)
 
 
+@final
 class StageATrainer(Stage):
     name = "a"
     trained = "stage_a"
 
-    def __init__(self, config: StageAConfig, train: Pairs) -> None:
-        self.training = self.recipe = config.training
+    training: StageATraining
+
+    def __init__(
+        self, config: StageAConfig, network: StageA, perceptual: Perceptual, train: Pairs
+    ) -> None:
+        """train: the training images, which give the exported latents unit scale"""
+        self.training = config.training
         self._train = train
-        if config.training.init_from:
-            network = weights.stage_a.load(find(config.training.init_from))
-        else:
-            network = StageA(config.model)
         if config.training.lora is not None:
             add_lora(network, config.training.lora)
-        # A start has its codes where its latents are.
+        # A network that is fine-tuned has its codes where its latents are.
         self._settling = 0 if config.training.init_from else SETTLING
         self._autoencoder = Autoencoder(network)
         self._discriminator = Discriminator(
             config.training.discriminator_width, config.training.discriminator_depth
         )
-        self._perceptual = perceptual_loss(config.training)
+        self._perceptual = perceptual
         self._points = torch.empty(0)  # (N, 4) latents of the last batch
 
     def networks(self) -> dict[str, nn.Module]:
         return {"stage_a": self._autoencoder, "discriminator": self._discriminator}
 
-    def losses(self, networks: Networks, batch: Batch, draws: Draws) -> Iterator[Loss]:
-        image = random_crop(batch.images.to(draws.device), self.recipe.crop_size, draws)
-        settled = self.step >= self._settling
-        skip = draws.chosen(self.recipe.quantise_dropout if settled else 1.0)
-        out: Reconstruction = networks["stage_a"](image, skip)
+    def frozen_networks(self) -> dict[str, nn.Module]:
+        return {"vgg16": self._perceptual} if isinstance(self._perceptual, nn.Module) else {}
+
+    def workloads(self) -> list[tuple[float, TrainState]]:
+        """Before and after the discriminator joins."""
+        training = self.training
+        joined = 0.0
+        if training.adversarial_weight > 0 and training.images > 0:
+            joined = max(0.0, 1 - training.adversarial_start / training.images)
+        found = [
+            (1 - joined, TrainState(STEADY_STEP, 0)),
+            (joined, TrainState(STEADY_STEP, training.images)),
+        ]
+        return [(fraction, state) for fraction, state in found if fraction > 0]
+
+    def losses(
+        self, networks: Networks, batch: Batch, streams: RandomStreams, state: TrainState
+    ) -> Iterator[Loss]:
+        device = device_of(self._autoencoder)
+        image = random_crop(batch.images.to(device), self.training.crop_size, streams)
+        settled = state.step >= self._settling
+        skip = streams.chosen(self.training.quantise_dropout if settled else 1.0)
+        out: Reconstruction = networks["stage_a"](image, skip.view(-1, 1, 1, 1).to(device))
         error = F.mse_loss(out.image, image)
         perceptual = self._perceptual(out.image, image)
-        value = error + self.recipe.perceptual_weight * perceptual
-        # Without its share in the loss, processes would wait for the codebook's gradient for ever.
-        value = value + self.recipe.codebook_weight * settled * out.quantised.codebook_loss
+        value = error + self.training.perceptual_weight * perceptual
+        # The codebook must have a gradient even when it counts for nothing: DDP waits for it.
+        value = value + self.training.codebook_weight * settled * out.quantised.codebook_loss
         if settled:
-            value = value + self.recipe.commitment_weight * out.quantised.commitment_loss
+            value = value + self.training.commitment_weight * out.quantised.commitment_loss
         scalars = {"error": error, "perceptual": perceptual}
         scalars["codebook"] = out.quantised.codebook_loss
         scalars["perplexity"] = perplexity(out.quantised.codes, len(self._autoencoder.last_used))
-        judged = self._discriminator_joined()
-        if judged:
-            adversarial = -self._judge_frozen(out.image).mean()
-            value = value + self.recipe.adversarial_weight * adversarial
-            scalars["adversarial"] = adversarial
-        self._note_codes(out)
+        adversarial = self._has_discriminator(state)
+        if adversarial:
+            generator_loss = -self._frozen_logits(out.image).mean()
+            value = value + self.training.adversarial_weight * generator_loss
+            scalars["adversarial"] = generator_loss
+        self._record_codes(out, state)
         yield Loss("stage_a", value, scalars)
-        if not settled:  # zeros would already turn the optimizer's wheels
+        if not settled:  # even zero gradients would advance the optimizer's moments
             self._autoencoder.network.codebook.embedding.weight.grad = None
-        if judged:
+        if adversarial:
             yield self._discriminator_loss(networks["discriminator"], image, out.image.detach())
 
     @torch.no_grad()
-    def after_step(self) -> dict[str, float]:
-        """Place the codes on latents once these have settled; later, revive codes without use."""
-        if self.step < self._settling or self.recipe.lora is not None:
+    def after_step(self, state: TrainState) -> dict[str, float]:
+        """Place the codes on latents after the settling steps; later, reset unused codes."""
+        if state.step < self._settling or self.training.lora is not None:
             return {}
         last_used = all_reduce_max(self._autoencoder.last_used)
-        unused = self.step - last_used > self.recipe.code_reset_after
-        if self.step == self._settling:  # never, after a start
+        unused = state.step - last_used > self.training.code_reset_after
+        if state.step == self._settling:  # never in fine-tuning
             unused = torch.ones_like(unused)
         dead = unused.nonzero().flatten()
         if len(dead) == 0:
             return {"revived": 0.0}
         points = all_gather(self._points)
-        order = torch.randperm(len(points), generator=torch.Generator().manual_seed(self.step))
+        order = torch.randperm(len(points), generator=torch.Generator().manual_seed(state.step))
         dead = dead[: len(points)]
         self._autoencoder.network.codebook.embedding.weight[dead] = points[order[: len(dead)]]
-        last_used[dead] = self.step
+        last_used[dead] = state.step
         return {"revived": float(len(dead))}
 
-    def held_out(self, network: nn.Module, test: Pairs, count: int) -> dict[str, float]:
+    def validate(self, network: nn.Module, test: Pairs, count: int) -> dict[str, float]:
         batch = held_out_batch(test, count)
         plain: list[Tensor] = []
         quantised: list[Tensor] = []
@@ -150,32 +180,33 @@ class StageATrainer(Stage):
 
     def grid(self, network: nn.Module, test: Pairs) -> Tensor:
         """Originals above reconstructions."""
-        image = held_out_batch(test, PEEK).images
+        image = held_out_batch(test, GRID_COLUMNS).images
         return sample_grid([image, self._reconstruct(network, image, skip=True).image.cpu()])
 
     def export(self, network: nn.Module, folder: Path) -> None:
         assert isinstance(network, Autoencoder)
         exported = network.network
-        if self.recipe.lora is not None:
+        if self.training.lora is not None:
             exported = fused_copy(exported)
-        if not self.recipe.init_from:  # a Stage B that knows the start's latents knows their scale
-            exported.config = exported.config.model_copy(update={"scale": self._spread(exported)})
+        if not self.training.init_from:  # the Stage B of a base model knows the scale of the base
+            scale = self._latent_scale(exported)
+            exported.config = exported.config.model_copy(update={"scale": scale})
         weights.stage_a.save(folder, exported)
 
     @torch.no_grad()
-    def _spread(self, network: StageA) -> float:
+    def _latent_scale(self, network: StageA) -> float:
         """Standard deviation of the latents: divided by it, they suit Stage B's unit noise."""
-        image = held_out_batch(self._train, MEASURED).images
-        device = next(network.parameters()).device
+        image = held_out_batch(self._train, SCALE_IMAGES).images
+        device = device_of(network)
         latents = [network.raw_latent(part.to(device)) for part in image.split(AT_ONCE)]
         return float(torch.cat(latents).std())
 
-    def _discriminator_joined(self) -> bool:
-        joined = self.images >= self.recipe.adversarial_start
-        return self.recipe.adversarial_weight > 0 and joined
+    def _has_discriminator(self, state: TrainState) -> bool:
+        joined = state.images >= self.training.adversarial_start
+        return self.training.adversarial_weight > 0 and joined
 
-    def _judge_frozen(self, image: Tensor) -> Tensor:
-        """The discriminator's opinion, with gradients for the image alone."""
+    def _frozen_logits(self, image: Tensor) -> Tensor:
+        """The discriminator's logits, with gradients for the image alone."""
         self._discriminator.requires_grad_(False)
         logits: Tensor = self._discriminator(image)
         self._discriminator.requires_grad_(True)
@@ -188,20 +219,22 @@ class StageATrainer(Stage):
         return Loss("discriminator", value, {"discriminator": value})
 
     @torch.no_grad()
-    def _note_codes(self, out: Reconstruction) -> None:
+    def _record_codes(self, out: Reconstruction, state: TrainState) -> None:
         self._points = out.latent.detach().float().permute(0, 2, 3, 1).reshape(-1, 4)
-        self._autoencoder.last_used[out.quantised.codes.unique()] = self.step
+        self._autoencoder.last_used[out.quantised.codes.flatten()] = state.step
 
     @torch.no_grad()
     def _reconstruct(self, network: nn.Module, image: Tensor, skip: bool) -> Reconstruction:
-        device = next(network.parameters()).device
+        device = device_of(network)
         choice = torch.full((len(image), 1, 1, 1), skip, device=device)
         out: Reconstruction = network(image.to(device), choice)
         return out
 
 
 def perplexity(codes: Tensor, size: int) -> Tensor:
-    """How many codes are in use, were all used equally often: exp of the entropy, 1 to `size`."""
-    share = codes.flatten().bincount(minlength=size).float() / codes.numel()
-    entropy: Tensor = torch.special.entr(share).sum()
+    """Effective number of codes in use: exp of the entropy, 1 to `size`."""
+    flat = codes.flatten()
+    # Not bincount, which reads the largest code off the device.
+    counts = flat.new_zeros(size).scatter_add_(0, flat, torch.ones_like(flat))
+    entropy: Tensor = torch.special.entr(counts.float() / flat.numel()).sum()
     return entropy.exp()

@@ -5,37 +5,46 @@ B images, S semantic channels, h x w semantic cells, L tokens, D text width.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Protocol, final
 
 import torch
 from torch import Tensor, nn
 
 from wuerstchen import diffusion, weights
-from wuerstchen.config import Config
+from wuerstchen.config import Config, StageCTraining
 from wuerstchen.data import Batch, Pairs
-from wuerstchen.inference.model_info import Defaults, ModelInfo, read_info, write_info
+from wuerstchen.inference.model_info import Defaults, ModelInfo, write_info
 from wuerstchen.lora import add_lora, fused_copy, save_all_styles, trained_lora
 from wuerstchen.models.stage_c import StageC
 from wuerstchen.models.text import TextEncoder, encode_frozen
+from wuerstchen.noise import RandomStreams, streams_at
 from wuerstchen.training.crops import sample_grid
 from wuerstchen.training.frozen import FrozenStages
-from wuerstchen.training.latent_cache import TextStates
 from wuerstchen.training.loss_weighting import held_out_errors, weighting
-from wuerstchen.training.prior_preservation import Preserved, draw_preserved
+from wuerstchen.training.prior_preservation import ClassSemantics
 from wuerstchen.training.stage import (
     AT_ONCE,
-    PEEK,
-    Draws,
+    GRID_COLUMNS,
+    DiffusionStage,
     Loss,
     Networks,
     ParameterGroup,
-    Stage,
+    TrainState,
+    device_of,
     even_times,
     held_out_batch,
+    trained_parameters,
 )
-from wuerstchen.weights.hub import find
 
 PRETRAINED_RATE = 0.3
-"""Learning rate of a text encoder that pretrained, relative to Stage C's."""
+"""Learning rate of a pretrained text encoder, relative to Stage C's."""
+
+
+class StoredText(Protocol):
+    """Text states of the training captions on disk."""
+
+    def of(self, batch: Batch, dropped: Sequence[bool], /) -> Tensor:
+        """(B, L, D); of the empty caption where the image's own is dropped."""
 
 
 class TextAndStageC(nn.Module):
@@ -48,9 +57,9 @@ class TextAndStageC(nn.Module):
         self.frozen = not any(p.requires_grad for p in text.parameters())
 
     def forward(self, captions: Sequence[str] | Tensor, noisy: Tensor, t: Tensor) -> Tensor:
-        """The noise in (B, S, h, w) scaled semantics at (B,) times, told from the captions.
+        """The noise in (B, S, h, w) scaled semantics at (B,) times, predicted from the captions.
 
-        captions  as text, or already encoded to (B, L, D)
+        captions  as text, or encoded to (B, L, D)
         """
         if isinstance(captions, Tensor):
             text = captions
@@ -60,161 +69,158 @@ class TextAndStageC(nn.Module):
         return noise
 
 
-class StageCTrainer(Stage):
+@final
+class StageCTrainer(DiffusionStage):
     name = "c"
     trained = "stage_c"
+    training: StageCTraining
 
     def __init__(
         self,
         config: Config,
-        below: FrozenStages,
+        frozen: FrozenStages,
         text: TextEncoder,
-        states: TextStates | None = None,
+        stage_c: StageC,
+        info: ModelInfo,
+        *,
+        stored_text: StoredText | None = None,
+        class_semantics: ClassSemantics | None = None,
     ) -> None:
         """
-        below   the finished stages, whose semantics are learned and which draw the looks
-        text    the encoder, with gradients where it is to be trained
-        states  what a frozen encoder made of the training captions, on the disk
+        frozen       the finished stages: their semantics are learned, they decode grids
+        text         the encoder, with gradients where it is trained
+        info         for the model folder
+        stored_text  text states of a frozen encoder
         """
-        self.training = self.recipe = config.stage_c.training
-        self._weight = weighting(self.recipe.loss_weighting)
-        self._prompts = config.validation_prompts
-        self._info = info_for(config, self.recipe.init_from)
-        self._below, self._states = below, states
-        self.needs_images = below.encoded is None
+        self.training = config.stage_c.training
+        self.weighting = weighting(self.training.loss_weighting)
+        self._prompts, self._info = config.validation_prompts, info
+        self._frozen, self._stored_text = frozen, stored_text
+        self.needs_images = frozen.semantics.needs_images
         self._pretrained = config.stage_c.pretraining is not None
-        if self.recipe.init_from:
-            stage_c = weights.stage_c.load(find(self.recipe.init_from))
-        else:
-            stage_c = StageC(config.stage_c.model)
-        if self.recipe.head == "difference":
-            stage_c.hold_divisor()
-        stage_c.gradient_checkpointing = self.recipe.gradient_checkpointing
-        self._preserved: Preserved | None = None
-        if self.recipe.prior_preservation is not None:
-            self._preserved = draw_preserved(
-                self.recipe.prior_preservation, stage_c, text, config.data.size, config.seed
-            )
-        if self.recipe.lora is not None:
-            add_lora(stage_c, self.recipe.lora)
-            if self.recipe.lora.train_text_encoder:
-                add_lora(text, self.recipe.lora)
+        stage_c.gradient_checkpointing = self.training.gradient_checkpointing
+        self._class = class_semantics
+        if class_semantics is not None and stored_text is not None:
+            self._class_text = encode_frozen(text, [class_semantics.prompt])  # (1, L, D)
+        if self.training.lora is not None:
+            add_lora(stage_c, self.training.lora)
+            if self.training.lora.train_text_encoder:
+                add_lora(text, self.training.lora)
         self._both = TextAndStageC(text, stage_c)
 
     def networks(self) -> dict[str, nn.Module]:
         return {"stage_c": self._both}
 
+    def frozen_networks(self) -> dict[str, nn.Module]:
+        return self._frozen.networks()
+
     def parameter_groups(self, name: str) -> list[ParameterGroup]:
-        """Stage C, and the text encoder: slower when it pretrained, absent when it is frozen."""
+        """Stage C, and the text encoder: slower if pretrained, absent if frozen."""
         del name
         groups = [
-            ParameterGroup([p for p in self._both.stage_c.parameters() if p.requires_grad], 1.0),
+            ParameterGroup(trained_parameters(self._both.stage_c), 1.0),
             ParameterGroup(
-                [p for p in self._both.text.parameters() if p.requires_grad],
-                PRETRAINED_RATE if self._pretrained else 1.0,
+                trained_parameters(self._both.text), PRETRAINED_RATE if self._pretrained else 1.0
             ),
         ]
         return [group for group in groups if group.parameters]
 
-    def losses(self, networks: Networks, batch: Batch, draws: Draws) -> Iterator[Loss]:
-        scaled = self._below.semantics(batch, draws.device)
-        t = diffusion.training_times(draws.uniform(), self.recipe.high_noise_fraction)
-        dropped = draws.chosen(self.recipe.caption_dropout).flatten().tolist()
+    def losses(
+        self, networks: Networks, batch: Batch, streams: RandomStreams, state: TrainState
+    ) -> Iterator[Loss]:
+        del state
+        device = device_of(self._both)
+        scaled = self._frozen.semantics(batch, device)
+        t = diffusion.training_times(streams.uniform(), self.training.high_noise_fraction)
+        dropped = streams.chosen(self.training.caption_dropout).tolist()
         captions: Sequence[str] | Tensor
-        if self._states is not None:
-            captions = self._states.of(batch, dropped).to(draws.device)
+        if self._stored_text is not None:
+            captions = self._stored_text.of(batch, dropped).to(device)
         else:
             captions = [
                 "" if drop else text for drop, text in zip(dropped, batch.captions, strict=True)
             ]
-        if self._preserved is None:
-            error = self._error(networks["stage_c"], captions, scaled, t, draws)
-            value = (self._weight(t, error) * error).mean()
+        if self._class is None:
+            error = self._error(networks["stage_c"], captions, scaled, t.to(device), streams)
+            value = (self.weighting(t, error) * error).mean()
             yield Loss("stage_c", value, {"error": value})
         else:
-            yield self._beside_class(self._preserved, networks, captions, scaled, t, draws)
+            yield self._loss_with_class(self._class, networks, captions, scaled, t, streams)
 
-    def _beside_class(
+    def _loss_with_class(
         self,
-        preserved: Preserved,
+        of_class: ClassSemantics,
         networks: Networks,
         captions: Sequence[str] | Tensor,
         scaled: Tensor,
         t: Tensor,
-        draws: Draws,
+        streams: RandomStreams,
     ) -> Loss:
-        """The subject's loss and that of its class, in one forward pass."""
+        """The losses of the subject and of its class, in one forward pass."""
         count = len(scaled)
         together: Sequence[str] | Tensor
         if isinstance(captions, Tensor):
-            states = encode_frozen(self._both.text.to(draws.device), [preserved.caption])
-            together = torch.cat([captions, states.expand(count, -1, -1)])
+            text = self._class_text.to(captions.device).expand(count, -1, -1)
+            together = torch.cat([captions, text])
         else:
-            together = [*captions, *[preserved.caption] * count]
-        kept = preserved.chosen(draws)
-        times = torch.cat(
-            [t, diffusion.training_times(draws.uniform(), self.recipe.high_noise_fraction)]
-        )
-        noise = torch.cat([draws.normal(scaled), draws.normal(kept)])
-        noisy = diffusion.add_noise(torch.cat([scaled, kept]), noise, times)
-        predicted = networks["stage_c"](together, noisy, times)
+            together = [*captions, *[of_class.prompt] * count]
+        semantics = of_class.chosen(streams, scaled.device)
+        class_t = diffusion.training_times(streams.uniform(), self.training.high_noise_fraction)
+        times = torch.cat([t, class_t])
+        on_device = times.to(scaled.device)
+        noise = torch.cat([streams(scaled), streams(semantics)])
+        noisy = diffusion.add_noise(torch.cat([scaled, semantics]), noise, on_device)
+        predicted = networks["stage_c"](together, noisy, on_device)
         error = (predicted.float() - noise).square().mean(dim=(1, 2, 3))
-        subject, before = (self._weight(times, error) * error).split(count)
-        value = subject.mean() + preserved.weight * before.mean()
-        return Loss("stage_c", value, {"error": subject.mean(), "class": before.mean()})
-
-    def memory(self) -> dict[str, Tensor]:
-        return self._weight.memory()
-
-    def before_step(self) -> None:
-        self._weight.before_step()
-
-    def after_step(self) -> dict[str, float]:
-        return self._weight.after_step()
+        subject, other = (self.weighting(times, error) * error).split(count)
+        value = subject.mean() + of_class.weight * other.mean()
+        return Loss("stage_c", value, {"error": subject.mean(), "class": other.mean()})
 
     @torch.no_grad()
-    def held_out(self, network: nn.Module, test: Pairs, count: int) -> dict[str, float]:
+    def validate(self, network: nn.Module, test: Pairs, count: int) -> dict[str, float]:
         batch = held_out_batch(test, count)
-        device = next(network.parameters()).device
+        device = device_of(network)
         t = even_times(len(batch), device)
-        parts = batch.images.split(AT_ONCE)
-        scaled = torch.cat([self._below.compress(part.to(device)) for part in parts])
-        error = self._error(network, batch.captions, scaled, t, Draws(0, batch.indices, device))
-        return held_out_errors(self._weight, error, t)
+        images = batch.images.split(AT_ONCE)
+        scaled = torch.cat([self._frozen.compress(image.to(device)) for image in images])
+        error = self._error(network, batch.captions, scaled, t, streams_at(0, batch.indices))
+        return held_out_errors(self.weighting, error, t)
 
     @torch.no_grad()
     def grid(self, network: nn.Module, test: Pairs) -> Tensor:
-        """What the three stages draw for the config's prompts, or for captions of the data."""
+        """What the three stages generate for the config's prompts, or for captions of the data."""
         assert isinstance(network, TextAndStageC)
-        prompts = self._prompts or [test[i].captions[0] for i in range(min(PEEK, len(test)))]
-        device = next(network.parameters()).device
-        sample = self._below.compress(held_out_batch(test, 1).images.to(device))
-        draws = Draws(1, range(len(prompts)), device)
-        start = draws.normal(sample.expand(len(prompts), -1, -1, -1))
+        prompts = self._prompts or [
+            test[i].captions[0] for i in range(min(GRID_COLUMNS, len(test)))
+        ]
+        device = device_of(network)
+        sample = self._frozen.compress(held_out_batch(test, 1).images.to(device))
+        streams = streams_at(1, range(len(prompts)))
+        start = streams(sample.expand(len(prompts), -1, -1, -1))
         text = network.text([*prompts, *[""] * len(prompts)])
         both = network.stage_c.condition(text)
         wanted = network.stage_c.condition(text[: len(prompts)])
         denoise = diffusion.guided(
             network.stage_c, both, wanted, diffusion.Guidance(Defaults().prior.guidance_scale)
         )
-        *_, scaled = diffusion.ddpm(denoise, start, diffusion.published_times(), draws.normal)
+        *_, scaled = diffusion.ddpm(denoise, start, diffusion.published_times(), streams)
         rows = []
-        for at in range(0, len(prompts), PEEK):
-            asked = prompts[at : at + PEEK]
-            part = Draws(2, range(at, at + len(asked)), device)
-            rows.append(self._below.decode(scaled[at : at + PEEK], asked, part))
+        for at in range(0, len(prompts), GRID_COLUMNS):
+            row = prompts[at : at + GRID_COLUMNS]
+            of_row = streams_at(2, range(at, at + len(row)))
+            rows.append(self._frozen.decode(scaled[at : at + GRID_COLUMNS], row, of_row))
         return sample_grid(rows)
 
     def export(self, network: nn.Module, folder: Path) -> None:
         assert isinstance(network, TextAndStageC)
         stage_c, text = network.stage_c, network.text
-        if self.recipe.lora is not None:
+        if self.training.lora is not None:
             lora = trained_lora({"stage_c": stage_c, "text_c": text}, str(folder))
             save_all_styles(folder, lora)
             stage_c, text = fused_copy(stage_c), fused_copy(text)
         weights.stage_c.save(folder, stage_c)
         weights.text_c.save(folder, text)
-        weights.text_b.save(folder, self._below.text or text)
+        weights.text_b.save(folder, self._frozen.text.encoder or text)
         weights.write_index(folder)
         write_info(folder, self._info)
 
@@ -224,16 +230,10 @@ class StageCTrainer(Stage):
         captions: Sequence[str] | Tensor,
         scaled: Tensor,
         t: Tensor,
-        draws: Draws,
+        streams: RandomStreams,
     ) -> Tensor:
         """(B,) mean squared error of the predicted noise."""
-        noise = draws.normal(scaled)
+        noise = streams(scaled)
         predicted = network(captions, diffusion.add_noise(scaled, noise, t), t)
         error: Tensor = (predicted.float() - noise).square().mean(dim=(1, 2, 3))
         return error
-
-
-def info_for(config: Config, start: str) -> ModelInfo:
-    """What the model says of itself; settings that suited the model it starts from still do."""
-    info = read_info(find(start), config.name) if start else ModelInfo()
-    return info.model_copy(update={"name": config.name, "size": config.data.size})

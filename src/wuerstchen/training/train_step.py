@@ -1,35 +1,39 @@
-"""One optimizer step: parts of a batch, their losses, the update, and what happens out of memory.
-
-It knows nothing of images or noise; a `Stage` knows nothing of optimizers or devices.
-"""
+"""One optimizer step: micro-batches, losses, the update, and what happens when memory runs out."""
 
 import json
 import logging
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import NoReturn, final
 
 import torch
 from accelerate import Accelerator
 
 from wuerstchen.data import Batch
 from wuerstchen.errors import TrainingError
+<<<<<<< HEAD
 from wuerstchen.models.dropout import number_dropouts
 from wuerstchen.training.counting import Counting
+=======
+from wuerstchen.flops import FlopCounter
+from wuerstchen.models.dropout import numbered
+from wuerstchen.noise import streams_at
+>>>>>>> f95f90a (Trainers receive networks: build is the only opener, plan runs the real trainers on the meta device)
 from wuerstchen.training.distributed import all_reduce_mean, is_distributed, is_main_process
 from wuerstchen.training.optim import Optimizers
 from wuerstchen.training.run_log import RunLog
-from wuerstchen.training.stage import Draws, Loss, Stage, section_of
+from wuerstchen.training.stage import Loss, Stage, TrainState, section_of
 
-PARTS_FILE = "memory.json"
-"""In the run's folder: into how many parts a batch was cut because memory ran out."""
+MICRO_BATCH_FILE = "memory.json"
+"""In the run's folder: into how many micro-batches a batch was split as memory ran out."""
 
 log = logging.getLogger(__name__)
 
 
-class Steps:
-    """Takes optimizer steps. Out of memory the parts of a batch halve, and the batch stays."""
+@final
+class TrainStep:
+    """Runs optimizer steps. Out of memory it halves the micro-batches and keeps the batch."""
 
     def __init__(
         self,
@@ -41,155 +45,160 @@ class Steps:
     ) -> None:
         self._stage, self._optimizers, self._run_log = stage, optimizers, run_log
         self._accelerator, self._seed = accelerator, seed
-        self._share = stage.training.batch_size // accelerator.num_processes
+        self._batch = stage.training.batch_size // accelerator.num_processes
         self._networks = optimizers.wrap()
         self._dropouts = number_dropouts(self._networks.values())
         self.flops = 0.0
         """Operations of a step of all processes, as last counted."""
-        self._taken, self._used = 0, list[str]()
-        wanted = min(max(stage.training.gradient_accumulation, _remembered(run_log)), self._share)
-        self.parts = self._divisors(wanted)[0]  # memory may have been cut for a larger share
+        self._counted_steps, self._used = 0, list[str]()
+        smallest = max(stage.training.gradient_accumulation, _remembered(run_log))
+        # More micro-batches than images are left over from a run with fewer processes.
+        self.accumulation = self._divisors(min(smallest, self._batch))[0]
+        """Micro-batches of a step."""
 
-    def take(self, batch: Batch) -> dict[str, float]:
-        """One step on this process's share of a batch; returns scalars for the log.
+    def run(self, batch: Batch, state: TrainState) -> dict[str, float]:
+        """One step on this process's part of a batch; returns scalars for the log.
 
         Raises TrainingError where a loss or a gradient is not finite, or where memory runs out
-        and no smaller part is left.
+        and the micro-batches cannot be smaller.
         """
-        first = self._stage.images + self._accelerator.process_index * self._share
-        self._optimizers.set_learning_rate(self._stage.step, self._stage.images)
+        first = state.images + self._accelerator.process_index * self._batch
+        self._optimizers.set_learning_rate(state.step, state.images)
         while True:
             self._stage.before_step()
-            # For what draws by itself, such as dropout in a published text encoder.
+            # For layers with torch's own dropout, as in a published text encoder.
             torch.manual_seed((self._seed * 1_000_003 + first) % 2**63)
             try:
                 with self._counted():
-                    scalars, used = self._backward(batch, first)
+                    scalars, used = self._backward(batch, first, state)
                 break
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error):
                     raise
-            self._halve()
-        self._taken += 1
+            self._halve(state)
+        self._counted_steps += 1
         if used != self._used:  # a discriminator joined: count anew
-            self._taken, self._used = 0, used
+            self._counted_steps, self._used = 0, used
         scalars = all_reduce_mean(scalars, self._accelerator.device)
-        scalars |= self._update(used, batch) | self._stage.after_step()
+        scalars |= self._update(used, batch, state) | self._stage.after_step(state)
         self._optimizers.ema.update()
         return scalars
 
-    def stop(self, what: str, batch: Batch) -> NoReturn:
-        """End the training over this batch."""
+    def stop(self, reason: str, batch: Batch, state: TrainState) -> NoReturn:
+        """End the training over this batch; reason: what its loss did."""
         keys = ", ".join(batch.keys[:8]) + (" …" if len(batch) > 8 else "")
         raise TrainingError(
-            f"Stage {self._stage.name} stopped at step {self._stage.step}: the loss {what}; the "
-            f"batch held {keys}. The last good checkpoint is kept; lower the stage's learning_rate "
-            "or look at these images, then run the same command."
+            f"Stage {self._stage.name} stopped at step {state.step}: the loss {reason}; the batch "
+            f"held {keys}. The last good checkpoint is kept; lower the stage's learning_rate or "
+            "inspect these images, then run the same command."
         )
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
-        """Count operations in steps 1, 2, 4, 8 … of this process: they fall while what is encoded
-        is kept, and counting all of them would take time."""
-        due = self._taken & (self._taken + 1) == 0
+        """Count operations in steps 1, 2, 4, 8 … of this process: they fall as encodings are
+        cached, and counting every step would take time."""
+        due = self._counted_steps & (self._counted_steps + 1) == 0
         if not due or not self._accelerator.is_main_process:
             yield
             return
-        with Counting() as counting:
+        with FlopCounter() as counter:
             yield
-        self.flops = float(counting.flops * self._accelerator.num_processes)
+        self.flops = float(counter.total * self._accelerator.num_processes)
 
-    def _backward(self, batch: Batch, first: int) -> tuple[dict[str, float], list[str]]:
-        """Gradients of all parts of the batch; scalars, and the networks that have gradients."""
+    def _backward(
+        self, batch: Batch, first: int, state: TrainState
+    ) -> tuple[dict[str, float], list[str]]:
+        """Gradients of the whole batch; scalars, and the networks that have gradients."""
         scalars: dict[str, float] = {}
-        used: dict[str, None] = {}  # a set whose order is that of the losses
-        parts = batch.split(self.parts)
-        for index, (start, part) in enumerate(parts):
-            positions = range(first + start, first + start + len(part))
-            draws = Draws(self._seed, positions, self._accelerator.device)
+        used: dict[str, None] = {}  # a set in the order of the losses
+        micro_batches = batch.split(self.accumulation)
+        for index, (start, micro) in enumerate(micro_batches):
+            streams = streams_at(self._seed, range(first + start, first + start + len(micro)))
             for dropout in self._dropouts:
-                dropout.keys = draws.keys
-            weight = len(part) / len(batch)
-            with self._optimizers.sync_gradients(last=index == len(parts) - 1):
-                for loss in self._stage.losses(self._networks, part, draws):
-                    self._check_finite(loss, batch)
+                dropout.keys = streams.seeds
+            weight = len(micro) / len(batch)
+            with self._optimizers.sync_gradients(last=index == len(micro_batches) - 1):
+                for loss in self._stage.losses(self._networks, micro, streams, state):
+                    self._check_finite(loss, batch, state)
                     self._accelerator.backward(loss.value * weight)
                     used[loss.network] = None
                     for name, value in loss.scalars.items():
                         scalars[name] = scalars.get(name, 0.0) + float(value.detach()) * weight
         return scalars, list(used)
 
-    def _update(self, names: Iterable[str], batch: Batch) -> dict[str, float]:
-        """Step the optimizers of these networks, unless a gradient is broken; their norms."""
+    def _update(self, names: Iterable[str], batch: Batch, state: TrainState) -> dict[str, float]:
+        """Step the optimizers of these networks, if all gradients are finite; their norms."""
         norms = {name: self._optimizers.clip_grad_norm(name) for name in names}
         if not all(map(math.isfinite, norms.values())):
-            self.stop("has a gradient that is not finite", batch)
+            self.stop("has a gradient that is not finite", batch, state)
         for name in names:
             self._optimizers.step(name)
         return {f"gradient_{name}": norm for name, norm in norms.items()}
 
-    def _check_finite(self, loss: Loss, batch: Batch) -> None:
+    def _check_finite(self, loss: Loss, batch: Batch, state: TrainState) -> None:
         value = self._accelerator.reduce(loss.value.detach(), "mean")
         if not torch.isfinite(value).all():
-            self.stop("is not finite", batch)
+            self.stop("is not finite", batch, state)
 
-    def _divisors(self, least: int) -> list[int]:
-        """Numbers of equal parts that this process's share can be cut into, from `least` up."""
-        return [parts for parts in range(least, self._share + 1) if self._share % parts == 0]
+    def _divisors(self, smallest: int) -> list[int]:
+        """Numbers of equal micro-batches of this process's batch, from `smallest` up."""
+        return [n for n in range(smallest, self._batch + 1) if self._batch % n == 0]
 
-    def _halve(self) -> None:
-        """Cut the batch into twice as many parts, and remember it for the next start.
+    def _halve(self, state: TrainState) -> None:
+        """Split the batch into twice as many micro-batches, and remember it for the next start.
 
-        Several processes cannot do it in the middle of a step, in which they wait for each other:
-        this one ends, the launcher ends the others, and its restart goes on in smaller parts.
+        Several processes cannot do so in the middle of a step, in which they wait for each other:
+        this one ends, the launcher ends the others, and its restart resumes with the smaller ones.
         """
-        name, share, before = self._stage.name, self._share, self.parts
+        name, before = self._stage.name, self.accumulation
         smaller = self._divisors(2 * before)
         if not smaller:
-            recipe = self._stage.training
-            keys = [key for key in ("gradient_checkpointing", "sharded") if hasattr(recipe, key)]
+            training = self._stage.training
+            keys = [key for key in ("gradient_checkpointing", "sharded") if hasattr(training, key)]
             advice = f"set {' or '.join(keys)} in {section_of(name)}, " if name != "a" else ""
             raise TrainingError(
-                f"Stage {name} ran out of memory with parts of {share // before}, and there are no "
-                f"smaller ones of its batch; {advice}use smaller networks or other devices."
+                f"Stage {name} ran out of memory with micro-batches of {self._batch // before}, "
+                f"and its batch cannot be split further; {advice}use smaller networks or other "
+                "devices."
             )
-        self.parts = smaller[0]
+        self.accumulation = smaller[0]
         for network in self._optimizers.networks:
             self._optimizers.zero_grad(network)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        self._run_log.write(PARTS_FILE, json.dumps({"parts": self.parts}), everywhere=True)
+        content = json.dumps({"parts": self.accumulation})
+        self._run_log.write(MICRO_BATCH_FILE, content, everywhere=True)
         sentence = (
-            f"Stage {name} ran out of memory at step {self._stage.step}; from now on a batch is "
-            f"{self.parts} parts of {share // self.parts} instead of {before}, and as large as "
-            "before."
+            f"Stage {name} ran out of memory at step {state.step}; from now on a batch is "
+            f"{self.accumulation} micro-batches of {self._batch // self.accumulation} instead of "
+            f"{before}, and as large as before."
         )
         if is_distributed():
-            raise TrainingError(f"{sentence} A restart, or the same command, goes on with them.")
+            raise TrainingError(f"{sentence} A restart, or the same command, resumes with them.")
         if is_main_process():
             log.warning(sentence)
 
 
 @contextmanager
-def memory_explained(who: str) -> Iterator[None]:
-    """Out of memory where no smaller parts of a batch help."""
+def explain_out_of_memory(who: str) -> Iterator[None]:
+    """Raise TrainingError where memory runs out and smaller micro-batches would not help."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
         raise TrainingError(
-            f"{who} ran out of memory in its optimizer, its averages or a look, which are the same "
-            "for any part of a batch; set fewer lengths of ema, a smaller validation_images, or sharded on "
-            "several devices (`wuerstchen plan` says what is needed), then run the same command: "
-            "what was saved is kept."
+            f"{who} ran out of memory in its optimizer, its EMA weights or its validation, which "
+            "need the same for any micro-batch; set fewer decays in ema_decay, a smaller "
+            "validation_images, or sharded on several devices (`wuerstchen plan` shows what is "
+            "needed), then run the same command: what was saved is kept."
         ) from error
 
 
 def _remembered(run_log: RunLog) -> int:
-    """The parts that an earlier start of this run has come to."""
+    """The number of micro-batches that an earlier start of this run arrived at."""
     try:
-        values = json.loads((run_log.folder / PARTS_FILE).read_text(encoding="utf-8"))
+        values = json.loads((run_log.folder / MICRO_BATCH_FILE).read_text(encoding="utf-8"))
         return max(1, int(values["parts"]))
     except (OSError, ValueError, KeyError, TypeError):
         return 1

@@ -1,0 +1,295 @@
+"""Networks without content: shapes on the meta device, of sizes that configs and headers give.
+
+What a training reads is replaced too: encodings on disk, tokens, and the semantics of a class.
+B images, L tokens, D text width.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, cast, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from wuerstchen import diffusion, weights
+from wuerstchen.config import Config, TextConfig
+from wuerstchen.data import Batch, Pairs
+from wuerstchen.errors import ConfigError
+from wuerstchen.geometry import latent_size, semantics_size
+from wuerstchen.inference.model_info import ModelInfo
+from wuerstchen.models.compressor import Compressor
+from wuerstchen.models.stage_a import StageA
+from wuerstchen.models.stage_b import StageB
+from wuerstchen.models.stage_c import StageC
+from wuerstchen.models.text import TextEncoder
+from wuerstchen.planning.kernels import Setting
+from wuerstchen.planning.trace import Kind, Trace
+from wuerstchen.training.build import Supplier
+from wuerstchen.training.origins import Origin, resolve
+from wuerstchen.training.perceptual import vgg16_features
+from wuerstchen.training.prior_preservation import ClassSemantics
+from wuerstchen.training.stage import Rows
+from wuerstchen.training.stage_c import StoredText
+from wuerstchen.weights.component_files import component_in
+from wuerstchen.weights.hub import is_here
+
+META = torch.device("meta")
+
+PUBLISHED_VOCABULARY, PUBLISHED_LENGTH = 49408, 77
+
+
+class ClipSizes(NamedTuple):
+    """Sizes of a text model."""
+
+    vocabulary: int
+    length: int
+    width: int
+    depth: int
+    heads: int
+    inner: int
+
+
+PUBLISHED = {
+    768: ClipSizes(PUBLISHED_VOCABULARY, PUBLISHED_LENGTH, 768, 12, 12, 3072),
+    1024: ClipSizes(PUBLISHED_VOCABULARY, PUBLISHED_LENGTH, 1024, 24, 16, 4096),
+    1280: ClipSizes(PUBLISHED_VOCABULARY, PUBLISHED_LENGTH, 1280, 32, 20, 5120),
+}
+"""Text models of CLIP-L, CLIP-H and CLIP-bigG by width (their config.json)."""
+
+
+@final
+class BlankNetworks(Supplier):
+    """Builds trainers within `with META`. Raises ConfigError for unknown sizes."""
+
+    def __init__(self, config: Config) -> None:
+        """config: with the sizes of its bases, as `with_base_sizes` makes it"""
+        self._stored = bool(config.data.latent_cache)
+        data = config.data.model_copy(update={"cache_gib": 0.0})  # every image is encoded
+        nothing = np.zeros(0, dtype=np.int64)
+        pairs = Pairs("train", [], [], nothing, nothing, data, cache_bytes=0)
+        super().__init__(config.model_copy(update={"data": data}), pairs)
+        self.class_flops: dict[Kind, int] = {}
+        """Operations before the first step, which generate the class of a subject."""
+
+    def stage_a(self, origin: Origin) -> StageA:
+        del origin
+        return StageA(self.config.stage_a.model)
+
+    def compressor(self, origin: Origin) -> Compressor:
+        del origin
+        return Compressor(self.config.compressor)
+
+    def stage_b(self, origin: Origin) -> StageB:
+        del origin
+        return StageB(self.config.stage_b.model)
+
+    def stage_c(self, origin: Origin) -> StageC:
+        del origin
+        return StageC(self.config.stage_c.model)
+
+    def text(self, origin: Origin) -> TextEncoder:
+        stage = "stage_b" if origin.component == "text_b" else "stage_c"
+        width: int = getattr(self.config, stage).model.text_width
+        return blank_text(text_sizes(origin, self.config.text, width, f"{stage}.model.text_width"))
+
+    def vgg16(self, path: str) -> nn.Sequential:
+        del path
+        return vgg16_features()
+
+    def latents(self, stage_a: StageA) -> Rows | None:
+        del stage_a
+        side = self.config.data.size
+        return _BlankRows((4, *latent_size(side, side))) if self._stored else None
+
+    def semantics(self, compressor: Compressor) -> Rows | None:
+        cells = (compressor.config.channels, *self._cells())
+        return _BlankRows(cells) if self._stored else None
+
+    def text_states(self, text: TextEncoder) -> StoredText | None:
+        return _BlankTextStates((text.length, text.width)) if self._stored else None
+
+    def class_semantics(self, stage_c: StageC, text: TextEncoder) -> ClassSemantics | None:
+        """The operations of one image, guided, times the number of images.
+
+        The encoding of the prompt, which happens once, is left out.
+        """
+        preserved = self.config.stage_c.training.prior_preservation
+        if preserved is None:
+            return None
+        steps = len(diffusion.published_times()) - 1
+        cells = (stage_c.config.semantic_channels, *self._cells())
+        stage_c.eval()
+        with torch.no_grad(), Setting("accelerator", bf16=False).kernels():
+            with Trace([]) as trace:  # of two rows: with the prompt, and with the empty one
+                condition = stage_c.condition(empty(2, text.length, text.width))
+            self._count_class(trace, preserved.class_images)
+            with Trace([]) as trace:
+                stage_c(empty(2, *cells), empty(2), condition)
+            self._count_class(trace, preserved.class_images * steps)
+        return ClassSemantics(preserved, empty(preserved.class_images, *cells))
+
+    def info(self) -> ModelInfo:
+        return ModelInfo()
+
+    def _cells(self) -> tuple[int, int]:
+        return semantics_size(self.config.data.size, self.config.data.size)
+
+    def _count_class(self, trace: Trace, times: int) -> None:
+        for kind, count in trace.flops["frozen"].items():
+            self.class_flops[kind] = self.class_flops.get(kind, 0) + times * count
+
+
+def empty(*shape: int) -> Tensor:
+    """An fp32 tensor without content."""
+    return torch.empty(shape, device=META)
+
+
+def with_base_sizes(config: Config) -> Config:
+    """`config` with the sizes of its bases, as far as these are on this machine.
+
+    Reads their config.json alone. Raises ModelFolderError where a base lacks a component.
+    """
+    parts = resolve(config)
+    stage_a, stage_b, stage_c = config.stage_a, config.stage_b, config.stage_c
+    changes: dict[str, object] = {}
+    if _is_base_here(parts.stage_a):
+        model_a = weights.stage_a.config(component_in(parts.stage_a.path, "stage_a"))
+        changes["stage_a"] = stage_a.model_copy(update={"model": model_a})
+    if _is_base_here(parts.stage_b):
+        model_b = weights.stage_b.config(component_in(parts.stage_b.path, "stage_b"))
+        changes["stage_b"] = stage_b.model_copy(update={"model": model_b})
+    if _is_base_here(parts.compressor):
+        found = weights.compressor.config(component_in(parts.compressor.path, "compressor"))
+        changes["compressor"] = found
+    if _is_base_here(parts.stage_c):
+        model_c = weights.stage_c.config(component_in(parts.stage_c.path, "stage_c"))
+        changes["stage_c"] = stage_c.model_copy(update={"model": model_c})
+    return config.model_copy(update=changes)
+
+
+def missing_bases(config: Config) -> list[str]:
+    """For each base that is not on this machine, a sentence on the sizes assumed for it."""
+    parts = resolve(config)
+    bases = [o.folder for o in (parts.stage_a, parts.stage_b, parts.stage_c) if o.kind == "base"]
+    return [
+        f"Sizes: {base} is not on this machine; the sizes in the config are assumed, which are "
+        "the published ones unless it sets others."
+        for base in dict.fromkeys(bases)
+        if not is_here(base)
+    ]
+
+
+def text_sizes(origin: Origin, text: TextConfig, width: int, key: str) -> ClipSizes:
+    """Sizes of a text encoder: of the config for a new one, else as its folder or width tells.
+
+    width, key  D of the stage that reads it, and its config key
+
+    Raises ConfigError for a config.json that lacks them, or a width that nothing is known of.
+    """
+    if origin.kind == "base" and is_here(origin.folder):
+        files = component_in(origin.path, origin.component)
+        assert files.config is not None
+        return _read_sizes(files.config)
+    if origin.kind not in ("base", "published"):  # as if its vocabulary were filled
+        sizes = (text.vocab_size, text.max_length, text.width, text.depth, text.heads)
+        return ClipSizes(*sizes, 4 * text.width)
+    path = Path(origin.folder) / "config.json"
+    if path.is_file():
+        return _read_sizes(path)
+    if width in PUBLISHED:
+        return PUBLISHED[width]
+    raise ConfigError(
+        f"{origin.folder} does not exist, and {key} is {width}, which no published text encoder "
+        f"has ({', '.join(map(str, PUBLISHED))}); correct one of the two."
+    )
+
+
+def blank_text(sizes: ClipSizes) -> TextEncoder:
+    """A text encoder of these sizes."""
+    with META:
+        model = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=sizes.vocabulary,
+                hidden_size=sizes.width,
+                intermediate_size=sizes.inner,
+                num_hidden_layers=sizes.depth,
+                num_attention_heads=sizes.heads,
+                max_position_embeddings=sizes.length,
+                bos_token_id=0,  # which tokens these are changes no size, and the default ids
+                eos_token_id=1,  # exceed small vocabularies
+            )
+        )
+    return TextEncoder(model, cast(CLIPTokenizer, _BlankTokenizer(sizes.length)))
+
+
+def _is_base_here(origin: Origin) -> bool:
+    return origin.kind == "base" and is_here(origin.folder)
+
+
+def _read_sizes(path: Path) -> ClipSizes:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        values = values.get("text_config", values)
+        return ClipSizes(
+            int(values.get("vocab_size", PUBLISHED_VOCABULARY)),
+            int(values.get("max_position_embeddings", PUBLISHED_LENGTH)),
+            int(values["hidden_size"]),
+            int(values["num_hidden_layers"]),
+            int(values["num_attention_heads"]),
+            int(values["intermediate_size"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{path}: expected the config of a CLIP text model, found none that can be read "
+            f"({type(error).__name__}: {error})."
+        ) from None
+
+
+@final
+class _BlankRows:
+    """Encodings on disk."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+
+    def rows(self, numbers: Sequence[int]) -> Tensor:
+        return empty(len(numbers), *self._shape)
+
+
+@final
+class _BlankTextStates:
+    """Text states on disk."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self._shape = shape
+
+    def of(self, batch: Batch, dropped: Sequence[bool]) -> Tensor:
+        del batch
+        return empty(len(dropped), *self._shape)
+
+
+class _NoMask:
+    """Every token counts: the real mask depends on captions."""
+
+    def to(self, device: torch.device) -> None:
+        del device
+
+
+class _Tokens(NamedTuple):
+    input_ids: Tensor
+    attention_mask: _NoMask
+
+
+class _BlankTokenizer:
+    """Any caption as L tokens without content."""
+
+    def __init__(self, length: int) -> None:
+        self.model_max_length = length
+
+    def __call__(self, captions: Sequence[str], **options: object) -> _Tokens:
+        del options
+        shape = (len(captions), self.model_max_length)
+        return _Tokens(torch.empty(shape, dtype=torch.int64, device=META), _NoMask())
