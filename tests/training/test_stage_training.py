@@ -177,7 +177,7 @@ def test_vgg16_features_load_by_torchvisions_names(
     for bad, words in (
         ({key: stored[key] for key in stored if key != first}, f"{first} is missing"),
         ({**stored, first: torch.zeros(1)}, f"{first} has another shape"),
-        ({**stored, "features.99.weight": torch.zeros(1)}, "features.99.weight is not a part"),
+        ({**stored, "features.99.weight": torch.zeros(1)}, "features.99.weight is unexpected"),
     ):
         save_file(bad, path)
         with pytest.raises(ConfigError, match=rf"vgg16_weights: .*{words}.*; name a file"):

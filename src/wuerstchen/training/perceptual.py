@@ -7,13 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-<<<<<<< HEAD
-from wuerstchen import weights
-from wuerstchen.config import StageATraining
 from wuerstchen.models.compressor import MEAN, STD
-=======
-from wuerstchen.models.compressor import MEAN, SPREAD
->>>>>>> f95f90a (Trainers receive networks: build is the only opener, plan runs the real trainers on the meta device)
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """(B, 3, H, W) images in [0, 1], reconstructed and original, to one loss."""
@@ -45,24 +39,18 @@ class Vgg16Loss(nn.Module):
     """
 
     mean: Tensor
-    spread: Tensor
+    std: Tensor
 
     def __init__(self, features: nn.Sequential) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
-<<<<<<< HEAD
-        self.register_buffer("spread", torch.tensor(STD).view(1, 3, 1, 1))
-        self.features = vgg16_features()
-        weights.load_features(self.features, path, "VGG16", "stage_a.training.vgg16_weights")
-=======
-        self.register_buffer("spread", torch.tensor(SPREAD).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1))
         self.features = features
->>>>>>> f95f90a (Trainers receive networks: build is the only opener, plan runs the real trainers on the meta device)
         self.requires_grad_(False)
 
     def forward(self, image: Tensor, original: Tensor) -> Tensor:
         self.to(image.device)
-        pair = (torch.cat([image, original]) - self.mean) / self.spread  # (2B, 3, H, W)
+        pair = (torch.cat([image, original]) - self.mean) / self.std  # (2B, 3, H, W)
         total = pair.new_zeros(())
         for index, layer in enumerate(self.features):
             pair = layer(pair)

@@ -12,14 +12,9 @@ from accelerate import Accelerator
 
 from wuerstchen.data import Batch
 from wuerstchen.errors import TrainingError
-<<<<<<< HEAD
-from wuerstchen.models.dropout import number_dropouts
-from wuerstchen.training.counting import Counting
-=======
 from wuerstchen.flops import FlopCounter
-from wuerstchen.models.dropout import numbered
+from wuerstchen.models.dropout import number_dropouts
 from wuerstchen.noise import streams_at
->>>>>>> f95f90a (Trainers receive networks: build is the only opener, plan runs the real trainers on the meta device)
 from wuerstchen.training.distributed import all_reduce_mean, is_distributed, is_main_process
 from wuerstchen.training.optim import Optimizers
 from wuerstchen.training.run_log import RunLog
