@@ -81,7 +81,7 @@ def test_bad_words_are_one_sentence(
 ) -> None:
     source = str(write_config(images, tmp_path / "model"))
     for words, expected in (
-        ([source, "stage_a.training.bach=4"], "did you mean 'batch'?"),
+        ([source, "stage_a.training.batch_siz=4"], "did you mean 'batch_size'?"),
         ([source, "data.path=nowhere"], "nowhere"),
         ([source, "--stage", "c"], "Stage c needs stage_a, stage_b, compressor"),
         (

@@ -72,7 +72,7 @@ def test_damage_is_named_and_the_one_before_is_still_there(
 ) -> None:
     folder = tmp_path / "checkpoints" / f"{16:012d}"
     damage(folder)
-    with pytest.raises(TrainingError, match=rf"{folder.name}: expected a whole .*{words}.*delete"):
+    with pytest.raises(TrainingError, match=rf"{folder.name}: expected a complete .*{words}.*delete"):
         saved.newest()
     for path in folder.iterdir():
         path.unlink()
@@ -87,7 +87,7 @@ def test_other_networks_are_told_by_the_first_tensor_that_differs(saved: Checkpo
     wider = tensors(0.0) | {"network.weight": torch.zeros(7, 5)}
     with pytest.raises(TrainingError, match=r"network.weight has the shape \[6, 5\] instead"):
         load(newest, wider)
-    with pytest.raises(TrainingError, match=r"network.more is not there"):
+    with pytest.raises(TrainingError, match=r"network.more is missing"):
         load(newest, tensors(0.0) | {"network.more": torch.zeros(1)})
 
 

@@ -95,7 +95,7 @@ def test_two_trainings_in_one_folder_are_refused(images: Path, tmp_path: Path) -
     assert second.returncode == 2
     assert f"Another process is training in {folder}" in second.stderr
     assert "Traceback" not in second.stderr
-    with training_run._alone(folder):  # a killed one does not keep the folder locked
+    with training_run._exclusive(folder):  # a killed one does not keep the folder locked
         pass
 
 
