@@ -1,4 +1,4 @@
-"""A small model on disk, and the command that draws with it."""
+"""A small model on disk, and the command that generates with it."""
 
 import sys
 from pathlib import Path
@@ -19,13 +19,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def generate(model, tmp_path, monkeypatch, capfd) -> Generate:
-    """`wuerstchen generate` with the small model unless the words name another."""
+    """`wuerstchen generate` with the small model, unless another or the bundled one is named."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("COLUMNS", "200")
 
-    def call(*words: object) -> Done:
-        given = [] if "--model" in words else ["--model", str(model)]
+    def call(*words: object, bundled: bool = False) -> Done:
+        given = [] if bundled or "--model" in words else ["--model", str(model)]
         monkeypatch.setattr(sys, "argv", ["wuerstchen", "generate", *map(str, words), *given])
         with pytest.raises(SystemExit) as ended:
             cli.main()

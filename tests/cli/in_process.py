@@ -1,4 +1,4 @@
-"""`wuerstchen generate` within the process of the tests, and what it left in its images."""
+"""`wuerstchen generate` in the process of the tests, and what it recorded in its images."""
 
 import json
 from collections.abc import Callable
@@ -19,13 +19,13 @@ class Done(NamedTuple):
 Generate = Callable[..., Done]
 
 
-def shown(path: Path | str) -> bytes:
+def pixels_of(path: Path | str) -> bytes:
     with Image.open(path) as image:
         return image.tobytes()
 
 
 def altered(path: Path, new: str, **changes: object) -> str:
-    """A copy whose settings are others; None takes a key out."""
+    """A copy with other settings; None removes a key."""
     with Image.open(path) as image:
         settings = {**json.loads(image.text["wuerstchen"]), **changes}
         chunks = PngImagePlugin.PngInfo()

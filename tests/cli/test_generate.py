@@ -61,6 +61,15 @@ def test_images_are_written_and_their_paths_alone_are_on_stdout(model, tmp_path)
             assert (image.format, image.mode, image.size) == ("PNG", "RGB", (256, 128))
 
 
+def test_the_bundled_model_is_used_where_no_model_is_named(generate):
+    done = generate("a 3D emoji of a red apple", "--seed", 1, "--out", "apple.png", bundled=True)
+    assert (done.code, done.out) == (0, ["apple.png"]), done.error
+    with Image.open("apple.png") as image:
+        assert min(image.size) >= 128
+        assert np.asarray(image).std() > 10, "an even colour is no image"
+        assert "Model: emoji" in image.text["parameters"]
+
+
 def test_the_image_records_how_it_was_made_and_that_makes_it_again(generate, model, tmp_path):
     done = generate(
         "a hat,\nñ: 果",
@@ -202,16 +211,11 @@ def test_a_folder_that_accepts_no_files_is_one_sentence(generate):
     assert "Traceback" not in done.error
 
 
-@pytest.mark.parametrize("words", [[], ["x", "--sead", "3"]])
-def test_usage_errors_exit_with_2_and_without_a_traceback(generate, words):
-    done = generate(*words, "--model", "x") if words else generate()
-    assert done.code == 2 and "Traceback" not in done.error
-
-
-def test_help_and_version_answer_without_torch(tmp_path):
+def test_help_version_and_usage_errors_answer_without_torch(tmp_path):
     code = (
         "import sys, wuerstchen.cli as cli\n"
-        "for words in (['--help'], ['generate', '--help'], ['--version'], ['paint']):\n"
+        "for words in (['--help'], ['generate', '--help'], ['--version'], ['generate'],\n"
+        "              ['generate', 'x', '--sead', '3'], ['paint']):\n"
         "    sys.argv[1:] = words\n"
         "    try: cli.main()\n"
         "    except SystemExit as ended: print('exit', ended.code or 0)\n"
@@ -221,8 +225,8 @@ def test_help_and_version_answer_without_torch(tmp_path):
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
     )
     lines = done.stdout.splitlines()
-    assert lines.count("False False") == 4
-    assert [line for line in lines if line.startswith("exit")] == ["exit 0"] * 3 + ["exit 2"]
+    assert lines.count("False False") == 6
+    assert [line for line in lines if line.startswith("exit")] == ["exit 0"] * 3 + ["exit 2"] * 3
     assert f"wuerstchen {wuerstchen.__version__}" in lines and "generate" in done.stdout
     assert "Traceback" not in done.stderr
 

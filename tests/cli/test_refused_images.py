@@ -1,4 +1,4 @@
-"""Images of other models, of other versions and of none; options that make no sense."""
+"""Images of other models, of other versions and of none; options that cannot work."""
 
 import json
 import shutil
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from in_process import FEW, altered, shown
+from in_process import FEW, altered, pixels_of
 from PIL import Image
 
 from wuerstchen import cli
@@ -14,8 +14,8 @@ from wuerstchen.inference.png_metadata import read_settings
 
 
 @pytest.fixture(scope="module")
-def drawn(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One image, drawn by the command itself."""
+def generated(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One image, made by the command itself."""
     path = tmp_path_factory.mktemp("images") / "first.png"
     words = ["a hat", *FEW, "--seed", "5", "--model", str(model), "--out", str(path)]
     with pytest.MonkeyPatch.context() as patch:
@@ -27,12 +27,12 @@ def drawn(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def first(drawn: Path, tmp_path: Path) -> Path:
+def first(generated: Path, tmp_path: Path) -> Path:
     """Its copy in the folder where the command runs."""
-    return Path(shutil.copy(drawn, tmp_path)).relative_to(tmp_path)
+    return Path(shutil.copy(generated, tmp_path)).relative_to(tmp_path)
 
 
-def test_a_image_of_before_the_new_settings_opens_and_is_drawn_as_then(generate, first):
+def test_an_image_from_before_the_new_settings_opens_and_is_made_as_then(generate, first):
     new = set(read_settings(first).model_dump()) - {
         *("prompt", "negative_prompt", "seed", "width", "height", "model"),
         *("prior_timesteps", "prior_guidance_scale"),
@@ -42,10 +42,10 @@ def test_a_image_of_before_the_new_settings_opens_and_is_drawn_as_then(generate,
     old = altered(first, "old.png", **dict.fromkeys(new))
     again = generate("--from", old, "--out", "again.png")
     assert again.code == 0 and "made by version unknown" in again.error
-    assert shown("again.png") == shown(first), "which was by ddpm, in fp32 and alone"
+    assert pixels_of("again.png") == pixels_of(first), "by ddpm, in fp32 and alone"
 
 
-def test_a_image_of_another_model_is_refused_unless_another_one_is_wanted(
+def test_an_image_of_another_model_is_refused_unless_a_seed_requests_a_new_one(
     generate, first, model, tmp_path
 ):
     shutil.copytree(model, tmp_path / "other")

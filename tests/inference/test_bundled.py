@@ -1,14 +1,11 @@
-"""The model that comes with the package: small enough, drawn by one command, open to diffusers."""
+"""The bundled model: small enough, and open to diffusers (tests/cli has its command)."""
 
-import subprocess
-import sys
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from wuerstchen import Pipeline
 from wuerstchen.inference.sampling import SamplingPlan
@@ -17,26 +14,9 @@ FOLDER = Path(str(files("wuerstchen"))) / "bundled" / "emoji"
 PROMPT = "a 3D emoji of a red apple"
 
 
-def test_it_takes_at_most_40_megabytes():
+def test_it_has_at_most_40_megabytes():
     total = sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file())
     assert 1e5 < total <= 40e6
-
-
-def test_the_command_draws_with_it_where_no_model_is_named(tmp_path):
-    command = Path(sys.executable).with_name("wuerstchen")
-    done = subprocess.run(
-        [command, "generate", PROMPT, "--seed", "1", "--out", "apple.png"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "apple.png\n"
-    with Image.open(tmp_path / "apple.png") as image:
-        assert min(image.size) >= 128
-        assert np.asarray(image).std() > 10, "an even colour is no image"
-        assert "Model: emoji" in image.text["parameters"]
 
 
 def test_its_semantics_are_at_least_16_times_smaller_per_side():
@@ -50,8 +30,7 @@ def test_its_semantics_are_at_least_16_times_smaller_per_side():
 
 
 @pytest.mark.filterwarnings("ignore")  # diffusers' own, about deprecation
-@pytest.mark.parametrize("seed", [1, 2])
-def test_diffusers_draws_the_same_image_from_the_same_noise(seed):
+def test_diffusers_makes_the_same_image_from_the_same_noise():
     from diffusers.pipelines.deprecated.wuerstchen import WuerstchenCombinedPipeline
 
     theirs = WuerstchenCombinedPipeline.from_pretrained(FOLDER)
@@ -59,17 +38,17 @@ def test_diffusers_draws_the_same_image_from_the_same_noise(seed):
     arguments = {
         "height": ours.default_size,
         "width": ours.default_size,
-        "prior_num_inference_steps": 20,
+        "prior_num_inference_steps": 8,
         "num_inference_steps": ours.info.defaults.decoder.steps,
         "prior_guidance_scale": ours.info.defaults.prior.guidance_scale,
         "decoder_guidance_scale": ours.info.defaults.decoder.guidance_scale,
         "output_type": "np",
     }
-    generators = [torch.Generator().manual_seed(seed)]
+    generators = [torch.Generator().manual_seed(1)]
     expected = theirs(PROMPT, generator=generators, **arguments).images
     found = ours(
         PROMPT,
-        seed=seed,
+        seed=1,
         prior_sampler="ddpm",
         prior_spacing="time",
         prior_guidance_interval=(0.0, 1.0),

@@ -12,27 +12,26 @@ SIDES = range(128, 4097, 128)
 
 
 @pytest.mark.parametrize(
-    ("side", "latent", "semantics", "seen"),
+    ("side", "latent", "semantics", "pixels"),
     [(128, 32, 3, 96), (512, 128, 12, 384), (1024, 256, 24, 768), (1536, 384, 36, 1152)],
 )
-def test_sizes_are_the_published_ones(side: int, latent: int, semantics: int, seen: int) -> None:
+def test_sizes_are_the_published_ones(side: int, latent: int, semantics: int, pixels: int) -> None:
     assert geometry.latent_size(side, side) == (latent, latent)
     assert geometry.semantics_size(side, side) == (semantics, semantics)
-    assert geometry.compressor_size(side, side) == (seen, seen)
+    assert geometry.compressor_size(side, side) == (pixels, pixels)
 
 
-@pytest.mark.parametrize("side", SIDES)
-def test_every_legal_size_meets_all_three_grids_without_rounding(side: int) -> None:
-    (rows, columns) = geometry.semantics_size(side, 2 * side)
-    assert 3 * side == 128 * rows
-    assert columns == 2 * rows
-    assert geometry.compressor_size(side, side)[0] == 0.75 * side
+def test_every_legal_size_fits_all_three_grids_without_rounding() -> None:
+    for side in SIDES:
+        rows, columns = geometry.semantics_size(side, 2 * side)
+        assert (128 * rows, columns) == (3 * side, 2 * rows), side
+        assert geometry.compressor_size(side, side)[0] == 0.75 * side, side
 
 
-@pytest.mark.parametrize("side", SIDES)
-def test_the_latent_size_follows_from_the_semantics_alone(side: int) -> None:
-    rows, columns = geometry.semantics_size(side, 256)
-    assert geometry.latent_size_of_semantics(rows, columns) == geometry.latent_size(side, 256)
+def test_the_latent_size_follows_from_the_semantics_alone() -> None:
+    for side in SIDES:
+        found = geometry.latent_size_of_semantics(*geometry.semantics_size(side, 256))
+        assert found == geometry.latent_size(side, 256), side
 
 
 def test_height_stays_height_and_width_stays_width() -> None:
@@ -43,9 +42,9 @@ def test_height_stays_height_and_width_stays_width() -> None:
 
 def test_the_compressor_has_the_stride_that_the_sizes_assume() -> None:
     compressor = Compressor(CompressorModel(width=0.25, depth=0.1)).eval()
-    seen = geometry.compressor_size(128, 256)
+    size = geometry.compressor_size(128, 256)
     with torch.no_grad():
-        semantics = compressor(torch.rand(1, 3, *seen))
+        semantics = compressor(torch.rand(1, 3, *size))
     assert semantics.shape[2:] == geometry.semantics_size(128, 256)
 
 
