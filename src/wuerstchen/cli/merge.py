@@ -35,7 +35,7 @@ def merge(
     path, components = weights.resolve_components(first)
     other, other_components = weights.resolve_components(second)
     written = weights.merge(
-        components, other_components, out, share, source=path, overwrite=overwrite
+        components, other_components, out, fraction, source=path, overwrite=overwrite
     )
     adopt_models([model_of(path), model_of(other)], out)
     for target in written:

@@ -5,6 +5,7 @@ dtype, and are converted tensor by tensor if not. What must outlive its file is 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -14,9 +15,8 @@ from torch import Tensor, nn
 from wuerstchen.weights.component_files import ComponentFiles, component_in
 from wuerstchen.weights.headers import mapped, read_header
 from wuerstchen.weights.layout import ComponentName
-from wuerstchen.weights.names import NAMES, our_key
+from wuerstchen.weights.names import NAMES, our_key, text_names
 from wuerstchen.weights.original import published_names
-from wuerstchen.weights.text_config import text_names
 
 N = TypeVar("N", bound=nn.Module)
 C = TypeVar("C")
@@ -103,6 +103,11 @@ def stored_dtype(files: ComponentFiles) -> torch.dtype:
         if stored.dtype.is_floating_point:
             counts[stored.dtype] = counts.get(stored.dtype, 0) + stored.count
     return max(counts, key=lambda dtype: counts[dtype], default=torch.float32)
+
+
+def listed(keys: Sequence[str]) -> str:
+    """The first keys, for messages."""
+    return ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
 
 
 def _named_tensors(files: ComponentFiles) -> dict[str, Tensor]:

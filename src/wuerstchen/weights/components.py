@@ -13,7 +13,7 @@ from wuerstchen.models.compressor import MEAN, STD, Compressor
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
-from wuerstchen.weights.component import Component
+from wuerstchen.weights.component import Component, listed
 from wuerstchen.weights.component_files import ComponentFiles
 from wuerstchen.weights.files import replacing, write_json, write_tensors
 from wuerstchen.weights.headers import read_header
@@ -134,7 +134,7 @@ def _check_keys(
     files: ComponentFiles, expected: Collection[str], stored: Mapping[str, object]
 ) -> None:
     differences = [
-        f"{len(keys)} {word} ({_listed(keys)})"
+        f"{len(keys)} {word} ({listed(keys)})"
         for word, keys in (
             ("missing", [key for key in expected if key not in stored]),
             ("unexpected", [key for key in stored if key not in expected]),
@@ -146,7 +146,3 @@ def _check_keys(
             f"{files.weights}: expected {len(expected)} tensors, found {len(stored)}: "
             f"{', '.join(differences)}; the weights do not belong to {files.config_source}."
         )
-
-
-def _listed(keys: list[str]) -> str:
-    return ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")

@@ -19,8 +19,8 @@ from wuerstchen.weights.identify import (
     identify,
 )
 from wuerstchen.weights.layout import PLACES, REQUIRED, ComponentName
+from wuerstchen.weights.names import text_names
 from wuerstchen.weights.scan import scan
-from wuerstchen.weights.text_config import text_names
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked", "position_ids")
 """Suffixes of tensors that are not parameters."""

@@ -1,10 +1,14 @@
 """Our names of classes, tensors and config keys, and the published ones of diffusers 0.42.1."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+import torch
 from pydantic import ValidationError
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from wuerstchen.config import Section
 from wuerstchen.errors import ModelFolderError
@@ -85,6 +89,12 @@ NAMES: dict[ComponentName, Names] = {
     "stage_c": STAGE_C,
     "compressor": COMPRESSOR,
 }
+TEXT_PREFIX = "text_model."
+NOT_TEXT = re.compile(
+    r"(embeddings\.position_ids|text_projection\.weight|logit_scale"
+    r"|visual_projection\.weight|vision_model\..+)"
+)
+"""Other tensors in published files: position ids, projections, the vision model of a whole CLIP."""
 
 
 def published_key(name: str, names: Names) -> str:
@@ -101,6 +111,17 @@ def our_key(name: str, names: Names) -> str:
         if name.startswith(f"{theirs}."):
             return ours + name.removeprefix(theirs)
     return name
+
+
+def text_names(keys: Iterable[str]) -> dict[str, str]:
+    """Map a file's keys to the names in a CLIPTextModel, skipping tensors of other models.
+
+    Files have their keys with and without `text_model.`, and so do versions of transformers.
+    """
+    bare = {key: key.removeprefix(TEXT_PREFIX) for key in keys}
+    return {
+        key: _text_prefix() + name for key, name in bare.items() if not NOT_TEXT.fullmatch(name)
+    }
 
 
 def class_name(config: Section, names: Names) -> str:
@@ -170,6 +191,16 @@ def read_config(values: Mapping[str, object], path: Path, names: Names, section:
         return section.model_validate(known | ({"predicts": values["predicts"]} if own else {}))
     except ValidationError as error:
         raise ModelFolderError(f"{path}: {_explain(error, names)}") from None
+
+
+@cache
+def _text_prefix() -> str:
+    """The prefix of tensor names in the installed version of transformers."""
+    with torch.device("meta"):
+        tiny = CLIPTextModel(
+            CLIPTextConfig(hidden_size=4, num_attention_heads=1, num_hidden_layers=1)
+        )
+    return TEXT_PREFIX if next(iter(tiny.state_dict())).startswith(TEXT_PREFIX) else ""
 
 
 def _heads(path: Path, levels: object, heads: object) -> list[object]:

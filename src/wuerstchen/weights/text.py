@@ -1,6 +1,6 @@
 """Text encoders: CLIP text models and tokenizers, as `transformers` reads and writes them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import final
@@ -10,19 +10,29 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
+from transformers.activations import ACT2FN
 from transformers.utils import logging as transformers_logging
 
 from wuerstchen.errors import ModelFolderError
 from wuerstchen.models.text import TextEncoder
-from wuerstchen.weights.component import Component
+from wuerstchen.weights.component import Component, listed
 from wuerstchen.weights.component_files import ComponentFiles
 from wuerstchen.weights.files import replacing, write_tensors
 from wuerstchen.weights.headers import TensorInfo, read_header
 from wuerstchen.weights.layout import CONFIG, PLACES
-from wuerstchen.weights.text_config import check_text_config, text_names, text_section
-from wuerstchen.weights.tokenizer import first_line, load_tokenizer
+from wuerstchen.weights.names import text_names
+from wuerstchen.weights.tokenizer import first_line, is_int, load_tokenizer
 
 WEIGHTS = "model.safetensors"
+
+SIZES = (
+    "hidden_size",
+    "intermediate_size",
+    "max_position_embeddings",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "vocab_size",
+)
 
 DAMAGED = (
     AttributeError,
@@ -100,9 +110,36 @@ def _config_values(files: ComponentFiles) -> tuple[Path, Mapping[str, object]]:
             f"{files.weights}: a text encoder needs its {CONFIG}, found none; use a folder that "
             "has it."
         )
-    path, section = files.config or files.weights, text_section(values)
-    check_text_config(section, path)
+    path, nested = files.config or files.weights, values.get("text_config")
+    section = nested if isinstance(nested, dict) else values  # a whole CLIP nests it
+    _check_config(section, path)
     return path, section
+
+
+def _check_config(values: Mapping[str, object], path: Path) -> None:
+    """Check the values that shape the text model; transformers has defaults for absent ones."""
+    for key in SIZES:
+        if not is_int(value := values.get(key, 1), 1):
+            raise ModelFolderError(f"{path}: {key} should be a positive integer, found {value!r}.")
+    width, heads = values.get("hidden_size"), values.get("num_attention_heads")
+    if isinstance(width, int) and isinstance(heads, int) and width % heads:
+        raise ModelFolderError(
+            f"{path}: hidden_size {width} should be a multiple of num_attention_heads {heads}."
+        )
+    for key in ("bos_token_id", "eos_token_id"):
+        if not isinstance(value := values.get(key, 0), int):
+            raise ModelFolderError(f"{path}: {key} should be an integer, found {value!r}.")
+    epsilon = values.get("layer_norm_eps", 1e-5)
+    if not isinstance(epsilon, float) or not 0 < epsilon < 1:
+        raise ModelFolderError(
+            f"{path}: layer_norm_eps should be a number between 0 and 1, found {epsilon!r}."
+        )
+    activation = values.get("hidden_act", "gelu")
+    if not isinstance(activation, str) or activation not in ACT2FN:
+        raise ModelFolderError(
+            f"{path}: hidden_act should be an activation that transformers knows, such as "
+            f"quick_gelu or gelu, found {activation!r}."
+        )
 
 
 def _empty_model(files: ComponentFiles) -> CLIPTextModel:
@@ -133,12 +170,12 @@ def _check_tensors(
     if missing:
         raise ModelFolderError(
             f"{files.weights}: {len(missing)} tensors of the text model that the {CONFIG} next to "
-            f"it describes are missing ({_listed(missing)}); copy both files again."
+            f"it describes are missing ({listed(missing)}); copy both files again."
         )
     if surplus:
         raise ModelFolderError(
             f"{files.weights}: expected the tensors of the text model that the {CONFIG} next to "
-            f"it describes, found {len(surplus)} more ({_listed(surplus)}); copy both files again."
+            f"it describes, found {len(surplus)} more ({listed(surplus)}); copy both files again."
         )
     for key, name in names.items():
         if stored[key].shape != tuple(state[name].shape):
@@ -155,10 +192,6 @@ def _number_positions(model: CLIPTextModel) -> None:
         if "position_ids" in dict(module.named_buffers(recurse=False)):
             positions = torch.arange(model.config.max_position_embeddings)[None]
             module.register_buffer("position_ids", positions, persistent=False)
-
-
-def _listed(keys: Sequence[str]) -> str:
-    return ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
 
 
 @contextmanager

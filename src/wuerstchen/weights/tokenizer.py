@@ -17,7 +17,9 @@ from wuerstchen.weights.layout import (
     VOCABULARY,
     has_vocabulary,
 )
-from wuerstchen.weights.text_config import check_max_length
+
+MIN_TOKENS = 3
+"""Start, end, and one token between them."""
 
 
 def load_tokenizer(files: ComponentFiles) -> CLIPTokenizer:
@@ -56,6 +58,10 @@ def first_line(error: Exception) -> str:
     return " ".join(lines[: end + 1]) or type(error).__name__
 
 
+def is_int(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
 def _behaviour(tokenizer: CLIPTokenizer) -> dict[str, object]:
     """Everything that affects the tokens of a text."""
     state = json.loads(tokenizer.backend_tokenizer.to_str())
@@ -71,7 +77,12 @@ def _load_from(folder: Path) -> CLIPTokenizer:
         )
     for path in sorted(folder.glob("*.json")):
         read_json(path)
-    check_max_length(folder / TOKENIZER_CONFIG)
+    path = folder / TOKENIZER_CONFIG
+    if not is_int(length := read_json(path).get("model_max_length"), MIN_TOKENS):
+        raise ModelFolderError(
+            f"{path}: model_max_length should be an integer of at least {MIN_TOKENS}, found "
+            f"{length!r}."
+        )
     try:
         tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
         tokenizer.backend_tokenizer.encode("a")  # a vocabulary without letters fails only here
