@@ -14,10 +14,11 @@ def merge(
     ],
     second: Annotated[str, typer.Argument(metavar="B", help="Another one of the same sizes.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The model folder to write.")],
-    share: Annotated[
+    fraction: Annotated[
         float,
         typer.Option(
-            help="Fraction of B: 0 is A, 1 is B; the published Stage C is a merge at 0.5."
+            "--share",
+            help="Fraction of B: 0 is A, 1 is B; the published Stage C is a merge at 0.5.",
         ),
     ] = 0.5,
     overwrite: Annotated[
