@@ -44,7 +44,7 @@ class Study:
         self.pipeline = Pipeline.from_pretrained()
         self.count = images
         self.own = plan_generation(self.pipeline.info)
-        config = DataConfig(path=data, balance_by="name", size=self.pipeline.default_size)
+        config = DataConfig(path=data, balance_by="name", size=self.pipeline.info.size)
         self.train, self.test, _ = open_pairs(config)
         self.queries = choose_queries(self.train, images, 0)
         self.fine: dict[str, list[Tensor]] = {}
@@ -73,7 +73,7 @@ class Study:
         pipeline = self.pipeline
         text = pipeline.cascade.encode(pipeline.cascade.text_c, captions)
         none = pipeline.cascade.encode(pipeline.cascade.text_c, [""] * len(captions))
-        size = (pipeline.default_size,) * 2
+        size = (pipeline.info.size,) * 2
         drawn = pipeline.cascade.semantics_from_text(
             text, noise.seeded(seed, len(captions)), size, walk, negative=none
         )

@@ -21,7 +21,7 @@ def test_it_has_at_most_40_megabytes():
 
 def test_its_semantics_are_at_least_16_times_smaller_per_side():
     pipeline = Pipeline.from_pretrained()
-    side = pipeline.default_size
+    side = pipeline.info.size
     text = pipeline.cascade.encode(pipeline.cascade.text_c, [PROMPT])
     semantics = pipeline.cascade.semantics_from_text(
         text, torch.randn_like, (side, side), SamplingPlan(times=[1.0, 0.0])
@@ -36,8 +36,8 @@ def test_diffusers_makes_the_same_image_from_the_same_noise():
     theirs = WuerstchenCombinedPipeline.from_pretrained(FOLDER)
     ours = Pipeline.from_pretrained(FOLDER)
     arguments = {
-        "height": ours.default_size,
-        "width": ours.default_size,
+        "height": ours.info.size,
+        "width": ours.info.size,
         "prior_num_inference_steps": 8,
         "num_inference_steps": ours.info.defaults.decoder.steps,
         "prior_guidance_scale": ours.info.defaults.prior.guidance_scale,

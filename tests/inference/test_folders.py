@@ -23,7 +23,7 @@ def test_a_folder_without_wuerstchen_json_has_the_published_size_and_its_own_nam
     subprocess.run(["cp", "-r", folder, bare], check=True)
     (bare / "wuerstchen.json").unlink()
     opened = Pipeline.from_pretrained(bare)
-    assert opened.default_size == 1024 and opened.info.name == "bare"
+    assert opened.info.size == 1024 and opened.info.name == "bare"
     assert opened.info.defaults.decoder.steps == 6
 
 

@@ -112,7 +112,7 @@ def test_offloading_draws_the_same_bits_and_brings_weights_back_to_the_cpu(folde
     pipeline = Pipeline.from_pretrained(folder)
     for _ in range(times):
         pipeline.enable_model_cpu_offload("cpu")
-    assert pipeline.low_memory
+    assert pipeline.cascade.low_memory
     assert torch.equal(pixels(pipeline), pixels(normal))
     assert everywhere(pipeline) == all_at(pipeline, "cpu")
 

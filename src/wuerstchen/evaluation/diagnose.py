@@ -95,7 +95,7 @@ def diagnose(
             "balance_by": data.balance_by,
             "train_images": len(train),
             "test_images": len(test),
-            "size": pipeline.default_size,
+            "size": pipeline.info.size,
             "seed": seed,
         },
         detail=detail,
@@ -140,7 +140,7 @@ def _measure(
     measured: list[PathMeasurements] = []
     examples: list[Example] = []
     report(task, 0, len(indices))
-    for start, stop in inputs.batches(len(indices), model.pipeline.default_size):
+    for start, stop in inputs.batches(len(indices), model.pipeline.info.size):
         more = max(0, EXAMPLES - start)
         batch, kept = model.measure_paths(pairs, indices[start:stop], seed + start, more)
         measured.append(batch)

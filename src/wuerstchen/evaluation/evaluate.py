@@ -70,7 +70,7 @@ def evaluate(
             "balance_by": data.balance_by,
             "train_images": len(train),
             "test_images": len(test),
-            "size": pipeline.default_size,
+            "size": pipeline.info.size,
             "seed": seed,
             "prior_sampler": settings.prior.sampler,
             "prior_timesteps": settings.prior.times,
@@ -95,7 +95,7 @@ def prompt_grid(
     """An image for each prompt with the prompt below it; the k-th is seeded with seed + k."""
     images: list[Image.Image] = []
     progress("prompts", 0, len(prompts))
-    for start, stop in inputs.batches(len(prompts), pipeline.default_size):
+    for start, stop in inputs.batches(len(prompts), pipeline.info.size):
         generated = _generate(pipeline, prompts[start:stop], seed + start)
         images += [to_pil(image) for image in generated]
         progress("prompts", stop, len(prompts))
@@ -108,7 +108,7 @@ def _reconstruct(
     psnrs: list[Tensor] = []  # of (3, B): Stage A, its codes, semantics
     rows: list[tuple[Tensor, Tensor, float, Tensor, float]] = []
     progress("reconstructions", 0, len(indices))
-    for start, stop in inputs.batches(len(indices), model.pipeline.default_size):
+    for start, stop in inputs.batches(len(indices), model.pipeline.info.size):
         batch = indices[start:stop]
         image = torch.stack([test.image(i) for i in batch]) / 255
         captions = [test[i].captions[0] for i in batch]
@@ -132,7 +132,7 @@ def _retrieve(
     )
     results: list[retrieval.Retrieved] = []
     progress("captions", 0, len(queries))
-    for start, stop in inputs.batches(len(queries), pipeline.default_size):
+    for start, stop in inputs.batches(len(queries), pipeline.info.size):
         results += retrieval.retrieve(
             queries[start:stop],
             train,

@@ -27,7 +27,7 @@ def open_pipeline(folder: Path) -> Pipeline:
 
 def open_squares(data: DataConfig, pipeline: Pipeline) -> tuple[Pairs, Pairs]:
     """Training and held-out images as squares of the model's image size."""
-    squares = {"size": pipeline.default_size, "buckets": False}
+    squares = {"size": pipeline.info.size, "buckets": False}
     train, test, _ = open_pairs(data.model_copy(update=squares))
     return train, test
 

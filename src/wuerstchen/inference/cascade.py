@@ -100,7 +100,7 @@ class Cascade:
                 "Weights that are loaded for each use get their dtype when the model is opened: "
                 "pass torch_dtype= there."
             )
-        if device is not None:
+        if device is not None and not isinstance(self._residence, Resident):
             self._residence.device = torch.device(device)
         return self
 

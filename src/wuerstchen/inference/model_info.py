@@ -1,6 +1,6 @@
 """A model's `wuerstchen.json`: its name, its size and its default settings."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -36,16 +36,13 @@ def _checked_times(times: tuple[float, ...]) -> tuple[float, ...]:
     return times
 
 
-def _known_sampler(name: str) -> str:
-    if name not in SAMPLERS:
-        raise ValueError(f"The sampler should be one of {', '.join(SAMPLERS)}")
-    return name
+def _one_of(known: Collection[str], what: str) -> AfterValidator:
+    def check(name: str) -> str:
+        if name not in known:
+            raise ValueError(f"The {what} should be one of {', '.join(known)}")
+        return name
 
-
-def _known_spacing(name: str) -> str:
-    if name not in TIMES:
-        raise ValueError(f"The spacing should be one of {', '.join(TIMES)}")
-    return name
+    return AfterValidator(check)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +51,8 @@ class ModelStageSettings(StageSettings):
 
     steps: Annotated[int, Field(gt=0)] | None = None
     timesteps: Annotated[tuple[float, ...], AfterValidator(_checked_times)] | None = None
-    sampler: Annotated[str, AfterValidator(_known_sampler)] = "dpm++2m"
-    spacing: Annotated[str, AfterValidator(_known_spacing)] = "tuned"
+    sampler: Annotated[str, _one_of(SAMPLERS, "sampler")] = "dpm++2m"
+    spacing: Annotated[str, _one_of(TIMES, "spacing")] = "tuned"
     guidance_scale: float = 0.0
 
 

@@ -4,9 +4,8 @@ Always in memory; or read from their files for each use; or in CPU memory and mo
 accelerator for each use. The network itself stays the same object.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import final
 
 import torch
@@ -16,20 +15,12 @@ from wuerstchen import weights
 from wuerstchen.weights import ComponentFiles
 
 
-class Residence(ABC):
-    """Where weights are kept."""
+@final
+class Resident:
+    """Weights that stay where they are."""
 
     device: torch.device | None = None
-    """Where networks compute; None: where their weights are."""
-
-    @abstractmethod
-    def loaded(self, network: nn.Module) -> AbstractContextManager[None]:
-        """Within it the weights of the network are where it computes."""
-
-
-@final
-class Resident(Residence):
-    """Weights that stay where they are."""
+    """Where networks compute: where their weights are."""
 
     @contextmanager
     def loaded(self, network: nn.Module) -> Iterator[None]:
@@ -38,7 +29,7 @@ class Resident(Residence):
 
 
 @final
-class CpuOffload(Residence):
+class CpuOffload:
     """Weights in CPU memory, moved to `device` for each use."""
 
     def __init__(self, device: torch.device) -> None:
@@ -54,7 +45,7 @@ class CpuOffload(Residence):
 
 
 @final
-class DiskOffload(Residence):
+class DiskOffload:
     """Weights that are memory-mapped from their files for each use, and otherwise nowhere.
 
     The files must not be moved or changed. Between uses the parameters are on the meta device,
@@ -93,6 +84,10 @@ class DiskOffload(Residence):
         finally:
             for module, key, meta in replaced:
                 _put(module, key, meta)
+
+
+Residence = Resident | CpuOffload | DiskOffload
+"""Where weights are kept; within `loaded(network)` they are where the network computes."""
 
 
 def _put(module: nn.Module, key: str, tensor: Tensor) -> None:
