@@ -26,7 +26,8 @@ LIKE_DIFFUSERS = (
 
 def measure_start(job: Job) -> None:
     """Our defaults, our command with diffusers' settings, and diffusers."""
-    from wuerstchen.inference.model_info import find, read_info
+    from wuerstchen.inference.model_info import read_info
+    from wuerstchen.weights import find
 
     if job.done("times", part="start", system="diffusers"):
         return

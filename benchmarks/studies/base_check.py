@@ -22,13 +22,13 @@ from PIL import Image, ImageOps
 
 from benchmarks.records import ROOT, Run, this_run
 from benchmarks.tables import digits, machine, save_page, table
+from wuerstchen import weights
 from wuerstchen.atomic_write import write_file
 from wuerstchen.config import DataConfig, load
 from wuerstchen.data import open_pairs
 from wuerstchen.evaluation import evaluate
 from wuerstchen.evaluation.diagnose import diagnose
 from wuerstchen.evaluation.metrics import Estimate
-from wuerstchen.inference import model_info
 from wuerstchen.training import run as training_run
 
 BLUE, IMAGES, PROMPTS, SIDE = "#0a1478", 300, 100, 128
@@ -95,7 +95,7 @@ def write_blue(fluent3d: Path, folder: Path, count: int) -> DataConfig:
 
 def take_row(name: str, data: DataConfig, output: Path) -> Row:
     """The base before, its fine-tuning, and what became of it."""
-    base = model_info.find("emoji")
+    base = weights.find("emoji")
     before = measure(base, data)
     words = [f"data.{key}={value}" for key, value in data.model_dump(exclude_defaults=True).items()]
     began = perf_counter()

@@ -28,6 +28,7 @@ from wuerstchen.evaluation.metrics import BANDS
 from wuerstchen.evaluation.reconstruction import ModelParts
 from wuerstchen.evaluation.retrieval import choose_queries
 from wuerstchen.inference import model_info
+from wuerstchen.inference.model_info import Defaults
 from wuerstchen.inference.generation_plan import plan_generation
 from wuerstchen.inference.pipeline import PromptWarning
 from wuerstchen.models.stage_b import StageB
@@ -49,9 +50,8 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("good") / "model"
     shutil.copytree(BUNDLED, folder)
     info = model_info.read_info(folder, "emoji")
-    defaults = info.defaults.model_copy(
-        update={"prior_num_inference_steps": 6, "num_inference_steps": 3}
-    )
+    few = {"prior_num_inference_steps": 6, "num_inference_steps": 3}
+    defaults = Defaults.model_validate(info.defaults.model_dump() | few)
     model_info.write_info(folder, info.model_copy(update={"defaults": defaults}))
     return folder
 

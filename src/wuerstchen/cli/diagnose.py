@@ -62,11 +62,11 @@ def diagnose(
         )
     make_folder(out)
 
+    from wuerstchen import weights
     from wuerstchen.evaluation.diagnose import diagnose
     from wuerstchen.evaluation.diagnosis_report import lines, save
-    from wuerstchen.inference import model_info
 
-    folder = model_info.find(model)
+    folder = weights.find(model)
     with progress_bars() as progress:
         with metered(folder):
             found = diagnose(folder, data, images=images, seed=seed, progress=progress)

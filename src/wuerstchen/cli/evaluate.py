@@ -77,11 +77,10 @@ def evaluate(
         )
     make_folder(out)
 
-    from wuerstchen import evaluation
+    from wuerstchen import evaluation, weights
     from wuerstchen.evaluation.grid import save_image
-    from wuerstchen.inference import model_info
 
-    folder = model_info.find(model)
+    folder = weights.find(model)
     with progress_bars() as progress:
         if data.path:
             with metered(folder):

@@ -17,9 +17,7 @@ from wuerstchen.geometry import SIZE_STEP
 from wuerstchen.inference.settings import StagePair, StageSettings, first_error
 from wuerstchen.weights import ModelFiles
 from wuerstchen.weights.headers import read_header
-from wuerstchen.weights.hub import find, is_hub_id
-
-__all__ = ["Defaults", "ModelInfo", "find", "info_of", "read_info", "times_fall", "write_info"]
+from wuerstchen.weights.hub import is_hub_id
 
 INFO_FILE = "wuerstchen.json"
 
