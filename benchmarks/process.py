@@ -6,8 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.records import ROOT
-
+ROOT = Path(__file__).parents[1]
 STATUS = Path("/proc/self/status")
 
 

@@ -34,7 +34,7 @@ def table(system: str, part: str, side: int, sizes: str, device: str, dtype: str
     return f"{title}\n{seen.key_averages().table(sort_by=by, row_limit=LINES)}"
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.profile_step")
     parser.add_argument("part", choices=STAGES)
     parser.add_argument("--size", type=int, default=1024, help="pixels per side")
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--out", type=Path, help="folder for profile-PART-SIZE-SYSTEM.txt")
-    words = parser.parse_args()
+    words = parser.parse_args(arguments)
     system = words.system or "ours"
     sizes = "tiny" if words.quick else "published"
     text = table(system, words.part, words.size, sizes, words.device, words.dtype)

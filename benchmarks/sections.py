@@ -195,7 +195,7 @@ def peers(figures: Figures) -> Iterable[str]:
 def accelerator(figures: Figures) -> Iterable[str]:
     if not any(each.device != "cpu" for each in figures.times):
         yield (
-            "There was none where this page was made: the figures of the CPU stand alone. "
+            "There was none where this page was made, so there are only figures of the CPU. "
             "`python -m benchmarks.inference --only accelerator` fills this section where torch "
             "finds a CUDA device.\n"
         )

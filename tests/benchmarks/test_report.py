@@ -1,21 +1,20 @@
-"""Laws of what follows from the measurements, and the command as a process."""
+"""What follows from the measurements, and the command."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks import profile_step
 from benchmarks.figures import Figures
 from benchmarks.goals import judge
+from benchmarks.inference import main
+from benchmarks.process import run_module
 from benchmarks.records import Count, Difference, Measured, Results, Store, Times
 from benchmarks.schedules import Schedule
 from benchmarks.tables import rounded_up
 
-ROOT = Path(__file__).parents[2]
 SCHEDULE = Schedule("2 + 3", 2, 0, 3)
 CALLS = [("stage_c", "step", 2), ("stage_b", "step", 1), ("stage_a", "step", 1)]
 
@@ -114,63 +113,48 @@ def test_a_file_keeps_the_last_measurement_of_each_thing_and_its_run(tmp_path: P
 # The command
 
 
-def command(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "benchmarks.inference", *words],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_a_quick_run_writes_figures_page_and_plots_and_the_page_can_be_made_again(
-    tmp_path: Path,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ("--quick", "--sizes", "128", "--out", str(tmp_path))
-    done = command(*words, "--only", "stages,peers,flops")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == str(tmp_path / "inference.md")
+    options = ["--quick", "--sizes", "128", "--out", str(tmp_path)]
+    main([*options, "--only", "stages,peers,flops"])
+    assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "inference.md")
     plots = {"operations-per-image.png", "seconds-per-image.png", "share-of-diffusers.png"}
     figures = {"stages.json", "peers.json", "flops.json"}
     assert {path.name for path in tmp_path.iterdir()} == {*plots, *figures, "inference.md"}
     page = (tmp_path / "inference.md").read_text()
     assert "| Stage B step | 128 |" in page and "| SDXL | unet |" in page
-    assert "the figures of the CPU stand alone" in page
+    assert "only figures of the CPU" in page
 
     measured = {name: (tmp_path / name).read_bytes() for name in figures}
     (tmp_path / "inference.md").unlink()
-    again = command(*words, "--report")
-    assert again.returncode == 0, again.stderr
+    main([*options, "--report"])
     assert (tmp_path / "inference.md").read_text() == page
-    resumed = command(*words, "--only", "stages", "--resume")
-    assert resumed.returncode == 0, resumed.stderr
+    main([*options, "--only", "stages", "--resume"])
     assert measured == {name: (tmp_path / name).read_bytes() for name in figures}
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (("--only", "speed"), "expected some of stages, .* found speed"),
         (("--sizes", "500"), "expected multiples of 128 pixels, found 500"),
         (("--sizes", "big"), "expected numbers such as 512,1024, found big"),
     ],
 )
-def test_words_that_mean_nothing_are_refused(
-    words: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
+def test_unknown_options_are_refused(
+    words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from benchmarks.inference import main
-
     with pytest.raises(SystemExit):
         main(list(words))
-    assert re.search(says, capsys.readouterr().err)
+    assert re.search(message, capsys.readouterr().err)
 
 
 @pytest.mark.slow
 def test_a_quick_run_of_all_sections_finds_equal_images(tmp_path: Path) -> None:
-    done = command("--quick", "--whole", "--sizes", "128", "--out", str(tmp_path))
-    assert done.returncode == 0, done.stderr
+    run_module(
+        "benchmarks.inference", "--quick", "--whole", "--sizes", "128", "--out", str(tmp_path)
+    )
     known = Figures(
         [Results.model_validate_json(path.read_bytes()) for path in tmp_path.glob("*.json")]
     )
@@ -183,17 +167,13 @@ def test_a_quick_run_of_all_sections_finds_equal_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_profile_lists_operators_and_is_found_by_the_report(tmp_path: Path) -> None:
-    words = ["stage_b", "--size", "128", "--quick", "--diffusers", "--out", str(tmp_path)]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.profile_step", *words],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "aten::addmm" in done.stdout and "Self CPU" in done.stdout
-    assert command("--report", "--out", str(tmp_path)).returncode == 0
+def test_a_profile_lists_operators_and_is_found_by_the_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["stage_b", "--size", "128", "--quick", "--diffusers", "--out", str(tmp_path)]
+    profile_step.main(options)
+    out = capsys.readouterr().out
+    assert "aten::addmm" in out and "Self CPU" in out
+    main(["--report", "--out", str(tmp_path)])
     page = (tmp_path / "inference.md").read_text()
     assert "[stage_b-128-diffusers](profile-stage_b-128-diffusers.txt)" in page
