@@ -204,7 +204,7 @@ def test_the_middle_of_a_long_image_is_kept(upright):
     assert only_colour(image) == [0, 255, 0]
 
 
-def test_a_image_of_the_asked_size_is_not_touched():
+def test_an_image_of_the_asked_size_is_not_touched():
     noise = np.random.default_rng(0).integers(0, 256, (32, 45, 3), dtype=np.uint8)
     image = decode(to_bytes(Image.fromarray(noise)), 32, "white")
     assert np.array_equal(image.permute(1, 2, 0).numpy(), noise[:, 6:38])
@@ -252,7 +252,7 @@ def test_float_pixels_without_a_range_are_refused():
 
 @pytest.mark.parametrize("action", ["error", "ignore"])
 @pytest.mark.parametrize("times", [1.01, 2.5])
-def test_a_image_over_the_pixel_limit_is_refused_unread(action, times):
+def test_an_image_over_the_pixel_limit_is_refused_unread(action, times):
     width = int(MAX_PIXELS * times / 1000)
     with warnings.catch_warnings():
         warnings.simplefilter(action, Image.DecompressionBombWarning)

@@ -77,7 +77,7 @@ def test_a_group_of_five_is_drawn_as_often_as_a_group_of_one(pairs):
     assert all(30 < count < 95 for count in five.values())  # 60 expected, deviation 7
 
 
-def test_every_caption_of_a_image_takes_part(single):
+def test_every_caption_of_an_image_takes_part(single):
     stream = drawn(take(BatchLoader(single, 40, 3), 15))  # 75 epochs
     counts = Counter(stream)
     assert len(counts) == 8 * 3
@@ -113,7 +113,7 @@ def test_iterating_again_begins_again(pairs):
     assert drawn(take(batches, 3)) == drawn(take(batches, 3))
 
 
-def test_batches_without_memory_show_the_same_pixels(pairs):
+def test_batches_without_a_cache_show_the_same_pixels(pairs):
     config = pairs.config.model_copy(update={"cache_gib": 0.0})
     fresh = open_pairs(config)[0]
     for kept, decoded in zip(

@@ -57,13 +57,13 @@ def test_a_png_with_fewer_rows_than_it_claims_is_no_image(
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
-def test_a_image_that_is_black_at_the_bottom_is_one(mode: str) -> None:
+def test_an_image_that_is_black_at_the_bottom_is_one(mode: str) -> None:
     image = Image.new(mode, (37, 41))
     assert shown(to_bytes(image), 32).shape == (3, 32, 32)
 
 
 @pytest.mark.parametrize("name", [b"zTXt", b"iCCP"])
-def test_what_unpacks_to_gigabytes_beside_the_pixels_is_not_unpacked(name: bytes) -> None:
+def test_what_unpacks_to_gigabytes_next_to_the_pixels_is_not_unpacked(name: bytes) -> None:
     small = png(side=64)
     bomb = chunk(name, b"k\0\0" + zlib.compress(bytes(100_000_000)))
     with pytest.raises(DataError, match="too large"):

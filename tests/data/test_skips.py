@@ -107,7 +107,7 @@ def test_a_folder_of_nothing_but_unread_formats_names_them(tmp_path):
         report_of(tmp_path)
 
 
-def test_what_lies_beside_tars_is_counted_and_named(tmp_path):
+def test_what_is_next_to_tars_is_counted_and_named(tmp_path):
     write_tar(tmp_path / "0.tar", pairs_named("ab"))
     write(tmp_path, {**pairs_named("c"), "d.png": png(), "e.heic": b"?", "f.txt": "lost"})
     write(tmp_path, {"0_stats.json": '{"count": 2}', "0.parquet": "?"})  # of img2dataset
@@ -117,7 +117,7 @@ def test_what_lies_beside_tars_is_counted_and_named(tmp_path):
     assert (report.used, report.found) == (2, 6)
 
 
-def test_tars_beside_a_table_are_counted_and_named(tmp_path):
+def test_tars_next_to_a_table_are_counted_and_named(tmp_path):
     write_jsonl(tmp_path, {"x": Sample((1, 2, 3), ["x"])})
     write_tar(tmp_path / "0.tar", pairs_named("ab"))
     write_tar(tmp_path / "more" / "1.tar", pairs_named("c"))

@@ -215,7 +215,7 @@ def test_an_unknown_background_is_found_before_anything_is_read(tmp_path):
         open_all(tmp_path / "gone", background="blurple")
 
 
-def test_images_are_the_same_with_and_without_memory(tmp_path):
+def test_images_are_the_same_with_and_without_a_cache(tmp_path):
     write(tmp_path, as_files({f"k{i}": Sample((i, 2 * i, 90), ["x"]) for i in range(9)}))
     kept, fresh = open_all(tmp_path, cache_gib=1), open_all(tmp_path, cache_gib=0)
     for i in range(9):

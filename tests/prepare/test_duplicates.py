@@ -65,7 +65,7 @@ def test_different_images_stay(tmp_path: Path) -> None:
     assert len(keys(out)) == 60
 
 
-def test_only_equal_looks_and_nothing_at_all_can_be_asked_for(tmp_path: Path) -> None:
+def test_duplicates_can_be_limited_to_equal_hashes_or_kept(tmp_path: Path) -> None:
     first = drawing(5, 600, 600)
     images = {"a.png": as_bytes(first), "b.png": as_bytes(first), "c.jpg": jpeg(first, 20)}
     nothing = CONFIG.model_copy(update={"duplicate_distance": None})

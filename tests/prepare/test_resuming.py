@@ -119,6 +119,11 @@ def command(*words: object, **environment: str) -> warm.Command:
     return warm.server().start("prepare", *words, environment={**os.environ, **environment})
 
 
+def ended(child: warm.Command) -> int | None:
+    child.communicate()
+    return child.returncode
+
+
 @pytest.mark.slow
 def test_a_killed_run_is_resumed_and_ends_as_one_that_never_stopped(tmp_path: Path) -> None:
     source, out = write(tmp_path / "source", some(60)), tmp_path / "out"
@@ -130,8 +135,8 @@ def test_a_killed_run_is_resumed_and_ends_as_one_that_never_stopped(tmp_path: Pa
         while child.poll() is None and len(list(out.glob("parts/*.json"))) < before + 3:
             time.sleep(0.005)
         os.kill(child.pid, signal.SIGKILL)
-        child.wait()
-    assert command(source, out, *settings).wait() == 0
+        ended(child)
+    assert ended(command(source, out, *settings)) == 0
     assert contents(out) == contents(whole)
 
 
@@ -143,7 +148,7 @@ def test_processes_share_the_work_and_end_as_one(tmp_path: Path) -> None:
     children = [
         command(source, out, *settings, RANK=str(rank), WORLD_SIZE="2") for rank in range(2)
     ]
-    assert [child.wait() for child in children] == [0, 0]
+    assert [ended(child) for child in children] == [0, 0]
     assert contents(out) == contents(whole)
     lines = {line.kind: line.amounts.images for line in open_receipt(out, Tariff()).lines}
     assert lines == {"preparation": 9}
