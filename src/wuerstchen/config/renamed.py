@@ -13,7 +13,7 @@ preserve:prior_preservation prompts:validation_prompts quantise_drop:quantise_dr
 rehearsal:pretraining revive_after:code_reset_after sample_by:balance_by
 save_every:checkpoint_every semantics_drop:semantics_dropout shard:shard_size start:init_from
 test_share:test_fraction text:text_conditioning text:train_text_encoder text_drop:caption_dropout
-train_text_encoder:train_text_encoder vocabulary:vocab_size warmup:warmup_steps
+train_text:train_text_encoder vocabulary:vocab_size warmup:warmup_steps
 weight:loss_weighting without_score:missing_score
 """
 
