@@ -1,4 +1,4 @@
-"""Small data sets written to disk by Pillow, csv, json and tarfile: what users really have."""
+"""Small data sets on disk, written by Pillow, csv, json and tarfile as users have them."""
 
 import csv
 import io
@@ -39,7 +39,7 @@ def to_bytes(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 
 def png_claiming(width: int, height: int) -> bytes:
-    """A PNG of a few bytes whose header says it is huge."""
+    """A PNG of a few bytes whose header claims to be huge."""
     data = bytearray(png(side=1))
     data[16:24] = struct.pack(">II", width, height)
     data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
@@ -76,7 +76,7 @@ def write(root: Path, files: dict[str, bytes | str]) -> Path:
 
 
 def as_files(samples: dict[str, Sample]) -> dict[str, bytes | str]:
-    """Image, caption lines and side fields of every sample, as files of one name."""
+    """Image, captions and metadata fields of every sample, as files of one name."""
     files: dict[str, bytes | str] = {}
     for stem, sample in samples.items():
         files[f"{stem}.png"] = png(sample.colour)
@@ -107,7 +107,7 @@ def write_jsonl(root: Path, samples: dict[str, Sample]) -> Path:
 
 
 def write_csv(root: Path, samples: dict[str, Sample]) -> Path:
-    """Several captions as a JSON list, since a cell of CSV can hold nothing else."""
+    """Several captions as a JSON list, since a CSV cell holds text only."""
     write(root, {f"{stem}.png": png(sample.colour) for stem, sample in samples.items()})
     columns = sorted({name for sample in samples.values() for name in sample.fields})
     with (root / "metadata.csv").open("w", newline="", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""Laws of aspect-ratio buckets: one shape a batch, every image once an epoch, whoever reads."""
+"""Laws of aspect-ratio buckets: one shape per batch, every image once per epoch."""
 
 from collections import Counter
 from itertools import islice
@@ -39,7 +39,7 @@ def test_shapes_lie_on_the_grid_and_keep_the_area(size: int) -> None:
     for shape in shapes:
         check_size(*shape)
         assert abs(shape.height * shape.width / size**2 - 1) <= 0.125
-        assert (shape.width, shape.height) in shapes, "what can lie can stand"
+        assert (shape.width, shape.height) in shapes, "every shape exists in portrait and landscape"
     assert len(shapes) >= (7 if size >= 1024 else 1)
 
 

@@ -1,4 +1,4 @@
-"""Laws of colour profiles: what is not sRGB is brought to it, by an independent calculation."""
+"""Laws of colour profiles: other colours are converted to sRGB, by an independent calculation."""
 
 import struct
 

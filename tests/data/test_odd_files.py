@@ -1,4 +1,4 @@
-"""Bytes that almost pass: pixels that are missing, text that is none, names that are no UTF-8."""
+"""Malformed bytes: missing rows of pixels, captions that are not text, file names of any bytes."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def chunk(name: bytes, data: bytes) -> bytes:
 
 
 def grey_png(side: int, rows_held: int, *, interlaced: bool = False) -> bytes:
-    """White, of `side` x `side` by its header; of an interlaced one the last pass is cut."""
+    """A white square; of an interlaced one the last pass can be left out."""
     row = b"\0" + b"\xff" * side
     data = row * rows_held
     if interlaced:  # columns of each pass for a side of 8, from the figure in section 8.2
@@ -49,7 +49,7 @@ def shown(data: bytes, side: int) -> np.ndarray:
 def test_a_png_with_fewer_rows_than_it_claims_is_no_image(
     side: int, held: int, interlaced: bool
 ) -> None:
-    """Pillow shows the missing rows black, without a word."""
+    """Pillow shows missing rows black and reports nothing."""
     with pytest.raises(DataError, match=rf"{side} x {side} pixels, as the header says, found"):
         shown(grey_png(side, held, interlaced=interlaced), side)
     whole = PASSES if interlaced else side

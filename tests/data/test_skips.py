@@ -1,4 +1,4 @@
-"""Nothing is left out in silence: every reason is counted and names what it hit."""
+"""Nothing is skipped silently: every reason is counted, with the names of the files."""
 
 import gzip
 import json

@@ -29,7 +29,7 @@ def open_all(path, **options) -> Pairs:
 
 
 def content(pairs: Pairs) -> list[tuple[tuple[str, ...], str, list[int]]]:
-    """What pairs say and show, without their keys and order."""
+    """Captions, groups and colours of pairs, without their keys and order."""
     shown = [pairs.image(i)[:, 0, 0].tolist() for i in range(len(pairs))]
     return sorted((p.captions, p.group, rgb) for p, rgb in zip(pairs, shown, strict=True))
 

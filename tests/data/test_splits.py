@@ -1,4 +1,4 @@
-"""What is held out is never trained on, and is the same on every machine."""
+"""Held-out images are never trained on, and are the same on every machine."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Laws of copies: what is the same image goes, what only resembles it stays."""
+"""Laws of duplicates: the same image is dropped, one that only resembles it is kept."""
 
 import io
 from itertools import combinations
@@ -123,18 +123,18 @@ def test_shards_hold_no_dead_weight(tmp_path: Path) -> None:
 def test_clusters_are_those_of_comparing_all_with_all(most: int) -> None:
     rng = np.random.default_rng(most)
     seeds = rng.integers(0, 2**63, 40, dtype=np.uint64)
-    looks = np.repeat(seeds, 5)
-    for row in range(len(looks)):  # each differs from its seed in up to 8 bits
+    hashes = np.repeat(seeds, 5)
+    for row in range(len(hashes)):  # each differs from its seed in up to 8 bits
         for bit in rng.choice(64, rng.integers(0, 9), replace=False):
-            looks[row] ^= np.uint64(1) << np.uint64(bit)
-    levels = rng.integers(0, MAX_CHROMA_DIFFERENCE + 4, (len(looks), 8), dtype=np.uint8)
-    expected = np.arange(len(looks))
-    for i, j in combinations(range(len(looks)), 2):
-        near = int(looks[i] ^ looks[j]).bit_count() <= most
+            hashes[row] ^= np.uint64(1) << np.uint64(bit)
+    levels = rng.integers(0, MAX_CHROMA_DIFFERENCE + 4, (len(hashes), 8), dtype=np.uint8)
+    expected = np.arange(len(hashes))
+    for i, j in combinations(range(len(hashes)), 2):
+        near = int(hashes[i] ^ hashes[j]).bit_count() <= most
         if near and np.abs(levels[i].astype(int) - levels[j]).max() <= MAX_CHROMA_DIFFERENCE:
             expected[expected == expected[j]] = expected[i]
-    found = clusters(looks, levels, most)
-    for i, j in combinations(range(len(looks)), 2):
+    found = clusters(hashes, levels, most)
+    for i, j in combinations(range(len(hashes)), 2):
         assert (found[i] == found[j]) == (expected[i] == expected[j])
 
 

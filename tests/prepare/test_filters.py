@@ -1,4 +1,4 @@
-"""Laws of the filters: each bound drops what lies beyond it, by its name, and nothing else."""
+"""Laws of the filters: each bound drops what exceeds it with its reason, and nothing else."""
 
 import json
 from pathlib import Path

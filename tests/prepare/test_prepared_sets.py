@@ -1,4 +1,4 @@
-"""Faults of prepared sets: whatever was damaged or swapped is said by name before it does harm."""
+"""Damaged prepared sets: whatever was damaged or swapped is named before it does harm."""
 
 import json
 import shutil
@@ -63,7 +63,7 @@ def test_a_prepared_set_is_not_decoded_to_be_opened(ready: Path) -> None:
         (lambda f: (f / "prepared.json").write_text("{}"), "prepared.json: expected a file"),
     ],
 )
-def test_damage_is_said_when_the_set_is_opened(ready: Path, harm, sentence: str) -> None:
+def test_damage_is_named_when_the_set_is_opened(ready: Path, harm, sentence: str) -> None:
     harm(ready)
     with pytest.raises(DataError, match=sentence):
         opened(ready)
@@ -80,8 +80,10 @@ def test_a_set_for_smaller_images_or_other_groups_is_refused(ready: Path) -> Non
 
 def test_what_was_decided_when_a_set_was_prepared_is_not_set_again(ready: Path) -> None:
     for name, value, own in (("test_fraction", 0.1, "0.25"), ("background", "black", "white")):
-        said = rf"expected data\.{name}={own}, as the set was prepared, found {value}; remove data"
-        with pytest.raises(DataError, match=said):
+        message = (
+            rf"expected data\.{name}={own}, as the set was prepared, found {value}; remove data"
+        )
+        with pytest.raises(DataError, match=message):
             opened(ready, **{name: value})
     assert len(opened(ready, test_fraction=0.25, background="white")[0]) > 0
     default = DataConfig.model_fields["test_fraction"].default

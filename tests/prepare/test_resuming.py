@@ -30,7 +30,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def stop_at_the_end(source: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every part is made, and nothing put together."""
+    """Make every part, but do not assemble the set."""
 
     def stop(*words: object) -> None:
         raise KeyboardInterrupt
@@ -52,7 +52,7 @@ def stop_at_the_end(source: Path, out: Path, monkeypatch: pytest.MonkeyPatch) ->
         lambda parts: (parts / "00001.json").write_bytes(b"{"),
     ],
 )
-def test_a_part_that_is_not_whole_any_more_is_made_again(
+def test_a_part_that_is_no_longer_complete_is_made_again(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm
 ) -> None:
     stop_at_the_end(source, tmp_path / "out", monkeypatch)
@@ -166,15 +166,15 @@ def test_images_that_changed_since_the_interruption_are_made_again(
 
 def test_progress_counts_every_image_and_every_shard_once(tmp_path: Path) -> None:
     source = write(tmp_path / "source", some(7))
-    told: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     prepare(
         str(source),
         tmp_path / "out",
         CONFIG.model_copy(update={"shard_size": 3}),
-        on_progress=lambda images, units: told.append((images, units)),
+        on_progress=lambda images, units: calls.append((images, units)),
     )
-    assert sum(more for more, _ in told) == 7
-    assert sum(more == 0 for more, _ in told) == 3 and {of for _, of in told} == {3}
+    assert sum(images for images, _ in calls) == 7
+    assert sum(images == 0 for images, _ in calls) == 3 and {units for _, units in calls} == {3}
 
 
 def test_a_kill_at_the_very_end_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -186,10 +186,10 @@ def test_a_kill_at_the_very_end_leaves_nothing_behind(tmp_path: Path) -> None:
     assert not (out / "parts").exists()
 
 
-def test_shards_of_a_preparation_that_was_stopped_are_no_failed_try(
+def test_shards_of_a_preparation_that_was_stopped_are_no_failed_attempt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of nine images six stand in whole shards; the third shard is made again."""
+    """Six of nine images are in complete shards; the third shard is made again."""
     source, out = write(tmp_path / "source", some(9)), tmp_path / "out"
     config = CONFIG.model_copy(update={"shard_size": 3})
     wrote: list[Path] = []

@@ -1,4 +1,4 @@
-"""Files that lie: each is left out by its name and reason, and the others are trained on."""
+"""Damaged files: each is skipped with its name and reason, and the others are trained on."""
 
 import io
 import struct
@@ -21,7 +21,7 @@ def image(kind: str = "PNG", side: int = 64) -> bytes:
 
 
 def png_that_says(width: int, height: int) -> bytes:
-    """The pixels of 64 x 64 below a header of another size, with a checksum that is right."""
+    """64 x 64 pixels with a header of another size and a valid checksum."""
     data = bytearray(image())
     data[16:24] = struct.pack(">II", width, height)
     data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
@@ -88,7 +88,7 @@ def test_captions_of_any_encoding_are_read_or_named(tmp_path: Path, name: str) -
 
 
 def test_one_caption_for_all_needs_no_files(tmp_path: Path) -> None:
-    """For a subject: also in place of captions that are there, or cannot be read."""
+    """Also in place of captions that exist or cannot be read."""
     for stem in ("bare", "named", "odd"):
         (tmp_path / f"{stem}.png").write_bytes(image())
     (tmp_path / "named.txt").write_text("another caption")
