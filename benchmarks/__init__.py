@@ -1,7 +1,7 @@
-"""Measurements of speed and size, side by side with other systems; no part of the package.
+"""Measurements of speed and size, compared with other systems; not part of the package.
 
-`python -m benchmarks.inference` runs them, docs/benchmarks/README.md explains them. Words that all
-files here use: a `system` is whose code runs (ours, diffusers, sd21, sdxl), a `part` is a network
-of it, a `side` is the height and width of a square image in pixels, `rows` are the batch rows of
-one call of a network (two with guidance: wanted and unwanted).
+docs/benchmarks/README.md explains them. Terms of all files here: a `system` is the code that runs
+(ours, diffusers, sd21, sdxl), a `part` is one of its networks, a `side` is the height and width of
+a square image in pixels, and `rows` is the batch size of one network call (two per image with
+guidance: prompt and negative prompt).
 """

@@ -1,4 +1,4 @@
-"""What follows from the measurements: ratios, and images composed of measured calls."""
+"""Figures derived from the measurements: ratios, and images composed of measured calls."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -11,7 +11,7 @@ from benchmarks.timing import ratios
 
 
 class Backend(NamedTuple):
-    """On what a call ran."""
+    """Device, dtype and mode of a call."""
 
     device: str = "cpu"
     dtype: str = "float32"
@@ -22,18 +22,18 @@ CPU = Backend()
 
 
 class Seconds(NamedTuple):
-    """Middle and range of a time."""
+    """Median and range of a time."""
 
     value: float
     low: float
     high: float
     how: str
-    """`measured`; `composed` of measured calls; `scaled` where at least one of the calls was
-    measured at another side and scaled by its operations."""
+    """`measured`, `composed` of measured calls, or `scaled`: at least one of the calls was measured
+    at another side and scaled by its operations."""
 
 
 class Figures:
-    """Look-ups in everything that was measured. None stands for what was not."""
+    """Lookups in all measurements; None for what was not measured."""
 
     def __init__(self, results: Sequence[Results]) -> None:
         records: list[Measured] = [record for each in results for record in each.records]
@@ -47,7 +47,7 @@ class Figures:
     ) -> list[float]:
         """All seconds of one call; an empty list where there are none."""
         if system in PEERS and part == "vae":
-            system = PEERS[0]  # whose decoder is that of both
+            system = PEERS[0]  # both have the same decoder
         for each in self.times:
             found = (each.system, each.part, each.call, each.side, each.rows)
             if found == (system, part, call, side, rows):
@@ -58,7 +58,7 @@ class Figures:
     def ratio(
         self, part: str, call: str, side: int, rows: int, how: Backend = CPU, other: Backend = CPU
     ) -> Seconds | None:
-        """Our time as a share of diffusers': of the medians, with the range over the turns."""
+        """Our time over that of diffusers: of the medians, with the range over the turns."""
         ours = self.samples("ours", part, call, side, rows, how)
         theirs = self.samples("diffusers", part, call, side, rows, other)
         if not ours or not theirs:
@@ -108,12 +108,12 @@ class Figures:
         )
 
     def whole(self, schedule: Schedule, side: int, how: Backend, batch: int) -> list[list[float]]:
-        """Seconds of whole images of ours and of diffusers, as far as they were drawn."""
+        """Seconds of whole images of ours and of diffusers, where measured."""
         both = ("ours", "diffusers")
         return [self.samples(s, "whole", schedule.name, side, batch, how) for s in both]
 
     def worst_difference(self) -> float | None:
-        """Largest difference of outputs in fp32 at equal settings."""
+        """Largest difference of outputs in fp32 with equal settings."""
         found = [each.largest for each in self.differences if each.dtype == "float32"]
         return max(found, default=None)
 

@@ -1,7 +1,7 @@
-"""Floating-point operations, counted on the meta device: nothing is computed or held.
+"""Floating-point operations, counted on the meta device without computing anything.
 
-A multiplication and an addition count two. Counted are matrix products, convolutions and
-attention; element-wise work is not, for any system.
+A multiplication with its addition counts two. Matrix products, convolutions and attention are
+counted; element-wise operations are not, for any system.
 """
 
 from itertools import product

@@ -1,7 +1,7 @@
 """A model of the published sizes with random weights, as files in the published layout.
 
-`python -m benchmarks.full_size FOLDER` writes two repositories that belong together, a decoder and
-its prior: 12.4 GB in fp32 to who reads them, and a few hundred MB on a disk that knows holes.
+`python -m benchmarks.full_size FOLDER` writes a decoder repository and its prior: 12.4 GB in fp32
+when read, and a few hundred MB on a file system with sparse files.
 """
 
 import argparse
@@ -29,15 +29,15 @@ DECODER, PRIOR = "wuerstchen", "wuerstchen-prior"
 PROMPT = "a red fox in the snow"
 TOKENS = 77
 VOCABULARY = 49_408
-"""Rows of the published text encoders. The tokenizer here knows fewer, which changes no size."""
+"""Vocabulary of the published text encoders; the tokenizer here is smaller, at equal sizes."""
 RANDOM = 2**16
-"""Numbers of a tensor that are random at most. The zeros after them are holes of the file, which
-take no room on the disk, and which a process that reads them holds in memory like all others."""
+"""Maximum number of random values per tensor. The zeros after them are holes in the file: they use
+no disk space, and memory like all others when read."""
 NETWORK_FILE, TEXT_FILE = "diffusion_pytorch_model.safetensors", "model.safetensors"
 
 
 class TextSizes(NamedTuple):
-    """A published text encoder of CLIP."""
+    """Sizes of a published CLIP text encoder."""
 
     width: int
     depth: int
@@ -52,7 +52,7 @@ H = TextSizes(width=1024, depth=24, heads=16, inner=4096)
 
 
 def write_pair(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Path, Path]:
-    """Write a decoder, whose README.md names the prior, and the prior; the two folders."""
+    """Write a decoder, whose README.md names the prior, and the prior; returns the two folders."""
     decoder, prior = folder / DECODER, folder / PRIOR
     with torch.device("meta"):
         a, b, c = StageA(StageAModel()), StageB(StageBModel()), StageC(StageCModel())
@@ -65,7 +65,7 @@ def write_pair(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Path, 
         _write(where, NETWORK_FILE, published_config(config, names), state, dtype)
     tokenizer = learn_tokenizer([PROMPT], 600, TOKENS)
     for where, sizes in ((decoder, H), (prior, BIG_G)):
-        model = _text_outline(sizes, tokenizer)
+        model = _empty_text_encoder(sizes, tokenizer)
         state = dict(model.state_dict())
         _write(where / "text_encoder", TEXT_FILE, model.config.to_dict(), state, dtype)
         tokenizer.save_pretrained(where / "tokenizer")
@@ -76,7 +76,7 @@ def write_pair(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Path, 
     return decoder, prior
 
 
-def _text_outline(sizes: TextSizes, tokenizer: CLIPTokenizer) -> CLIPTextModel:
+def _empty_text_encoder(sizes: TextSizes, tokenizer: CLIPTokenizer) -> CLIPTextModel:
     config = CLIPTextConfig(
         vocab_size=VOCABULARY,
         hidden_size=sizes.width,
@@ -103,17 +103,17 @@ def _write(
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", config)
-    kinds = {
+    dtypes = {
         key: dtype if outline.is_floating_point() else outline.dtype
         for key, outline in state.items()
     }
-    keys = sorted(state, key=lambda key: -kinds[key].itemsize)  # aligned
+    keys = sorted(state, key=lambda key: -dtypes[key].itemsize)  # aligned
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     starts, end = {}, 0
     for key in keys:
-        starts[key], end = end, end + state[key].numel() * kinds[key].itemsize
+        starts[key], end = end, end + state[key].numel() * dtypes[key].itemsize
         header[key] = {
-            "dtype": DTYPE_NAMES[kinds[key]],
+            "dtype": DTYPE_NAMES[dtypes[key]],
             "shape": list(state[key].shape),
             "data_offsets": [starts[key], end],
         }
@@ -123,15 +123,15 @@ def _write(
         file.write(len(text).to_bytes(8, "little") + text)
         for key in keys:
             file.seek(8 + len(text) + starts[key])
-            numbers = _first_numbers(key, state[key]).to(kinds[key])
-            file.write(numbers.view(torch.uint8).numpy().data)
+            values = _first_values(key, state[key]).to(dtypes[key])
+            file.write(values.view(torch.uint8).numpy().data)
         file.truncate(8 + len(text) + end)
 
 
-def _first_numbers(key: str, outline: Tensor) -> Tensor:
-    """(N,) random numbers, the first of the tensor; all others are zeros.
+def _first_values(key: str, outline: Tensor) -> Tensor:
+    """(N,) random values, the first of the tensor; all others are zeros.
 
-    Weights have half the spread that keeps the size of what passes through; all else has 0.1.
+    Weights have half the standard deviation that preserves the scale of activations, others 0.1.
     """
     count = min(RANDOM, outline.numel())
     if not outline.is_floating_point():
@@ -151,8 +151,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.full_size", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
-    words = parser.parse_args()
-    for folder in write_pair(words.folder, dtype_of(words.dtype)):
+    options = parser.parse_args()
+    for folder in write_pair(options.folder, dtype_of(options.dtype)):
         print(folder)
 
 

@@ -1,4 +1,4 @@
-"""What was aimed at, and whether it is reached: judged on the figure as measured, not rounded."""
+"""The goals, and whether the unrounded figures reach them."""
 
 from collections.abc import Callable
 from statistics import median
@@ -9,7 +9,7 @@ from benchmarks.schedules import SIXTY, our_defaults
 from benchmarks.tables import digits, rounded_up
 
 SIDE = 1024
-"""At which the goals are set."""
+"""Image side of the goals."""
 
 
 class Found(NamedTuple):
@@ -18,7 +18,7 @@ class Found(NamedTuple):
 
 
 class Goal(NamedTuple):
-    """A figure that shall be at most `limit`."""
+    """A figure and its upper limit."""
 
     figure: str
     limit: float
@@ -27,7 +27,7 @@ class Goal(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A line of the table."""
+    """A row of the table."""
 
     figure: str
     goal: str
@@ -65,7 +65,7 @@ def _operations(figures: Figures) -> Found | None:
 
 
 def _accelerated(mode: str) -> Callable[[Figures], Found | None]:
-    """bf16, batch 1, ours compiled against diffusers in a mode: drawn whole, or else composed."""
+    """bf16, batch 1, ours compiled over diffusers in a mode: whole images, or else composed."""
 
     def find(figures: Figures) -> Found | None:
         ours_how, their_how = (Backend("cuda", "bfloat16", each) for each in ("compiled", mode))
@@ -107,7 +107,7 @@ GOALS = (
 
 
 def judge(figures: Figures) -> list[Row]:
-    """Every goal with what was found."""
+    """Every goal with its figure."""
     return [_row(goal, goal.find(figures)) for goal in GOALS]
 
 

@@ -22,23 +22,23 @@ QUICK_SIDES = (128, 256)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    words = _parser().parse_args(arguments)
-    out = words.out or ROOT / ("runs/quick-benchmark" if words.quick else "docs/benchmarks")
-    sizes = TINY if words.quick else PUBLISHED
-    sides = words.sizes or (QUICK_SIDES if words.quick else SIDES)
-    for section in () if words.report else words.only:
+    options = _parser().parse_args(arguments)
+    out = options.out or ROOT / ("runs/quick-benchmark" if options.quick else "docs/benchmarks")
+    sizes = TINY if options.quick else PUBLISHED
+    sides = options.sizes or (QUICK_SIDES if options.quick else SIDES)
+    for section in () if options.report else options.only:
         print(f"== {section}", flush=True)
         job = Job(
             store=Store(folder_of(out, section), sizes.name),
             sizes=sizes,
-            sides=sides if words.sizes or words.quick or section != "flops" else FLOP_SIDES,
-            repeats=1 if words.quick else words.repeats,
-            resume=words.resume,
-            parts=words.parts,
-            dtypes=words.dtypes,
-            batches=words.batches,
+            sides=sides if options.sizes or options.quick or section != "flops" else FLOP_SIDES,
+            repeats=1 if options.quick else options.repeats,
+            resume=options.resume,
+            parts=options.parts,
+            dtypes=options.dtypes,
+            batches=options.batches,
         )
-        _measure(section, whole=words.whole)(job)
+        _measure(section, whole=options.whole)(job)
     print(write_report(out))
 
 
@@ -64,58 +64,64 @@ def _parser() -> argparse.ArgumentParser:
         "--parts", type=_some(STAGES), default=STAGES, metavar="A,B", help=", ".join(STAGES)
     )
     parser.add_argument("--sizes", type=_sides, metavar="512,1024", help="pixels per side")
-    parser.add_argument("--repeats", type=int, default=3, help="counted turns (default 3)")
+    parser.add_argument("--repeats", type=int, default=3, help="timed turns (default 3)")
     parser.add_argument(
-        "--whole", action="store_true", help="also draw whole images of 512 pixels in turns"
+        "--whole", action="store_true", help="also generate whole images of 512 pixels in turns"
     )
     parser.add_argument(
-        "--dtypes", type=_some(DTYPES), default=DTYPES, help="of the accelerator (default both)"
+        "--dtypes",
+        type=_some(DTYPES),
+        default=DTYPES,
+        help="dtypes on the accelerator (default both)",
     )
     parser.add_argument(
-        "--batches", type=_batches, default=BATCHES, help="the same, images at once (default 1,4)"
+        "--batches",
+        type=_batches,
+        default=BATCHES,
+        help="batch sizes on the accelerator (default 1,4)",
+    )
+    parser.add_argument("--resume", action="store_true", help="skip what is already in the files")
+    parser.add_argument(
+        "--report", action="store_true", help="only write the page and plots from the files"
     )
     parser.add_argument(
-        "--resume", action="store_true", help="leave out what is already in the files"
+        "--quick", action="store_true", help="tiny networks, to check that everything runs"
     )
-    parser.add_argument(
-        "--report", action="store_true", help="only write page and plots from the files"
-    )
-    parser.add_argument("--quick", action="store_true", help="tiny networks, to see that it runs")
     parser.add_argument("--out", type=Path, help="folder (default docs/benchmarks)")
     return parser
 
 
 def _some(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
-    """A reader of words with commas between, each of which must be a known one."""
+    """A parser of comma-separated names, each of which must be known."""
 
     def read(text: str) -> tuple[str, ...]:
-        words = tuple(text.split(","))
-        if unknown := [word for word in words if word not in known]:
+        names = tuple(text.split(","))
+        if unknown := [name for name in names if name not in known]:
             raise argparse.ArgumentTypeError(
                 f"expected some of {', '.join(known)}, found {', '.join(unknown)}"
             )
-        return words
+        return names
 
     return read
 
 
 def _batches(text: str) -> tuple[int, ...]:
     batches = _numbers(text, "1,4")
-    if wrong := [batch for batch in batches if batch < 1]:
-        raise argparse.ArgumentTypeError(f"expected at least 1 image at once, found {wrong[0]}")
+    if invalid := [batch for batch in batches if batch < 1]:
+        raise argparse.ArgumentTypeError(f"expected batch sizes of at least 1, found {invalid[0]}")
     return batches
 
 
 def _sides(text: str) -> tuple[int, ...]:
     sides = _numbers(text, "512,1024")
-    if wrong := [side for side in sides if side <= 0 or side % 128]:
-        raise argparse.ArgumentTypeError(f"expected multiples of 128 pixels, found {wrong[0]}")
+    if invalid := [side for side in sides if side <= 0 or side % 128]:
+        raise argparse.ArgumentTypeError(f"expected multiples of 128 pixels, found {invalid[0]}")
     return sides
 
 
 def _numbers(text: str, such_as: str) -> tuple[int, ...]:
     try:
-        return tuple(int(word) for word in text.split(","))
+        return tuple(int(number) for number in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(
             f"expected numbers such as {such_as}, found {text}"

@@ -26,11 +26,11 @@ class Job:
     resume: bool
     """Skip what the section's file already has."""
     parts: tuple[str, ...] = STAGES
-    """Networks of ours and diffusers' whose calls are timed."""
+    """Networks, ours and diffusers', whose calls are timed."""
     dtypes: tuple[str, ...] = DTYPES
-    """Of an accelerator."""
+    """Dtypes on an accelerator."""
     batches: tuple[int, ...] = BATCHES
-    """Images at once, on an accelerator."""
+    """Batch sizes on an accelerator."""
 
     def done(self, kind: str, **fields: str | int) -> bool:
         """Whether a resumed run may skip this."""
@@ -59,7 +59,7 @@ def any_call(
 
 
 def rows_of(part: str, batch: int = 1) -> tuple[int, ...]:
-    """Rows of the calls that are measured: Stage C with guidance and without."""
+    """Rows of the measured calls: Stage C with guidance and without."""
     if part == "stage_c":
         return (2 * batch, batch)
     return (2 * batch,) if part == "unet" else (batch,)

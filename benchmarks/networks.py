@@ -19,11 +19,11 @@ from wuerstchen.weights.names import Names, published_config, published_key
 
 STAGES = ("stage_c", "stage_b", "stage_a")
 HEADS = ("head", "clf", "out")
-"""First words of the output layer's tensors, ours and the published ones."""
+"""Name prefixes of the output layer's tensors, ours and the published ones."""
 
 
 class Sizes(NamedTuple):
-    """How large the networks are."""
+    """Configs of the networks."""
 
     name: str
     stage_a: StageAModel
@@ -51,18 +51,18 @@ TINY = Sizes(
 
 
 class NetworkCall(NamedTuple):
-    """A network with its inputs, ready to be run."""
+    """A network with its inputs, ready to run."""
 
     prepare: Callable[[], object] | None
-    """What is done once per image; None: nothing."""
+    """Work done once per image; None: nothing."""
     step: Callable[[], Tensor]
-    """What is done at every step; of a decoder, its only call."""
+    """Work done at every step; the only call of a decoder."""
 
 
 def pair(
     part: str, sizes: Sizes, device: str = "cpu", dtype: torch.dtype = torch.float32
 ) -> dict[str, nn.Module]:
-    """Our network and diffusers' by their systems. On the CPU in fp32 both read the same memory."""
+    """Our network and diffusers' by system. On the CPU in fp32 both share their weights."""
     own, names = _ours(part, sizes), _names(part)
     state = random_state(own, device=device)
     own.load_state_dict(state, assign=True)
@@ -76,20 +76,20 @@ def pair(
 
 
 def quiet() -> None:
-    """Have diffusers keep to errors: that these classes are deprecated is known."""
+    """Silence diffusers' warnings that these classes are deprecated."""
     from diffusers.utils import logging
 
     logging.set_verbosity_error()
 
 
 def single(system: str, part: str, sizes: Sizes, *, filled: bool = True) -> nn.Module:
-    """One network alone on the CPU, or on the meta device where it need not be filled."""
+    """One network on the CPU, or on the meta device if not filled."""
     network = _ours(part, sizes) if system == "ours" else _theirs(part, sizes)
     return fill(network) if filled else network.eval()
 
 
 def fill(network: nn.Module) -> nn.Module:
-    """Give a network of the meta device random weights on the CPU."""
+    """Move a network from the meta device to the CPU with random weights."""
     network.load_state_dict(random_state(network), assign=True)
     return network.eval()
 
@@ -97,7 +97,7 @@ def fill(network: nn.Module) -> nn.Module:
 def network_call(
     system: str, part: str, network: nn.Module, sizes: Sizes, side: int, rows: int = 1
 ) -> NetworkCall:
-    """Inputs for `rows` rows of an image of `side` pixels; what is once per image is done."""
+    """Inputs of `rows` rows for an image of `side` pixels; work once per image is done."""
     like = next(network.parameters())
     latent = noise(like, rows, LATENT_CHANNELS, *latent_size(side, side), seed=1)
     if part == "stage_a":
@@ -125,25 +125,25 @@ def _decode_call(network: nn.Module, latent: Tensor) -> NetworkCall:
         return NetworkCall(None, lambda: network.decode(latent))
     scale = float(network.config.scale_factor)  # type: ignore[union-attr, arg-type]
     decode: Callable[..., tuple[Tensor]] = network.decode  # type: ignore[assignment]
-    # diffusers' pipeline scales before the network and clamps behind it
+    # diffusers' pipeline scales before the network and clamps after it
     return NetworkCall(None, lambda: decode(latent * scale, return_dict=False)[0].clamp(0, 1))
 
 
 def noise(like: Tensor, *shape: int, seed: int) -> Tensor:
-    """Normal noise with the device and type of `like`; empty on the meta device."""
+    """Normal noise with the device and dtype of `like`; empty on the meta device."""
     if like.device.type == "meta":
         return torch.empty(shape, device="meta", dtype=like.dtype)
-    drawn = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    return drawn.to(device=like.device, dtype=like.dtype)
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return values.to(device=like.device, dtype=like.dtype)
 
 
 def random_state(
     network: nn.Module, seed: int = 0, device: str | torch.device = "cpu"
 ) -> dict[str, Tensor]:
-    """A value for every tensor, so that no layer is the zero or the identity that it starts as.
+    """Random values for every tensor, so that no layer is zero or the identity as after __init__.
 
-    Weights have half the spread that keeps the size of what passes through. The divisors of the
-    output layers stay near 1, where dividing does not make rounding errors large.
+    Weights have half the standard deviation that preserves the scale of activations. The divisors
+    of the output layers stay near 1, where division does not amplify rounding errors.
     """
     rng = torch.Generator(device).manual_seed(seed)
     state: dict[str, Tensor] = {}
@@ -157,11 +157,11 @@ def random_state(
         if name.endswith("running_var") or (tensor.dim() == 1 and name.endswith("weight")):
             value.abs_().add_(1)
         state[name] = value
-    _calm(state)
+    _limit_divisors(state)
     return state
 
 
-def _calm(state: dict[str, Tensor]) -> None:
+def _limit_divisors(state: dict[str, Tensor]) -> None:
     for head in HEADS:
         if f"{head}.1.weight" in state:
             state[f"{head}.1.weight"].mul_(0.2)

@@ -1,8 +1,8 @@
 """The networks of Stable Diffusion 2.1 and SDXL, as diffusers runs them, with random weights.
 
-The configs are those of `unet/config.json` and `vae/config.json` in the repositories
-stabilityai/stable-diffusion-2-1 and stabilityai/stable-diffusion-xl-base-1.0 on the hub, without
-the keys that have the class's default value. Both systems have the same decoder.
+The configs are `unet/config.json` and `vae/config.json` of stabilityai/stable-diffusion-2-1 and
+stabilityai/stable-diffusion-xl-base-1.0 on the Hub, without keys that have the class's default
+value. Both systems have the same decoder.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,10 +14,10 @@ from benchmarks.networks import NetworkCall, Sizes, fill, noise
 
 PEERS = ("sd21", "sdxl")
 LATENT_STRIDE = 8
-"""Pixels per latent cell and side of both."""
+"""Pixels per latent cell along each side, for both."""
 TOKENS = 77
 POOLED_WIDTH = 1280
-"""Of the pooled text that SDXL is given besides the tokens."""
+"""Width of the pooled text, an additional input of SDXL."""
 
 Config = Mapping[str, object]
 
@@ -78,7 +78,7 @@ def peer(system: str, part: str, sizes: Sizes, *, filled: bool = True) -> nn.Mod
 
 
 def peer_call(system: str, part: str, network: nn.Module, side: int, rows: int = 1) -> NetworkCall:
-    """Inputs for `rows` rows of an image of `side` pixels."""
+    """Inputs of `rows` rows for an image of `side` pixels."""
     like = next(network.parameters())
     latent = noise(like, rows, 4, side // LATENT_STRIDE, side // LATENT_STRIDE, seed=1)
     if part == "vae":

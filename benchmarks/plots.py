@@ -1,4 +1,4 @@
-"""The plots of the report: readable without colour, by markers and lines, and by the colour-blind.
+"""The plots of the report, readable without colour by markers and line styles.
 
 Colours are those of Okabe and Ito (2008), "Color Universal Design".
 """
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import matplotlib
 
-matplotlib.use("Agg")  # no window, on any machine
+matplotlib.use("Agg")  # no window
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -23,7 +23,7 @@ from wuerstchen.atomic_write import write_file
 
 
 class Line(NamedTuple):
-    """How a system is drawn."""
+    """The style of a system."""
 
     label: str
     system: str
@@ -34,7 +34,7 @@ class Line(NamedTuple):
 
 
 def lines() -> list[Line]:
-    """The systems of the plots, ours last so that it lies on top."""
+    """The systems of the plots; ours last, so that it is on top."""
     own = our_defaults()
     found = [
         Line(f"SDXL, {FIFTY.name} steps", "sdxl", FIFTY, "#CC79A7", "D", ":"),
@@ -47,7 +47,7 @@ def lines() -> list[Line]:
 
 
 def draw_all(figures: Figures, out: Path) -> list[Path]:
-    """Draw what there are figures for; the paths of the plots."""
+    """Write the plots for which there are figures; returns their paths."""
     made: list[Path] = []
     for name, draw in (
         ("operations-per-image", _operations),
@@ -58,7 +58,7 @@ def draw_all(figures: Figures, out: Path) -> list[Path]:
         if _save(path, draw, figures):
             made.append(path)
         else:
-            path.unlink(missing_ok=True)  # of figures that are gone
+            path.unlink(missing_ok=True)  # from figures that no longer exist
     return made
 
 
@@ -86,7 +86,7 @@ def _operations(axes: Axes, figures: Figures) -> bool:
 
 
 def _seconds(axes: Axes, figures: Figures) -> bool:
-    """Filled marks: all calls were measured at this side. Hollow: scaled by operations."""
+    """Filled markers: all calls were measured at this side. Hollow: scaled by operations."""
     sides = sorted({each.side for each in figures.counts})
     drawn = False
     for line in lines():
@@ -112,7 +112,11 @@ def _seconds(axes: Axes, figures: Figures) -> bool:
 
 def _shares(axes: Axes, figures: Figures) -> bool:
     """Bars per call and side: our time over diffusers', with the range over the turns."""
-    looks = {"stage_c": ("#56B4E9", ""), "stage_b": ("#0072B2", "//"), "stage_a": ("#E69F00", "..")}
+    styles = {
+        "stage_c": ("#56B4E9", ""),
+        "stage_b": ("#0072B2", "//"),
+        "stage_a": ("#E69F00", ".."),
+    }
     names = {"stage_c": "Stage C step", "stage_b": "Stage B step", "stage_a": "Stage A decode"}
     sides = sorted({each.side for each in figures.times if each.part in STAGES})
     drawn = False
@@ -123,7 +127,7 @@ def _shares(axes: Axes, figures: Figures) -> bool:
         if not known:
             continue
         drawn = True
-        colour, hatch = looks[part]
+        colour, hatch = styles[part]
         axes.bar(
             [index + 0.27 * (place - 1) for index, _ in known],
             [each.value for _, each in known],

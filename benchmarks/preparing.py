@@ -1,11 +1,10 @@
-"""How `wuerstchen prepare` grows with the number of images: seconds, and memory.
+"""Seconds and memory of `wuerstchen prepare` by the number of images.
 
     python -m benchmarks.preparing DATA [--counts 10000,100000] [--out docs/benchmarks]
 
-Sources of any size are made from the images of DATA: a random part of one of them, turned at
-random, with a random field of light over it, so that no two look alike; 128 pixels, as JPEG in
-webdataset tars of 1,000. Each is prepared, and opened as a training opens it, in processes of
-their own.
+Sources of any size are generated from the images of DATA: random crops, rotated at random, blended
+with a random brightness field, so that no two are alike; 128 pixels, as JPEG in webdataset tars
+of 1,000. Each is prepared, and opened as training opens it, in separate processes.
 """
 
 import argparse
@@ -40,19 +39,19 @@ assert train.image(len(train) - 1).shape == (3, 128, 128)
 
 
 class Spent(NamedTuple):
-    """By a process."""
+    """Cost of a process."""
 
     seconds: float
     peak: int
-    """Bytes."""
+    """Peak resident memory in bytes."""
 
 
 class Row(NamedTuple):
-    """A source, prepared."""
+    """The cost of one source."""
 
     images: int
     kept: int
-    """The others count as copies."""
+    """The others count as duplicates."""
     prepare: Spent
     open: Spent
 
@@ -62,20 +61,22 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("--counts", default="10000,100000")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/benchmarks")
-    words = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        rows = [take_row(words.data, int(each), Path(name)) for each in words.counts.split(",")]
+        rows = [
+            measure_row(options.data, int(each), Path(name)) for each in options.counts.split(",")
+        ]
     content = {"run": this_run("none").model_dump(), "rows": rows}
-    write_file(words.out / "preparing.json", json.dumps(content, indent=1).encode())
-    print(write_page(words.out))
+    write_file(options.out / "preparing.json", json.dumps(content, indent=1).encode())
+    print(write_page(options.out))
 
 
-def take_row(data: str, count: int, scratch: Path) -> Row:
+def measure_row(data: str, count: int, scratch: Path) -> Row:
     source, prepared = scratch / f"source-{count}", scratch / f"prepared-{count}"
     write_source(data, source, count)
-    words = ("-m", "wuerstchen", "prepare", str(source), str(prepared), f"size={SIDE}")
-    spent = in_a_process(*words)
-    opened = in_a_process("-c", OPEN, str(prepared))
+    command = ("-m", "wuerstchen", "prepare", str(source), str(prepared), f"size={SIDE}")
+    spent = run_python(*command)
+    opened = run_python("-c", OPEN, str(prepared))
     report = json.loads((prepared / "report.json").read_text(encoding="utf-8"))
     row = Row(count, report["kept"], spent, opened)
     print(row, flush=True)
@@ -83,7 +84,7 @@ def take_row(data: str, count: int, scratch: Path) -> Row:
 
 
 def write_source(data: str, folder: Path, count: int) -> None:
-    """Tars of `count` images that differ."""
+    """Write tars with `count` different images."""
     folder.mkdir()
     pairs, _, _ = open_pairs(DataConfig(path=data, size=2 * SIDE))
     random = np.random.default_rng(0)
@@ -96,19 +97,19 @@ def write_source(data: str, folder: Path, count: int) -> None:
                 _add(tar, f"{number:09}.txt", f"{pairs[pair].captions[0]}, {number}".encode())
 
 
-def in_a_process(*words: str) -> Spent:
-    """Python with these words: seconds, and the most memory that was resident."""
+def run_python(*arguments: str) -> Spent:
+    """Run Python with these arguments."""
     began = time.perf_counter()
-    child = subprocess.Popen([sys.executable, *words], cwd=ROOT, stderr=subprocess.DEVNULL)
+    child = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(child.pid, 0)
     seconds = time.perf_counter() - began
     if status:
-        raise RuntimeError(f"{' '.join(words)} ended with status {status}")
+        raise RuntimeError(f"{' '.join(arguments)} ended with status {status}")
     return Spent(seconds, usage.ru_maxrss * 1024)
 
 
 def _altered(pixels: np.ndarray, random: np.random.Generator) -> bytes:
-    """A JPEG of SIDE pixels of a part of (H, W, 3) pixels."""
+    """A JPEG of SIDE pixels from a crop of (H, W, 3) pixels."""
     height, width = pixels.shape[:2]
     top, left = random.integers(height - SIDE + 1), random.integers(width - SIDE + 1)
     part = np.rot90(pixels[top : top + SIDE, left : left + SIDE], int(random.integers(4)))

@@ -1,7 +1,6 @@
-"""Where the time of one call goes: `python -m benchmarks.profile_step stage_b --size 1024`.
+"""Profile one network call: `python -m benchmarks.profile_step stage_b --size 1024`.
 
-Prints the operators of torch's profiler by the time that they themselves took; with `--out FOLDER`
-the table is written there, where the report finds it.
+Prints the operators by their own time; `--out FOLDER` also writes the table for the report.
 """
 
 import argparse
@@ -15,7 +14,7 @@ from benchmarks.networks import PUBLISHED, STAGES, TINY
 from wuerstchen.atomic_write import write_file
 
 LINES = 25
-"""Operators that are shown."""
+"""Operators shown."""
 
 
 @torch.inference_mode()
@@ -45,14 +44,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--out", type=Path, help="folder for profile-PART-SIZE-SYSTEM.txt")
-    words = parser.parse_args(arguments)
-    system = words.system or "ours"
-    sizes = "tiny" if words.quick else "published"
-    text = table(system, words.part, words.size, sizes, words.device, words.dtype)
+    options = parser.parse_args(arguments)
+    system = options.system or "ours"
+    sizes = "tiny" if options.quick else "published"
+    text = table(system, options.part, options.size, sizes, options.device, options.dtype)
     print(text)
-    if words.out:
-        name = f"profile-{words.part}-{words.size}-{system}.txt"
-        write_file(words.out / name, text.encode())
+    if options.out:
+        name = f"profile-{options.part}-{options.size}-{system}.txt"
+        write_file(options.out / name, text.encode())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What was measured, kept as JSON: one file per section, written whole after every measurement."""
+"""Records of measurements as JSON: one file per section, rewritten after every measurement."""
 
 import os
 import platform
@@ -17,12 +17,12 @@ ROOT = Path(__file__).parents[1]
 
 
 class Run(BaseModel):
-    """Where, when and with what was measured."""
+    """Date, code, machine and versions of a run."""
 
     model_config = ConfigDict(frozen=True)
     date: str
     commit: str
-    """`+` stands behind it where the code had changes that are not in the commit."""
+    """With a `+` if the code had uncommitted changes."""
     networks: str
     """published or tiny."""
     cpu: str
@@ -41,13 +41,13 @@ class Record(BaseModel):
 
 
 class Times(Record):
-    """Seconds of one call, all samples in the order in which they were taken."""
+    """Seconds of one call: all samples in order."""
 
     kind: Literal["times"] = "times"
     system: str
     part: str
     call: str
-    """`step`, `prepare`, or the name of the settings of a whole image."""
+    """`step`, `prepare`, or the schedule of a whole image."""
     side: int
     rows: int
     device: str = "cpu"
@@ -55,7 +55,7 @@ class Times(Record):
     mode: str = "eager"
     seconds: list[float]
     load: float = 0.0
-    """Average number of running processes in the minute before, this one included."""
+    """Load average of the minute before."""
 
 
 class Count(Record):
@@ -84,7 +84,7 @@ class Difference(Record):
 
 
 class Peak(Record):
-    """Most memory that a process of its own held while it ran one call; bytes."""
+    """Peak memory in bytes of a process that ran one call."""
 
     kind: Literal["peak"] = "peak"
     system: str
@@ -93,26 +93,26 @@ class Peak(Record):
     device: str = "cpu"
     dtype: str = "float32"
     before: int
-    """With all code loaded and no network built; 0 on an accelerator."""
+    """With all code loaded, before a network is built; 0 on an accelerator."""
     weights: int
     peak: int
 
 
 VALUES = {"run", "seconds", "load", "flops", "largest", "scale", "before", "weights", "peak"}
-"""What is measured; the other fields say what of."""
+"""Measured fields; the others identify the measurement."""
 
 Measured = Times | Count | Difference | Peak
 
 
 class Results(BaseModel):
-    """The content of a file."""
+    """The content of a section's file."""
 
     runs: list[Run] = []
     records: list[Annotated[Measured, Field(discriminator="kind")]] = []
 
 
 class Store:
-    """The file of one section. What is added replaces what was measured of the same thing."""
+    """The file of one section; a new record replaces the older one of the same measurement."""
 
     def __init__(self, path: Path, networks: str) -> None:
         self.path = path
@@ -120,22 +120,22 @@ class Store:
         self.results.runs.append(this_run(networks))
 
     def add(self, record: Measured) -> None:
-        """Put it in and write the file."""
+        """Add a record and write the file."""
         new = record.model_copy(update={"run": len(self.results.runs) - 1})
         kept = [old for old in self.results.records if _of(old) != _of(new)]
         self.results.records = [*kept, new]
         write_file(self.path, (_without_unused_runs(self.results) + "\n").encode())
 
-    def has(self, kind: str, **wanted: str | int) -> bool:
-        """Whether something was measured of all these words."""
+    def has(self, kind: str, **fields: str | int) -> bool:
+        """Whether there is a record with these fields."""
         return any(
-            record.kind == kind and all(getattr(record, k) == v for k, v in wanted.items())
+            record.kind == kind and all(getattr(record, k) == v for k, v in fields.items())
             for record in self.results.records
         )
 
 
 def read(path: Path) -> Results:
-    """A file's content; nothing where there is no file."""
+    """A file's content, or empty results if there is no file."""
     return Results.model_validate_json(path.read_bytes()) if path.is_file() else Results()
 
 
@@ -159,7 +159,7 @@ def this_run(networks: str) -> Run:
 
 
 def load() -> float:
-    """Average number of running processes in the last minute."""
+    """Load average of the last minute."""
     return round(os.getloadavg()[0], 2)
 
 
@@ -186,9 +186,9 @@ def _cpu() -> str:
 
 
 def _commit() -> str:
-    def git(*words: str) -> str:
+    def git(*arguments: str) -> str:
         done = subprocess.run(
-            ["git", *words], cwd=ROOT, capture_output=True, text=True, check=False
+            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
         )
         return done.stdout.strip()
 

@@ -1,4 +1,4 @@
-"""The measurements as one Markdown page with its plots, made from the JSON files alone."""
+"""The Markdown page and plots of the measurements, from their JSON files alone."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ PAGE = "inference.md"
 
 
 def write_report(out: Path) -> Path:
-    """Read the JSON files in `out`, and write the page and the plots beside them."""
+    """Read the JSON files in `out`, and write the page and the plots next to them."""
     found = {section: read(out / f"{section}.json") for section in SECTIONS}
     figures = Figures(list(found.values()))
     drawn = plots.draw_all(figures, out)

@@ -1,4 +1,4 @@
-"""How many evaluations of which network make an image: the one place that counts them."""
+"""Sampling schedules: how many calls of each network an image takes."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from wuerstchen.inference.sampling import SamplingPlan
 
 
 class Schedule(NamedTuple):
-    """Evaluations for one image."""
+    """Network evaluations for one image."""
 
     name: str
     guided: int
@@ -21,13 +21,13 @@ class Schedule(NamedTuple):
     unguided: int
     """Of Stage C without guidance (one row)."""
     decoder: int
-    """Of Stage B, without guidance, which both systems leave off by default."""
+    """Of Stage B, without guidance, the default of both systems."""
     own: bool = False
-    """Whether these are the defaults of ours, with a sampler of its own choice."""
+    """Whether these are our defaults, with their own sampler."""
 
     @property
     def work(self) -> tuple[int, int, int]:
-        """What it costs, whatever it is called."""
+        """The evaluations without the name."""
         return self.guided, self.unguided, self.decoder
 
 
@@ -43,15 +43,15 @@ class Calls(NamedTuple):
 SIXTY = Schedule("60 + 12", 60, 0, 12)
 """The defaults of diffusers' pipeline."""
 TWENTY_NINE = Schedule("29 + 12", 29, 0, 12)
-"""With the published list of times for Stage C."""
+"""With the published timesteps of Stage C."""
 FIFTY = Schedule("50", 50, 0, 0)
-"""The defaults of diffusers' pipelines for both peers; guidance is on."""
+"""The defaults of diffusers' pipelines for both peers, with guidance."""
 TWENTY_FIVE = Schedule("25", 25, 0, 0)
-"""With a multistep solver, as many users of the peers draw."""
+"""With a multistep solver, a common choice for the peers."""
 
 
 def our_defaults() -> Schedule:
-    """What a published model does by default."""
+    """The defaults for a published model."""
     planned = plan_generation(ModelInfo())
     guided, unguided = evaluations(planned.prior)
     decoder = sum(evaluations(planned.decoder))
@@ -59,23 +59,20 @@ def our_defaults() -> Schedule:
 
 
 def evaluations(walk: SamplingPlan) -> tuple[int, int]:
-    """How often a way from noise to data asks the network with guidance, and without.
-
-    Counted by going it with a network that does nothing.
-    """
-    call: list[bool] = []
+    """Network evaluations with and without guidance, counted with a network that does nothing."""
+    guided: list[bool] = []
 
     def denoise(x: Tensor, t: float) -> Tensor:
-        call.append(walk.guidance.scale_at(t) is not None)
+        guided.append(walk.guidance.scale_at(t) is not None)
         return x
 
     for _ in SAMPLERS[walk.sampler](denoise, torch.ones(1, 1, 1, 1), walk.times, torch.randn_like):
         pass
-    return sum(call), len(call) - sum(call)
+    return sum(guided), len(guided) - sum(guided)
 
 
 def network_calls(system: str, schedule: Schedule, batch: int = 1) -> list[Calls]:
-    """The calls that make `batch` images at once. Text encoders are left out for all systems."""
+    """The calls for a batch of images. Text encoders are excluded for all systems."""
     if system in PEERS:
         return [Calls(schedule.guided, "unet", "step", 2 * batch), Calls(1, "vae", "step", batch)]
     calls = [

@@ -1,7 +1,4 @@
-"""The tables of the report, each made from what was measured.
-
-A section is a function of the figures that yields the lines under its title.
-"""
+"""The tables of the report: each function yields the lines of one section."""
 
 from collections.abc import Iterable
 from statistics import median
@@ -18,7 +15,7 @@ CALLS = {"stage_c": "Stage C step", "stage_b": "Stage B step", "stage_a": "Stage
 
 
 def lines_of(figures: Figures) -> list[tuple[str, str, Schedule]]:
-    """The systems that are compared per image: label, system, schedule."""
+    """The systems compared per image: label, system, schedule."""
     own = our_defaults()
     lines = [(f"ours, defaults ({own.name})", "ours", own)]
     if own.work != SIXTY.work:

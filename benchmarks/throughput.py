@@ -1,17 +1,16 @@
-"""A training step of Stage C at the published size, ours beside diffusers': images per second.
+"""Images per second of training Stage C at the published size, compared with diffusers.
 
     python -m benchmarks.throughput [--kinds lora,whole] [--sides 512,1024] [--rounds 2]
 
-Ours learns from encodings on the disk: semantics and text states are read. The other side does what
-diffusers' published fine-tuning scripts for this prior do each time: decode and crop the image,
-run the compressor and the text encoder without gradients, then the same step. Both have random
-weights of the published sizes, the same batch, clipping, no average of the weights, and the numbers
-of the machine (fp32 on a CPU). AdamW is on either side as it is set there: fused in our trainer, by
-torch's default in their scripts. lora: rank 4 on queries, keys, values and outputs, as in
-diffusers' script; whole: all weights, 16 GB for them, their gradients and their moments alone
-(21 GB on their side at 512, more than 24 at 1024).
+Ours reads cached semantics and text states. The other side does what diffusers' published
+fine-tuning scripts for this prior do in every step: decode and crop the image, run the compressor
+and the text encoder without gradients, then take the same step. Both have random weights of the
+published sizes, the same batch size, gradient clipping, no EMA weights, and fp32 on a CPU. AdamW is
+configured as on each side: fused in our trainer, torch's default in their scripts. lora: rank 4
+on queries, keys, values and outputs, as in diffusers' script; whole: all weights, which with
+gradients and moments take 16 GB (21 GB on their side at 512, more than 24 at 1024).
 
-Every turn is a process of its own, ours and theirs in turns: its first step is not counted.
+Every turn is a process of its own, ours and theirs alternate; its first step is not counted.
 """
 
 import argparse
@@ -54,9 +53,9 @@ from wuerstchen.training.latent_cache import (
 )
 
 BATCH = {512: 2, 1024: 1}
-"""Images of a step by LoRA; of the whole network always 1: that fits into 24 GB."""
+"""Batch size with LoRA; for the whole network it is 1, which fits into 24 GB."""
 STEPS = 2
-"""Steps of a turn that are counted."""
+"""Timed steps per turn."""
 IMAGES = 8
 TOKENS, WIDTH = 77, 1280
 RANK = 4
@@ -70,18 +69,18 @@ BIG_G = CLIPTextConfig(
 """The published text encoder of Stage C."""
 
 Step = Callable[[int], Tensor]
-"""The number of a step to its loss; gradients are there afterwards."""
+"""Step number to its loss, whose backward pass fills the gradients."""
 
 
 class Turn(NamedTuple):
-    """What one process measured."""
+    """The measurement of one process."""
 
     seconds: float
-    """Of a step, the median."""
+    """Median of a step."""
     peak: int
-    """Bytes of the whole process."""
+    """Peak memory of the process in bytes."""
     parts: dict[str, float]
-    """Seconds of the parts of a step."""
+    """Seconds by part of a step."""
 
 
 def main() -> None:
@@ -89,45 +88,47 @@ def main() -> None:
     parser.add_argument("--kinds", default="lora,whole")
     parser.add_argument("--sides", default="512,1024")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--turn", metavar="WHO", help="a single turn, which prints its figures")
-    parser.add_argument("--profile", action="store_true", help="where our step spends its time")
+    parser.add_argument(
+        "--turn", metavar="SYSTEM", help="measure a single turn and print its figures"
+    )
+    parser.add_argument("--profile", action="store_true", help="profile our step")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/benchmarks")
-    words = parser.parse_args()
-    kinds, sides = words.kinds.split(","), [int(side) for side in words.sides.split(",")]
-    if words.turn:
-        print(json.dumps(measure_turn(words.turn, kinds[0], sides[0], profiled=words.profile)))
+    options = parser.parse_args()
+    kinds, sides = options.kinds.split(","), [int(side) for side in options.sides.split(",")]
+    if options.turn:
+        print(json.dumps(measure_turn(options.turn, kinds[0], sides[0], profiled=options.profile)))
         return
-    path = words.out / "throughput.json"
+    path = options.out / "throughput.json"
     content = json.loads(path.read_text()) if path.is_file() else {"turns": {}, "runs": {}}
     for kind in kinds:
         for side in sides:
             turns: dict[str, list[Turn]] = {"ours": [], "diffusers": []}
-            for _ in range(words.rounds):
+            for _ in range(options.rounds):
                 for who, found in turns.items():
                     found.append(_in_process(who, kind, side))
                     print(kind, side, who, found[-1], flush=True)
             content["turns"][f"{kind} {side}"] = turns
             content["runs"][f"{kind} {side}"] = this_run("random").model_dump()
             write_file(path, json.dumps(content, indent=1).encode())
-            write_page(words.out)
+            write_page(options.out)
 
 
 def measure_turn(who: str, kind: str, side: int, *, profiled: bool = False) -> Turn:
-    """Steps of one side, in this process."""
+    """Run the steps of one system in this process."""
     torch.manual_seed(0)
     network, step, parts = (_ours if who == "ours" else _theirs)(kind, side)
     trained = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True if who == "ours" else None)
     seconds: list[float] = []
     for number in range(STEPS + 1):
-        began = time.perf_counter()
+        start = time.perf_counter()
         step(number).backward()
-        gone = time.perf_counter()
+        stepped = time.perf_counter()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        seconds.append(time.perf_counter() - began)
-        parts.setdefault("clip and optimizer", []).append(time.perf_counter() - gone)
+        seconds.append(time.perf_counter() - start)
+        parts.setdefault("clip and optimizer", []).append(time.perf_counter() - stepped)
     if profiled:
         with profile(activities=[ProfilerActivity.CPU]) as found:
             step(0).backward()
@@ -140,7 +141,7 @@ Made = tuple[nn.Module, Step, dict[str, list[float]]]
 
 
 def _ours(kind: str, side: int) -> Made:
-    """Stage C on encodings."""
+    """Stage C on cached encodings."""
     batch, (rows, columns) = _batch(kind, side), semantics_size(side, side)
     folder = Path(tempfile.mkdtemp())
     semantics = _encoding(folder / "semantics", (16, rows, columns))
@@ -151,17 +152,17 @@ def _ours(kind: str, side: int) -> Made:
     parts: dict[str, list[float]] = {"read": []}
 
     def step(number: int) -> Tensor:
-        began = time.perf_counter()
+        start = time.perf_counter()
         chosen = [(number * batch + at) % IMAGES for at in range(batch)]
         scaled, states = semantics.rows(chosen), text.rows(chosen)
-        parts["read"].append(time.perf_counter() - began)
+        parts["read"].append(time.perf_counter() - start)
         return _loss(lambda x, t: network(x, t, network.condition(states)), scaled)
 
     return network, step, parts
 
 
 def _theirs(kind: str, side: int) -> Made:
-    """diffusers' prior, with what its scripts do before it in every step."""
+    """diffusers' prior, with the work of its scripts before every step."""
     batch, inner = _batch(kind, side), compressor_size(side, side)[0]
     jpegs = [_jpeg(side, seed) for seed in range(IMAGES)]
     compressor = Compressor(CompressorModel()).eval().requires_grad_(False)
@@ -178,10 +179,10 @@ def _theirs(kind: str, side: int) -> Made:
     parts: dict[str, list[float]] = {"decode": [], "text encoder": [], "compressor": []}
 
     def timed(name: str, work: Callable[[], Tensor]) -> Tensor:
-        began = time.perf_counter()
+        start = time.perf_counter()
         with torch.no_grad():
             found = work()
-        parts[name].append(time.perf_counter() - began)
+        parts[name].append(time.perf_counter() - start)
         return found
 
     def step(number: int) -> Tensor:
@@ -209,7 +210,7 @@ def _loss(network: Callable[[Tensor, Tensor], Tensor], scaled: Tensor) -> Tensor
 
 
 def _encoding(folder: Path, shape: tuple[int, ...]) -> Encoding:
-    """Random rows in the files that `wuerstchen encode` writes."""
+    """Random rows in the format of `wuerstchen encode`."""
     folder.mkdir()
     rows = {str(row): torch.randn(shape, dtype=torch.float16) for row in range(IMAGES)}
     save_file(rows, folder / file_name(0))
@@ -219,7 +220,7 @@ def _encoding(folder: Path, shape: tuple[int, ...]) -> Encoding:
 
 
 def _jpeg(side: int, seed: int) -> bytes:
-    """A photo-like image, a third wider than it is used, as files are."""
+    """A smooth random image, a third wider than high, like typical files."""
     small = np.random.default_rng(seed).integers(0, 255, (side // 16, side // 12, 3), np.uint8)
     file = io.BytesIO()
     Image.fromarray(small).resize((side * 4 // 3, side), Image.Resampling.BICUBIC).save(
@@ -229,7 +230,7 @@ def _jpeg(side: int, seed: int) -> bytes:
 
 
 def _decoded(data: bytes, side: int) -> Tensor:
-    """(3, side, side): the middle, at the compressor's size, by ImageNet's mean and spread."""
+    """(3, side, side): a centre crop at the compressor's size, normalised as for ImageNet."""
     image = Image.open(io.BytesIO(data)).convert("RGB")
     scale = side / min(image.size)
     image = image.resize(
@@ -274,8 +275,8 @@ def write_page(out: Path) -> Path:
         for who, each in found.items():
             parts = {part: median(t.parts[part] for t in each) for part in each[0].parts}
             rest = seconds[who] - sum(parts.values())
-            told = ", ".join(f"{part} {digits(value)}" for part, value in parts.items())
-            details.append([f"{kind}, {side} px", who, digits(seconds[who]), told, digits(rest)])
+            text = ", ".join(f"{part} {digits(value)}" for part, value in parts.items())
+            details.append([f"{kind}, {side} px", who, digits(seconds[who]), text, digits(rest)])
     header = ("step", "ours", "diffusers", "ours over diffusers", "GiB, ours", "GiB, diffusers")
     lines = [
         "Images per second, and the peak memory of the process in GiB.\n",

@@ -1,4 +1,4 @@
-"""Clocks, and runs in alternating order, so that a drift of the machine meets all alike."""
+"""Clocks, and alternating runs, so that drift of the machine affects all equally."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -8,20 +8,20 @@ import torch
 
 Work = Callable[[], object]
 Clock = Callable[[Work], float]
-"""Runs the work once and says how many seconds it took."""
+"""Runs the work once and returns the seconds it took."""
 
 Name = TypeVar("Name")
 
 
 def wall(work: Work) -> float:
-    """Seconds on the wall."""
+    """Wall-clock seconds."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def cuda(work: Work) -> float:
-    """Seconds between two events on the current stream, with nothing else under way."""
+    """Seconds between two events on the current stream, with nothing else running."""
     first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.compiler.cudagraph_mark_step_begin()
     torch.cuda.synchronize()
@@ -48,5 +48,5 @@ def alternate(
 
 
 def ratios(first: list[float], second: list[float]) -> list[float]:
-    """first / second, turn by turn: what both met in one turn they met together."""
+    """first / second, turn by turn: both ran under the same conditions in a turn."""
     return [a / b for a, b in zip(first, second, strict=True)]

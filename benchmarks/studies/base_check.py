@@ -1,13 +1,12 @@
-"""What a base can be taught by the config `lora`: images like its own, and others.
+"""What fine-tuning with the config `lora` teaches a base: images like its own, and others.
 
     python -m benchmarks.studies.base_check FLUENT3D DREAMBOOTH [--out docs/benchmarks]
 
-FLUENT3D are the images that the bundled model was trained on. 300 of them, spread evenly, are
-coloured anew, their light from dark blue to white, with the captions that they have: a style for
-this base. DREAMBOOTH are photos of things, with `subject` in their side JSON: nothing that this
-base knows. For each the bundled model is measured as `wuerstchen evaluate` and `diagnose`
-do, fine-tuned by `wuerstchen train lora base=emoji` with its settings as they are, and measured
-again.
+FLUENT3D are the images that the bundled model was trained on. 300 of them, evenly spaced, are
+recoloured from dark blue to white and keep their captions: a style for this base. DREAMBOOTH are
+photos of things, with `subject` in their JSON files: unlike anything that this base was trained on.
+For each, the bundled model is measured as by `wuerstchen evaluate` and `diagnose`, fine-tuned
+by `wuerstchen train lora base=emoji` with default settings, and measured again.
 """
 
 import argparse
@@ -33,29 +32,29 @@ from wuerstchen.training import run as training_run
 
 BLUE, IMAGES, PROMPTS, SIDE = "#0a1478", 300, 100, 128
 HELD_OUT = 0.15
-"""Of the blue ones; the photos have a split of their own."""
+"""Test fraction of the blue images; the photos have a split of their own."""
 
 
 class Measured(NamedTuple):
-    """A model on one set; figures have their 95 % intervals."""
+    """Figures of a model on one data set."""
 
     stage_a: Estimate
     semantics: Estimate
     nearest: Estimate
     chance: float
-    """Fréchet distance of drawn semantics from the true ones, times that by chance."""
+    """Fréchet distance of generated from true semantics, as a multiple of that by chance."""
 
 
 class Row(NamedTuple):
-    """One set, before and after."""
+    """One data set, before and after training."""
 
     name: str
     images: int
-    """That were learned."""
+    """Training images."""
     before: Measured
     after: Measured
     seconds: float
-    """Of the training."""
+    """Duration of training."""
 
 
 def main() -> None:
@@ -65,22 +64,22 @@ def main() -> None:
     parser.add_argument("fluent3d", type=Path)
     parser.add_argument("dreambooth", type=Path)
     parser.add_argument("--out", type=Path, default=ROOT / "docs/benchmarks")
-    words = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        blue = write_blue(words.fluent3d, folder / "blue", IMAGES)
-        photos = DataConfig(path=str(words.dreambooth), size=SIDE, balance_by="subject")
+        blue = write_blue(options.fluent3d, folder / "blue", IMAGES)
+        photos = DataConfig(path=str(options.dreambooth), size=SIDE, balance_by="subject")
         rows = [
-            take_row("emoji in blue", blue, folder / "blue-model"),
-            take_row("photos of things", photos, folder / "photos-model"),
+            measure_row("emoji in blue", blue, folder / "blue-model"),
+            measure_row("photos of things", photos, folder / "photos-model"),
         ]
     content = {"run": this_run("bundled").model_dump(), "rows": [_plain(row) for row in rows]}
-    write_file(words.out / "base_check.json", json.dumps(content, indent=1).encode())
-    print(write_page(words.out))
+    write_file(options.out / "base_check.json", json.dumps(content, indent=1).encode())
+    print(write_page(options.out))
 
 
 def write_blue(fluent3d: Path, folder: Path, count: int) -> DataConfig:
-    """`count` blue images with captions in `folder`, and how they are read."""
+    """Write `count` blue images with captions into `folder`; returns their data config."""
     folder.mkdir()
     pairs, _, _ = open_pairs(DataConfig(path=str(fluent3d), size=2 * SIDE, balance_by="name"))
     for number in range(count):
@@ -93,21 +92,23 @@ def write_blue(fluent3d: Path, folder: Path, count: int) -> DataConfig:
     return DataConfig(path=str(folder), size=SIDE, balance_by="name", test_fraction=HELD_OUT)
 
 
-def take_row(name: str, data: DataConfig, output: Path) -> Row:
-    """The base before, its fine-tuning, and what became of it."""
+def measure_row(name: str, data: DataConfig, output: Path) -> Row:
+    """Measure the base, fine-tune it and measure the result."""
     base = weights.find("emoji")
     before = measure(base, data)
-    words = [f"data.{key}={value}" for key, value in data.model_dump(exclude_defaults=True).items()]
-    began = perf_counter()
-    tuned = training_run.train(load("lora", ["base=emoji", f"output={output}", *words]))
-    seconds = perf_counter() - began
+    overrides = [
+        f"data.{key}={value}" for key, value in data.model_dump(exclude_defaults=True).items()
+    ]
+    start = perf_counter()
+    tuned = training_run.train(load("lora", ["base=emoji", f"output={output}", *overrides]))
+    seconds = perf_counter() - start
     row = Row(name, len(open_pairs(data)[0]), before, measure(tuned, data), seconds)
     print(row, flush=True)
     return row
 
 
 def measure(model: Path, data: DataConfig) -> Measured:
-    """What `wuerstchen evaluate` and `wuerstchen diagnose` say of it."""
+    """The figures of `wuerstchen evaluate` and `wuerstchen diagnose`."""
     figures = evaluate(model, data, prompts=PROMPTS).figures
     names = ("stage_a_psnr", "semantics_psnr", "text_nearest")
     stage_a, semantics, nearest = (figures[name] for name in names)
@@ -128,7 +129,7 @@ def write_page(out: Path) -> Path:
                 f"{row['images']}",
                 f"{before['stage_a']['value']:.1f}",
                 f"{before['semantics']['value']:.1f} of {before['semantics']['n']}",
-                *(_share(each["nearest"]) for each in (before, after)),
+                *(_percent(each["nearest"]) for each in (before, after)),
                 *(digits(each["chance"]) for each in (before, after)),
                 digits(row["seconds"]),
             ]
@@ -161,7 +162,7 @@ def _fields(value: Estimate | float) -> object:
     return asdict(value) if isinstance(value, Estimate) else value
 
 
-def _share(figure: dict[str, float]) -> str:
+def _percent(figure: dict[str, float]) -> str:
     value, low, high = (f"{figure[key]:.0%}" for key in ("value", "low", "high"))
     return f"{value} ({low} to {high}) of {figure['n']}"
 

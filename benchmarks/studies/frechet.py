@@ -11,8 +11,8 @@ from wuerstchen.models.compressor import Compressor, shrink
 RESAMPLES = 20
 
 
-class Given(nn.Module):
-    """Stands where the metric expects a network: features are computed before, and once."""
+class Precomputed(nn.Module):
+    """Replaces the metric's network, because features are computed in advance."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class Given(nn.Module):
 
 @torch.inference_mode()
 def features(compressor: Compressor, images: Iterable[Tensor]) -> Tensor:
-    """(B, 3, H, W) batches in [0, 1] to (N, 2 S): mean and spread over the map of each channel."""
+    """(B, 3, H, W) batches in [0, 1] to (N, 2 S): mean and standard deviation of each channel."""
     rows = []
     for batch in images:
         semantics = compressor(shrink(batch.float())).flatten(2)  # (B, S, hw)
@@ -32,23 +32,25 @@ def features(compressor: Compressor, images: Iterable[Tensor]) -> Tensor:
     return torch.cat(rows)
 
 
-def frechet(drawn: Tensor, real: Tensor) -> tuple[float, float]:
-    """(N, F) and (M, F) features to their distance, and its spread over resampled images.
+def frechet(generated: Tensor, real: Tensor) -> tuple[float, float]:
+    """The distance of (N, F) from (M, F) features, and its standard deviation over resampling.
 
-    Every feature is measured in standard deviations of the real images, so that all count.
+    Features are in units of the real images' standard deviation, so that all count equally.
     """
-    drawn, real = drawn / real.std(dim=0), real / real.std(dim=0)
+    generated, real = generated / real.std(dim=0), real / real.std(dim=0)
     stream = torch.Generator().manual_seed(0)
     again = [
-        _distance(drawn[torch.randint(len(drawn), (len(drawn),), generator=stream)], real)
+        _distance(
+            generated[torch.randint(len(generated), (len(generated),), generator=stream)], real
+        )
         for _ in range(RESAMPLES)
     ]
-    return _distance(drawn, real), float(torch.tensor(again).std())
+    return _distance(generated, real), float(torch.tensor(again).std())
 
 
-def _distance(drawn: Tensor, real: Tensor) -> float:
-    metric = FrechetInceptionDistance(feature=Given(drawn.shape[1]))
+def _distance(generated: Tensor, real: Tensor) -> float:
+    metric = FrechetInceptionDistance(feature=Precomputed(generated.shape[1]))
     metric.set_dtype(torch.float64)
     metric.update(real.double(), real=True)
-    metric.update(drawn.double(), real=False)
+    metric.update(generated.double(), real=False)
     return float(metric.compute())

@@ -3,9 +3,9 @@
     python -m benchmarks.studies.quality DATA
 
 DATA is a folder or tar of captioned images, split as in the model's training. Stage C is judged
-by the images that it and the model's own Stages B and A draw for training captions; Stage B by
-what it draws from the true semantics of test images. Each row is written as soon as it is
-measured, and a row that is there is not measured again.
+by the images that all stages generate for training captions; Stage B by what it generates from the
+true semantics of test images. Each row is written as soon as it is measured; existing rows are
+skipped.
 """
 
 import argparse
@@ -21,20 +21,20 @@ from wuerstchen.inference.sampling import SamplingPlan
 
 OUT = ROOT / "docs/benchmarks/quality.json"
 FINE = 500
-"""Steps of the solution that others are compared with."""
+"""Steps of the reference solution."""
 
 
 def settings(study: Study) -> Iterator[Setting]:
-    """All that is measured; the fine solutions first, because others are compared with them.
+    """All settings of single stages, the reference solutions first.
 
-    Stage C is guided at all times, so that nothing but the sampler differs.
+    Stage C is guided at all times, so that only the sampler differs.
     """
     guidance = Guidance(study.own.prior.guidance.scale)
     for stage, counts in (("C", (4, 6, 8, 10, 12, 16, 20, 30, 60)), ("B", (2, 3, 4, 6, 8, 12))):
         how = guidance if stage == "C" else Guidance()
         yield _even(stage, "dpm++2m", "log_snr", FINE, how)
         for sampler, count in product((*STOCHASTIC, *DETERMINISTIC), counts):
-            # All spacings where they matter most: the sampler of old and the best of the others.
+            # All spacings for the original sampler and the best of the others.
             wide = sampler in ("ddpm", "dpm++2m", "dpm++2m-sde")
             steps = (count + 1) // 2 if sampler == "heun" else count
             if sampler == "heun" and count % 2 == 0 and count - 1 in counts:
@@ -49,7 +49,7 @@ def settings(study: Study) -> Iterator[Setting]:
 
 
 def whole(study: Study) -> Iterator[Setting]:
-    """Both stages together: first the one to lose nothing against, then cheaper ones."""
+    """Settings of both stages together: first the baseline, then cheaper ones."""
     scale = study.own.prior.guidance.scale
     old = SamplingPlan(times=uniform_times(60), guidance=Guidance(scale))
     yield Setting("whole", "60 + 12 ddpm", "time", old, SamplingPlan(times=uniform_times(12)))
@@ -89,21 +89,21 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--stages", default="C,B,whole")
     parser.add_argument("--out", type=Path, default=OUT)
-    words = parser.parse_args()
-    study = Study(words.data, words.images)
-    found = read(words.out)
+    options = parser.parse_args()
+    study = Study(options.data, options.images)
+    found = read(options.out)
     found.runs.append(this_run("the bundled model"))
     known = {(row.stage, row.name) for row in found.rows}
     for setting in (*settings(study), *whole(study)):
         fine = len(setting.walk.times) == FINE + 1
-        if setting.stage not in words.stages.split(","):
+        if setting.stage not in options.stages.split(","):
             continue
         if (setting.stage, setting.name) in known and not fine:
             continue
         row = measure(study, setting).model_copy(update={"run": len(found.runs) - 1})
         if (setting.stage, setting.name) not in known:
             found.rows.append(row)
-            write(words.out, found)
+            write(options.out, found)
         print(row, flush=True)
 
 

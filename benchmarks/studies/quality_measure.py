@@ -1,4 +1,4 @@
-"""How a setting of the stages is judged: images are drawn with it and compared with real ones."""
+"""Measure a sampling setting: generate images with it and compare them with real ones."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ STOCHASTIC = ("ddpm", "dpm++2m-sde", "euler-ancestral")
 
 @dataclass(frozen=True)
 class Setting:
-    """One way for a stage."""
+    """Sampling settings of a stage."""
 
     stage: str
     name: str
@@ -34,11 +34,11 @@ class Setting:
     walk: SamplingPlan
     """Of Stage C, or of Stage B where the stage is B."""
     decoder: SamplingPlan | None = None
-    """Of Stage B behind Stage C; None: the model's own."""
+    """Of Stage B after Stage C; None: the model's own."""
 
 
 class Study:
-    """The model, the images and what is computed once for all settings."""
+    """The model, the images and what all settings share."""
 
     def __init__(self, data: str, images: int) -> None:
         self.pipeline = Pipeline.from_pretrained()
@@ -69,7 +69,7 @@ class Study:
     def semantics(
         self, walk: SamplingPlan, captions: Sequence[str], seed: int
     ) -> tuple[Tensor, Tensor]:
-        """Of Stage C, and the noise that Stage B starts from: the same for all settings."""
+        """Semantics from Stage C, with the same noise for all settings, and the encoded text."""
         pipeline = self.pipeline
         text = pipeline.cascade.encode(pipeline.cascade.text_c, captions)
         none = pipeline.cascade.encode(pipeline.cascade.text_c, [""] * len(captions))
@@ -98,7 +98,7 @@ def batches(pairs: Pairs, count: int) -> Iterator[Tensor]:
 
 
 def edges(images: Tensor) -> float:
-    """Mean absolute difference between pixels side by side."""
+    """Mean absolute difference between neighbouring pixels."""
     return float((images[..., 1:] - images[..., :-1]).abs().mean())
 
 
@@ -180,7 +180,7 @@ def _stage_b(study: Study, setting: Setting) -> Judged:
 
 
 def _distance(study: Study, setting: Setting, found: Tensor) -> float | None:
-    """To the fine solution, which is the first deterministic setting of its stage."""
+    """Distance to the reference solution, the first deterministic setting of its stage."""
     if setting.walk.sampler not in DETERMINISTIC or setting.stage == "whole":
         return None
     if setting.stage not in study.fine:

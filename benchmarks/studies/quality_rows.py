@@ -1,4 +1,4 @@
-"""What benchmarks/studies/quality.py measured, kept as JSON."""
+"""The records of the quality study, and their JSON file."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from wuerstchen.atomic_write import write_file
 
 
 class Row(BaseModel):
-    """One setting of a stage and what came of it."""
+    """The figures of one setting of a stage."""
 
     model_config = ConfigDict(frozen=True)
     stage: str
@@ -23,22 +23,22 @@ class Row(BaseModel):
     decoder: int | None = None
     """Of both stages together: evaluations of Stage B."""
     cost: float
-    """The evaluations again, in guided ones: one without guidance costs half of one."""
+    """Evaluations in units of guided ones: one without guidance costs half."""
     images: int
     distance: float | None
-    """Root mean square to the solution of 500 steps from the same noise; None where noise is new
-    in every step, so that no two numbers of steps lead to the same image."""
+    """RMS distance to 500 steps from the same noise; None for stochastic samplers, whose
+    images differ for every number of steps."""
     frechet: float
     """Distance of features to the test images."""
     frechet_spread: float
     """Standard deviation of it over resampled images."""
     nearest: float | None
-    """Share of captions whose nearest training image shows what was asked for."""
+    """Fraction of captions whose nearest training image shows the requested object."""
     first_five: float | None
     psnr: float | None
     """dB to the image whose semantics were given."""
     edges: float
-    """Mean absolute difference between neighbouring pixels, as a share of the test images'."""
+    """Mean absolute difference between neighbouring pixels, relative to the test images."""
     seconds: float
     run: int | None = None
     """Index into the runs of the file; None: measured before the file kept them."""
@@ -52,7 +52,7 @@ class Rows(BaseModel):
 
 
 def read(path: Path) -> Rows:
-    """The file's content; nothing where there is no file."""
+    """The file's content, or empty rows if there is no file."""
     return Rows.model_validate_json(path.read_bytes()) if path.is_file() else Rows(rows=[])
 
 

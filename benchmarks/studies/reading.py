@@ -2,10 +2,10 @@
 
     python -m benchmarks.studies.reading DATA [--size 256] [--images 2000] [--out docs/benchmarks]
 
-DATA is anything that `wuerstchen prepare` reads. Our reader, webdataset and datasets then read the
-same shards in turns: JPEG to (3, S, S) pixels in batches, in a shuffled order, every epoch anew,
-with as many workers as there are cores. Then Stage C is trained for a while, from images and from
-encodings, and the share of time is taken that it waits for batches.
+DATA is anything that `wuerstchen prepare` reads. Our reader, webdataset and datasets read the same
+shards in turns: JPEG to batches of (3, S, S) pixels, reshuffled every epoch, with one worker per
+core. Then Stage C is trained briefly, from images and from cached encodings, to measure the
+fraction of time that it waits for batches.
 """
 
 import argparse
@@ -41,7 +41,7 @@ from wuerstchen.training.cache_latents import encode
 BATCH = 64
 WORKERS = os.cpu_count() or 1
 STEPS = 60
-"""Steps of Stage C whose waiting is measured."""
+"""Training steps of Stage C."""
 
 
 def main() -> None:
@@ -50,41 +50,41 @@ def main() -> None:
     )
     parser.add_argument("data")
     parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--images", type=int, default=2000, help="of each turn")
+    parser.add_argument("--images", type=int, default=2000, help="images per turn")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, default=ROOT / "docs/benchmarks")
-    words = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        _measure(words, Path(folder))
+        _measure(options, Path(folder))
 
 
-def _measure(words: argparse.Namespace, scratch: Path) -> None:
-    began = time.perf_counter()
-    ready = prepare(words.data, scratch / "set", load_prepare(None, [f"size={words.size}"]))
-    prepared = time.perf_counter() - began
-    count = words.images // BATCH
+def _measure(options: argparse.Namespace, scratch: Path) -> None:
+    start = time.perf_counter()
+    ready = prepare(options.data, scratch / "set", load_prepare(None, [f"size={options.size}"]))
+    prepared = time.perf_counter() - start
+    count = options.images // BATCH
     readers: dict[str, Callable[[], Iterator[Tensor]]] = {
-        "ours": lambda: _ours(ready, words.size),
-        "webdataset": lambda: _webdataset(ready, words.size),
-        "datasets": lambda: _datasets(ready, words.size, scratch),
+        "ours": lambda: _ours(ready, options.size),
+        "webdataset": lambda: _webdataset(ready, options.size),
+        "datasets": lambda: _datasets(ready, options.size, scratch),
     }
-    # Opened once, outside of what is timed: a training opens its data once.
+    # Opened once and not timed, because training opens its data once.
     streams = {name: make() for name, make in readers.items()}
     works = {name: _reading(stream, count) for name, stream in streams.items()}
     before = load()
-    seconds = alternate(works, words.repeats)
+    seconds = alternate(works, options.repeats)
     rates = {name: [count * BATCH / each for each in found] for name, found in seconds.items()}
     content = {
         "run": this_run("none").model_dump(),
-        "size": words.size,
+        "size": options.size,
         "load": before,
-        "images": len(open_pairs(DataConfig(path=str(ready), size=words.size))[0]),
+        "images": len(open_pairs(DataConfig(path=str(ready), size=options.size))[0]),
         "prepared_per_second": _kept(ready) / prepared,
         "images_per_second": rates,
-        "waiting": _waiting(words.size, ready, scratch),
+        "waiting": _waiting(options.size, ready, scratch),
     }
-    write_file(words.out / "reading.json", (json.dumps(content, indent=1) + "\n").encode())
-    print(write_page(words.out))
+    write_file(options.out / "reading.json", (json.dumps(content, indent=1) + "\n").encode())
+    print(write_page(options.out))
 
 
 def _reading(stream: Iterator[Tensor], count: int) -> Callable[[], object]:
@@ -122,8 +122,8 @@ def _datasets(ready: Path, size: int, scratch: Path) -> Iterator[Tensor]:
 
     datasets.disable_progress_bars()
     urls = [str(path) for path in sorted((ready / "shards").iterdir())]
-    # It guesses the side fields of all images from the first five, which fails where one of these
-    # is null; so the fields are named, and the side fields come as their bytes.
+    # datasets infers metadata fields from the first five images, which fails if one of them is
+    # null; so the fields are named here, and the metadata stays undecoded.
     fields = {"jpg": datasets.Image(), "txt": datasets.Value("string")}
     fields |= {name: datasets.Value("string") for name in ("__key__", "__url__")}
     found = datasets.load_dataset(
@@ -150,7 +150,7 @@ def _datasets(ready: Path, size: int, scratch: Path) -> Iterator[Tensor]:
 
 
 def _square(image: Image.Image, size: int) -> Tensor:
-    """What our reader does to an image that is sRGB and upright already."""
+    """What our reader does to an upright sRGB image."""
     pixels = bytearray(resize_and_crop(image.convert("RGB"), size, size).tobytes())
     return torch.frombuffer(pixels, dtype=torch.uint8).view(size, size, 3).permute(2, 0, 1)
 
@@ -161,7 +161,7 @@ def _kept(ready: Path) -> int:
 
 
 def _waiting(size: int, ready: Path, scratch: Path) -> dict[str, dict[str, float]]:
-    """Share of the time of Stage C's training that goes into waiting for a batch."""
+    """Fraction of training time of Stage C spent waiting for a batch."""
     found = {}
     for name in ("images", "encodings"):
         model = Path(shutil.copytree(weights.resolve().source, scratch / name))
@@ -179,7 +179,7 @@ def _waiting(size: int, ready: Path, scratch: Path) -> dict[str, dict[str, float
 
 
 def _short(model: Path, ready: Path, size: int, encoded: Path | None) -> Config:
-    """A short training of Stage C alone, on the other stages of the bundled model."""
+    """A short training run of Stage C alone, with the other stages of the bundled model."""
     return load_config(
         "emoji",
         [
