@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 from wuerstchen.models.blocks import AttentionBlock, ConvBlock
 
 FSDP_BLOCKS = {ConvBlock: ("fold",), AttentionBlock: ("condition",)}
-"""Blocks gathered one at a time, with their methods beside `forward` that read weights.
+"""Blocks gathered one at a time, with their other methods that read weights.
 
 They have nearly all weights; the rest is gathered once per step.
 """
