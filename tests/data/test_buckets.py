@@ -107,9 +107,9 @@ def test_images_in_memory_are_those_on_the_disk(pairs: Pairs) -> None:
 
 
 def test_held_out_images_are_of_the_most_frequent_shape(pairs: Pairs) -> None:
-    chosen = pairs.most_common_shape(5)
+    chosen = pairs.with_most_common_shape(5)
     assert len(chosen) == 5 and {pairs[i].key[:6] for i in chosen} == {"square"}
-    assert len(pairs.most_common_shape(99)) == COUNTS["square"]
+    assert len(pairs.with_most_common_shape(99)) == COUNTS["square"]
 
 
 def test_a_prepared_set_has_the_same_shapes(pairs: Pairs, tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ class Pairs:
             digest.update(repr((pair.key, pair.captions, pair.file.path.name, place)).encode())
         return digest.hexdigest()
 
-    def most_common_shape(self, count: int) -> list[int]:
+    def with_most_common_shape(self, count: int) -> list[int]:
         """Indices of the first images of the most common shape, at most `count`."""
         if not len(self):
             return []

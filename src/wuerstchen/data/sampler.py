@@ -40,7 +40,7 @@ class Sampler:
         self._batch_size = batch_size
         self._seed = seed % 2**64  # numpy takes no negative seeds
         present = np.unique(pairs.buckets).tolist()
-        # The seed of a single bucket leaves its number out, as in runs from before there were any.
+        # A single bucket adds nothing to the seed, so that runs from before buckets can be resumed.
         self._buckets = [
             _Bucket(pairs, k, self._seed, [k] if len(present) > 1 else []) for k in present
         ]
