@@ -16,7 +16,7 @@ __version__ = version("wuerstchen")
 
 
 def __getattr__(name: str) -> object:
-    """Import `Pipeline` when it is asked for: torch takes seconds, and `--help` needs none."""
+    """Import `Pipeline` on first use: torch takes seconds to import, and `--help` needs none."""
     if name == "Pipeline":
         from wuerstchen.inference.pipeline import Pipeline
 

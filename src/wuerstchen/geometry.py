@@ -1,4 +1,4 @@
-"""Image size to latent size to semantics size, and the numbers that tie the three stages.
+"""Sizes of images, latents and semantics, and the constants that connect the three stages.
 
 At 1024 pixels a latent has 256 and the semantics have 24 cells per side: 42.67 pixels per cell.
 """
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from wuerstchen.errors import SizeError
 
-if TYPE_CHECKING:  # configs are read without torch
+if TYPE_CHECKING:  # configs are read without importing torch
     from torch import Tensor
 
 LATENT_STRIDE = 4
@@ -21,20 +21,20 @@ SEMANTICS_STRIDE = 128 / 3
 """Pixels of the image per cell of semantics: the 42:1 of the title (1024 / 24 = 42.67)."""
 
 COMPRESSOR_SHRINK = COMPRESSOR_STRIDE / SEMANTICS_STRIDE
-"""The compressor looks at the image at 0.75 of its size (1024 becomes 768)."""
+"""The compressor reads the image at 0.75 of its size (1024 becomes 768)."""
 
 SIZE_STEP = 128
-"""Images come in multiples of 128 pixels: only there do all three grids meet without rounding."""
+"""Sides are multiples of 128 pixels: only then all three grids fit without rounding."""
 
 SEMANTICS_SCALE = 42.0
 SEMANTICS_SHIFT = 1.0
 """Stage C diffuses (semantics + 1) / 42. diffusers calls the two `latent_mean` and `latent_std`."""
 
 BUCKET_AREA = 0.125
-"""Most that the area of a bucket differs from that of the square, as a share."""
+"""Largest relative difference between the area of a bucket and that of the square."""
 
 BUCKET_ASPECT = 3.0
-"""Longest side over shortest."""
+"""Largest ratio of the long side to the short one."""
 
 
 class Shape(NamedTuple):
@@ -45,12 +45,12 @@ class Shape(NamedTuple):
 
 
 def scale_semantics(semantics: "Tensor") -> "Tensor":
-    """What Stage C diffuses, for what the compressor makes and Stage B reads."""
+    """Output of the compressor (and input of Stage B) to the space that Stage C diffuses."""
     return (semantics + SEMANTICS_SHIFT) / SEMANTICS_SCALE
 
 
 def unscale_semantics(scaled: "Tensor") -> "Tensor":
-    """What Stage B reads, for what Stage C drew."""
+    """Samples of Stage C to the input of Stage B."""
     return scaled * SEMANTICS_SCALE - SEMANTICS_SHIFT
 
 
@@ -76,21 +76,21 @@ def semantics_size(height: int, width: int) -> tuple[int, int]:
 
 
 def compressor_size(height: int, width: int) -> tuple[int, int]:
-    """Pixels that the compressor wants to see of an image of `height` x `width` pixels."""
+    """Pixels of the compressor's input for an image of `height` x `width` pixels."""
     rows, columns = semantics_size(height, width)
     return rows * COMPRESSOR_STRIDE, columns * COMPRESSOR_STRIDE
 
 
 def latent_size_of_semantics(rows: int, columns: int) -> tuple[int, int]:
-    """Cells of the latent that belong to `rows` x `columns` cells of semantics (10.67 each)."""
+    """Cells of the latent for `rows` x `columns` cells of semantics (10.67 per side each)."""
     cells = SEMANTICS_STRIDE / LATENT_STRIDE
     return round(rows * cells), round(columns * cells)
 
 
 def bucket_shapes(size: int) -> list[Shape]:
-    """Shapes of about size x size pixels: the square first, then ever longer ones, each turned too.
+    """Shapes of about size x size pixels: the square, then longer ones, upright and wide.
 
-    At 256 pixels and below the grid of 128 leaves the square alone.
+    At 256 pixels and below, the grid of 128 leaves only the square.
     """
     found = [Shape(size, size)]
     for short in range(size - SIZE_STEP, 0, -SIZE_STEP):

@@ -1,4 +1,4 @@
-"""Randomness that is passed: one stream of noise per image, used by all stages in turn.
+"""Explicit randomness: one stream of noise per image, used by all stages in turn.
 
 A stream is a CPU generator, so a seed gives the same image on every device up to rounding, and
 image k of a batch is the image of seed + k alone.
@@ -13,10 +13,10 @@ from torch import Tensor
 from wuerstchen.errors import ConfigError
 
 SEED_LIMIT = 2**63
-"""Seeds lie in [0, SEED_LIMIT)."""
+"""Seeds are in [0, SEED_LIMIT)."""
 
 RANDOM_SEEDS = 2**32
-"""Random seeds stay below, where other programs that read the metadata take them too."""
+"""Random seeds are below this, so that other programs that read the metadata accept them."""
 
 
 class RandomStreams:
@@ -75,7 +75,7 @@ def streams_at(seed: int, positions: Sequence[int]) -> RandomStreams:
 
 
 def check_seed(seed: int | None, count: int) -> None:
-    """Raise ConfigError where seed, seed + 1, ... cannot be the seeds of `count` images."""
+    """Raise ConfigError unless seed, seed + 1, ... can be the seeds of `count` images."""
     if seed is None or seed == -1:
         return
     if not isinstance(seed, int) or not 0 <= seed <= SEED_LIMIT - count:
@@ -90,9 +90,9 @@ def from_generators(
 ) -> RandomStreams:
     """Streams of the caller's generators.
 
-    A list names one per image. A single one is the stream of a single image, and for several
-    images it draws a seed for each. One that something was drawn from before, or that a list
-    names twice, draws a seed too: so the reported seeds make each image again alone.
+    A list has one per image. A single generator is the stream of a single image, and provides a
+    new seed for each of several images. So does one that was used before, or that is listed twice:
+    the reported seeds then generate each image again, alone.
     """
     if not isinstance(given, torch.Generator):
         if len(given) != count:
@@ -102,19 +102,19 @@ def from_generators(
             )
         alone = [not _was_used(one) and sum(one is other for other in given) == 1 for one in given]
         return RandomStreams(
-            [one if own else _drawn(one, 1)[0] for one, own in zip(given, alone, strict=True)]
+            [one if own else _reseeded(one, 1)[0] for one, own in zip(given, alone, strict=True)]
         )
-    return RandomStreams(_drawn(given, count) if count > 1 or _was_used(given) else [given])
+    return RandomStreams(_reseeded(given, count) if count > 1 or _was_used(given) else [given])
 
 
 def _was_used(generator: torch.Generator) -> bool:
-    """Whether it is no longer in the state that its seed put it in."""
+    """Whether it is no longer in its initial state."""
     fresh = torch.Generator(generator.device).manual_seed(generator.initial_seed())
     return not torch.equal(generator.get_state(), fresh.get_state())
 
 
-def _drawn(generator: torch.Generator, count: int) -> list[torch.Generator]:
-    """Generators whose seeds are drawn from another."""
+def _reseeded(generator: torch.Generator, count: int) -> list[torch.Generator]:
+    """New generators, with seeds from another one."""
     seeds = torch.randint(RANDOM_SEEDS, (count,), generator=generator, device=generator.device)
     return [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]
 
@@ -122,7 +122,7 @@ def _drawn(generator: torch.Generator, count: int) -> list[torch.Generator]:
 def mixed(seed: int, place: int) -> int:
     """One 63-bit number per pair: multiplication by odd constants, then a fold.
 
-    Generators on the CPU take the lower half of their seed alone: it depends on all bits of both.
+    Generators on the CPU use only the lower half of their seed: it depends on all bits of both.
     """
     both = (seed * 0x9E3779B97F4A7C15 + place * 0xD1B54A32D192ED03 + 1) % 2**64
     both = (both ^ both >> 31) * 0xBF58476D1CE4E5B9 % 2**64

@@ -1,4 +1,4 @@
-"""Data whose best denoiser, and whose probability flow, have a closed form."""
+"""Data whose optimal denoiser and probability flow have a closed form."""
 
 from collections.abc import Iterator
 
@@ -8,10 +8,10 @@ from torch import Tensor
 from wuerstchen import diffusion
 
 MEAN, SPREAD = 0.7, 0.5
-"""Of the Gaussian data, chosen so that neither its mean nor its spread is that of the noise."""
+"""Of the Gaussian data; neither its mean nor its deviation is that of the noise."""
 
 WEIGHTS, MEANS, SPREADS = (0.35, 0.65), (-1.1, 0.9), (0.3, 0.5)
-"""Of the mixture: two humps, of unlike size."""
+"""Of the mixture: two modes of different size."""
 
 
 def exact_noise(x: Tensor, t: float) -> Tensor:

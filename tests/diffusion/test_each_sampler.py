@@ -1,4 +1,4 @@
-"""What each sampler promises alone; the oracles are other samplers, and those of diffusers."""
+"""Laws of single samplers; the oracles are other samplers, and those of diffusers."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -27,7 +27,7 @@ def rng() -> torch.Generator:
 
 
 @pytest.mark.parametrize("name", ["ddim", "heun", "dpm++2m"])
-def test_deterministic_samplers_draw_no_noise(name: str) -> None:
+def test_deterministic_samplers_use_no_noise(name: str) -> None:
     last(SAMPLERS[name](exact_noise, torch.randn(5), diffusion.uniform_times(3), forbidden))
 
 

@@ -1,4 +1,4 @@
-"""Laws of guidance, told by networks whose answers show what they were given."""
+"""Laws of guidance, with networks whose output shows their input."""
 
 import pytest
 import torch
@@ -37,15 +37,15 @@ class Counting:
 
 
 @pytest.mark.parametrize("scale", [1.5, 4.0, 7.0])
-def test_guidance_walks_the_line_from_unwanted_to_wanted(
+def test_guidance_extrapolates_from_the_negative_to_the_positive_condition(
     scale: float, rng: torch.Generator
 ) -> None:
     x = torch.randn(SHAPE, generator=rng)
-    wanted, unwanted = torch.rand(2, 4, generator=rng)
+    positive, negative = torch.rand(2, 4, generator=rng)
     t = torch.full((4,), 0.3)
-    plus, minus = labelled(x, t, wanted), labelled(x, t, unwanted)
-    both = torch.cat([wanted, unwanted])
-    found = diffusion.guided(labelled, both, wanted, Guidance(scale))(x, 0.3)
+    plus, minus = labelled(x, t, positive), labelled(x, t, negative)
+    both = torch.cat([positive, negative])
+    found = diffusion.guided(labelled, both, positive, Guidance(scale))(x, 0.3)
     torch.testing.assert_close(found, minus + scale * (plus - minus))
 
 
@@ -53,23 +53,23 @@ def test_guidance_walks_the_line_from_unwanted_to_wanted(
 def test_a_scale_of_one_or_less_is_the_network_without_guidance(
     scale: float, rng: torch.Generator
 ) -> None:
-    x, wanted = torch.randn(SHAPE, generator=rng), torch.rand(4, generator=rng)
-    both = torch.cat([wanted, torch.zeros(4)])
+    x, positive = torch.randn(SHAPE, generator=rng), torch.rand(4, generator=rng)
+    both = torch.cat([positive, torch.zeros(4)])
     network = Counting()
-    found = diffusion.guided(network, both, wanted, Guidance(scale))(x, 0.6)
-    assert torch.equal(found, diffusion.unguided(labelled, wanted)(x, 0.6))
+    found = diffusion.guided(network, both, positive, Guidance(scale))(x, 0.6)
+    assert torch.equal(found, diffusion.unguided(labelled, positive)(x, 0.6))
     assert network.rows == [4]
     assert not Guidance(scale).active
 
 
-def test_outside_of_the_interval_the_unwanted_half_is_not_computed(rng: torch.Generator) -> None:
-    x, wanted = torch.randn(SHAPE, generator=rng), torch.rand(4, generator=rng)
-    both = torch.cat([wanted, torch.zeros(4)])
+def test_outside_the_interval_the_negative_half_is_not_computed(rng: torch.Generator) -> None:
+    x, positive = torch.randn(SHAPE, generator=rng), torch.rand(4, generator=rng)
+    both = torch.cat([positive, torch.zeros(4)])
     network = Counting()
-    denoise = diffusion.guided(network, both, wanted, Guidance(4.0, interval=(0.25, 0.75)))
+    denoise = diffusion.guided(network, both, positive, Guidance(4.0, interval=(0.25, 0.75)))
     plain, full = (
-        diffusion.unguided(labelled, wanted),
-        diffusion.guided(labelled, both, wanted, Guidance(4.0)),
+        diffusion.unguided(labelled, positive),
+        diffusion.guided(labelled, both, positive, Guidance(4.0)),
     )
     asked = [1.0, 0.76, 0.75, 0.5, 0.25, 0.24, 0.0]
     for t in asked:
@@ -83,7 +83,7 @@ def test_without_an_interval_every_time_is_guided() -> None:
     assert [Guidance(4.0).scale_at(t) for t in (1.0, 0.3, 0.0)] == [4.0, 4.0, 4.0]
 
 
-def test_the_scale_falls_in_a_straight_line_to_its_end() -> None:
+def test_the_scale_falls_linearly_to_its_end() -> None:
     guidance = Guidance(5.0, end=2.0)
     found = [guidance.scale_at(t) for t in (1.0, 0.75, 0.5, 0.0)]
     assert found == pytest.approx([5.0, 4.25, 3.5, 2.0])
@@ -93,8 +93,8 @@ def test_a_scale_that_falls_to_one_stops_guiding_there(rng: torch.Generator) -> 
     guidance = Guidance(3.0, end=-1.0)  # reaches 1 half way
     assert guidance.scale_at(0.75) == pytest.approx(2.0)
     assert guidance.scale_at(0.5) is None and guidance.scale_at(0.2) is None
-    wanted, network = torch.rand(4, generator=rng), Counting()
-    denoise = diffusion.guided(network, torch.cat([wanted, wanted]), wanted, guidance)
+    positive, network = torch.rand(4, generator=rng), Counting()
+    denoise = diffusion.guided(network, torch.cat([positive, positive]), positive, guidance)
     for t in (0.9, 0.51, 0.5, 0.1):
         denoise(torch.zeros(SHAPE), t)
     assert network.rows == [8, 8, 4, 4]
@@ -123,47 +123,49 @@ def spread(noise: Tensor) -> Tensor:
     return torch.stack([row.double().std(correction=0) for row in noise])
 
 
-def test_rescale_one_gives_every_image_the_spread_of_its_wanted_prediction(
+def test_rescale_one_gives_every_image_the_deviation_of_its_conditional_prediction(
     rng: torch.Generator,
 ) -> None:
     x = torch.randn(SHAPE, generator=rng) * torch.tensor([0.1, 1, 2, 30.0]).view(-1, 1, 1, 1)
-    wanted, unwanted = torch.rand(2, 4, generator=rng)
-    both = torch.cat([wanted, unwanted])
-    plain = diffusion.guided(labelled, both, wanted, Guidance(6.0))(x, 0.4)
-    found = diffusion.guided(labelled, both, wanted, Guidance(6.0, rescale=1.0))(x, 0.4)
-    aim = spread(diffusion.unguided(labelled, wanted)(x, 0.4))
+    positive, negative = torch.rand(2, 4, generator=rng)
+    both = torch.cat([positive, negative])
+    plain = diffusion.guided(labelled, both, positive, Guidance(6.0))(x, 0.4)
+    found = diffusion.guided(labelled, both, positive, Guidance(6.0, rescale=1.0))(x, 0.4)
+    aim = spread(diffusion.unguided(labelled, positive)(x, 0.4))
     assert not torch.allclose(spread(plain), aim, rtol=0.1)
     torch.testing.assert_close(spread(found), aim, rtol=1e-5, atol=0)
-    half = diffusion.guided(labelled, both, wanted, Guidance(6.0, rescale=0.5))(x, 0.4)
+    half = diffusion.guided(labelled, both, positive, Guidance(6.0, rescale=0.5))(x, 0.4)
     torch.testing.assert_close(half, (plain + found) / 2)
 
 
 def test_rescale_leaves_a_constant_prediction_as_it_is() -> None:
     varied = torch.randn(2, 3, 8, 8)
     for constant in (0.0, 1.0, 1e-40):
-        led = torch.full((2, 3, 8, 8), constant)
-        assert torch.equal(diffusion.guidance.rescaled(led, varied, 1.0), led)
+        guided_noise = torch.full((2, 3, 8, 8), constant)
+        assert torch.equal(diffusion.guidance.rescaled(guided_noise, varied, 1.0), guided_noise)
 
 
 @pytest.mark.parametrize("rescale", [0.0, 0.7])
-def test_the_guidance_of_a_image_does_not_depend_on_its_batch(
+def test_the_guidance_of_an_image_does_not_depend_on_its_batch(
     rescale: float, rng: torch.Generator
 ) -> None:
     x = torch.randn(SHAPE, generator=rng)
-    wanted, unwanted = torch.rand(2, 4, generator=rng)
+    positive, negative = torch.rand(2, 4, generator=rng)
     guidance = Guidance(4.0, rescale=rescale)
-    together = diffusion.guided(labelled, torch.cat([wanted, unwanted]), wanted, guidance)(x, 0.4)
+    together = diffusion.guided(labelled, torch.cat([positive, negative]), positive, guidance)(
+        x, 0.4
+    )
     for k in range(4):
-        plus, minus = wanted[k : k + 1], unwanted[k : k + 1]
+        plus, minus = positive[k : k + 1], negative[k : k + 1]
         alone = diffusion.guided(labelled, torch.cat([plus, minus]), plus, guidance)
         torch.testing.assert_close(alone(x[k : k + 1], 0.4), together[k : k + 1])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_guidance_keeps_the_type_of_the_network(dtype: torch.dtype) -> None:
-    wanted = torch.ones(2, dtype=dtype)
+def test_guidance_keeps_the_dtype_of_the_network(dtype: torch.dtype) -> None:
+    positive = torch.ones(2, dtype=dtype)
     denoise = diffusion.guided(
-        labelled, torch.cat([wanted, wanted / 2]), wanted, Guidance(4.0, rescale=0.7)
+        labelled, torch.cat([positive, positive / 2]), positive, Guidance(4.0, rescale=0.7)
     )
     found = denoise(torch.randn(2, 3, 8, 8).to(dtype), 0.5)
     assert found.dtype == dtype and found.isfinite().all()
@@ -181,7 +183,7 @@ def test_guidance_keeps_the_type_of_the_network(dtype: torch.dtype) -> None:
     ],
     ids=["scale", "end", "order", "range", "nan", "rescale"],
 )
-def test_guidance_that_makes_no_sense_is_refused_in_one_sentence(make, named: str) -> None:
+def test_impossible_guidance_is_refused_in_one_sentence(make, named: str) -> None:
     with pytest.raises(ConfigError, match=named) as caught:
         make()
     assert "found" in str(caught.value) and "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""How fast the samplers close in on the truth as their steps get finer.
+"""Convergence of the samplers to the exact solution as their steps get finer.
 
 Between t = 0.95 and 0.05, where no clamp of the schedule and no last step interferes.
 """
@@ -48,10 +48,10 @@ def test_deterministic_samplers_converge_to_the_flow_of_a_mixture(name: str, ord
     start = torch.linspace(-2.5, 2.5, 101, dtype=torch.float64)
     exact = mixture_flow(start, FIRST, LAST)
     errors = []
-    for steps in (128, 256, 512, 1024):
+    for steps in (128, 256, 512):
         found = last(SAMPLERS[name](mixture_noise, start, even_times(steps), forbidden))
         errors.append((found - exact).square().mean().sqrt().item())
-    assert slopes(errors) == pytest.approx([order] * 3, abs=0.2), errors
+    assert slopes(errors) == pytest.approx([order] * 2, abs=0.2), errors
     assert errors[-1] < 0.01
 
 
@@ -60,7 +60,7 @@ def moments(name: str, times: list[float]) -> tuple[float, float]:
 
     The exact denoiser of a Gaussian is affine in x, and so is then the whole sampler: in its start
     and in each of its draws. Row 0 has neither, row 1 a start one standard deviation off, each
-    further row a one in a draw of its own; what that makes of the last state adds up in squares.
+    further row a one in a randn of its own; what that makes of the last state adds up in squares.
     """
     a_bar = diffusion.alpha_bar_at(times[0])
     rows = torch.full((len(times) + 1,), a_bar**0.5 * MEAN, dtype=torch.float64)
@@ -81,11 +81,11 @@ def moments(name: str, times: list[float]) -> tuple[float, float]:
 def test_stochastic_samplers_converge_weakly_on_a_gaussian(name: str, order: int) -> None:
     a_bar = diffusion.alpha_bar_at(LAST)
     errors = []
-    for steps in (64, 128, 256, 512):
+    for steps in (128, 256, 512):
         mean, variance = moments(name, even_times(steps))
         assert mean == pytest.approx(a_bar**0.5 * MEAN, abs=1e-9)  # at any number of steps
         errors.append(abs(variance - (a_bar * SPREAD**2 + 1 - a_bar)))
-    assert slopes(errors) == pytest.approx([order] * 3, abs=0.2), errors
+    assert slopes(errors) == pytest.approx([order] * 2, abs=0.2), errors
     assert errors[-1] < 0.01
 
 
@@ -94,10 +94,10 @@ def test_samples_of_a_mixture_have_its_distribution(name: str) -> None:
     rng = torch.Generator().manual_seed(5)
     start = torch.randn(40_000, generator=rng, dtype=torch.float64)
 
-    def draw(x: Tensor) -> Tensor:
+    def randn(x: Tensor) -> Tensor:
         return torch.randn(x.shape, generator=rng, dtype=x.dtype)
 
-    found = last(SAMPLERS[name](mixture_noise, start, diffusion.uniform_times(150), draw))
-    shares = torch.arange(0.5, len(found), dtype=torch.float64) / len(found)
-    gap = (mixture_cdf(found.sort().values, 0.0) - shares).abs().max().item()
+    found = last(SAMPLERS[name](mixture_noise, start, diffusion.uniform_times(150), randn))
+    ranks = torch.arange(0.5, len(found), dtype=torch.float64) / len(found)
+    gap = (mixture_cdf(found.sort().values, 0.0) - ranks).abs().max().item()
     assert gap < 0.015  # Kolmogorov's bound for 1 chance in 1000 is 0.0097, the rest is step error

@@ -91,7 +91,7 @@ def test_the_data_weight_is_at_most_ten_times_p2() -> None:
     torch.testing.assert_close(diffusion.data_weight(t), 10 * diffusion.p2_weight(t))
 
 
-def test_training_times_fill_their_range_and_gather_at_one(rng: torch.Generator) -> None:
+def test_training_times_fill_their_range_and_accumulate_at_one(rng: torch.Generator) -> None:
     times = diffusion.training_times(torch.rand(400_000, generator=rng))
     assert times.min() >= 0.001 and times.max() == 1
     # 1.08 u + 0.001 >= 1 for u above 0.925: 7.5 %, standard error 0.04 %
@@ -100,7 +100,7 @@ def test_training_times_fill_their_range_and_gather_at_one(rng: torch.Generator)
     assert below.mean().item() == pytest.approx((0.001 + 1) / 2, abs=0.003)  # uniform below 1
 
 
-def test_training_times_of_the_extreme_draws_are_legal() -> None:
+def test_training_times_of_extreme_samples_are_legal() -> None:
     almost_one = torch.tensor(1.0).nextafter(torch.tensor(0.0))
     times = diffusion.training_times(torch.stack([torch.tensor(0.0), almost_one]))
     assert times[0] == 1
@@ -108,7 +108,7 @@ def test_training_times_of_the_extreme_draws_are_legal() -> None:
 
 
 @pytest.mark.parametrize("late", [0.2, 0.445, 0.85])
-def test_late_times_have_their_share_and_lie_on_both_sides_as_published(
+def test_late_times_have_their_fraction_and_are_distributed_as_published(
     late: float, rng: torch.Generator
 ) -> None:
     uniform = torch.rand(400_000, generator=rng)
@@ -123,7 +123,7 @@ def test_late_times_have_their_share_and_lie_on_both_sides_as_published(
 
 
 @pytest.mark.parametrize("t", [0.01, 0.3, 0.5, 0.9, 0.99])
-def test_log_snr_is_the_logarithm_of_signal_over_noise(t: float) -> None:
+def test_log_snr_is_the_logarithm_of_alpha_bar_over_the_rest(t: float) -> None:
     a_bar = alpha_bar(torch.tensor(t, dtype=torch.float64))
     expected = (a_bar / (1 - a_bar)).log().item()
     assert diffusion.log_snr_at(t) == pytest.approx(expected, rel=1e-9)

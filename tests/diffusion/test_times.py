@@ -1,4 +1,4 @@
-"""Laws of the lists of times that sampling walks down."""
+"""Laws of the lists of times for sampling."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -34,7 +34,7 @@ def test_uniform_times_fall_evenly_from_one_to_zero() -> None:
     assert diffusion.uniform_times(4) == [1.0, 0.75, 0.5, 0.25, 0.0]
 
 
-def test_a_time_is_the_number_that_a_person_writes_as_the_end_of_an_interval() -> None:
+def test_a_time_equals_the_decimal_number_of_an_interval() -> None:
     assert diffusion.uniform_times(10)[1:-1] == [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]
     assert diffusion.published_times()[20:] == [k / 15 for k in range(9, -1, -1)]
 

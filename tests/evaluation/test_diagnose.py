@@ -28,8 +28,8 @@ from wuerstchen.evaluation.metrics import BANDS
 from wuerstchen.evaluation.reconstruction import ModelParts
 from wuerstchen.evaluation.retrieval import choose_queries
 from wuerstchen.inference import model_info
-from wuerstchen.inference.model_info import Defaults
 from wuerstchen.inference.generation_plan import plan_generation
+from wuerstchen.inference.model_info import Defaults
 from wuerstchen.inference.pipeline import PromptWarning
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC

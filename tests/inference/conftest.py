@@ -1,4 +1,4 @@
-"""The small model in fp32, in fp64 and on disk; no test changes them."""
+"""The small model in fp32, in fp64 and on disk; tests do not change them."""
 
 from pathlib import Path
 

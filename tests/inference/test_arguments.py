@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from drawn import PROMPT, pixels
+from generated import PROMPT, pixels
 from models_small import CHANNELS
 
 from wuerstchen.errors import ConfigError, SizeError, WuerstchenError
@@ -21,7 +21,7 @@ def test_the_forms_of_output_show_the_same_image(pipeline):
     assert np.abs(np.asarray(image) / 255 - array[0]).max() <= 0.5 / 255 + 1e-6
 
 
-def test_latents_are_what_stage_a_decodes(pipeline):
+def test_latents_are_the_input_of_stage_a(pipeline):
     latent = pipeline(PROMPT, seed=3, output_type="latent").images
     assert latent.shape == (1, 4, 32, 32)
     assert torch.equal(pipeline.cascade.image_from_latents(latent), pixels(pipeline))
@@ -31,13 +31,13 @@ def test_tensors_that_come_out_can_be_computed_with(pipeline):
     (pixels(pipeline).requires_grad_() * 2).sum().backward()
 
 
-def test_the_output_is_an_object_and_a_tuple_that_begins_with_the_images(pipeline):
+def test_the_output_is_an_object_and_a_tuple_that_starts_with_the_images(pipeline):
     output = pipeline(PROMPT, seed=3, return_dict=False)
     assert output[0] is output.images
 
 
 @pytest.mark.parametrize(("height", "width"), [(128, 256), (256, 128), (384, 384)])
-def test_images_have_the_size_that_was_asked_for(pipeline, height, width):
+def test_images_have_the_requested_size(pipeline, height, width):
     assert pixels(pipeline, height=height, width=width).shape == (1, 3, height, width)
 
 
@@ -77,10 +77,10 @@ def test_arguments_that_cannot_work_are_one_sentence(pipeline, arguments, error,
         pipeline(**{"prompt": PROMPT, **arguments})
 
 
-def test_a_long_prompt_warns_with_the_part_that_is_cut_off(pipeline):
+def test_a_long_prompt_warns_with_the_part_that_is_ignored(pipeline):
     with pytest.warns(PromptWarning, match="'a yellow one'") as caught:
         pixels(pipeline, "a red apple a red apple a red apple a a yellow one")
-    assert caught[0].filename.endswith("drawn.py"), "the warning names the caller's line"
+    assert caught[0].filename.endswith("generated.py"), "the warning names the caller's line"
 
 
 def test_a_prompt_that_fits_does_not_warn(pipeline):
@@ -90,7 +90,7 @@ def test_a_prompt_that_fits_does_not_warn(pipeline):
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "message"),
     [
         ({"guidance_scale": float("nan")}, "guidance of Stage C must be a finite number"),
         ({"guidance_scale": float("inf")}, "guidance of Stage C must be a finite number"),
@@ -106,8 +106,8 @@ def test_a_prompt_that_fits_does_not_warn(pipeline):
         ({"negative_prompt": "a\udcffb"}, "must be UTF-8 text"),
     ],
 )
-def test_values_that_mean_nothing_are_refused(pipeline, changes, says):
-    with pytest.raises(ConfigError, match=says):
+def test_meaningless_values_are_refused(pipeline, changes, message):
+    with pytest.raises(ConfigError, match=message):
         pipeline(**{"prompt": "a red heart", **changes})
 
 

@@ -1,10 +1,10 @@
-"""Callers who look on, step in, or stop a run."""
+"""Callers who watch, change or stop a generation."""
 
 from collections.abc import Mapping
 
 import pytest
 import torch
-from drawn import PROMPT, STEPS_B, STEPS_C, difference, pixels
+from generated import PROMPT, STEPS_B, STEPS_C, difference, pixels
 from torch import Tensor
 
 from wuerstchen.errors import ConfigError
@@ -65,7 +65,7 @@ def test_a_callback_may_replace_the_text_and_the_semantics(pipeline):
     assert difference(images, pixels(pipeline)) > 1e-4
 
 
-def test_a_callback_cannot_ask_for_a_tensor_that_is_not_there(pipeline):
+def test_a_callback_cannot_request_an_unknown_tensor(pipeline):
     with pytest.raises(ConfigError, match=r"latents, text_encoder_hidden_states.*found 'effnet'"):
         pipeline(
             PROMPT,
@@ -74,19 +74,19 @@ def test_a_callback_cannot_ask_for_a_tensor_that_is_not_there(pipeline):
         )
 
 
-def test_what_a_callback_asks_for_is_checked_before_any_work(pipeline):
+def test_the_tensors_of_a_callback_are_checked_before_any_work(pipeline):
     done = []
     for stage, word in (("prior_", "image_embeddings"), ("", "effnet")):
-        asked = {
+        arguments = {
             f"{stage}callback_on_step_end": lambda *_: {},
             f"{stage}callback_on_step_end_tensor_inputs": [word],
         }
         with pytest.raises(ConfigError, match=f"can be given latents.*found '{word}'"):
-            pipeline(PROMPT, on_step=lambda *step: done.append(step), **asked)
+            pipeline(PROMPT, on_step=lambda *step: done.append(step), **arguments)
     assert done == []
 
 
-def test_a_callback_may_ask_for_every_tensor_that_conditions_its_stage(pipeline):
+def test_a_callback_may_request_every_tensor_that_conditions_its_stage(pipeline):
     text = ["latents", "text_encoder_hidden_states", "negative_prompt_embeds"]
     pixels(
         pipeline,
@@ -99,7 +99,7 @@ def test_a_callback_may_ask_for_every_tensor_that_conditions_its_stage(pipeline)
     )
 
 
-def test_an_error_in_a_callback_stops_the_run(pipeline):
+def test_an_error_in_a_callback_stops_the_generation(pipeline):
     class Cancelled(Exception):
         pass
 

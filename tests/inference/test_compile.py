@@ -1,13 +1,13 @@
-"""Steps that torch compiled: the same images, and compiled once for a size and a batch.
+"""Compiled steps: the same images, compiled once for each size and batch size.
 
-A small Stage C and B compile in a while on a CPU, so one compiled model serves all tests here.
+Compiling takes long on a CPU, so all tests share one compiled model.
 """
 
 from collections.abc import Iterator
 
 import pytest
 import torch
-from drawn import PROMPT, difference, pixels
+from generated import PROMPT, difference, pixels
 from models_small import small_pipeline
 from small_lora import write_lora
 
@@ -32,7 +32,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def compiled() -> Iterator[Pipeline]:
-    """Both shapes of Stage C and the one of Stage B were seen; from here nothing is compiled."""
+    """Both shapes of Stage C and the one of Stage B are compiled; nothing is from here on."""
     torch._dynamo.reset()
     pipeline = small_pipeline()
     assert pipeline.compile() is pipeline
@@ -45,7 +45,7 @@ def graphs() -> int:
     return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
 
 
-def test_compiled_images_are_the_same_and_nothing_that_changes_compiles_anew(compiled):
+def test_compiled_images_are_the_same_and_no_setting_compiles_again(compiled):
     plain, before = small_pipeline(), graphs()
     assert before >= 3, "Stage C with both rows and with one, and Stage B"
     with torch.compiler.set_stance("fail_on_recompile"):
@@ -67,7 +67,7 @@ def test_compiled_images_are_the_same_and_nothing_that_changes_compiles_anew(com
     assert graphs() == before
 
 
-def test_a_network_that_compiled_names_the_layer_of_a_damaged_weight_too(compiled):
+def test_a_compiled_network_names_the_layer_of_a_damaged_weight_too(compiled):
     weight = compiled.cascade.stage_b.up_blocks[1][0].channelwise[0].weight
     kept = weight.detach().clone()
     try:
@@ -82,7 +82,7 @@ def test_a_network_that_compiled_names_the_layer_of_a_damaged_weight_too(compile
     assert pixels(compiled, **SETTINGS).isfinite().all()
 
 
-def test_numbers_that_grow_too_large_in_a_compiled_network_name_the_layer_too(compiled):
+def test_an_overflow_in_a_compiled_network_names_the_layer_too(compiled):
     bias = compiled.cascade.stage_c.blocks[3].depthwise.bias
     weight = compiled.cascade.stage_c.blocks[3].depthwise.weight
     kept = bias.detach().clone(), weight.detach().clone()
@@ -99,7 +99,7 @@ def test_numbers_that_grow_too_large_in_a_compiled_network_name_the_layer_too(co
 
 
 def test_an_unguided_time_costs_half_in_a_compiled_network_too(compiled):
-    """What is compiled is the network itself: with one row it is called with one row."""
+    """The network itself is compiled, so one row is one row."""
     seen: list[int] = []
     forward = compiled.cascade._forward_c
 
@@ -115,7 +115,7 @@ def test_an_unguided_time_costs_half_in_a_compiled_network_too(compiled):
     assert seen == [2, 2, 2, 1]
 
 
-def test_any_number_of_shapes_runs_and_as_many_as_promised_are_compiled():
+def test_any_number_of_shapes_runs_and_up_to_a_limit_they_are_compiled():
     network = torch.nn.Linear(4, 3)
     torch._dynamo.reset()
     step, before = sampling.compiled(network, lambda: True), graphs()
@@ -127,19 +127,19 @@ def test_any_number_of_shapes_runs_and_as_many_as_promised_are_compiled():
     torch._dynamo.reset()
 
 
-def test_weights_that_come_and_go_with_their_stage_are_compiled_once(tmp_path):
+def test_offloaded_weights_are_compiled_once(tmp_path):
     small_pipeline().save_pretrained(tmp_path)
-    frugal = Pipeline.from_pretrained(tmp_path, low_memory=True).compile()
-    found, before = pixels(frugal, **SETTINGS), graphs()
+    low = Pipeline.from_pretrained(tmp_path, low_memory=True).compile()
+    found, before = pixels(low, **SETTINGS), graphs()
     assert before > 0
     for _ in range(2):
-        assert torch.equal(pixels(frugal, **SETTINGS), found)
+        assert torch.equal(pixels(low, **SETTINGS), found)
     assert graphs() == before
     assert difference(found, pixels(small_pipeline(), **SETTINGS)) < 1e-4
     torch._dynamo.reset()
 
 
-def test_a_lora_that_comes_after_compiling_counts_beside_the_weights_and_in_them(tmp_path):
+def test_a_lora_loaded_after_compiling_works_live_and_fused(tmp_path):
     write_lora(tmp_path / "style.safetensors", small_pipeline())
     with_it, plain = small_pipeline().compile(), small_pipeline()
     without = pixels(with_it, **SETTINGS)

@@ -1,8 +1,8 @@
-"""The images of diffusers' combined pipeline, from the same noise."""
+"""Equal images from diffusers' combined pipeline, from the same noise."""
 
 import pytest
 import torch
-from drawn import PROMPT, difference
+from generated import PROMPT, difference
 from models_small import CHANNELS
 
 
@@ -11,7 +11,7 @@ from models_small import CHANNELS
     ("scale", "decoder_scale", "negative", "size"),
     [(4.0, 0.0, None, (128, 128)), (1.0, 2.5, "two birds", (256, 128))],
 )
-def test_diffusers_draws_the_same_image_from_the_same_noise(
+def test_diffusers_makes_the_same_image_from_the_same_noise(
     pipeline, folder, scale, decoder_scale, negative, size
 ):
     from diffusers.pipelines.deprecated.wuerstchen import WuerstchenCombinedPipeline

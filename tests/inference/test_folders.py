@@ -4,16 +4,16 @@ import subprocess
 
 import pytest
 import torch
-from drawn import difference, pixels
+from generated import difference, pixels
 
 from wuerstchen.errors import ModelFolderError, SaveError
 from wuerstchen.inference.pipeline import Pipeline
 
 
-def test_a_saved_pipeline_draws_the_same_images(pipeline, folder):
+def test_a_saved_pipeline_makes_the_same_images(pipeline, folder):
     again = Pipeline.from_pretrained(folder)
     assert torch.equal(pixels(again), pixels(Pipeline.from_pretrained(folder)))
-    # Weights that are mapped lie elsewhere in memory, so products may be rounded another way.
+    # Mapped weights are aligned differently in memory, so products may be rounded differently.
     assert difference(pixels(again), pixels(pipeline)) < 1e-5
     assert again.info == pipeline.info
 
@@ -27,14 +27,14 @@ def test_a_folder_without_wuerstchen_json_has_the_published_size_and_its_own_nam
     assert opened.info.defaults.decoder.steps == 6
 
 
-def test_torch_dtype_is_the_number_format_of_all_networks(folder, pipeline):
+def test_torch_dtype_is_the_dtype_of_all_networks(folder, pipeline):
     half = Pipeline.from_pretrained(folder, torch_dtype=torch.bfloat16)
     assert half.dtype == torch.bfloat16
     assert difference(pixels(half).float(), pixels(pipeline)) < 0.15
 
 
 @pytest.mark.parametrize("name", ["nothing", "./models/none", "/none/of/this", "a b/c"])
-def test_a_model_that_is_not_there_is_one_sentence_without_the_network(name):
+def test_a_missing_model_is_one_sentence_without_the_network(name):
     with pytest.raises(ModelFolderError, match="found no folder at"):
         Pipeline.from_pretrained(name)
 
@@ -46,7 +46,7 @@ def test_a_hub_id_that_is_not_cached_is_one_sentence(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_a_slip_in_a_path_never_asks_the_hub(tmp_path, monkeypatch):
+def test_a_mistyped_path_never_contacts_the_hub(tmp_path, monkeypatch):
     (tmp_path / "models").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("huggingface_hub.snapshot_download", None)
@@ -80,17 +80,17 @@ def test_a_hub_id_that_is_cached_opens_without_the_network(folder, tmp_path, pip
         ('{"defaults": {"decoder_guidance_scale": NaN}}', "defaults.decoder_guidance_scale cannot"),
     ],
 )
-def test_a_wrong_wuerstchen_json_is_one_sentence(folder, tmp_path, text, words):
+def test_a_bad_wuerstchen_json_is_one_sentence(folder, tmp_path, text, words):
     bad = tmp_path / "bad"
     subprocess.run(["cp", "-r", folder, bad], check=True)
     (bad / "wuerstchen.json").write_text(text)
     with pytest.raises(ModelFolderError, match=words) as caught:
         Pipeline.from_pretrained(bad)
-    assert str(bad / "wuerstchen.json") in str(caught.value), "the sentence says where"
+    assert str(bad / "wuerstchen.json") in str(caught.value), "the sentence names the file"
     assert "\n" not in str(caught.value)
 
 
-def test_a_lacking_part_is_one_sentence(folder, tmp_path):
+def test_a_missing_component_is_one_sentence(folder, tmp_path):
     bad = tmp_path / "bad"
     subprocess.run(["cp", "-r", folder, bad], check=True)
     subprocess.run(["rm", "-r", bad / "prior_prior"], check=True)
@@ -98,7 +98,7 @@ def test_a_lacking_part_is_one_sentence(folder, tmp_path):
         Pipeline.from_pretrained(bad)
 
 
-def test_parts_of_different_models_do_not_go_together(pipeline):
+def test_components_of_different_models_are_refused(pipeline):
     with pytest.raises(ModelFolderError, match="must be equal, found 24 and 16"):
         Pipeline(
             pipeline.cascade.stage_a,
@@ -109,7 +109,7 @@ def test_parts_of_different_models_do_not_go_together(pipeline):
         )
 
 
-def test_a_folder_that_cannot_be_made_is_a_save_error(pipeline, tmp_path):
+def test_a_folder_that_cannot_be_created_is_a_save_error(pipeline, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(SaveError, match="could not be written"):
         pipeline.save_pretrained(tmp_path / "file" / "model")

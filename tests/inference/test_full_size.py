@@ -1,4 +1,4 @@
-"""A model of the published sizes: it opens as the published one does, in the memory it promises."""
+"""A model of the published sizes opens like the published one, in the promised memory."""
 
 import json
 import subprocess
@@ -13,13 +13,12 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 STAGE_B = 1_055_365_280
-"""Parameters of the largest part, published."""
+"""Parameters of the largest component, published."""
 ACTIVATIONS = 600e6
-"""Bytes for maps of 256 x 256 pixels, the largest of which has 5 MB, and for the room that the
-tokenizers, the libraries of matrix products and the allocator keep for themselves; 520 MB were seen
-once."""
-SHARE = 1.3
-"""Of the largest part, what weights and all that is made of them may take."""
+"""Bytes for maps of 256 x 256 pixels, the largest of which has 5 MB, and for tokenizers, matrix
+libraries and the allocator; at most 520 MB were measured."""
+FACTOR = 1.3
+"""Allowed memory of weights and their copies, relative to the largest component."""
 
 
 def run(*words: str | Path) -> str:
@@ -36,7 +35,7 @@ def run(*words: str | Path) -> str:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of the two repositories in a kind of numbers, written once."""
+    """The folder of the two repositories in a dtype, written once."""
 
     @cache
     def write(dtype: str) -> Path:
@@ -47,8 +46,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return write
 
 
-def drawn_in_low_memory(folder: Path, dtype: str) -> dict[str, int]:
-    """What a process of its own held that opened the pair and drew 256 x 256 pixels."""
+def measured_in_low_memory(folder: Path, dtype: str) -> dict[str, int]:
+    """Memory of a process that opened the pair and generated 256 x 256 pixels."""
     output = run(
         "benchmarks.peaks", "one", "low_memory", "256", folder, "--dtype", dtype, "--files", dtype
     )
@@ -59,15 +58,15 @@ def drawn_in_low_memory(folder: Path, dtype: str) -> dict[str, int]:
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="Linux counts pages in /proc")
 @pytest.mark.parametrize(("dtype", "width"), [("float32", 4), ("bfloat16", 2)])
-def test_a_image_needs_the_memory_of_the_largest_part_and_a_third(
+def test_an_image_needs_the_memory_of_the_largest_component_and_a_third(
     written: Callable[[str], Path], dtype: str, width: int
 ) -> None:
-    held = drawn_in_low_memory(written(dtype), dtype)
+    held = measured_in_low_memory(written(dtype), dtype)
     part = STAGE_B * width
-    # The system may take pages of mapped files back and so hide them from the peak that it saw.
+    # The system may reclaim pages of mapped files, which then are missing from the peak.
     own = held["own"] - held["own_before"]
     seen = held["seen"] - held["before"]
-    assert max(seen, own + held["largest"]) <= SHARE * part + ACTIVATIONS
+    assert max(seen, own + held["largest"]) <= FACTOR * part + ACTIVATIONS
     assert held["largest"] == pytest.approx(part, rel=1e-3)
 
 

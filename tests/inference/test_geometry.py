@@ -1,4 +1,4 @@
-"""Laws of the sizes: figures of the paper and its released pipeline are the oracle."""
+"""Laws of the sizes; the oracle is the paper and its released pipeline."""
 
 import pytest
 import torch

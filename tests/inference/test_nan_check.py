@@ -1,10 +1,10 @@
-"""Numbers that are not finite are traced to the stage and the layer that made them."""
+"""Numbers that are not finite are traced to the stage and the layer that produced them."""
 
 import re
 
 import pytest
 import torch
-from drawn import PROMPT, pixels
+from generated import PROMPT, pixels
 from models_small import small_pipeline
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ PLACES = [
 
 
 def layer(pipeline: Pipeline, part: str, name: str) -> tuple[str, nn.Module]:
-    """Its full name and itself; transformers has moved the encoder within its model at times."""
+    """Its full name and itself; some versions of transformers nest the encoder differently."""
     ((found, module),) = (
         (found, module)
         for found, module in pipeline.cascade.networks[part].named_modules()  # type: ignore[index]
@@ -55,7 +55,7 @@ def test_one_damaged_weight_names_its_stage_and_its_layer(part, name, stage, val
     assert "float32" in sentence and "\n" not in sentence
 
 
-def test_an_overflow_of_sound_weights_names_the_layer_where_it_begins():
+def test_an_overflow_of_sound_weights_names_the_layer_where_it_starts():
     broken = small_pipeline()
     with torch.no_grad():  # finite, and too much for fp32 once they are multiplied
         broken.cascade.stage_c.blocks[3].depthwise.weight.fill_(1e30)
@@ -77,22 +77,22 @@ def test_with_sound_weights_the_first_layer_in_the_order_of_the_work_is_named():
     network = Late()
     assert first_bad_layer(network, lambda: network(torch.ones(1, 2))) == ""
     assert first_bad_layer(network, lambda: network(torch.full((1, 2), NAN))) == "first"
-    assert not network.first._forward_hooks, "nothing is left on the network"
+    assert not network.first._forward_hooks, "no hook is left on the network"
 
 
-def test_weights_that_were_mapped_are_let_go_after_a_failure(tmp_path):
+def test_mapped_weights_are_released_after_a_failure(tmp_path):
     small_pipeline().save_pretrained(tmp_path / "model")
     (path,) = (tmp_path / "model" / "decoder").glob("*.safetensors")
     state = load_file(path)
     state["embedding.1.weight"].fill_(NAN)
     save_file(state, path, {"format": "pt"})
-    frugal = Pipeline.from_pretrained(tmp_path / "model", low_memory=True)
+    low = Pipeline.from_pretrained(tmp_path / "model", low_memory=True)
     with pytest.raises(WuerstchenError, match=re.escape("layer embedding.1 of Stage B")):
-        frugal(PROMPT)
-    assert all(p.is_meta for net in frugal.cascade.networks.values() for p in net.parameters())
+        low(PROMPT)
+    assert all(p.is_meta for net in low.cascade.networks.values() for p in net.parameters())
 
 
-def test_a_callback_that_brings_in_nan_is_told_so():
+def test_a_callback_that_returns_nan_is_an_error():
     pipeline = small_pipeline()
     with pytest.raises(WuerstchenError, match="finite numbers from Stage C"):
         pixels(

@@ -1,4 +1,4 @@
-"""What `import wuerstchen` offers."""
+"""The public names of `import wuerstchen`."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ def test_importing_the_package_does_not_import_torch():
     assert done.stdout == "False ['Pipeline', '__version__']\n"
 
 
-def test_the_package_offers_the_pipeline_and_nothing_unknown():
+def test_the_package_has_the_pipeline_and_nothing_unknown():
     assert wuerstchen.Pipeline is Pipeline
     assert "Pipeline" in dir(wuerstchen)
     with pytest.raises(AttributeError, match="Pipelin'"):

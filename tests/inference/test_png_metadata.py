@@ -1,4 +1,4 @@
-"""Settings in a PNG: what is written is read, and what cannot be read is one sentence."""
+"""Settings in a PNG: what is written is read, and what cannot be used is one sentence."""
 
 import io
 import json
@@ -24,7 +24,7 @@ NEEDED: dict[str, object] = {
     "decoder_guidance_scale": 0.0,
     "model": "small",
 }
-"""What the first version of these files had."""
+"""Keys of the first version of these files."""
 
 ALL = {
     **NEEDED,
@@ -64,7 +64,7 @@ def test_what_is_written_is_read_to_the_last_bit(tmp_path, values):
         assert opened.tobytes() == image().tobytes()
 
 
-def test_a_image_of_the_first_version_opens_as_what_that_version_did(tmp_path):
+def test_an_image_of_the_first_version_opens_with_the_behaviour_of_that_version(tmp_path):
     old = {"version": "1.0", **NEEDED, "prior_num_inference_steps": 2, "num_inference_steps": 1}
     found = read_settings(with_chunk(tmp_path / "old.png", json.dumps(old)))
     assert (found.prior.sampler, found.decoder.sampler, found.dtype) == ("ddpm", "ddpm", "fp32")
@@ -72,7 +72,7 @@ def test_a_image_of_the_first_version_opens_as_what_that_version_did(tmp_path):
     assert (found.batch, found.loras, found.version) == (None, {}, "1.0")
 
 
-def test_a_image_of_a_later_version_with_more_keys_opens(tmp_path):
+def test_an_image_of_a_later_version_with_more_keys_opens(tmp_path):
     path = with_chunk(tmp_path / "later.png", json.dumps({**ALL, "weather": "fair"}))
     assert read_settings(path).seed == 5
 
@@ -112,7 +112,7 @@ def test_a_chunk_that_is_something_else_is_one_sentence(tmp_path, text):
     assert "\n" not in str(caught.value)
 
 
-def test_files_that_are_no_image_with_settings_are_one_sentence(tmp_path):
+def test_files_without_settings_are_one_sentence(tmp_path):
     image().save(tmp_path / "bare.png")
     image().save(tmp_path / "photo.jpg")
     (tmp_path / "notes.png").write_text("not an image")
@@ -130,7 +130,7 @@ def test_files_that_are_no_image_with_settings_are_one_sentence(tmp_path):
         assert "\n" not in str(caught.value)
 
 
-def test_a_image_that_was_cut_off_anywhere_opens_or_is_one_sentence(tmp_path):
+def test_an_image_truncated_anywhere_opens_or_is_one_sentence(tmp_path):
     save_png(tmp_path / "whole.png", image(), settings_of(tmp_path, ALL))
     content = (tmp_path / "whole.png").read_bytes()
     refused = 0
@@ -140,7 +140,7 @@ def test_a_image_that_was_cut_off_anywhere_opens_or_is_one_sentence(tmp_path):
             assert read_settings(tmp_path / "cut.png").seed == 5
         except ConfigError:
             refused += 1
-    assert refused > len(content) // 46, "the settings stand behind the first half"
+    assert refused > len(content) // 46, "the settings are after the first half"
 
 
 def test_a_chunk_that_unpacks_to_more_than_fits_is_one_sentence(tmp_path):

@@ -1,8 +1,8 @@
-"""Whose noise an image is made of."""
+"""The noise that an image is made from."""
 
 import pytest
 import torch
-from drawn import PROMPT, difference, pixels
+from generated import PROMPT, difference, pixels
 from models_small import CHANNELS
 from torch import Tensor
 
@@ -10,7 +10,7 @@ from wuerstchen.diffusion import SAMPLERS
 from wuerstchen.errors import ConfigError
 
 
-def test_the_same_seed_draws_the_same_image_and_another_seed_another(pipeline):
+def test_equal_seeds_make_equal_images_and_others_do_not(pipeline):
     assert torch.equal(pixels(pipeline), pixels(pipeline))
     assert difference(pixels(pipeline), pixels(pipeline, seed=4)) > 0.05
 
@@ -33,7 +33,7 @@ def test_image_k_of_a_batch_is_the_image_of_seed_plus_k_alone(double, sampler):
         assert difference(batch[k - 1 : k or None], alone) > 0.01
 
 
-def test_prompts_of_a_list_are_drawn_as_if_alone_the_first_one_first(double):
+def test_prompts_of_a_list_are_generated_as_if_alone_the_first_one_first(double):
     batch = pixels(double, ["a red apple", "a green hat"], num_images_per_prompt=2)
     assert len(batch) == 4
     torch.testing.assert_close(batch[1:2], pixels(double, seed=4), atol=1e-7, rtol=0)
@@ -45,7 +45,7 @@ def test_every_image_reports_its_seed(pipeline):
 
 
 @pytest.mark.parametrize("seed", [None, -1])
-def test_a_random_seed_is_reported_and_draws_the_image_again(pipeline, seed):
+def test_a_random_seed_is_reported_and_makes_the_image_again(pipeline, seed):
     images, seeds = pipeline(PROMPT, seed=seed, output_type="pt")
     assert torch.equal(images, pixels(pipeline, seed=seeds[0]))
     assert pipeline(PROMPT, seed=seed).seeds != seeds
@@ -59,13 +59,13 @@ def test_a_list_of_generators_is_the_same_as_their_seeds(pipeline):
     )
 
 
-def test_one_generator_for_several_images_reports_seeds_that_draw_each_again(double):
+def test_one_generator_for_several_images_reports_seeds_that_make_each_again(double):
     generator = torch.Generator().manual_seed(0)
     images, seeds = double(PROMPT, num_images_per_prompt=2, generator=generator, output_type="pt")
     torch.testing.assert_close(images[1:], pixels(double, seed=seeds[1]), atol=1e-7, rtol=0)
 
 
-def test_the_global_stream_of_torch_is_neither_used_nor_moved(pipeline):
+def test_the_global_generator_of_torch_is_neither_used_nor_advanced(pipeline):
     torch.manual_seed(1)
     first = pixels(pipeline)
     after = torch.rand(1)
@@ -74,7 +74,7 @@ def test_the_global_stream_of_torch_is_neither_used_nor_moved(pipeline):
     assert torch.equal(first, pixels(pipeline))
 
 
-def test_a_generator_that_was_used_before_reports_a_seed_that_draws_the_image_again(pipeline):
+def test_a_used_generator_reports_a_seed_that_makes_the_image_again(pipeline):
     generator = torch.Generator().manual_seed(3)
     first = pipeline(PROMPT, generator=generator, output_type="pt")
     assert first.seeds == [3] and torch.equal(first.images, pixels(pipeline))
@@ -85,20 +85,22 @@ def test_a_generator_that_was_used_before_reports_a_seed_that_draws_the_image_ag
         assert torch.equal(images, pixels(pipeline, seed=seed))
 
 
-def test_a_generator_that_is_listed_twice_reports_seeds_that_draw_each_image_again(double):
+def test_a_generator_listed_twice_reports_seeds_that_make_each_image_again(double):
     generators = [torch.Generator().manual_seed(3)] * 2
     images, seeds = double(PROMPT, num_images_per_prompt=2, generator=generators, output_type="pt")
     for k, seed in enumerate(seeds):
         torch.testing.assert_close(images[k : k + 1], pixels(double, seed=seed), atol=1e-7, rtol=0)
 
 
-def test_given_start_noise_takes_the_place_of_the_first_draw(pipeline):
-    def after_one_step(**arguments: object) -> Tensor:  # the only one of Stage C: it draws no more
+def test_given_start_noise_replaces_the_first_noise(pipeline):
+    def after_one_step(
+        **arguments: object,
+    ) -> Tensor:  # the only one of Stage C, so no noise follows
         seen: list[Tensor] = []
         pixels(
             pipeline,
             prior_num_inference_steps=1,
-            prior_callback_on_step_end=lambda *told: seen.append(told[3]["latents"].clone()),
+            prior_callback_on_step_end=lambda *step: seen.append(step[3]["latents"].clone()),
             **arguments,
         )
         return seen[0]

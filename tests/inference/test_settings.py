@@ -1,10 +1,10 @@
-"""What steers an image, and that every setting reaches the networks."""
+"""Settings of a generation, each of which reaches the networks."""
 
 import copy
 
 import pytest
 import torch
-from drawn import PROMPT, STEPS_C, difference, pixels
+from generated import PROMPT, STEPS_C, difference, pixels
 
 from wuerstchen.errors import ConfigError
 from wuerstchen.inference.model_info import Defaults, ModelInfo
@@ -38,7 +38,7 @@ def test_an_empty_prompt_is_allowed_and_guidance_to_it_has_no_direction(double):
     )
 
 
-def test_embeddings_take_the_place_of_text_in_stage_c(pipeline):
+def test_embeddings_replace_the_text_of_stage_c(pipeline):
     embeds = pipeline.cascade.encode(pipeline.cascade.text_c, [PROMPT])
     empty = pipeline.cascade.encode(pipeline.cascade.text_c, ["two birds"])
     assert torch.equal(
@@ -49,13 +49,13 @@ def test_embeddings_take_the_place_of_text_in_stage_c(pipeline):
     assert images.shape == (2, 3, 128, 128)
 
 
-def test_explicit_times_are_walked_as_given(pipeline):
+def test_explicit_times_are_used_as_given(pipeline):
     even = [1 - k / STEPS_C for k in range(STEPS_C + 1)]
     assert difference(pixels(pipeline, prior_timesteps=even), pixels(pipeline)) < 1e-3
     assert difference(pixels(pipeline, prior_timesteps=[1.0, 0.9, 0.0]), pixels(pipeline)) > 1e-2
 
 
-def test_a_model_that_says_nothing_takes_12_steps_of_stage_c_and_6_of_stage_b(pipeline):
+def test_without_settings_of_the_model_there_are_12_steps_of_stage_c_and_6_of_stage_b(pipeline):
     silent = copy.copy(pipeline)
     silent.info = ModelInfo(size=128)
     steps = []
@@ -87,7 +87,7 @@ def rows(pipeline: Pipeline, **settings: object) -> list[tuple[int, float]]:
     return seen
 
 
-def test_times_outside_of_the_interval_of_guidance_cost_half(pipeline):
+def test_times_outside_the_interval_of_guidance_cost_half(pipeline):
     steps = {"prior_num_inference_steps": 4, "prior_guidance_scale": 4.0}
     assert rows(pipeline, **steps) == [(2, 1.0), (2, 0.75), (2, 0.5), (2, 0.25)]
     inside = rows(pipeline, **steps, prior_guidance_interval=(0.4, 0.8))
@@ -96,7 +96,7 @@ def test_times_outside_of_the_interval_of_guidance_cost_half(pipeline):
     assert falling == [(2, 1.0), (2, 0.75), (2, 0.5), (1, 0.25)]
 
 
-def test_a_sampler_that_looks_at_the_end_of_a_step_may_find_it_outside_of_the_interval(pipeline):
+def test_a_sampler_that_evaluates_the_end_of_a_step_may_find_it_outside_the_interval(pipeline):
     seen = rows(
         pipeline,
         prior_sampler="heun",
@@ -121,7 +121,7 @@ def test_each_setting_of_sampling_and_guidance_changes_the_image(pipeline):
         assert difference(plain, pixels(pipeline, prior_guidance_scale=4.0, **other)) > 1e-4, other
 
 
-def test_what_a_call_does_not_say_is_what_the_model_says(pipeline):
+def test_settings_that_a_call_leaves_open_are_the_models_own(pipeline):
     other = copy.copy(pipeline)
     settings = {
         "prior_num_inference_steps": 5,
@@ -192,7 +192,7 @@ def test_text_is_mapped_to_keys_and_values_once_however_many_steps_follow(pipeli
         ({"prior_guidance_end": float("inf")}, "must be a finite number, found inf"),
     ],
 )
-def test_settings_that_make_no_sense_are_one_sentence(pipeline, arguments, words):
+def test_settings_that_cannot_work_are_one_sentence(pipeline, arguments, words):
     with pytest.raises(ConfigError, match=words) as caught:
         pipeline(PROMPT, **arguments)
     assert "\n" not in str(caught.value)

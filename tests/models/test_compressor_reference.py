@@ -1,4 +1,4 @@
-"""The compressor against numbers that torchvision's EfficientNetV2-S gave elsewhere.
+"""The compressor against recorded outputs of torchvision's EfficientNetV2-S.
 
 `tests/reference/compressor.json` says how weights and images are made from sines.
 """

@@ -1,4 +1,4 @@
-"""Our networks compute what diffusers 0.42.1 computes with the same weights, both ways."""
+"""Our networks equal those of diffusers 0.42.1 with the same weights, converted both ways."""
 
 from pathlib import Path
 

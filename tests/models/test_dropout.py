@@ -1,4 +1,4 @@
-"""Laws of dropout by image: company, parts and checkpoints leave an image its masks."""
+"""Laws of dropout by image: an image keeps its masks in any batch and when recomputed."""
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ def dropped(keys: list[int], x: Tensor = ONES, number: int = 0) -> Tensor:
     return made
 
 
-def test_a_image_has_its_mask_in_any_company() -> None:
+def test_an_image_has_the_same_mask_in_any_batch() -> None:
     together = dropped([7, 8, 9, 10])
     for row, key in enumerate([7, 8, 9, 10]):
         assert torch.equal(dropped([key], ONES[:1])[0], together[row])
@@ -28,27 +28,27 @@ def test_images_layers_and_repeated_rows_have_masks_of_their_own() -> None:
     assert len({tuple(mask.flatten().tolist()) for mask in masks}) == len(masks) == 8
 
 
-def test_it_drops_the_share_and_keeps_the_mean() -> None:
+def test_it_drops_with_its_probability_and_keeps_the_mean() -> None:
     made = dropped([1, 2, 3, 4])
     assert abs(float((made == 0).float().mean()) - 0.3) < 0.01
     assert torch.allclose(made[made != 0], torch.tensor(1 / 0.7))
 
 
-def test_it_does_nothing_where_nothing_is_learned() -> None:
+def test_it_does_nothing_outside_training() -> None:
     layer = Dropout(0.3).eval()
     layer.keys = [1, 2, 3, 4]
     assert layer(ONES) is ONES
     assert Dropout(0.0)(ONES) is ONES
 
 
-def test_without_keys_it_is_torchs() -> None:
+def test_without_keys_it_is_torch_dropout() -> None:
     torch.manual_seed(0)
     found = Dropout(0.3)(ONES)
     torch.manual_seed(0)
     assert torch.equal(found, nn.Dropout(0.3)(ONES))
 
 
-def test_a_block_that_is_computed_again_has_the_same_gradients() -> None:
+def test_a_recomputed_block_has_the_same_gradients() -> None:
     block = nn.Sequential(nn.Linear(6, 6), Dropout(0.5), nn.Linear(6, 6), Dropout(0.5))
     (first, second) = number_dropouts([block])
     assert (first.number, second.number) == (0, 1)

@@ -1,4 +1,4 @@
-"""Without gradients the networks compute the same in another way: fused, folded, in strips."""
+"""Without gradients the results are the same: fused, folded, in strips."""
 
 import pytest
 import torch
@@ -190,7 +190,7 @@ def test_stage_b_folded_predicts_the_noise_of_diffusers_which_maps_in_every_bloc
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
-def test_a_wrapped_layer_is_called_and_not_read():
+def test_a_wrapped_layer_is_called_and_not_bypassed():
     """As an adapter wraps it: what it adds would be lost where its weights were read."""
 
     class Wrapped(nn.Module):
@@ -223,7 +223,7 @@ def test_a_wrapped_layer_is_called_and_not_read():
 @pytest.mark.parametrize("height", [1, 13, 32])
 @pytest.mark.parametrize("rows", [1, 5, 100])
 @torch.inference_mode()
-def test_stage_a_decodes_in_strips_what_it_decodes_in_one_piece(height, rows):
+def test_stage_a_decodes_the_same_in_strips_and_in_one_piece(height, rows):
     stage = randomised(StageA(A))
     latent = noise(2, 4, height, 9) * 2
     whole, strips = stage.decode(latent), stage.decode_in_strips(latent, rows)
@@ -232,7 +232,7 @@ def test_stage_a_decodes_in_strips_what_it_decodes_in_one_piece(height, rows):
 
 
 @torch.inference_mode()
-def test_strips_look_as_far_as_a_cell_of_the_decoder_sees(monkeypatch):
+def test_strips_have_the_context_of_the_receptive_field(monkeypatch):
     """The reach of the decoder, measured: else strips that are too narrow could pass unseen."""
     stage = randomised(StageA(A))
     latent = noise(1, 4, 32, 9)

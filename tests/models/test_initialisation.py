@@ -1,4 +1,4 @@
-"""How new networks begin, by the laws of the published code."""
+"""Initialisation of the networks, by the laws of the published code."""
 
 import math
 
@@ -30,7 +30,7 @@ def assert_normal(weight: torch.Tensor, std: float) -> None:
 
 
 @torch.no_grad()
-def test_a_new_stage_c_takes_everything_for_noise() -> None:
+def test_a_new_stage_c_predicts_that_all_is_noise() -> None:
     x = noise(2, 16, 5, 3)
     network = StageC(C).eval()
     found = network(x, T, network.condition(noise(2, 7, 32, seed=1)))
@@ -51,11 +51,11 @@ def test_a_new_mixing_block_is_the_identity() -> None:
     assert torch.equal(MixingBlock(16)(x), x)
 
 
-def test_a_new_codebook_lies_within_one_over_its_size() -> None:
+def test_a_new_codebook_is_within_one_over_its_size() -> None:
     assert_uniform(StageA(A).codebook.embedding.weight, 1 / A.codebook)
 
 
-def test_weights_begin_with_the_published_spreads() -> None:
+def test_weights_start_with_the_published_deviations() -> None:
     b, c = StageB(B), StageC(C)
     for layer in (b.text_mapper, *(m for m in b.semantics_mappers if isinstance(m, nn.Conv2d))):
         assert_normal(layer.weight, 0.02)
@@ -73,7 +73,7 @@ def test_weights_begin_with_the_published_spreads() -> None:
                 assert not module.bias.any()
 
 
-def test_text_enters_stage_c_with_the_published_variance_at_every_width() -> None:
+def test_mapped_text_of_stage_c_has_the_published_variance_at_every_width() -> None:
     """The published spread 0.02 is that of 1280 and 1536 inputs."""
     with torch.device("meta"):
         published = StageC(StageCModel()).text_mapper
@@ -85,7 +85,7 @@ def test_text_enters_stage_c_with_the_published_variance_at_every_width() -> Non
             assert_normal(layer.weight, 0.02 * math.sqrt(count / layer.in_features))
 
 
-def test_a_held_divisor_stays_while_the_network_learns() -> None:
+def test_a_fixed_divisor_stays_while_the_network_learns() -> None:
     network = StageC(C).train()
     network.hold_divisor()
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.1, weight_decay=0.1)
@@ -100,7 +100,7 @@ def test_a_held_divisor_stays_while_the_network_learns() -> None:
     assert output.weight[:16].all() and output.bias[:16].all()
 
 
-def test_the_published_head_begins_with_a_finite_loss_and_gradient() -> None:
+def test_the_published_head_starts_with_a_finite_loss_and_gradient() -> None:
     network = StageC(C).train()
     x = noise(2, 16, 5, 3)
     loss = (network(x, T, network.condition(noise(2, 7, 32))) - x).square().mean()
@@ -110,7 +110,7 @@ def test_the_published_head_begins_with_a_finite_loss_and_gradient() -> None:
 
 
 @torch.no_grad()
-def test_a_stage_b_without_text_hears_nothing() -> None:
+def test_a_stage_b_without_text_ignores_it() -> None:
     network = StageB(B).eval()
     nn.init.normal_(network.head[1].weight, std=0.1)
     network.hold_text()

@@ -1,4 +1,4 @@
-"""Tokenizers that are learned from captions, and the encoder around them."""
+"""Tokenizers learned from captions, and the text encoder."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from wuerstchen.models.text import learn_tokenizer
 CAPTIONS = [f"a {what} with {count} hats!!" for what in ("fox", "bird") for count in ("one", "two")]
 
 
-def test_tokens_are_numbered_without_gaps_and_doubles() -> None:
+def test_token_ids_have_no_gaps_and_no_duplicates() -> None:
     tokenizer = learn_tokenizer(CAPTIONS, 600, 16)
     assert sorted(tokenizer.get_vocab().values()) == list(range(len(tokenizer)))
     assert tokenizer.bos_token_id != tokenizer.eos_token_id
@@ -30,16 +30,16 @@ def test_the_same_captions_give_the_same_tokenizer_in_every_process() -> None:
 
 
 @pytest.mark.parametrize("caption", ["a fox with one hat", "unseen wörds: x, y!", "🦊", "", "!!"])
-def test_every_caption_can_be_read_back(caption: str) -> None:
+def test_every_caption_can_be_decoded(caption: str) -> None:
     tokenizer = learn_tokenizer(CAPTIONS, 600, 64)
     tokens = tokenizer(caption).input_ids
     back = tokenizer.decode(tokens, skip_special_tokens=True)
     assert back.replace(" ", "") == caption.replace(" ", "")
-    assert tokens.count(tokenizer.eos_token_id) == 1, "no letter is taken for the end"
+    assert tokens.count(tokenizer.eos_token_id) == 1, "no letter is mistaken for the end"
 
 
 @torch.no_grad()
-def test_words_after_the_last_place_are_cut_off_and_do_not_matter() -> None:
+def test_words_beyond_the_length_are_truncated_and_do_not_matter() -> None:
     encoder = small_text()
     caption = "a red fox " * 9
     rest = encoder.truncated(caption)
@@ -52,7 +52,7 @@ def test_words_after_the_last_place_are_cut_off_and_do_not_matter() -> None:
 
 
 @torch.no_grad()
-def test_a_caption_is_encoded_alike_alone_and_in_a_batch() -> None:
+def test_a_caption_is_encoded_the_same_alone_and_in_a_batch() -> None:
     encoder = small_text()
     batch = encoder(["a red fox", "", "two blue birds"])
     alone = torch.cat([encoder([caption]) for caption in ("a red fox", "", "two blue birds")])

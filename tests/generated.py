@@ -1,4 +1,4 @@
-"""Images of the small model, as numbers to compare."""
+"""Images of the small model, as tensors to compare."""
 
 from torch import Tensor
 
@@ -6,11 +6,11 @@ from wuerstchen.inference.pipeline import Pipeline
 
 PROMPT = "a red apple"
 STEPS_C, STEPS_B = 6, 4
-"""What the small model does by default."""
+"""Default steps of the small model."""
 
 
 def pixels(pipeline: Pipeline, prompt: str | list[str] = PROMPT, **arguments: object) -> Tensor:
-    """(B, 3, H, W), with seed 3 unless said otherwise."""
+    """(B, 3, H, W), with seed 3 by default."""
     if "generator" not in arguments:
         arguments.setdefault("seed", 3)
     images = pipeline(prompt, output_type="pt", **arguments).images  # type: ignore[arg-type]
@@ -19,5 +19,5 @@ def pixels(pipeline: Pipeline, prompt: str | list[str] = PROMPT, **arguments: ob
 
 
 def difference(first: Tensor, second: Tensor) -> float:
-    """In the mean, of two images."""
+    """Mean absolute difference of two images."""
     return float((first.double() - second.double()).abs().mean())
