@@ -1,4 +1,4 @@
-"""Laws of the configuration: three sources, one resolved file, errors that help."""
+"""Laws of the configuration: three sources, one resolved file, helpful errors."""
 
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -61,7 +61,7 @@ def test_naming_one_key_of_a_section_leaves_its_other_defaults_as_they_were(
     assert after == {**before, "max_grad_norm": 5}
 
 
-def test_the_later_word_wins(small: str) -> None:
+def test_the_later_override_wins(small: str) -> None:
     assert config.load(small, ["seed=1", "seed=2"]).seed == 2
 
 
@@ -76,7 +76,7 @@ def test_the_later_word_wins(small: str) -> None:
         ("stage_b.training.gradient_checkpointing=true", True),
     ],
 )
-def test_words_are_read_as_yaml_and_as_plain_text_where_that_fails(
+def test_overrides_are_read_as_yaml_or_else_as_plain_text(
     small: str, word: str, value: object
 ) -> None:
     found: object = config.load(small, [word])
@@ -205,7 +205,7 @@ def test_an_unknown_key_like_no_other_gets_the_list_of_known_ones(small: str) ->
         ("name=", "name"),
     ],
 )
-def test_values_that_cannot_work_are_refused_in_one_line(small: str, word: str, says: str) -> None:
+def test_invalid_values_are_refused_in_one_line(small: str, word: str, says: str) -> None:
     with pytest.raises(ConfigError) as caught:
         config.load(small, [word])
     assert says in str(caught.value)
@@ -213,7 +213,7 @@ def test_values_that_cannot_work_are_refused_in_one_line(small: str, word: str, 
 
 
 @pytest.mark.parametrize("word", ["data.path", "=5", ""])
-def test_a_word_that_is_no_assignment_is_refused(small: str, word: str) -> None:
+def test_an_override_that_is_no_assignment_is_refused(small: str, word: str) -> None:
     with pytest.raises(ConfigError, match="KEY=VALUE"):
         config.load(small, [word])
 
@@ -247,7 +247,7 @@ def test_yaml_builds_no_objects(tmp_path: Path) -> None:
         config.load(str(path))
 
 
-def test_a_file_that_is_not_there_names_itself_and_the_shipped_configs() -> None:
+def test_a_missing_file_is_named_with_the_shipped_configs() -> None:
     with pytest.raises(ConfigError, match=r"'no/such\.yaml'"):
         config.load("no/such.yaml")
 
@@ -315,7 +315,7 @@ def test_stage_a_is_never_sharded(small: str) -> None:
     )
 
 
-def test_keys_that_nobody_would_read_are_refused(small: str) -> None:
+def test_keys_without_effect_are_refused(small: str) -> None:
     pretraining = "stage_b.pretraining.images=8"
     assert (
         "stage_b.pretraining: init_from is 'emoji', but a pretraining starts from scratch"
@@ -394,7 +394,7 @@ def refusal(source: str, *words: str) -> str:
         ("stage_b.pretraining=null", ("stage_b", "pretraining"), None),
     ],
 )
-def test_words_for_text_are_taken_letter_by_letter(
+def test_overrides_of_text_keys_are_literal(
     word: str, path: tuple[str, ...], value: object
 ) -> None:
     found: object = config.load("tiny", [word])

@@ -1,11 +1,11 @@
-"""Phases with numbers that a test can add up by hand."""
+"""Phases with numbers that can be added up by hand."""
 
 from wuerstchen.receipts.amounts import Amounts
 from wuerstchen.receipts.phases import End, Kind, Phase
 
 
 def amounts(seconds: float = 0.0, images: int = 0) -> Amounts:
-    """Two devices, 5 operations an image, 0.1 kWh a second of which half is measured."""
+    """Two devices, 5 operations per image, 0.1 kWh per second, half of it measured."""
     return Amounts(
         seconds=seconds,
         device_seconds=2 * seconds,
@@ -23,12 +23,12 @@ def made(
     stage: str = "b",
     kind: Kind = "training",
     end: End = "done",
-    at: int | None = None,
-    standing: int | None = None,
+    resumed_at: int | None = None,
+    saved: int | None = None,
     config: str = "",
     **work: Amounts,
 ) -> Phase:
-    """A phase that began in the order of its name."""
+    """A phase; phases start in the order of their names."""
     return Phase.model_validate(
         {
             "id": name,
@@ -36,12 +36,12 @@ def made(
             "kind": kind,
             "started": f"2026-01-01T00:00:{name}",
             "end": end,
-            "at": at,
-            "standing": standing,
+            "at": resumed_at,
+            "standing": saved,
             "devices": 2,
             "device": "Abacus",
             "work": work,
-            "energy": "by a hamster wheel",
+            "energy": "by a test",
             "country": "world",
             "grams_per_kwh": 400.0,
             "code": "c0de",

@@ -1,4 +1,4 @@
-"""The table and the page: ours and published ones beside each other, in a file of its own."""
+"""The table and the self-contained page: our receipts compared with published ones."""
 
 import json
 from html.parser import HTMLParser
@@ -80,7 +80,7 @@ def test_every_wide_table_scrolls_in_a_frame_of_its_own(model: Path) -> None:
     assert ".wide { overflow-x: auto" in text
 
 
-def test_the_table_has_ours_beside_published_ones(model: Path) -> None:
+def test_the_table_compares_ours_with_published_ones(model: Path) -> None:
     text = run(str(model), "--price", "2", "--against", "wuerstchen-v2,sd-2.1")
     hours, failed, flops, images, kwh, kg, money, *device = line_of(text, "<b>mine")
     assert (hours, failed, images, device) == ("2.02", "0.02", "1,238", ["Abacus"])
@@ -92,7 +92,7 @@ def test_the_table_has_ours_beside_published_ones(model: Path) -> None:
     assert "2 USD per device hour" in text and "50% measured, the rest estimated" in text
 
 
-def test_several_receipts_stand_beside_their_sum(model: Path, tmp_path: Path) -> None:
+def test_several_receipts_are_shown_with_their_sum(model: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     append_phases(other, [made("03", training=amounts(1800, 6))])
     text = run(str(model), str(other), "--against", "none")
@@ -100,13 +100,13 @@ def test_several_receipts_stand_beside_their_sum(model: Path, tmp_path: Path) ->
     assert line_of(text, "together")[0] == "3.02"
 
 
-def test_a_tariff_stays_until_another_is_given(model: Path) -> None:
+def test_a_tariff_is_kept_until_another_is_given(model: Path) -> None:
     run(str(model), "--price", "2", "--currency", "EUR")
     assert "2 EUR per device hour" in run(str(model))
     assert "3 EUR per device hour" in run(str(model), "--price", "3")
 
 
-def test_receipts_of_unlike_prices_are_not_put_side_by_side(model: Path, tmp_path: Path) -> None:
+def test_receipts_with_different_prices_are_not_compared(model: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     append_phases(other, [made("03", training=amounts(1800, 6))])
     run(str(model), "--price", "2")
@@ -132,7 +132,7 @@ def test_json_has_the_receipts_their_sum_and_published_ones(model: Path, tmp_pat
     assert alone["together"] is None and alone["published"] == []
 
 
-def test_the_bundled_model_is_told_where_its_hours_are(
+def test_the_bundled_model_points_to_its_hours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -142,7 +142,7 @@ def test_the_bundled_model_is_told_where_its_hours_are(
     assert line_of(run("emoji"), "emoji")[0] == "2", "a folder of that name goes first"
 
 
-def test_little_has_a_unit_that_fits(tmp_path: Path) -> None:
+def test_small_values_have_smaller_units(tmp_path: Path) -> None:
     folder = tmp_path / "small"
     little = amounts(0.01, 5).model_copy(update={"kwh": 3.51e-5, "kg": 1.4e-5})
     append_phases(folder, [made("01", training=little)])
@@ -152,7 +152,7 @@ def test_little_has_a_unit_that_fits(tmp_path: Path) -> None:
     assert found[:2] == ["0.02", "s"] and found[5:9] == ["35.1", "mWh", "14", "mg"]
 
 
-def test_a_country_may_be_written_small(model: Path) -> None:
+def test_countries_are_case_insensitive(model: Path) -> None:
     pytest.importorskip("codecarbon")
     assert run(str(model), "--country", "deu") == run(str(model), "--country", "DEU")
     assert "the average of world (" in run(str(model), "--country", "World")

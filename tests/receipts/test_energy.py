@@ -1,4 +1,4 @@
-"""Energy: from codecarbon, said how; without it estimated, said so; from nobody's network."""
+"""Energy: from codecarbon or estimated, with its method recorded, and without network."""
 
 import json
 import socket
@@ -93,7 +93,7 @@ def test_codecarbon_is_used_offline_and_leaves_no_files(
 
 
 def test_what_codecarbon_estimates_is_not_called_measured() -> None:
-    """Its own description of the processor decides, and not that it gives a number."""
+    """Its description of the processor decides, not whether it returns a number."""
     pytest.importorskip("codecarbon")
     gauge = energy.open_energy_meter(1, 475.0)
     read = gauge.read()
@@ -112,13 +112,13 @@ def test_a_country_is_that_of_codecarbons_table() -> None:
     assert grams_per_kwh("FRA") < grams_per_kwh("DEU") < grams_per_kwh("POL")
 
 
-def test_a_wrong_country_is_refused_with_a_suggestion() -> None:
+def test_an_unknown_country_is_refused_with_a_suggestion() -> None:
     pytest.importorskip("codecarbon")
     with pytest.raises(ConfigError, match=r"found 'DEW'; did you mean .*DEU"):
         grams_per_kwh("DEW")
 
 
-def test_a_wrong_country_stops_no_training(tmp_path: Path) -> None:
+def test_an_unknown_country_stops_no_training(tmp_path: Path) -> None:
     with Meter(tmp_path, stage="a", kind="training", country="Atlantis"):
         pass
     assert read_phases(tmp_path)[0].country == "world"
@@ -135,5 +135,5 @@ def test_a_wrong_country_stops_no_training(tmp_path: Path) -> None:
         ("Something new", 300),
     ],
 )
-def test_a_card_takes_the_watts_of_its_data_sheet(name: str, watts: float) -> None:
+def test_a_gpu_has_the_watts_of_its_data_sheet(name: str, watts: float) -> None:
     assert watts_of(name) == watts

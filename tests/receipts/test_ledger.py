@@ -1,4 +1,4 @@
-"""Phases on the disk: none is lost, by kills or half lines, and none counts twice."""
+"""Phases on disk: none is lost by kills or truncated lines, and none counts twice."""
 
 import os
 import shutil
@@ -60,7 +60,7 @@ def test_a_phase_that_is_killed_counts_with_what_it_had_used(killed: tuple[Path,
     assert [line.kind for line in receipt.lines] == ["failed attempts"]
 
 
-def test_the_lock_of_a_process_that_died_at_once_goes(tmp_path: Path) -> None:
+def test_the_lock_of_a_process_that_died_at_once_is_removed(tmp_path: Path) -> None:
     (tmp_path / OPEN).mkdir(parents=True)
     (tmp_path / OPEN / "dead.lock").touch()
     with Meter(tmp_path, stage="c", kind="training"):
@@ -68,10 +68,10 @@ def test_the_lock_of_a_process_that_died_at_once_goes(tmp_path: Path) -> None:
     assert list((tmp_path / OPEN).iterdir()) == []
 
 
-def test_work_adds_up_over_a_kill_and_what_goes_on_from_it(
+def test_work_adds_up_over_a_kill_and_its_resumption(
     killed: tuple[Path, int], tmp_path: Path
 ) -> None:
-    """The second process goes on from 100 images: only what the first did beyond is lost."""
+    """The second process resumes from 100 images: only later work of the first is lost."""
     shutil.copytree(killed[0], tmp_path, dirs_exist_ok=True)
     lost = read_phases(tmp_path)[0].work["training"]
     with Meter(tmp_path, stage="c", kind="training", devices=3, resumed_at=100) as meter:
@@ -87,14 +87,14 @@ def test_work_adds_up_over_a_kill_and_what_goes_on_from_it(
     assert sum(each.seconds for each in lines.values()) == pytest.approx(seconds)
 
 
-def test_a_phase_that_ends_while_another_looks_at_it_counts_as_it_ended(tmp_path: Path) -> None:
-    """The other one took it for killed just before, and wrote that down just after."""
+def test_a_phase_that_ends_while_another_reads_it_counts_as_it_ended(tmp_path: Path) -> None:
+    """The other one took it for killed just before, and recorded that just after."""
     done = made("01", training=amounts(1, 10))
     append_phases(tmp_path, [done, done.model_copy(update={"end": "killed"})])
     assert read_phases(tmp_path) == [done]
 
 
-def test_an_error_ends_a_phase_and_is_told_on(tmp_path: Path) -> None:
+def test_an_error_ends_a_phase_and_is_recorded(tmp_path: Path) -> None:
     def work() -> NoReturn:
         with Meter(tmp_path, stage="a", kind="training") as meter:
             meter.tick(images=8)
@@ -107,7 +107,7 @@ def test_an_error_ends_a_phase_and_is_told_on(tmp_path: Path) -> None:
     assert open_receipt(tmp_path, Tariff()).failed.images == 8
 
 
-def test_half_lines_are_passed_over_and_spoil_no_others(tmp_path: Path) -> None:
+def test_truncated_lines_are_skipped_and_others_kept(tmp_path: Path) -> None:
     append_phases(tmp_path, [made("01", training=amounts(1, 1))])
     with (tmp_path / LEDGER).open("a") as file:
         file.write('{"id": "half')
@@ -139,7 +139,7 @@ def test_a_kill_between_ledger_and_open_file_counts_once(tmp_path: Path) -> None
     assert len(read_phases(tmp_path)) == 2 and open_receipt(tmp_path, Tariff()).total.images == 1
 
 
-def test_a_phase_under_way_is_left_alone_by_one_beside_it(tmp_path: Path) -> None:
+def test_a_running_phase_is_not_touched_by_another(tmp_path: Path) -> None:
     with Meter(tmp_path, stage="c", kind="training") as training:
         training.tick(images=4)
         with Meter(tmp_path, stage="model", kind="evaluation"):
@@ -150,7 +150,7 @@ def test_a_phase_under_way_is_left_alone_by_one_beside_it(tmp_path: Path) -> Non
     assert read_phases(tmp_path)[0].work["training"].images == 8
 
 
-def test_looks_within_a_training_are_told_apart(tmp_path: Path) -> None:
+def test_validation_within_a_training_is_counted_separately(tmp_path: Path) -> None:
     start = time.perf_counter()
     with Meter(tmp_path, stage="c", kind="training", devices=2) as meter:
         begun = time.perf_counter()
@@ -195,7 +195,7 @@ def test_a_ledger_that_cannot_be_written_stops_no_work(
     assert sum("will be incomplete" in record.message for record in caplog.records) == 1
 
 
-def test_what_a_prepared_set_cost_is_taken_over_once(tmp_path: Path) -> None:
+def test_costs_of_a_prepared_set_are_copied_once(tmp_path: Path) -> None:
     data, model = tmp_path / "data", tmp_path / "model"
     append_phases(data, [made("01", stage="data", kind="preparation", preparation=amounts(5, 9))])
     append_phases(model, [made("02", training=amounts(1, 1))])

@@ -1,4 +1,4 @@
-"""Receipts: what counts as what, what it adds up to, and what it says of what ran."""
+"""Receipts: kinds of work, sums, and hashes."""
 
 import json
 from pathlib import Path
@@ -45,10 +45,12 @@ def test_everything_counts_by_stage_and_kind() -> None:
     ]
 
 
-def test_resumed_work_is_a_failed_try_only_beyond_the_checkpoint() -> None:
-    first = made("01", end="killed", at=0, training=amounts(10, 1000), validation=amounts(1, 100))
+def test_resumed_work_is_a_failed_attempt_only_after_the_checkpoint() -> None:
+    first = made(
+        "01", end="killed", resumed_at=0, training=amounts(10, 1000), validation=amounts(1, 100)
+    )
     assert images(first) == {("b", "failed attempts"): 1100}
-    second = made("02", at=900, training=amounts(1, 100))
+    second = made("02", resumed_at=900, training=amounts(1, 100))
     assert images(first, second) == {
         ("b", "training"): 1000,
         ("b", "validation"): 90,
@@ -56,25 +58,25 @@ def test_resumed_work_is_a_failed_try_only_beyond_the_checkpoint() -> None:
     }
 
 
-def test_work_that_stands_counts_whatever_came_after() -> None:
-    stopped = made("01", end="killed", standing=900, training=amounts(10, 1000))
+def test_saved_work_counts_however_its_phase_ended() -> None:
+    stopped = made("01", end="killed", saved=900, training=amounts(10, 1000))
     assert images(stopped) == {("b", "training"): 900, ("b", "failed attempts"): 100}
     done = stopped.model_copy(update={"end": "done"})
     assert images(done) == {("b", "training"): 1000}
 
 
 def test_work_that_was_lost_once_stays_lost() -> None:
-    """The second goes on from 200, so that what the first did beyond is gone for the third too."""
+    """The second resumes from 200: later work of the first is lost for the third, too."""
     phases = [
-        made(name, at=at, training=amounts(1, count))
-        for name, at, count in (("01", 0, 500), ("02", 200, 300), ("03", 450, 50))
+        made(name, resumed_at=start, training=amounts(1, count))
+        for name, start, count in (("01", 0, 500), ("02", 200, 300), ("03", 450, 50))
     ]
     assert images(*phases) == {("b", "training"): 500, ("b", "failed attempts"): 350}
 
 
-def test_a_stage_that_is_begun_anew_makes_its_past_a_failed_try() -> None:
-    old = made("01", at=0, training=amounts(5, 500))
-    new = made("02", at=0, training=amounts(3, 300))
+def test_starting_a_stage_again_makes_its_past_a_failed_attempt() -> None:
+    old = made("01", resumed_at=0, training=amounts(5, 500))
+    new = made("02", resumed_at=0, training=amounts(3, 300))
     assert images(old, new) == {("b", "training"): 300, ("b", "failed attempts"): 500}
     other = new.model_copy(update={"stage": "c"})
     assert images(old, other) == {("b", "training"): 500, ("c", "training"): 300}
@@ -82,9 +84,9 @@ def test_a_stage_that_is_begun_anew_makes_its_past_a_failed_try() -> None:
 
 def test_the_lines_add_up_to_the_phases_whatever_was_lost() -> None:
     phases = [
-        made("01", end="killed", at=0, training=amounts(7, 333), validation=amounts(2, 10)),
-        made("02", end="stopped", at=200, training=amounts(5, 217)),
-        made("03", at=401, training=amounts(9, 99), validation=amounts(3, 5)),
+        made("01", end="killed", resumed_at=0, training=amounts(7, 333), validation=amounts(2, 10)),
+        made("02", end="stopped", resumed_at=200, training=amounts(5, 217)),
+        made("03", resumed_at=401, training=amounts(9, 99), validation=amounts(3, 5)),
     ]
     receipt = make_receipt("x", phases, Tariff())
     work = [each for phase in phases for each in phase.work.values()]
@@ -95,7 +97,7 @@ def test_the_lines_add_up_to_the_phases_whatever_was_lost() -> None:
 
 
 def test_two_receipts_added_are_the_receipt_of_both() -> None:
-    """And what both share, a prepared set, counts once."""
+    """A shared prepared set counts once."""
     shared = made("01", stage="data", kind="preparation", preparation=amounts(4, 40))
     a, b = made("02", stage="a", training=amounts(2, 20)), made("03", training=amounts(3, 30))
     tariff = Tariff(per_device_hour=2.0)
@@ -107,10 +109,10 @@ def test_two_receipts_added_are_the_receipt_of_both() -> None:
     assert together == make_receipt("x", [shared, a, b], tariff)
 
 
-def test_failed_tries_of_one_model_are_not_those_of_another() -> None:
-    """Both train stage b from 0, which within one model would make the first a failed try."""
+def test_failed_attempts_of_one_model_are_not_those_of_another() -> None:
+    """Both train stage b from 0; in one model the first would be a failed attempt."""
     parts = [
-        make_receipt(name, [made(name, at=0, training=amounts(2, 20))], Tariff())
+        make_receipt(name, [made(name, resumed_at=0, training=amounts(2, 20))], Tariff())
         for name in ("01", "02")
     ]
     together = add_receipts("x", parts, Tariff())
@@ -146,7 +148,7 @@ def test_hashes_change_with_a_key_of_the_config(tmp_path: Path) -> None:
     assert found[0]["data"] == ["da7a"] and len(found[0]["code"][0]) == 64
 
 
-def test_a_receipt_lies_in_the_folder_and_in_each_run(tmp_path: Path) -> None:
+def test_a_receipt_is_written_to_the_folder_and_to_each_run(tmp_path: Path) -> None:
     for stage in ("a", "b"):
         (tmp_path / "runs" / stage).mkdir(parents=True)
     work = [made("01", stage="a", training=amounts(1, 3)), made("02", training=amounts(2, 4))]
@@ -161,7 +163,7 @@ def test_a_receipt_lies_in_the_folder_and_in_each_run(tmp_path: Path) -> None:
     assert saved_tariff(tmp_path) == tariff
 
 
-def test_a_model_that_is_passed_on_without_its_runs_keeps_its_receipt(tmp_path: Path) -> None:
+def test_a_model_copied_without_its_runs_keeps_its_receipt(tmp_path: Path) -> None:
     append_phases(tmp_path, [made("01", training=amounts(1, 3))])
     before = write_receipts(tmp_path, Tariff())
     (tmp_path / LEDGER).unlink()
