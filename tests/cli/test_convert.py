@@ -33,12 +33,12 @@ def test_there_and_back_gives_the_same_files(convert, tmp_path: Path) -> None:
             assert (tmp_path / "back" / path.relative_to(BUNDLED)).read_bytes() == path.read_bytes()
 
 
-def test_help_says_what_is_read_but_never_written(convert) -> None:
+def test_help_states_that_pt_files_are_read_but_never_written(convert) -> None:
     _, shown, _ = convert("--help")
     assert ".pt files are read but never written" in " ".join(shown.replace("│", " ").split())
 
 
-def test_what_stands_there_is_replaced_only_when_told(convert, tmp_path: Path) -> None:
+def test_existing_files_are_replaced_only_on_request(convert, tmp_path: Path) -> None:
     out = tmp_path / "a.safetensors"
     out.write_bytes(b"mine")
     words = (BUNDLED / "vqgan", out, "--to", "original")

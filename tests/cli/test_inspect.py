@@ -1,4 +1,4 @@
-"""`wuerstchen inspect`: what is said of files of every kind."""
+"""`wuerstchen inspect`: descriptions of files of every kind."""
 
 import json
 import shutil
@@ -18,9 +18,9 @@ BUNDLED = Path(__file__).parents[2] / "src" / "wuerstchen" / "bundled" / "emoji"
 
 
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    def run(*words: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["wuerstchen", "inspect", *map(str, words)])
+def inspect(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def run(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["wuerstchen", "inspect", *map(str, arguments)])
         with pytest.raises(SystemExit) as left:
             main()
         out, error = capsys.readouterr()
@@ -38,22 +38,22 @@ def lora(path: Path, *keys: str) -> Path:
     return path
 
 
-def test_a_whole_model_is_described_part_by_part(said) -> None:
-    text = said(BUNDLED)
+def test_a_whole_model_is_described_by_its_components(inspect) -> None:
+    text = inspect(BUNDLED)
     assert "a whole model" in text and "version 2 of Würstchen" in text
     assert "semantics of 64 channels; text encoder of width 128" in text
-    values = json.loads(said(BUNDLED, "--json"))
-    parts = {part["title"]: part for part in values["components"]}
-    assert next(iter(parts)) == "Stage A" and len(parts) == 6
-    assert parts["Stage C"]["parameters"] == 9_166_304
-    assert parts["Stage C"]["dtypes"] == ["float16"]
-    assert parts["Stage C"]["sizes"]["depth"] == 8
+    values = json.loads(inspect(BUNDLED, "--json"))
+    components = {component["title"]: component for component in values["components"]}
+    assert next(iter(components)) == "Stage A" and len(components) == 6
+    assert components["Stage C"]["parameters"] == 9_166_304
+    assert components["Stage C"]["dtypes"] == ["float16"]
+    assert components["Stage C"]["sizes"]["depth"] == 8
     assert values["size"] == sum(p.stat().st_size for p in BUNDLED.rglob("*") if p.is_file())
     assert values["licence"] == "see its file LICENSE"
 
 
 @pytest.mark.parametrize(
-    ("part", "what", "fits"),
+    ("component", "what", "fits"),
     [
         ("vqgan", "Stage A", "latents of 4 channels"),
         ("decoder", "Stage B", "text encoder of width 128"),
@@ -62,17 +62,17 @@ def test_a_whole_model_is_described_part_by_part(said) -> None:
         ("text_encoder", "a text encoder", "text of width 128"),
     ],
 )
-def test_a_part_is_known_alone(said, part: str, what: str, fits: str) -> None:
-    text = said(BUNDLED / part)
+def test_a_single_component_is_identified(inspect, component: str, what: str, fits: str) -> None:
+    text = inspect(BUNDLED / component)
     assert f"what        {what}\n" in text and fits in text
 
 
-def test_parameters_are_those_that_torch_counts(said, tmp_path: Path) -> None:
+def test_parameters_are_those_that_torch_counts(inspect, tmp_path: Path) -> None:
     network = StageC(StageCModel(width=64, depth=1, heads=1, text_width=8, time_width=8))
     weights.stage_c.save(tmp_path, network, torch.bfloat16)
-    [part] = json.loads(said(tmp_path / "prior_prior", "--json"))["components"]
-    assert part["parameters"] == sum(p.numel() for p in network.parameters())
-    assert part["size"] == 2 * part["parameters"]
+    [component] = json.loads(inspect(tmp_path / "prior_prior", "--json"))["components"]
+    assert component["parameters"] == sum(p.numel() for p in network.parameters())
+    assert component["size"] == 2 * component["parameters"]
 
 
 @pytest.mark.parametrize(
@@ -92,13 +92,13 @@ def test_parameters_are_those_that_torch_counts(said, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_lora_is_known_by_its_style(said, tmp_path: Path, style: str, keys) -> None:
-    found = said(lora(tmp_path / "x.safetensors", *keys))
+def test_a_lora_is_identified_with_its_style(inspect, tmp_path: Path, style: str, keys) -> None:
+    found = inspect(lora(tmp_path / "x.safetensors", *keys))
     assert f"a LoRA ({style} style)" in found and "Stage C" in found
 
 
 @pytest.mark.parametrize(
-    ("key", "words"),
+    ("key", "expected"),
     [
         ("lora_unet_down_blocks_1_attentions_0_to_q.lora_down.weight", "Stable Diffusion or SDXL"),
         ("prior.down_blocks.0.1.channelwise.0.lora_A.weight", "Stable Cascade (version 3"),
@@ -106,25 +106,27 @@ def test_a_lora_is_known_by_its_style(said, tmp_path: Path, style: str, keys) ->
         ("blocks.2.attention.to_q.dora_scale", "a DoRA"),
     ],
 )
-def test_adapters_that_do_not_open_are_named(said, tmp_path: Path, key: str, words: str) -> None:
-    assert words in said(lora(tmp_path / "x.safetensors", key))
+def test_adapters_that_do_not_open_are_named(
+    inspect, tmp_path: Path, key: str, expected: str
+) -> None:
+    assert expected in inspect(lora(tmp_path / "x.safetensors", key))
 
 
-def test_a_folder_of_peft_is_a_lora(said, tmp_path: Path) -> None:
+def test_a_folder_of_peft_is_a_lora(inspect, tmp_path: Path) -> None:
     (tmp_path / "style").mkdir()
     (tmp_path / "style/adapter_config.json").write_text('{"peft_type": "LORA", "r": 2}')
     lora(
         tmp_path / "style/adapter_model.safetensors",
         "base_model.model.blocks.2.attention.to_q.lora_A.weight",
     )
-    assert "a LoRA (PEFT style)" in said(tmp_path / "style")
+    assert "a LoRA (PEFT style)" in inspect(tmp_path / "style")
 
 
-def test_a_folder_of_one_variant_is_described_by_its_word(said, tmp_path: Path) -> None:
+def test_a_folder_of_one_variant_is_described_on_request(inspect, tmp_path: Path) -> None:
     weights.stage_c.save(tmp_path, StageC(StageCModel(width=64, depth=1, heads=1)))
     path = tmp_path / "prior_prior/diffusion_pytorch_model.safetensors"
     path.rename(path.with_name("diffusion_pytorch_model.fp16.safetensors"))
-    assert "Stage C" in said(tmp_path / "prior_prior", "--variant", "fp16")
+    assert "Stage C" in inspect(tmp_path / "prior_prior", "--variant", "fp16")
 
 
 @pytest.mark.parametrize(
@@ -136,8 +138,8 @@ def test_a_folder_of_one_variant_is_described_by_its_word(said, tmp_path: Path) 
         ("not stated", {"format": "pt"}, None),
     ],
 )
-def test_the_licence_is_what_is_written_and_nothing_else(
-    said, tmp_path: Path, licence: str, metadata: dict[str, str] | None, card: str | None
+def test_only_a_stated_licence_is_reported(
+    inspect, tmp_path: Path, licence: str, metadata: dict[str, str] | None, card: str | None
 ) -> None:
     config = StageCModel(width=64, depth=1, heads=1, text_width=8, time_width=8)
     weights.stage_c.save(tmp_path, StageC(config))
@@ -147,19 +149,19 @@ def test_the_licence_is_what_is_written_and_nothing_else(
     else:
         path = tmp_path / "x.safetensors"
         save_file({"a.lora_A.weight": torch.zeros(2, 2)}, path, metadata=metadata)
-    assert json.loads(said(path, "--json"))["licence"] == licence
+    assert json.loads(inspect(path, "--json"))["licence"] == licence
 
 
-def test_stable_cascade_is_named_with_what_it_needs(said, tmp_path: Path) -> None:
+def test_stable_cascade_is_named_with_what_it_needs(inspect, tmp_path: Path) -> None:
     keys = {"embedding.1.weight": (8, 16, 1, 1), "clip_txt_mapper.weight": (2048, 1280)}
     save_file({key: torch.zeros(shape) for key, shape in keys.items()}, tmp_path / "c.safetensors")
-    text = said(tmp_path / "c.safetensors")
+    text = inspect(tmp_path / "c.safetensors")
     assert "Stable Cascade (version 3 of Würstchen)" in text
     assert "StableCascadePriorPipeline" in text
 
 
 @pytest.mark.parametrize("what", ["nothing", "foreign keys", "text", "empty folder"])
-def test_what_is_no_model_is_one_sentence(said, tmp_path: Path, what: str) -> None:
+def test_a_path_without_a_model_is_one_sentence(inspect, tmp_path: Path, what: str) -> None:
     path = tmp_path / "x.safetensors"
     if what == "foreign keys":
         save_file({"colour": torch.zeros(3)}, path)
@@ -167,20 +169,20 @@ def test_what_is_no_model_is_one_sentence(said, tmp_path: Path, what: str) -> No
         path.write_text("hello")
     elif what == "empty folder":
         path.mkdir()
-    error = said(path)
+    error = inspect(path)
     assert str(path) in error and error.count("\n") == 1 and "Traceback" not in error
 
 
-def test_a_hub_id_is_looked_up_in_the_cache_alone(
-    said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_hub_id_is_looked_up_only_in_the_cache(
+    inspect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    assert "in the local cache of the hub failed" in said("nobody/nothing")
+    assert "in the local cache of the hub failed" in inspect("nobody/nothing")
 
 
-def test_a_model_without_its_words_is_not_called_complete(said, tmp_path: Path) -> None:
+def test_a_model_without_a_vocabulary_is_reported_incomplete(inspect, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(weights.resolve().source, tmp_path / "model"))
-    assert "Incomplete" not in said(folder)
+    assert "Incomplete" not in inspect(folder)
     (folder / "prior_tokenizer/tokenizer.json").unlink()
-    found = said(folder)
+    found = inspect(folder)
     assert "Incomplete" in found and "prior_tokenizer/tokenizer.json is missing" in found

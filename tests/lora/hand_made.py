@@ -1,4 +1,4 @@
-"""LoRA files built by hand, and the plain arithmetic that they mean."""
+"""LoRA files built by hand, and the arithmetic that they stand for."""
 
 import copy
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ class Networks(NamedTuple):
     def copy(self) -> "Networks":
         return copy.deepcopy(self)
 
-    def asked(self) -> dict[str, nn.Module]:
+    def by_name(self) -> dict[str, nn.Module]:
         return self._asdict()
 
 
@@ -65,7 +65,7 @@ def change(down: Tensor, up: Tensor, scale: float) -> Tensor:
 
 
 def merged(network: nn.Module, changes: Mapping[str, Tensor]) -> nn.Module:
-    """A copy of `network` whose weights hold the changes."""
+    """A copy of `network` whose weights include the changes."""
     network = copy.deepcopy(network)
     with torch.no_grad():
         for name, delta in changes.items():

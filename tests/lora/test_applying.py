@@ -1,4 +1,4 @@
-"""LoRAs in use: their sums, fused and live, and that nothing is left of them afterwards."""
+"""LoRAs in use: their sums, live and fused, and that removing them leaves nothing."""
 
 import ast
 import sys
@@ -35,7 +35,7 @@ def made_lora(nets: Networks, seed: int, rank: int = 2, alpha: float = 3.0) -> L
     """The same layers for every seed, with other values."""
     layers: dict[Network, dict[str, LoraLayer]] = {}
     for kind, names in NAMES.items():
-        network = nets.asked()[kind]
+        network = nets.by_name()[kind]
         layers[kind] = {}
         for index, name in enumerate(names):
             base = network.get_submodule(name).weight
@@ -68,7 +68,7 @@ def assert_plain(nets: Networks) -> None:
         assert not hasattr(network, "peft_config")
     for kind, names in NAMES.items():
         for name in names:
-            assert type(nets.asked()[kind].get_submodule(name)) in (nn.Linear, nn.Conv2d)
+            assert type(nets.by_name()[kind].get_submodule(name)) in (nn.Linear, nn.Conv2d)
 
 
 def test_two_loras_with_weights_are_the_sum_of_their_changes_live_and_fused(nets: Networks) -> None:
@@ -76,7 +76,7 @@ def test_two_loras_with_weights_are_the_sum_of_their_changes_live_and_fused(nets
     loras = [(first, 0.7), (second, -1.3)]
     expected_c = answer_c(merged(nets.stage_c, changes(loras, nets, "stage_c")))
     expected_b = answer_b(merged(nets.stage_b, changes(loras, nets, "stage_b")))
-    adapters = Adapters(nets.asked())
+    adapters = Adapters(nets.by_name())
     adapters.add("my.first v1.5", first, 0.7)
     adapters.add("second", second)
     adapters.set(["my.first v1.5", "second"], [0.7, -1.3])
@@ -91,9 +91,9 @@ def test_two_loras_with_weights_are_the_sum_of_their_changes_live_and_fused(nets
     assert_close(answer_b(nets.stage_b), expected_b)
 
 
-def test_unfusing_brings_back_bits_and_live_loras(nets: Networks) -> None:
+def test_unfusing_restores_bits_and_live_loras(nets: Networks) -> None:
     before = bits(nets.stage_c)
-    adapters = Adapters(nets.asked())
+    adapters = Adapters(nets.by_name())
     adapters.add("a", made_lora(nets, 1), 0.9)
     live = answer_c(nets.stage_c)
     adapters.fuse()
@@ -105,8 +105,8 @@ def test_unfusing_brings_back_bits_and_live_loras(nets: Networks) -> None:
 
 
 @pytest.mark.parametrize("leave", [Adapters.unfuse, Adapters.remove])
-def test_networks_that_got_another_type_while_fused_keep_it(nets: Networks, leave) -> None:
-    adapters = Adapters(nets.asked())
+def test_networks_whose_dtype_changed_while_fused_keep_it(nets: Networks, leave) -> None:
+    adapters = Adapters(nets.by_name())
     adapters.add("a", made_lora(nets, 1), 0.9)
     adapters.fuse()
     nets.stage_c.to(torch.bfloat16)
@@ -116,14 +116,14 @@ def test_networks_that_got_another_type_while_fused_keep_it(nets: Networks, leav
 
 
 @pytest.mark.parametrize("fused", [False, True])
-def test_removing_leaves_networks_that_never_saw_a_lora(nets: Networks, fused: bool) -> None:
+def test_removing_leaves_networks_as_if_they_never_had_a_lora(nets: Networks, fused: bool) -> None:
     for parameter in nets.stage_b.parameters():
         parameter.requires_grad_(False)
     before = [bits(network) for network in nets]
     parameters = [list(network.parameters()) for network in nets]
-    learning = [[p.requires_grad for p in network.parameters()] for network in nets]
+    requires_grad = [[p.requires_grad for p in network.parameters()] for network in nets]
     modules = [list(network.modules()) for network in nets]
-    adapters = Adapters(nets.asked())
+    adapters = Adapters(nets.by_name())
     adapters.add("a", made_lora(nets, 1))
     adapters.add("b", made_lora(nets, 2))
     if fused:
@@ -134,7 +134,7 @@ def test_removing_leaves_networks_that_never_saw_a_lora(nets: Networks, fused: b
     for index, network in enumerate(nets):
         now = list(network.parameters())
         assert all(a is b for a, b in zip(now, parameters[index], strict=True))
-        assert [p.requires_grad for p in now] == learning[index]
+        assert [p.requires_grad for p in now] == requires_grad[index]
         assert all(a is b for a, b in zip(network.modules(), modules[index], strict=True))
     assert (adapters.names, adapters.weights, adapters.fused) == ((), {}, False)
 
@@ -142,7 +142,7 @@ def test_removing_leaves_networks_that_never_saw_a_lora(nets: Networks, fused: b
 def test_removing_one_of_two_leaves_the_other(nets: Networks) -> None:
     other = made_lora(nets, 2)
     expected = answer_c(merged(nets.stage_c, changes([(other, 0.5)], nets, "stage_c")))
-    adapters = Adapters(nets.asked())
+    adapters = Adapters(nets.by_name())
     adapters.add("a", made_lora(nets, 1))
     adapters.add("b", other, 0.5)
     adapters.remove("a")
@@ -152,7 +152,7 @@ def test_removing_one_of_two_leaves_the_other(nets: Networks) -> None:
 
 def test_no_lora_in_use_means_plain_layers(nets: Networks) -> None:
     before = answer_c(nets.stage_c)
-    adapters = Adapters(nets.asked())
+    adapters = Adapters(nets.by_name())
     adapters.add("a", made_lora(nets, 1))
     adapters.set([])
     assert_plain(nets)
@@ -169,7 +169,7 @@ def test_a_bf16_weight_is_rounded_once(nets: Networks) -> None:
     original = layer.weight.detach().clone()
     assert isinstance(original, torch.Tensor)
     exact = original.double() + changes(loras, nets, "stage_c")[name]
-    adapters = Adapters(nets.asked())
+    adapters = Adapters(nets.by_name())
     for index, (lora, weight) in enumerate(loras):
         adapters.add(str(index), lora, weight)
     adapters.fuse()
@@ -182,7 +182,7 @@ def test_a_bf16_weight_is_rounded_once(nets: Networks) -> None:
 
 
 def test_fusing_needs_the_weights_in_memory(nets: Networks) -> None:
-    adapters = Adapters(nets.asked())
+    adapters = Adapters(nets.by_name())
     adapters.add("a", made_lora(nets, 1))
     layer = nets.stage_b.get_submodule("text_mapper").base_layer
     kept = layer.weight
@@ -195,20 +195,20 @@ def test_fusing_needs_the_weights_in_memory(nets: Networks) -> None:
     assert adapters.fused
 
 
-def test_live_loras_keep_their_values_where_weights_are_away(nets: Networks) -> None:
-    """Weights that are on the meta device between uses come back into the same layers."""
+def test_live_loras_keep_their_values_while_weights_are_offloaded(nets: Networks) -> None:
+    """Weights that are on the meta device between uses return to the same layers."""
     lora, name = made_lora(nets, 1), "text_mapper"
     layer = nets.stage_b.get_submodule(name)
     kept = layer.weight
     expected = answer_b(merged(nets.stage_b, changes([(lora, 1.0)], nets, "stage_b")))
     layer.weight = nn.Parameter(kept.to("meta"))
-    Adapters(nets.asked()).add("a", lora)
+    Adapters(nets.by_name()).add("a", lora)
     layer.weight = kept
     assert_close(answer_b(nets.stage_b), expected)
 
 
-def test_wrong_uses_are_one_sentence_and_change_nothing(nets: Networks) -> None:
-    adapters = Adapters(nets.asked())
+def test_invalid_calls_are_one_sentence_and_change_nothing(nets: Networks) -> None:
+    adapters = Adapters(nets.by_name())
     lora = made_lora(nets, 1)
     adapters.add("a", lora, 0.5)
     found = answer_c(nets.stage_c)
@@ -248,7 +248,7 @@ def test_without_peft_one_sentence_says_how_to_get_it(monkeypatch: pytest.Monkey
 
 
 def test_importing_the_package_does_not_import_peft() -> None:
-    """By the statements that run at import, since this process has imported peft already."""
+    """Checked by the import statements, since this process has imported peft already."""
     for path in Path(wuerstchen.lora.__file__).parent.glob("*.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -257,7 +257,7 @@ def test_importing_the_package_does_not_import_peft() -> None:
 
 
 def test_exactly_the_layers_of_the_lora_are_wrapped_at_full_size_within_seconds() -> None:
-    """Names that end alike are others, and hundreds of layers of several ranks are no burden."""
+    """Names with equal endings are distinct, and hundreds of layers of several ranks are fast."""
     with torch.device("meta"):
         stage_c = StageC(StageCModel())
     chosen = [

@@ -1,4 +1,4 @@
-"""LoRAs that do not fit, or that are none: one sentence each, and no network is touched."""
+"""LoRAs that do not fit and files that are none: one sentence each, no network changes."""
 
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def test_unmatched_keys_are_listed_and_never_dropped_silently(
         lora = read(path, nets, allow_unmatched=True)
     assert len(lora.unmatched) == 9
     assert list(lora.layers["stage_c"]) == [LAYER]
-    Adapters(nets.asked()).add("a", lora)
+    Adapters(nets.by_name()).add("a", lora)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,9 @@ def test_a_lora_for_another_system_is_named(
         read(path, nets, allow_unmatched)
 
 
-def test_a_lora_of_another_width_says_expected_and_found(nets: Networks, tmp_path: Path) -> None:
+def test_a_lora_of_another_width_is_refused_with_both_widths(
+    nets: Networks, tmp_path: Path
+) -> None:
     before = bits(nets.stage_c)
     path = write(
         tmp_path / "x.safetensors", {**good(nets), **pair("blocks.5.kv_mapper.1", 2048, 2048)}
@@ -90,9 +92,7 @@ def test_a_lora_of_another_width_says_expected_and_found(nets: Networks, tmp_pat
     assert bits(nets.stage_c) == before
 
 
-def test_a_file_with_nothing_that_fits_is_refused_in_any_case(
-    nets: Networks, tmp_path: Path
-) -> None:
+def test_a_file_without_a_fitting_key_is_always_refused(nets: Networks, tmp_path: Path) -> None:
     path = write(tmp_path / "x.safetensors", pair("blocks.77.attention.to_q", 16, 16))
     with pytest.raises(ModelFolderError, match=r"match no layer .*another model, or for a network"):
         read(path, nets, allow_unmatched=True)
@@ -110,7 +110,7 @@ def test_a_file_with_nothing_that_fits_is_refused_in_any_case(
         ("weights.0.lora_down", "numbers layers without names"),
     ],
 )
-def test_what_is_no_plain_lora_is_refused_by_name(
+def test_other_kinds_of_adapters_are_refused_by_name(
     nets: Networks, tmp_path: Path, key: str, what: str
 ) -> None:
     path = write(tmp_path / "x.safetensors", {**good(nets), key: torch.ones(16)})
@@ -159,9 +159,7 @@ def test_halves_that_do_not_belong_together_are_refused(nets: Networks, tmp_path
             read(write(tmp_path / "x.safetensors", tensors), nets)
 
 
-def test_eight_bit_floats_and_whole_numbers_as_alpha_are_read(
-    nets: Networks, tmp_path: Path
-) -> None:
+def test_eight_bit_floats_and_integer_alphas_are_read(nets: Networks, tmp_path: Path) -> None:
     plain = read(
         write(tmp_path / "plain.safetensors", {**good(nets), ALPHA: torch.tensor(4.0)}), nets
     )
@@ -178,7 +176,7 @@ def test_depthwise_convolutions_are_named(nets: Networks, tmp_path: Path) -> Non
         read(write(tmp_path / "x.safetensors", tensors), nets)
 
 
-def test_paths_that_hold_no_lora_are_explained(nets: Networks, tmp_path: Path) -> None:
+def test_paths_without_a_lora_are_explained(nets: Networks, tmp_path: Path) -> None:
     with pytest.raises(ModelFolderError, match=r"found no such files"):
         read(tmp_path, nets)
     with pytest.raises(ModelFolderError, match="does not exist"):

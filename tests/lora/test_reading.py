@@ -1,4 +1,4 @@
-"""Every tool's LoRA, as its keys are: opened, it gives what merging by hand gives."""
+"""LoRAs with every tool's keys equal merging by hand."""
 
 import json
 import math
@@ -35,7 +35,7 @@ LAYERS_B = {
     "up_blocks.0.0.channelwise.4": "up_blocks.0.0.channelwise.4",
     "text_mapper": "clip_mapper",
     "head.1": "clf.1",
-    "down_blocks.1.0.1": "down_blocks.1.0.1",  # halves the sides: a 2x2 convolution with stride
+    "down_blocks.1.0.1": "down_blocks.1.0.1",  # a 2x2 convolution with stride
 }
 
 Halves = dict[str, tuple[Tensor, Tensor]]
@@ -72,16 +72,16 @@ def read(path: Path, nets: Networks, allow_unmatched: bool = False) -> Lora:
 
 
 def assert_like_merged(nets: Networks, lora: Lora, layers: Halves, scale: float) -> None:
-    """The live network and the one merged by hand say the same; the LoRA matters."""
+    """The live network and the one merged by hand agree, and the LoRA matters."""
     (kind,) = lora.networks
     changes = {name: change(*pair, scale) for name, pair in layers.items()}
     if kind == "stage_c":
         before, expected = answer_c(nets.stage_c), answer_c(merged(nets.stage_c, changes))
-        Adapters(nets.asked()).add("a", lora)
+        Adapters(nets.by_name()).add("a", lora)
         found = answer_c(nets.stage_c)
     else:
         before, expected = answer_b(nets.stage_b), answer_b(merged(nets.stage_b, changes))
-        Adapters(nets.asked()).add("a", lora)
+        Adapters(nets.by_name()).add("a", lora)
         found = answer_b(nets.stage_b)
     assert (expected - before).norm() > 1e-3 * before.norm()  # a hundred times the tolerance
     assert (found - expected).norm() <= 1e-5 * expected.norm()
@@ -217,7 +217,7 @@ def test_the_thirds_that_onetrainer_names_are_q_k_and_v(
     assert_like_merged(nets, read(write(tmp_path / "t.safetensors", tensors), nets), layers, 1.0)
 
 
-def test_text_encoder_keys_reach_the_text_encoder_or_are_unmatched(
+def test_text_encoder_keys_apply_to_the_text_encoder_or_are_unmatched(
     nets: Networks, tmp_path: Path
 ) -> None:
     linear = nets.text_c.model.get_submodule("encoder.layers.0.self_attn.q_proj")
@@ -226,7 +226,7 @@ def test_text_encoder_keys_reach_the_text_encoder_or_are_unmatched(
     path = write(
         tmp_path / "te.safetensors", {f"{key}.lora_down.weight": down, f"{key}.lora_up.weight": up}
     )
-    lora, adapters = read(path, nets), Adapters(nets.asked())
+    lora, adapters = read(path, nets), Adapters(nets.by_name())
     changes = {"model.encoder.layers.0.self_attn.q_proj": change(down, up, 1.0)}
     with torch.no_grad():
         expected = merged(nets.text_c, changes)(["a red fox"])
@@ -238,7 +238,7 @@ def test_text_encoder_keys_reach_the_text_encoder_or_are_unmatched(
 
 
 @pytest.mark.parametrize("stabilised", [False, True])
-def test_alphas_of_a_peft_config_count(nets: Networks, tmp_path: Path, stabilised: bool) -> None:
+def test_alphas_of_a_peft_config_apply(nets: Networks, tmp_path: Path, stabilised: bool) -> None:
     layers = made(nets.stage_c, LAYERS_C)
     tensors = named(
         layers, LAYERS_C, lambda n: f"base_model.model.{n}", ".lora_A.weight", ".lora_B.weight"
@@ -260,13 +260,13 @@ def test_alphas_of_a_peft_config_count(nets: Networks, tmp_path: Path, stabilise
     assert alphas == pytest.approx(expected)
 
 
-def test_alphas_in_the_metadata_of_diffusers_and_kohya_count(
+def test_alphas_in_the_metadata_of_diffusers_and_kohya_apply(
     nets: Networks, tmp_path: Path
 ) -> None:
     layers = made(nets.stage_c, LAYERS_C)
     tensors = named(layers, LAYERS_C, lambda n: f"prior.{n}", ".lora_A.weight", ".lora_B.weight")
-    said = {"prior.lora_alpha": 9, "prior.r": RANK, "prior.alpha_pattern": {"out.1": 2}}
-    metadata = {"lora_adapter_metadata": json.dumps(said)}
+    config = {"prior.lora_alpha": 9, "prior.r": RANK, "prior.alpha_pattern": {"out.1": 2}}
+    metadata = {"lora_adapter_metadata": json.dumps(config)}
     found = read(write(tmp_path / "d.safetensors", tensors, metadata), nets).layers["stage_c"]
     assert {n: layer.alpha for n, layer in found.items()} == {
         **dict.fromkeys(LAYERS_C, 9.0),

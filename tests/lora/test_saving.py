@@ -1,4 +1,4 @@
-"""What we write is opened by us and by the tools themselves, and means the same."""
+"""Saved LoRAs are opened by us and by the tools themselves, with the same effect."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def made_lora(nets: Networks, *kinds: Network) -> Lora:
     for kind in kinds:
         layers[kind] = {}
         for name, (rank, alpha) in NAMES[kind].items():
-            module = nets.asked()[kind].get_submodule(name)
+            module = nets.by_name()[kind].get_submodule(name)
             down, up = halves(module, rank, seed=rank)
             kernel = tuple(module.weight.shape[2:])
             layers[kind][name] = LoraLayer(
@@ -73,7 +73,7 @@ def test_a_peft_folder_keeps_the_changes_of_one_network(
     assert read(tmp_path / "x", nets).format == "peft"
 
 
-def test_a_joint_projection_survives_being_saved_in_thirds(nets: Networks, tmp_path: Path) -> None:
+def test_a_joint_projection_can_be_saved_in_thirds(nets: Networks, tmp_path: Path) -> None:
     shared = noise(2, 16)
     layers = {
         f"blocks.2.attention.to_{x}": LoraLayer(down=shared, up=noise(16, 2, seed=i), alpha=1.0)
@@ -118,7 +118,7 @@ def diffusers_prior(stage_c: StageC, folder: Path) -> torch.nn.Module:
 
 def assert_prior_agrees(theirs: torch.nn.Module, nets: Networks, lora: Lora) -> None:
     before = answer_c(nets.stage_c)
-    Adapters(nets.asked()).add("a", lora)
+    Adapters(nets.by_name()).add("a", lora)
     found = answer_c(nets.stage_c)
     with torch.no_grad():
         expected = theirs(
@@ -128,7 +128,7 @@ def assert_prior_agrees(theirs: torch.nn.Module, nets: Networks, lora: Lora) -> 
     assert (found - expected).norm() <= 1e-5 * expected.norm()
 
 
-def test_what_cannot_be_written_is_explained(nets: Networks, tmp_path: Path) -> None:
+def test_a_lora_that_cannot_be_saved_is_explained(nets: Networks, tmp_path: Path) -> None:
     lora = made_lora(nets, "stage_c", "stage_b")
     with pytest.raises(ConfigError, match="one network, but made changes stage_c, stage_b"):
         save_lora(tmp_path / "x", lora, style="peft")

@@ -1,4 +1,4 @@
-"""A finished model folder to read, and a copy of it to damage."""
+"""A complete model folder to read, and a copy of it to change."""
 
 import shutil
 from pathlib import Path
@@ -15,7 +15,7 @@ from wuerstchen.models.stage_c import StageC
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished model folder; tests that change it work on a copy."""
+    """A complete model folder; tests that change it use a copy."""
     folder = tmp_path_factory.mktemp("whole")
     weights.stage_a.save(folder, randomised(StageA(A)))
     weights.stage_b.save(folder, randomised(StageB(B)))

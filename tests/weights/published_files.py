@@ -1,7 +1,7 @@
-"""Small models in the layouts that the published ones have, and the lists of published keys.
+"""Small models in the layouts of the published ones, and the lists of published keys.
 
 The lists were taken from the authors' files: keys and shapes of vqgan_f4_v1_500k.pt,
-model_v2_stage_b.pt and model_v3_stage_c.pt, which in spite of its name is of version 2.
+model_v2_stage_b.pt and model_v3_stage_c.pt, which is of version 2 despite its name.
 """
 
 import ast
@@ -16,7 +16,7 @@ from wuerstchen.config import CompressorModel, StageAModel, StageBModel, StageCM
 
 LISTS = Path(__file__).parent / "published"
 
-# Attention heads are 64 wide, as in the published files, so that shapes tell all sizes.
+# Attention heads are 64 wide, as in the published files, so that shapes show all sizes.
 A = StageAModel(width=16, depth=2, codebook=32)
 B = StageBModel(
     widths=(32, 64, 128),
@@ -38,8 +38,8 @@ def published_list(name: str) -> dict[str, tuple[int, ...]]:
 
 
 def authors_state(network: nn.Module) -> dict[str, Tensor]:
-    """The state of a network of ours under the authors' names, written out a second time."""
-    words = {
+    """The state dict of our network under the authors' names, implemented a second time."""
+    prefixes = {
         "StageA": (("codebook.embedding.", "vquantizer.codebook."),),
         "StageB": (("text_mapper.", "clip_mapper."), ("semantics_mappers.", "effnet_mappers.")),
         "StageC": (("text_mapper.", "cond_mapper."),),
@@ -47,7 +47,7 @@ def authors_state(network: nn.Module) -> dict[str, Tensor]:
     head = {"StageB": "clf.", "StageC": "out."}.get(type(network).__name__, "head.")
     state, joined = {}, {}
     for name, tensor in network.state_dict().items():
-        for ours, theirs in (*words, ("head.", head)):
+        for ours, theirs in (*prefixes, ("head.", head)):
             if name.startswith(ours):
                 name = theirs + name.removeprefix(ours)
         before, found, kind = name.rpartition(".to_")
@@ -62,10 +62,10 @@ def authors_state(network: nn.Module) -> dict[str, Tensor]:
 
 
 def two_repositories(model: Path, into: Path) -> tuple[Path, Path]:
-    """A model folder of ours taken apart as on the hub: a decoder and a prior."""
+    """Split a model folder as on the hub: into a decoder and a prior."""
     decoder, prior = into / "wuerstchen", into / "wuerstchen-prior"
-    for part in ("vqgan", "decoder", "text_encoder", "tokenizer"):
-        shutil.copytree(model / part, decoder / part)
+    for folder in ("vqgan", "decoder", "text_encoder", "tokenizer"):
+        shutil.copytree(model / folder, decoder / folder)
     for ours, theirs in (
         ("prior_prior", "prior"),
         ("prior_text_encoder", "text_encoder"),
@@ -79,7 +79,7 @@ def two_repositories(model: Path, into: Path) -> tuple[Path, Path]:
 
 
 def to_cache(folder: Path, cache: Path, hub_id: str) -> Path:
-    """A folder as the hub's client keeps it: blobs, a snapshot of links to them, and a ref."""
+    """Store a folder as the hub client does: blobs, a snapshot of links to them, and a ref."""
     commit = "0123456789abcdef0123456789abcdef01234567"
     repository = cache / f"models--{hub_id.replace('/', '--')}"
     (repository / "blobs").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Outlines, mapped weights, and both together."""
+"""Empty networks, mapped weights, and both together."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ every_component = pytest.mark.parametrize("name", COMPONENTS)
 
 
 def pages(path: Path) -> list[range]:
-    """The addresses at which this process sees the file, by the kernel's own account."""
+    """The addresses at which the kernel has mapped the file into this process."""
     found = []
     for line in Path("/proc/self/maps").read_text().splitlines():
         if line.endswith(str(path)):
@@ -30,7 +30,7 @@ def is_mapped(tensor: Tensor, path: Path) -> bool:
 
 
 @every_component
-def test_an_opened_part_is_the_loaded_one_but_its_weights_stay_in_the_file(
+def test_mapped_weights_equal_loaded_ones_but_stay_in_the_file(
     whole: Path, name: weights.ComponentName
 ) -> None:
     component = getattr(weights, name)
@@ -46,7 +46,7 @@ def test_an_opened_part_is_the_loaded_one_but_its_weights_stay_in_the_file(
 
 
 @every_component
-def test_an_outline_has_no_weights_and_is_filled_again_and_again(
+def test_an_empty_network_has_no_weights_and_can_be_filled_repeatedly(
     whole: Path, name: weights.ComponentName
 ) -> None:
     component = getattr(weights, name)
@@ -63,7 +63,7 @@ def test_an_outline_has_no_weights_and_is_filled_again_and_again(
         )
 
 
-def test_other_numbers_are_converted_and_counters_stay(whole: Path) -> None:
+def test_other_dtypes_are_converted_and_integers_stay(whole: Path) -> None:
     files = weights.resolve_component(whole, "stage_a")
     assert weights.stored_dtype(files) == torch.float32
     network = weights.stage_a.load(files, torch.bfloat16, mmap=True)
@@ -90,13 +90,13 @@ def test_original_files_are_mapped_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_an_opened_compressor_looks_at_images_as_a_loaded_one(
+def test_a_mapped_compressor_encodes_images_as_a_loaded_one(
     whole: Path, dtype: torch.dtype
 ) -> None:
-    opened = weights.compressor.load(
+    mapped = weights.compressor.load(
         weights.resolve_component(whole, "compressor"), dtype, mmap=True
     )
     image = noise(1, 3, 64, 64).abs().to(dtype)
     reference = weights.compressor.load(whole).to(dtype)
     with torch.no_grad():
-        assert torch.equal(opened(image), reference(image))
+        assert torch.equal(mapped(image), reference(image))

@@ -1,4 +1,4 @@
-"""From one kind of files to another and back: the same bits."""
+"""Converting from one format to another and back gives the same bits."""
 
 import json
 from pathlib import Path
@@ -20,8 +20,8 @@ from wuerstchen.weights.convert import Target
 
 
 def converted(source: Path, out: Path, to: Target, **options: object) -> list[Path]:
-    path, parts = weights.resolve_components(source)
-    return weights.convert(parts, out, to, source=path, **options)  # type: ignore[arg-type]
+    path, components = weights.resolve_components(source)
+    return weights.convert(components, out, to, source=path, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("to", ["diffusers", "original", "single-file"])
@@ -46,11 +46,11 @@ def test_a_converted_model_opens_as_the_same_networks(
     assert weights.stage_b.config(after.stage_b) == weights.stage_b.config(before.stage_b)
     captions = ["a red fox", "two blue birds"]
     with torch.no_grad():
-        said = weights.text_c.load(after.text_c)(captions)
-        assert torch.equal(said, weights.text_c.load(whole)(captions))
+        encoded = weights.text_c.load(after.text_c)(captions)
+        assert torch.equal(encoded, weights.text_c.load(whole)(captions))
 
 
-def test_the_authors_checkpoint_becomes_parts_of_a_model_folder_and_comes_back(
+def test_the_authors_checkpoint_becomes_a_model_folder_and_comes_back(
     tmp_path: Path,
 ) -> None:
     stage_b, compressor = randomised(StageB(B)), randomised(Compressor(COMPRESSOR))
@@ -74,14 +74,14 @@ def test_the_authors_checkpoint_becomes_parts_of_a_model_folder_and_comes_back(
 
 def test_a_decoder_and_its_prior_become_one_folder(whole: Path, tmp_path: Path) -> None:
     decoder, prior = two_repositories(whole, tmp_path / "pair")
-    path, parts = weights.resolve_components(decoder, prior=prior)
-    weights.convert(parts, tmp_path / "one", "diffusers", source=path)
+    path, components = weights.resolve_components(decoder, prior=prior)
+    weights.convert(components, tmp_path / "one", "diffusers", source=path)
     joined = contents(tmp_path / "one")
     expected = {name: c for name, c in contents(whole).items() if not name.startswith("compressor")}
     assert joined == expected
 
 
-def test_other_parts_in_the_folder_stay(folder: Path, tmp_path: Path) -> None:
+def test_other_components_in_the_folder_stay(folder: Path, tmp_path: Path) -> None:
     before = contents(folder)
     weights.stage_c.save(tmp_path, randomised(StageC(C), seed=9))
     with pytest.raises(SaveError, match=r"prior_prior exists already.*--overwrite"):
@@ -99,7 +99,7 @@ def test_other_parts_in_the_folder_stay(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_other_numbers_are_rounded_once_and_counters_stay(
+def test_another_dtype_is_rounded_once_and_integers_stay(
     whole: Path, tmp_path: Path, dtype: torch.dtype
 ) -> None:
     converted(whole, tmp_path / "half.safetensors", "single-file", dtype=dtype)
@@ -110,7 +110,7 @@ def test_other_numbers_are_rounded_once_and_counters_stay(
         assert torch.equal(tensor, own.to(dtype) if own.is_floating_point() else own)
 
 
-def test_numbers_too_large_for_fp16_are_refused_and_nothing_stays(tmp_path: Path) -> None:
+def test_values_too_large_for_fp16_are_refused_and_nothing_is_left(tmp_path: Path) -> None:
     network = randomised(StageC(C))
     with torch.no_grad():
         network.projection.weight[0] = 1e6
@@ -121,15 +121,15 @@ def test_numbers_too_large_for_fp16_are_refused_and_nothing_stays(tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["prior_prior"]
 
 
-def test_what_shapes_do_not_tell_is_in_the_original_file(tmp_path: Path) -> None:
+def test_an_original_file_includes_the_config_that_shapes_do_not_show(tmp_path: Path) -> None:
     config = StageCModel(width=30, depth=1, heads=3, text_width=12, time_width=8, dropout=0.3)
     weights.stage_c.save(tmp_path, randomised(StageC(config)))
     converted(tmp_path / "prior_prior", tmp_path / "c.safetensors", "original")
-    part = weights.resolve_component(tmp_path / "c.safetensors", "stage_c")
-    assert weights.stage_c.config(part) == config
+    files = weights.resolve_component(tmp_path / "c.safetensors", "stage_c")
+    assert weights.stage_c.config(files) == config
 
 
-def test_a_single_file_is_aligned_and_says_what_it_holds(whole: Path, tmp_path: Path) -> None:
+def test_a_single_file_is_aligned_and_includes_the_configs(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "m.safetensors"
     converted(whole, out, "single-file")
     with safe_open(out, "pt") as file:
@@ -146,23 +146,23 @@ def test_a_single_file_is_aligned_and_says_what_it_holds(whole: Path, tmp_path: 
         assert entry["data_offsets"][0] % width == 0, key
 
 
-def test_a_place_that_cannot_be_is_said_before_anything_is_written(
+def test_an_impossible_output_path_is_refused_before_anything_is_written(
     whole: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("mine")
-    for to, name, error, words in (
+    for to, name, error, message in (
         ("single-file", "folder", ConfigError, r"ending in \.safetensors"),
         ("diffusers", "model.safetensors", ConfigError, "expected a folder"),
         ("original", "model.safetensors", ConfigError, "expected a folder"),
         ("diffusers", "file", ConfigError, "expected a folder"),
         ("original", "file", ConfigError, "expected a folder"),
     ):
-        with pytest.raises(error, match=words):
+        with pytest.raises(error, match=message):
             converted(whole, tmp_path / name, to)  # type: ignore[arg-type]
     assert contents(tmp_path) == {"file": b"mine"}
 
 
-def test_damaged_parts_are_not_converted(folder: Path, tmp_path: Path) -> None:
+def test_damaged_components_are_not_converted(folder: Path, tmp_path: Path) -> None:
     values = json.loads((folder / "prior_prior" / "config.json").read_text())
     (folder / "prior_prior" / "config.json").write_text(json.dumps({**values, "depth": 3}))
     with pytest.raises(ModelFolderError, match="missing"):
@@ -171,7 +171,7 @@ def test_damaged_parts_are_not_converted(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("to", ["diffusers", "original"])
-def test_what_lies_in_the_place_of_a_card_or_a_tokenizer_stays(
+def test_an_existing_card_or_tokenizer_is_not_replaced(
     whole: Path, tmp_path: Path, to: Target
 ) -> None:
     (whole_copy := tmp_path / "source").mkdir()
@@ -190,10 +190,10 @@ def test_what_lies_in_the_place_of_a_card_or_a_tokenizer_stays(
         assert contents(out) == {mine: b"mine"}
 
 
-def test_thirds_in_several_kinds_of_numbers_are_refused_and_widened_when_asked(
+def test_thirds_of_several_dtypes_are_refused_or_widened_on_request(
     tmp_path: Path,
 ) -> None:
-    """The authors keep q, k and v in one tensor, which has one kind of numbers."""
+    """The authors join q, k and v in one tensor, which has one dtype."""
     weights.stage_c.save(tmp_path, randomised(StageC(C)))
     path = tmp_path / "prior_prior/diffusion_pytorch_model.safetensors"
     state = load_file(path)
@@ -216,7 +216,7 @@ def test_thirds_in_several_kinds_of_numbers_are_refused_and_widened_when_asked(
         assert torch.equal(back[name], tensor.float())
 
 
-def test_numbers_too_large_are_found_before_the_first_part_is_written(
+def test_values_too_large_are_found_before_the_first_component_is_written(
     whole: Path, tmp_path: Path
 ) -> None:
     source = tmp_path / "source"
@@ -240,7 +240,7 @@ def test_a_model_is_not_written_into_itself(whole: Path) -> None:
     assert contents(whole) == before
 
 
-def test_a_card_that_is_no_text_is_said(whole: Path, tmp_path: Path) -> None:
+def test_a_card_that_is_not_text_is_refused(whole: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     for name, content in {**contents(whole), "README.md": b"\xff\xfe\x00"}.items():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
@@ -250,7 +250,7 @@ def test_a_card_that_is_no_text_is_said(whole: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_part_that_is_a_link_is_replaced_as_often_as_one_likes(
+def test_a_component_that_is_a_link_can_be_replaced_repeatedly(
     folder: Path, tmp_path: Path
 ) -> None:
     elsewhere = (folder / "prior_prior").rename(tmp_path / "elsewhere")
@@ -259,7 +259,7 @@ def test_a_part_that_is_a_link_is_replaced_as_often_as_one_likes(
     for _ in range(3):
         converted(tmp_path / "prior_prior", folder, "diffusers", overwrite=True)
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
-    assert elsewhere.is_dir(), "what the link pointed to is somebody else's"
+    assert elsewhere.is_dir(), "the link's target is not ours"
 
 
 def test_a_single_file_is_the_same_each_time(whole: Path, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def changed_component(folder: Path, original: Path) -> weights.ComponentName:
 
 
 @pytest.mark.parametrize(
-    ("part", "lost", "stage"),
+    ("component", "lost", "stage"),
     [
         ("stage_a", "vqgan/config.json", "a"),
         ("stage_b", "decoder/diffusion_pytorch_model.safetensors", "b"),
@@ -41,20 +41,20 @@ def changed_component(folder: Path, original: Path) -> weights.ComponentName:
         ("text_c", "prior_text_encoder/model.safetensors", "c"),
     ],
 )
-def test_a_missing_part_is_named_with_the_stage_to_train(
-    folder: Path, part: weights.ComponentName, lost: str, stage: str
+def test_a_missing_component_is_named_with_the_stage_to_train(
+    folder: Path, component: weights.ComponentName, lost: str, stage: str
 ) -> None:
-    assert weights.has_component(folder, part)
+    assert weights.has_component(folder, component)
     (folder / lost).unlink()
-    assert not weights.has_component(folder, part)
+    assert not weights.has_component(folder, component)
     with pytest.raises(ModelFolderError, match=f"{lost}.*train CONFIG --stage {stage}"):
-        load(folder, part)
-    if part != "compressor":
+        load(folder, component)
+    if component != "compressor":
         with pytest.raises(ModelFolderError, match=lost):
             weights.write_index(folder)
 
 
-def test_a_folder_that_does_not_exist_holds_nothing(tmp_path: Path) -> None:
+def test_a_folder_that_does_not_exist_has_no_component(tmp_path: Path) -> None:
     assert not weights.has_component(tmp_path / "none", "stage_a")
     with pytest.raises(ModelFolderError, match=r"Expected a model folder at .*none"):
         weights.stage_a.load(tmp_path / "none")
@@ -73,9 +73,9 @@ def change_tensors(path: Path, change: Callable[[dict[str, torch.Tensor]], objec
     save_file(tensors, path, metadata={"format": "pt"})
 
 
-def cut(path: Path, share: float) -> None:
+def cut(path: Path, fraction: float) -> None:
     data = path.read_bytes()
-    path.write_bytes(data[: int(len(data) * share)])
+    path.write_bytes(data[: int(len(data) * fraction)])
 
 
 def surplus(folder: Path, name: str) -> None:
@@ -85,7 +85,7 @@ def surplus(folder: Path, name: str) -> None:
 
 
 def as_published(tokenizer: Path) -> None:
-    """The vocabulary as the older of the published folders hold it: two files in place of one."""
+    """Store the vocabulary as older published folders do: in two files instead of one."""
     model = json.loads((tokenizer / "tokenizer.json").read_text())["model"]
     (tokenizer / "tokenizer.json").unlink()
     (tokenizer / "vocab.json").write_text(json.dumps(model["vocab"]))
@@ -239,7 +239,7 @@ def test_a_damaged_folder_is_explained_in_one_sentence(
         load(folder, changed_component(folder, whole))
     sentence = str(caught.value)
     assert sentence.endswith(".") and "\n" not in sentence
-    assert str(folder) in sentence, "the sentence says where"
+    assert str(folder) in sentence, "the sentence names the folder"
 
 
 def test_pickles_are_not_opened(folder: Path) -> None:
@@ -270,15 +270,13 @@ def test_a_published_folder_without_a_vocabulary_is_refused(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("kind", ["text alone", "with projection", "whole CLIP"])
-def test_what_published_files_hold_beside_the_text_model_is_left_alone(
-    tmp_path: Path, kind: str
-) -> None:
+def test_other_tensors_in_published_text_files_are_ignored(tmp_path: Path, kind: str) -> None:
     encoder = small_text(seed=1)
     config = encoder.model.config
     if kind == "text alone":
         encoder.model.save_pretrained(tmp_path)
-        beside = {"text_model.embeddings.position_ids": torch.arange(TEXT.max_length)[None]}
-        change_tensors(tmp_path / "model.safetensors", lambda t: t.update(beside))
+        extra = {"text_model.embeddings.position_ids": torch.arange(TEXT.max_length)[None]}
+        change_tensors(tmp_path / "model.safetensors", lambda t: t.update(extra))
     else:
         sight = CLIPVisionConfig(
             hidden_size=8, num_hidden_layers=1, num_attention_heads=1, image_size=32
@@ -291,11 +289,11 @@ def test_what_published_files_hold_beside_the_text_model_is_left_alone(
         whole.text_model.load_state_dict(encoder.model.state_dict())
         whole.save_pretrained(tmp_path)
     encoder.tokenizer.save_pretrained(tmp_path)
-    opened = weights.load_clip_text(tmp_path, tmp_path)
-    torch.testing.assert_close(opened(["a red fox"]), encoder(["a red fox"]))
+    loaded = weights.load_clip_text(tmp_path, tmp_path)
+    torch.testing.assert_close(loaded(["a red fox"]), encoder(["a red fox"]))
 
 
-def test_layers_that_the_config_does_not_count_are_refused(tmp_path: Path) -> None:
+def test_more_layers_than_the_config_states_are_refused(tmp_path: Path) -> None:
     longer = small_text_encoder(TEXT.model_copy(update={"depth": 3}), ["a red fox"])
     weights.text_c.save(tmp_path, longer)
     edit(tmp_path / "prior_text_encoder/config.json", "num_hidden_layers", 1)

@@ -1,4 +1,4 @@
-"""A save that fails leaves what stood there, byte by byte."""
+"""A save that fails leaves the previous files unchanged, byte for byte."""
 
 import errno
 import os
@@ -30,7 +30,7 @@ from wuerstchen.weights import files
 
 @contextmanager
 def small_files_only(limit: int) -> Iterator[None]:
-    """The system refuses files over `limit` bytes, as it does on a disk that is full."""
+    """Make the system refuse files over `limit` bytes, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
@@ -39,7 +39,7 @@ def small_files_only(limit: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_file_that_cannot_grow_leaves_the_old_part(folder: Path) -> None:
+def test_a_file_that_cannot_grow_leaves_the_old_component(folder: Path) -> None:
     before = contents(folder)
     with small_files_only(4096):
         for component, network in (
@@ -57,7 +57,7 @@ def test_a_rename_that_fails_leaves_both_folders_of_a_text_encoder(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, rename = contents(folder), os.replace
-    for good in range(4):  # two folders, each moved away and replaced
+    for good in range(4):  # two folders, each backed up and replaced
         calls: list[Path] = []
 
         def fails_once(source: Path, target: Path, good: int = good, calls=calls) -> None:
@@ -97,7 +97,7 @@ def test_a_folder_that_cannot_be_made_is_a_save_error(tmp_path: Path) -> None:
 
 @contextmanager
 def read_only(folder: Path) -> Iterator[None]:
-    """Nobody may write below `folder`; root, who always may, becomes nobody for a while."""
+    """Make `folder` read-only; root, which can always write, becomes nobody meanwhile."""
     user = os.geteuid()
     folder.chmod(0o555)
     if user == 0:
@@ -109,8 +109,8 @@ def read_only(folder: Path) -> Iterator[None]:
         folder.chmod(0o755)
 
 
-def test_a_read_only_folder_is_a_save_error_and_keeps_its_part(whole: Path) -> None:
-    with tempfile.TemporaryDirectory() as outer:  # nobody may enter the folders of pytest
+def test_a_read_only_folder_is_a_save_error_and_keeps_its_component(whole: Path) -> None:
+    with tempfile.TemporaryDirectory() as outer:  # the user nobody cannot enter pytest's folders
         Path(outer).chmod(0o755)
         folder = Path(shutil.copytree(whole, Path(outer) / "model"))
         with read_only(folder):
@@ -149,7 +149,7 @@ def test_a_process_killed_between_two_renames_loses_nothing(folder: Path) -> Non
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
-def test_a_part_is_replaced_as_a_whole(folder: Path) -> None:
+def test_a_component_is_replaced_as_a_whole(folder: Path) -> None:
     (folder / "vqgan" / "stale.json").write_text("{}")
     weights.stage_a.save(folder, StageA(A.model_copy(update={"depth": 1})))
     assert {path.name for path in (folder / "vqgan").iterdir()} == {

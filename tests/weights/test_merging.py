@@ -18,10 +18,10 @@ from wuerstchen.receipts.amounts import Amounts
 from wuerstchen.receipts.phases import Kind, Phase, append_phases, read_phases
 
 
-def merged(first: Path, second: Path, out: Path, share: float, **options: bool) -> list[Path]:
-    path, parts = weights.resolve_components(first)
+def merged(first: Path, second: Path, out: Path, fraction: float, **options: bool) -> list[Path]:
+    path, components = weights.resolve_components(first)
     return weights.merge(
-        parts, weights.resolve_components(second)[1], out, share, source=path, **options
+        components, weights.resolve_components(second)[1], out, fraction, source=path, **options
     )
 
 
@@ -46,7 +46,7 @@ def test_the_ends_are_the_models(whole: Path, other: Path, tmp_path: Path) -> No
     )
 
 
-def test_between_them_every_number_lies_on_the_line(
+def test_between_them_every_weight_is_interpolated(
     whole: Path, other: Path, tmp_path: Path
 ) -> None:
     merged(whole, other, tmp_path / "out", 0.3)
@@ -58,7 +58,7 @@ def test_between_them_every_number_lies_on_the_line(
     assert contents(tmp_path / "out").keys() == contents(whole).keys()
 
 
-def test_a_part_alone_is_mixed_into_a_model_and_the_rest_stays(
+def test_a_single_component_is_merged_into_a_model_and_the_rest_stays(
     whole: Path, other: Path, tmp_path: Path
 ) -> None:
     merged(whole, other / "prior_prior", tmp_path / "out", 1.0)
@@ -67,16 +67,16 @@ def test_a_part_alone_is_mixed_into_a_model_and_the_rest_stays(
     assert changed == {"prior_prior"}
 
 
-def test_other_sizes_other_words_and_odd_shares_are_refused(
+def test_other_sizes_tokenizers_and_invalid_fractions_are_refused(
     whole: Path, other: Path, tmp_path: Path
 ) -> None:
     own = weights.stage_c.load(whole).config
     weights.stage_c.save(tmp_path, StageC(own.model_copy(update={"depth": own.depth + 1})))
     with pytest.raises(ModelFolderError, match=r"Stage C of the same sizes .* instead of none"):
         merged(whole, tmp_path / "prior_prior", tmp_path / "out", 0.5)
-    for share in (-0.1, 1.1, float("nan")):
+    for fraction in (-0.1, 1.1, float("nan")):
         with pytest.raises(ConfigError, match="between 0 and 1"):
-            merged(whole, other, tmp_path / "out", share)
+            merged(whole, other, tmp_path / "out", fraction)
     with pytest.raises(ConfigError, match="expected a path outside"):
         merged(whole, other, whole / "merged", 0.5)
     path = other / "prior_tokenizer/tokenizer.json"
@@ -89,8 +89,8 @@ def test_other_sizes_other_words_and_odd_shares_are_refused(
 
 
 @torch.no_grad()
-def test_a_model_merges_with_itself_trained_on(whole: Path, other: Path, tmp_path: Path) -> None:
-    """A tokenizer is written with the settings of its last use; it counts the same words."""
+def test_a_model_merges_with_its_own_continuation(whole: Path, other: Path, tmp_path: Path) -> None:
+    """A tokenizer is saved with the settings of its last call; its tokens are the same."""
     encoder = weights.text_c.load(other)
     encoder(["a red fox"])
     weights.text_c.save(other, encoder)
@@ -105,7 +105,7 @@ def test_a_model_merges_with_itself_trained_on(whole: Path, other: Path, tmp_pat
     torch.testing.assert_close(found, encoder.model.state_dict())
 
 
-def test_a_tokenizer_in_the_older_files_is_the_same(
+def test_a_tokenizer_in_the_older_format_is_the_same(
     whole: Path, other: Path, tmp_path: Path
 ) -> None:
     path = other / "prior_tokenizer/tokenizer.json"
@@ -119,7 +119,7 @@ def test_a_tokenizer_in_the_older_files_is_the_same(
     )
 
 
-def test_what_is_there_stays_unless_it_may_be_replaced(
+def test_existing_files_stay_unless_overwriting_is_allowed(
     whole: Path, other: Path, tmp_path: Path
 ) -> None:
     merged(whole, other, tmp_path / "out", 0.5)
@@ -131,7 +131,7 @@ def test_what_is_there_stays_unless_it_may_be_replaced(
     assert contents(tmp_path / "out") != before
 
 
-# ── what it cost ──
+# Receipts
 
 
 def sums(folder: Path) -> dict[tuple[str, str], int]:
@@ -139,8 +139,8 @@ def sums(folder: Path) -> dict[tuple[str, str], int]:
     return {(line.stage, line.kind): line.amounts.images for line in receipt.lines}
 
 
-def merge(*words: Path | str) -> None:
-    done = CliRunner().invoke(app, ["merge", *map(str, words)], catch_exceptions=False)
+def merge(*arguments: Path | str) -> None:
+    done = CliRunner().invoke(app, ["merge", *map(str, arguments)], catch_exceptions=False)
     assert done.exit_code == 0, done.output
 
 
@@ -169,7 +169,7 @@ def measured(whole: Path, other: Path, tmp_path: Path) -> tuple[Path, Path]:
     return first, other
 
 
-def test_a_merged_model_cost_what_both_did_and_what_they_share_once(
+def test_a_merged_model_includes_both_costs_and_counts_shared_ones_once(
     measured: tuple[Path, Path], tmp_path: Path
 ) -> None:
     first, other = measured
@@ -191,7 +191,7 @@ def test_a_merged_model_cost_what_both_did_and_what_they_share_once(
     assert sums(tmp_path / "next") == expected
 
 
-def test_a_model_that_another_is_merged_into_keeps_its_own_costs(
+def test_a_model_that_is_merged_in_place_keeps_its_own_costs(
     measured: tuple[Path, Path],
 ) -> None:
     first, other = measured
@@ -211,7 +211,7 @@ def test_a_receipt_without_its_ledger_is_merged_too(
     assert sums(tmp_path / "out")[("c", "training")] == 1100
 
 
-def test_a_run_of_a_merged_model_is_its_own(measured: tuple[Path, Path]) -> None:
+def test_a_run_of_a_merged_model_keeps_only_its_own_costs(measured: tuple[Path, Path]) -> None:
     first, other = measured
     (first / "runs" / "c").mkdir()
     merge(first, other, first, "--overwrite")
@@ -226,10 +226,8 @@ def test_models_that_were_never_measured_have_no_receipt(
     assert not (tmp_path / "out" / "receipt.json").exists()
 
 
-def test_a_converted_folder_takes_its_costs_along(
-    measured: tuple[Path, Path], tmp_path: Path
-) -> None:
-    words = ["convert", str(measured[1]), str(tmp_path / "out"), "--to", "diffusers"]
-    done = CliRunner().invoke(app, words, catch_exceptions=False)
+def test_a_converted_folder_keeps_its_costs(measured: tuple[Path, Path], tmp_path: Path) -> None:
+    arguments = ["convert", str(measured[1]), str(tmp_path / "out"), "--to", "diffusers"]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert sums(tmp_path / "out") == sums(measured[1])

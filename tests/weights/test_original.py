@@ -85,21 +85,21 @@ def test_an_original_file_opens_as_the_network_it_holds(
 def test_queries_keys_and_values_keep_their_order_whatever_order_a_file_has(tmp_path: Path) -> None:
     network = randomised(StageC(C))
     weights.stage_c.save(tmp_path, network)  # safetensors sort: keys, queries, values
-    part = weights.resolve_component(tmp_path, "stage_c")
-    rows = to_original(published_tensors(part))
+    files = weights.resolve_component(tmp_path, "stage_c")
+    rows = to_original(published_tensors(files))
     joined = {key: torch.cat(tensors) for key, tensors in rows.items()}
     torch.testing.assert_close(joined, authors_state(network), rtol=0, atol=0)
 
 
-def test_the_averaged_weights_of_a_checkpoint_are_opened(tmp_path: Path) -> None:
-    raw, averaged = randomised(StageC(C), seed=1), randomised(StageC(C), seed=2)
-    state = {"state_dict": authors_state(raw), "ema_state_dict": authors_state(averaged)}
+def test_the_ema_weights_of_a_checkpoint_are_preferred(tmp_path: Path) -> None:
+    raw, ema = randomised(StageC(C), seed=1), randomised(StageC(C), seed=2)
+    state = {"state_dict": authors_state(raw), "ema_state_dict": authors_state(ema)}
     torch.save({**state, "optimizer_state_dict": {"state": {"a": torch.zeros(3)}}}, tmp_path / "c")
-    opened = weights.stage_c.load(weights.resolve_component(tmp_path / "c", "stage_c"), mmap=True)
-    torch.testing.assert_close(opened.state_dict(), averaged.state_dict(), rtol=0, atol=0)
+    loaded = weights.stage_c.load(weights.resolve_component(tmp_path / "c", "stage_c"), mmap=True)
+    torch.testing.assert_close(loaded.state_dict(), ema.state_dict(), rtol=0, atol=0)
 
 
-def test_stage_bs_file_brings_the_compressor(tmp_path: Path, whole: Path) -> None:
+def test_stage_bs_checkpoint_includes_the_compressor(tmp_path: Path, whole: Path) -> None:
     stage_b, compressor = randomised(StageB(B)), randomised(Compressor(COMPRESSOR))
     torch.save(
         {"state_dict": authors_state(stage_b), "effnet_state_dict": authors_state(compressor)},
@@ -114,9 +114,9 @@ def test_stage_bs_file_brings_the_compressor(tmp_path: Path, whole: Path) -> Non
     )
     assert files.compressor is not None
     assert files.name == "b"
-    opened = weights.compressor.load(files.compressor, mmap=True)
-    assert opened.config.affine is False
-    torch.testing.assert_close(opened.state_dict(), compressor.state_dict(), rtol=0, atol=0)
+    loaded = weights.compressor.load(files.compressor, mmap=True)
+    assert loaded.config.affine is False
+    torch.testing.assert_close(loaded.state_dict(), compressor.state_dict(), rtol=0, atol=0)
     torch.testing.assert_close(
         weights.stage_b.load(files.stage_b).state_dict(), stage_b.state_dict(), rtol=0, atol=0
     )
@@ -128,16 +128,16 @@ def test_the_compressors_own_repository_is_opened(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(
         '{"_class_name": "EfficientNetEncoder", "c_cond": 1280, "c_latent": 16}'
     )
-    opened = weights.compressor.load(weights.resolve_component(tmp_path, "compressor"), mmap=True)
-    torch.testing.assert_close(opened.state_dict(), compressor.state_dict(), rtol=0, atol=0)
+    loaded = weights.compressor.load(weights.resolve_component(tmp_path, "compressor"), mmap=True)
+    torch.testing.assert_close(loaded.state_dict(), compressor.state_dict(), rtol=0, atol=0)
 
 
-def test_heads_that_shapes_do_not_tell_are_not_guessed(tmp_path: Path) -> None:
+def test_a_head_count_that_shapes_do_not_show_is_not_guessed(tmp_path: Path) -> None:
     config = C.model_copy(update={"width": 96, "heads": 2})
     save_file(authors_state(StageC(config)), tmp_path / "c.safetensors")
-    part = weights.resolve_component(tmp_path / "c.safetensors", "stage_c")
+    files = weights.resolve_component(tmp_path / "c.safetensors", "stage_c")
     with pytest.raises(ModelFolderError, match=r"width 96.*64 wide.*does not divide"):
-        weights.stage_c.config(part)
+        weights.stage_c.config(files)
 
 
 def test_python_objects_in_a_pt_file_are_never_run(tmp_path: Path) -> None:
@@ -151,11 +151,11 @@ def test_python_objects_in_a_pt_file_are_never_run(tmp_path: Path) -> None:
     assert not (tmp_path / "sprung").exists()
 
 
-@pytest.mark.parametrize("share", [0.3, 0.99])
-def test_a_cut_off_pt_file_is_one_sentence(tmp_path: Path, share: float) -> None:
+@pytest.mark.parametrize("fraction", [0.3, 0.99])
+def test_a_cut_off_pt_file_is_one_sentence(tmp_path: Path, fraction: float) -> None:
     path = tmp_path / "c.pt"
     torch.save({"state_dict": authors_state(StageC(C))}, path)
-    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * fraction)])
     with pytest.raises(ModelFolderError, match=r"c\.pt is damaged or cut off") as caught:
         weights.resolve_component(path, "stage_c")
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""A prior that predicts v or flow is kept as what it is, and never taken for one that does not."""
+"""A prior that predicts v or flow is saved and loaded as such, never as one of noise."""
 
 import json
 import shutil
@@ -39,7 +39,7 @@ def test_what_it_predicts_is_saved_and_loaded(tmp_path: Path, predicts: str) -> 
         assert torch.equal(loaded.eval()(x, t, loaded.condition(text)), expected)
 
 
-def test_diffusers_refuses_what_it_would_draw_wrongly(flowing: Path) -> None:
+def test_diffusers_refuses_a_prior_that_it_would_sample_wrongly(flowing: Path) -> None:
     from diffusers import DiffusionPipeline
 
     index = json.loads((flowing / "model_index.json").read_text())
@@ -48,7 +48,7 @@ def test_diffusers_refuses_what_it_would_draw_wrongly(flowing: Path) -> None:
         DiffusionPipeline.from_pretrained(flowing)
 
 
-def test_the_pipeline_draws_with_it(flowing: Path, folder: Path) -> None:
+def test_the_pipeline_generates_with_it(flowing: Path, folder: Path) -> None:
     images = [
         Pipeline.from_pretrained(path)(
             "a red apple", 128, 128, 2, num_inference_steps=2, seed=1, output_type="pt"

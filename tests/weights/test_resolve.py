@@ -1,4 +1,4 @@
-"""All layouts of version 2 are found; whatever cannot work is one sentence before any weight."""
+"""All layouts of version 2 resolve; problems are one sentence before a weight is read."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ def pair(whole: Path, tmp_path: Path) -> tuple[Path, Path]:
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The cache of the hub; a test that reached out would fail here."""
+    """An empty hub cache; a download would fail."""
     cache = tmp_path / "hub"
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
     return cache
@@ -48,14 +48,14 @@ def sentence(**arguments: object) -> str:
     return text
 
 
-def test_a_model_folder_is_found_with_all_its_parts(whole: Path) -> None:
+def test_a_model_folder_is_found_with_all_its_components(whole: Path) -> None:
     files = weights.resolve(whole)
     assert files.compressor is not None and files.source == whole
     loaded = weights.stage_b.load(whole).state_dict()
     torch.testing.assert_close(weights.tensors(files.stage_b), dict(loaded), rtol=0, atol=0)
 
 
-def test_the_bundled_model_is_found_and_says_its_name() -> None:
+def test_the_bundled_model_is_found_and_states_its_name() -> None:
     assert model_info.info_of(weights.resolve()).name == "emoji"
 
 
@@ -92,7 +92,7 @@ def test_the_decoders_card_names_its_prior(
     assert weights.resolve(pair[0], local_files_only=True).stage_c == found.stage_c
 
 
-def test_stage_c_alone_takes_the_text_encoder_of_the_prior_that_the_decoder_goes_with(
+def test_stage_c_alone_uses_the_text_encoder_of_the_decoders_usual_prior(
     pair: tuple[Path, Path], offline: Path
 ) -> None:
     alone = pair[1].parent / "base"
@@ -108,13 +108,13 @@ def test_stage_c_alone_takes_the_text_encoder_of_the_prior_that_the_decoder_goes
     assert weights.resolve(DECODER, prior=alone, local_files_only=True).stage_c.config is not None
 
 
-def test_a_whole_model_takes_another_stage_c(whole: Path, pair: tuple[Path, Path]) -> None:
+def test_a_whole_model_accepts_another_stage_c(whole: Path, pair: tuple[Path, Path]) -> None:
     found = weights.resolve(whole, prior=pair[1] / "prior")
     assert found.stage_c.weights.parent == pair[1] / "prior"
     assert found.text_c.weights.parent == whole / "prior_text_encoder"
 
 
-def test_a_variant_is_picked_everywhere_or_the_known_ones_are_said(folder: Path) -> None:
+def test_a_variant_applies_to_all_components_or_the_known_ones_are_listed(folder: Path) -> None:
     known = sentence(name=folder, variant="fp16")
     assert "fp16" in known and "found the one without a variant" in known
     for path in folder.rglob("*.safetensors"):
@@ -127,14 +127,14 @@ def test_a_variant_is_picked_everywhere_or_the_known_ones_are_said(folder: Path)
     assert "pass variant='bf16'" in sentence(name=folder)
 
 
-def test_a_swapped_pair_is_said(pair: tuple[Path, Path]) -> None:
+def test_a_swapped_pair_is_explained(pair: tuple[Path, Path]) -> None:
     decoder, prior = pair
     assert "is a prior" in sentence(name=prior)
     assert "is a prior" in sentence(name=prior, prior=decoder)
     assert "is a decoder" in sentence(name=decoder, prior=decoder)
 
 
-def test_a_decoder_without_a_prior_is_told_to_name_one(pair: tuple[Path, Path]) -> None:
+def test_a_decoder_without_a_prior_needs_prior_argument(pair: tuple[Path, Path]) -> None:
     text = sentence(name=pair[0])
     assert "pass prior=" in text and str(pair[0]) in text
 
@@ -142,7 +142,9 @@ def test_a_decoder_without_a_prior_is_told_to_name_one(pair: tuple[Path, Path]) 
 @pytest.mark.parametrize(
     "lost", ["prior/diffusion_pytorch_model.safetensors", "tokenizer/tokenizer.json"]
 )
-def test_a_half_downloaded_prior_is_said(pair: tuple[Path, Path], offline: Path, lost: str) -> None:
+def test_an_unfinished_download_is_explained(
+    pair: tuple[Path, Path], offline: Path, lost: str
+) -> None:
     (pair[1] / lost).unlink()
     to_cache(pair[0], offline, DECODER)
     repository = to_cache(pair[1], offline, PRIOR)
@@ -154,7 +156,7 @@ def test_a_half_downloaded_prior_is_said(pair: tuple[Path, Path], offline: Path,
     )
 
 
-def test_cut_off_weights_are_said_before_any_is_read(pair: tuple[Path, Path]) -> None:
+def test_truncated_weights_are_reported_before_any_is_read(pair: tuple[Path, Path]) -> None:
     path = pair[1] / "prior" / "diffusion_pytorch_model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     assert f"{path} is damaged or cut off" in sentence(name=pair[0], prior=pair[1])
@@ -168,16 +170,16 @@ def test_a_half_trained_folder_says_which_stage_to_train(folder: Path) -> None:
     assert "train CONFIG --stage c" in sentence(name=folder)
 
 
-def test_parts_that_do_not_fit_are_said_from_their_configs(
+def test_components_that_do_not_fit_are_reported_from_their_configs(
     whole: Path, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
     config = weights.stage_c.load(whole).config
-    for update, words in (
+    for update, message in (
         ({"semantic_channels": 8}, "semantic channels of Stage C and Stage B .* 8 and 16"),
         ({"text_width": 24}, "text widths of its encoder and Stage C .* 32 and 24"),
     ):
         weights.stage_c.save(tmp_path, randomised(StageC(config.model_copy(update=update))))
-        with pytest.raises(ModelFolderError, match=words):
+        with pytest.raises(ModelFolderError, match=message):
             weights.resolve(whole, prior=tmp_path / "prior_prior")
     other = B.model_copy(update={"text_width": 24})
     weights.stage_b.save(tmp_path, randomised(StageB(other)))
@@ -197,7 +199,7 @@ def fake(path: Path, *keys: tuple[str, tuple[int, ...]]) -> Path:
 
 
 def first_stage_c(path: Path) -> Path:
-    """Depth and widths of version 1, and no more of it than tells them."""
+    """Just the tensors that show depth and widths of version 1."""
     sizes = [("projection.weight", (1536, 16, 1, 1)), ("cond_mapper.0.weight", (1536, 1024))]
     blocks = [(f"blocks.{3 * i}.depthwise.weight", (1,)) for i in range(32)]
     return fake(path, *sizes, *blocks)
@@ -224,16 +226,16 @@ FOREIGN = {
 }
 
 
-@pytest.mark.parametrize("said", FOREIGN)
+@pytest.mark.parametrize("title", FOREIGN)
 def test_other_generations_are_named_with_what_they_need(
-    whole: Path, tmp_path: Path, said: str
+    whole: Path, tmp_path: Path, title: str
 ) -> None:
-    path = FOREIGN[said](tmp_path / "model.safetensors")
+    path = FOREIGN[title](tmp_path / "model.safetensors")
     for arguments in ({"name": path}, {"name": whole, "prior": path}):
         text = sentence(**arguments)
-        assert said in text and "expected version 2; it needs" in text
+        assert title in text and "expected version 2; it needs" in text
     assert (
-        said
+        title
         in weights.describe(path).components[0].title + " of " + weights.describe(path).generation
     )
 
@@ -253,7 +255,7 @@ def test_stable_cascade_folders_are_named(tmp_path: Path, where: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["empty folder", "no such path", "stage c alone"])
-def test_what_is_no_model_is_said(tmp_path: Path, whole: Path, what: str) -> None:
+def test_a_path_without_a_model_is_explained(tmp_path: Path, whole: Path, what: str) -> None:
     if what == "empty folder":
         assert "lacks Stage A" in sentence(name=tmp_path)
     elif what == "no such path":

@@ -19,7 +19,7 @@ from wuerstchen.models.stage_c import StageC
 
 
 def published(folder: Path) -> Path:
-    """A cache of the hub with the three repositories, as small networks."""
+    """A hub cache with the three repositories, as small networks."""
     model = folder / "whole"
     weights.stage_a.save(model, randomised(StageA(A)))
     weights.stage_b.save(model, randomised(StageB(B)))

@@ -75,7 +75,7 @@ def test_saving_again_writes_the_same_bytes(whole: Path, tmp_path: Path) -> None
     assert contents(tmp_path) == contents(whole)
 
 
-def test_text_encoders_say_the_same_after_loading(whole: Path) -> None:
+def test_text_encoders_encode_the_same_after_loading(whole: Path) -> None:
     captions = ["a red fox", "", "a dog!! & 🦊", "word " * 40]
     for component, seed in ((weights.text_b, 1), (weights.text_c, 2)):
         loaded = component.load(whole)
@@ -84,7 +84,7 @@ def test_text_encoders_say_the_same_after_loading(whole: Path) -> None:
         torch.testing.assert_close(loaded(captions), small_text(seed=seed)(captions))
 
 
-def test_loaded_networks_do_not_hang_on_the_file(folder: Path) -> None:
+def test_loaded_networks_are_independent_of_the_file(folder: Path) -> None:
     network = weights.stage_a.load(folder)
     before = (folder / A_WEIGHTS).read_bytes()
     image = noise(1, 3, 8, 8)
@@ -100,7 +100,7 @@ def test_files_are_as_readable_as_their_folder(whole: Path) -> None:
 
 @contextmanager
 def quiet_diffusers() -> Iterator[None]:
-    """diffusers says at every opening that the pipeline is deprecated, which is known."""
+    """Silence diffusers, which logs at every loading that the pipeline is deprecated."""
     logger = logging.getLogger("diffusers")
     level = logger.level
     logger.setLevel(logging.ERROR)
