@@ -87,7 +87,7 @@ def _equal(figures: Figures) -> Found | None:
     return None if worst is None else Found(worst, "largest of the table below")
 
 
-_ON_CPU = f"{CPU.device.upper()}, fp32, {SIDE} pixels, share of diffusers' time"
+_ON_CPU = f"{CPU.device.upper()}, fp32, {SIDE} pixels, fraction of diffusers' time"
 GOALS = (
     Goal(f"Stage B step ({_ON_CPU})", 0.70, "", _call("stage_b", 1)),
     Goal(f"Stage A decode ({_ON_CPU})", 0.60, "", _call("stage_a", 1)),
@@ -96,12 +96,14 @@ GOALS = (
     Goal(f"whole image at our defaults ({_ON_CPU} at its defaults)", 0.25, "", _defaults),
     Goal(f"operations per {SIDE} image at our defaults", 40.0, " TFLOP", _operations),
     Goal(
-        "accelerator, bf16, batch 1, whole image, ours compiled, share of diffusers eager",
+        "accelerator, bf16, batch 1, whole image, ours compiled, fraction of diffusers eager",
         0.40,
         "",
         _accelerated("eager"),
     ),
-    Goal("accelerator, the same, share of diffusers compiled", 0.85, "", _accelerated("compiled")),
+    Goal(
+        "accelerator, the same, fraction of diffusers compiled", 0.85, "", _accelerated("compiled")
+    ),
     Goal("largest difference of output at equal settings, fp32", 1e-4, "", _equal),
 )
 

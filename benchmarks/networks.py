@@ -152,8 +152,8 @@ def random_state(
             state[name] = torch.zeros(tensor.shape, dtype=tensor.dtype, device=device)
             continue
         is_weight = tensor.dim() > 1 and len(tensor) > 1
-        spread = 0.5 / tensor[0].numel() ** 0.5 if is_weight else 0.1
-        value = torch.randn(tensor.shape, generator=rng, device=device).mul_(spread)
+        std = 0.5 / tensor[0].numel() ** 0.5 if is_weight else 0.1
+        value = torch.randn(tensor.shape, generator=rng, device=device).mul_(std)
         if name.endswith("running_var") or (tensor.dim() == 1 and name.endswith("weight")):
             value.abs_().add_(1)
         state[name] = value

@@ -212,12 +212,12 @@ def main() -> None:
     one.add_argument("--dtype", default="float32", help="working dtype of the networks")
     one.add_argument("--files", default="float32", help="dtype of the files")
     parser.add_argument("--out", type=Path, default=OUT)
-    words = parser.parse_args()
-    if words.do == "one":
-        case = Case(words.mode, words.side, words.dtype, words.files)
-        print(run_one(case, words.folder).model_dump_json())
+    options = parser.parse_args()
+    if options.do == "one":
+        case = Case(options.mode, options.side, options.dtype, options.files)
+        print(run_one(case, options.folder).model_dump_json())
     else:
-        measure_all(words.out)
+        measure_all(options.out)
 
 
 def measure_all(out: Path) -> None:

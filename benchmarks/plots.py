@@ -46,25 +46,25 @@ def lines() -> list[Line]:
     return [*found, Line(f"ours, defaults ({own.name})", "ours", own, "#0072B2", "o", "-")]
 
 
-def draw_all(figures: Figures, out: Path) -> list[Path]:
+def write_plots(figures: Figures, out: Path) -> list[Path]:
     """Write the plots for which there are figures; returns their paths."""
-    made: list[Path] = []
-    for name, draw in (
+    written: list[Path] = []
+    for name, plot in (
         ("operations-per-image", _operations),
         ("seconds-per-image", _seconds),
         ("share-of-diffusers", _shares),
     ):
         path = out / f"{name}.png"
-        if _save(path, draw, figures):
-            made.append(path)
+        if _save(path, plot, figures):
+            written.append(path)
         else:
             path.unlink(missing_ok=True)  # from figures that no longer exist
-    return made
+    return written
 
 
-def _save(path: Path, draw: Callable[[Axes, Figures], bool], figures: Figures) -> bool:
+def _save(path: Path, plot: Callable[[Axes, Figures], bool], figures: Figures) -> bool:
     figure = Figure(figsize=(7.2, 4.8), layout="constrained")
-    if not draw(figure.subplots(), figures):
+    if not plot(figure.subplots(), figures):
         return False
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=150, metadata={"Software": None})
@@ -74,27 +74,27 @@ def _save(path: Path, draw: Callable[[Axes, Figures], bool], figures: Figures) -
 
 def _operations(axes: Axes, figures: Figures) -> bool:
     sides = sorted({each.side for each in figures.counts})
-    drawn = False
+    has_data = False
     for line in lines():
         points = [(s, figures.image_flops(line.system, line.schedule, s)) for s in sides]
         known = [(side, count / 1e12) for side, count in points if count is not None]
         if known:
             _line(axes, line, [side for side, _ in known], [count for _, count in known])
-            drawn = True
+            has_data = True
     _label(axes, sides, "TFLOP per image")
-    return drawn
+    return has_data
 
 
 def _seconds(axes: Axes, figures: Figures) -> bool:
     """Filled markers: all calls were measured at this side. Hollow: scaled by operations."""
     sides = sorted({each.side for each in figures.counts})
-    drawn = False
+    has_data = False
     for line in lines():
         points = [(s, figures.image(line.system, line.schedule, s)) for s in sides]
         known = [(side, each) for side, each in points if each is not None]
         if not known:
             continue
-        drawn = True
+        has_data = True
         _line(axes, line, [side for side, _ in known], [each.value for _, each in known])
         hollow = [(side, each.value) for side, each in known if each.how == "scaled"]
         if hollow:
@@ -107,7 +107,7 @@ def _seconds(axes: Axes, figures: Figures) -> bool:
             )
     _label(axes, sides, "seconds per image on the CPU, fp32")
     axes.set_title("filled: composed of measured calls; hollow: scaled by operations", fontsize=9)
-    return drawn
+    return has_data
 
 
 def _shares(axes: Axes, figures: Figures) -> bool:
@@ -119,14 +119,14 @@ def _shares(axes: Axes, figures: Figures) -> bool:
     }
     names = {"stage_c": "Stage C step", "stage_b": "Stage B step", "stage_a": "Stage A decode"}
     sides = sorted({each.side for each in figures.times if each.part in STAGES})
-    drawn = False
+    has_data = False
     for place, part in enumerate(STAGES):
         rows = 2 if part == "stage_c" else 1
         found = [(n, figures.ratio(part, "step", side, rows)) for n, side in enumerate(sides)]
         known = [(index, each) for index, each in found if each is not None]
         if not known:
             continue
-        drawn = True
+        has_data = True
         colour, hatch = styles[part]
         axes.bar(
             [index + 0.27 * (place - 1) for index, _ in known],
@@ -148,7 +148,7 @@ def _shares(axes: Axes, figures: Figures) -> bool:
     axes.set_ylabel("our time / diffusers' time, CPU, fp32")
     axes.set_ylim(bottom=0)
     axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False)
-    return drawn
+    return has_data
 
 
 def _line(axes: Axes, line: Line, sides: Sequence[int], values: Sequence[float]) -> None:

@@ -18,19 +18,19 @@ def write_report(out: Path) -> Path:
     """Read the JSON files in `out`, and write the page and the plots next to them."""
     found = {section: read(out / f"{section}.json") for section in SECTIONS}
     figures = Figures(list(found.values()))
-    drawn = plots.draw_all(figures, out)
+    written = plots.write_plots(figures, out)
     page = out / PAGE
-    write_file(page, "\n".join(_page(found, figures, drawn, out)).encode())
+    write_file(page, "\n".join(_page(found, figures, written, out)).encode())
     return page
 
 
 def _page(
-    found: Mapping[str, Results], figures: Figures, drawn: Sequence[Path], out: Path
+    found: Mapping[str, Results], figures: Figures, paths: Sequence[Path], out: Path
 ) -> Iterable[str]:
     yield "# Inference, measured\n"
     yield (
-        "Written by `python -m benchmarks.inference`; [the page beside it](README.md) says how to "
-        "run and to read it. Every time is a median, with the least and the most behind it.\n"
+        "Written by `python -m benchmarks.inference`; [README.md](README.md) explains how to run "
+        "and read it. Every time is a median, followed by minimum and maximum.\n"
     )
     yield from _runs(found)
     yield "## Goals\n"
@@ -42,7 +42,7 @@ def _page(
         ("Equal output", sections.differences(figures)),
         ("Whole images, composed of measured calls", sections.images(figures)),
         ("Whole images, all systems", sections.all_images(figures)),
-        ("Whole images, drawn", sections.drawn(figures)),
+        ("Whole images, generated", sections.whole_images(figures)),
         ("Peak memory", sections.memory(figures)),
         ("From the start of the process to the image", sections.starts(figures)),
         ("Operations per image", sections.operations(figures)),
@@ -52,7 +52,7 @@ def _page(
     ):
         yield f"## {title}\n"
         yield from lines
-    for path in drawn:
+    for path in paths:
         yield f"![{path.stem.replace('-', ' ')}]({path.name})\n"
 
 
@@ -73,7 +73,7 @@ def _runs(found: Mapping[str, Results]) -> Iterable[str]:
         for each in results.runs
     ]
     yield "## Machine and versions\n"
-    yield "`+`: with changes that came into the commit after it.\n"
+    yield "`+`: with changes that were committed later.\n"
     header = ("section", "date", "commit", "networks", "CPU", "threads", "memory", "accelerator")
     yield from table((*header, "Python, torch, diffusers"), rows)
 

@@ -58,15 +58,17 @@ def our_defaults() -> Schedule:
     return Schedule(f"{guided + unguided} + {decoder}", guided, unguided, decoder, own=True)
 
 
-def evaluations(walk: SamplingPlan) -> tuple[int, int]:
+def evaluations(sampling: SamplingPlan) -> tuple[int, int]:
     """Network evaluations with and without guidance, counted with a network that does nothing."""
     guided: list[bool] = []
 
     def denoise(x: Tensor, t: float) -> Tensor:
-        guided.append(walk.guidance.scale_at(t) is not None)
+        guided.append(sampling.guidance.scale_at(t) is not None)
         return x
 
-    for _ in SAMPLERS[walk.sampler](denoise, torch.ones(1, 1, 1, 1), walk.times, torch.randn_like):
+    for _ in SAMPLERS[sampling.sampler](
+        denoise, torch.ones(1, 1, 1, 1), sampling.times, torch.randn_like
+    ):
         pass
     return sum(guided), len(guided) - sum(guided)
 

@@ -30,8 +30,8 @@ def lines_of(figures: Figures) -> list[tuple[str, str, Schedule]]:
 
 def calls(figures: Figures) -> Iterable[str]:
     yield (
-        "A share is that of the medians, rounded up; its range is that of single turns, where ours "
-        "and theirs followed each other, so a share can lie beside it.\n"
+        "A ratio is that of the medians, rounded up; its range is over single turns, in which ours "
+        "and theirs ran one after the other, so a ratio can be outside it.\n"
     )
     rows = []
     for part, side, rows_, _ in _measured_steps(figures, "cpu"):
@@ -49,14 +49,14 @@ def calls(figures: Figures) -> Iterable[str]:
                 median_and_range(once) if once else "-",
             ]
         )
-    header = ("call", "pixels", "ours, s", "diffusers, s", "share (range over the turns)")
+    header = ("call", "pixels", "ours, s", "diffusers, s", "ratio (range over the turns)")
     yield from table((*header, "once per image, ours, s"), rows)
 
 
 def differences(figures: Figures) -> Iterable[str]:
     yield (
         "Largest absolute difference between our output and diffusers' from the same input and "
-        "weights; beside it the largest value in diffusers' output.\n"
+        "weights, and the largest value in diffusers' output.\n"
     )
     rows = [
         [
@@ -84,16 +84,16 @@ def images(figures: Figures) -> Iterable[str]:
             if ours is None or theirs is None:
                 continue
             name = label or f"defaults: {own.name} against {SIXTY.name}"
-            share = rounded_up(ours.value / theirs.value)
+            ratio = rounded_up(ours.value / theirs.value)
             rows.append(
-                [name, f"{side}", digits(ours.value), digits(theirs.value), share, ours.how]
+                [name, f"{side}", digits(ours.value), digits(theirs.value), ratio, ours.how]
             )
     yield (
         "Seconds on the CPU, without text encoder and sampler arithmetic. `composed`: the sum of "
         "measured calls. `scaled`: a call was measured at another size and scaled by its "
         "operations.\n"
     )
-    yield from table(("steps", "pixels", "ours, s", "diffusers, s", "share", "how"), rows)
+    yield from table(("steps", "pixels", "ours, s", "diffusers, s", "ratio", "how"), rows)
 
 
 def all_images(figures: Figures) -> Iterable[str]:
@@ -103,7 +103,7 @@ def all_images(figures: Figures) -> Iterable[str]:
         found = [figures.image(system, schedule, side) for side in sides]
         if any(found):
             rows.append([label, *("-" if each is None else _composed(each) for each in found)])
-    yield "The same of all systems; `~` stands before what was scaled by operations.\n"
+    yield "The same of all systems; `~` marks what was scaled by operations.\n"
     yield from table(("system (steps)", *(f"{side}" for side in sides)), rows)
 
 
@@ -111,18 +111,18 @@ def _composed(seconds: Seconds) -> str:
     return f"{'~' if seconds.how == 'scaled' else ''}{digits(seconds.value)}"
 
 
-def drawn(figures: Figures) -> Iterable[str]:
+def whole_images(figures: Figures) -> Iterable[str]:
     rows = []
     for each in figures.times:
         if each.part == "whole" and each.system == "ours":
             how = Backend(each.device, each.dtype, each.mode)
             theirs = figures.samples("diffusers", "whole", each.call, each.side, each.rows, how)
             if theirs:
-                share = rounded_up(median(each.seconds) / median(theirs))
+                ratio = rounded_up(median(each.seconds) / median(theirs))
                 what = [each.call, f"{each.side}", f"{each.rows}", " ".join(how)]
                 both = (median_and_range(x) for x in (each.seconds, theirs))
-                rows.append([*what, *both, share])
-    header = ("steps", "pixels", "images", "run", "ours, s", "diffusers, s", "share")
+                rows.append([*what, *both, ratio])
+    header = ("steps", "pixels", "images", "run", "ours, s", "diffusers, s", "ratio")
     yield from table(header, rows)
 
 
@@ -136,15 +136,15 @@ def memory(figures: Figures) -> Iterable[str]:
             + [f"{number / 2**30:.2f}" for number in (each.weights, more, each.peak)]
         )
     yield (
-        "GiB, each in a process of its own. `more` is the peak less what the process held before "
-        "it built a network.\n"
+        "GiB, each in a process of its own. `more` is the peak minus the memory of the process "
+        "before it built a network.\n"
     )
     header = ("system", "what", "pixels", "device", "type", "weights", "more", "peak")
     yield from table(header, rows)
 
 
 def starts(figures: Figures) -> Iterable[str]:
-    yield "The bundled model, weights in the file cache, image written to the disk.\n"
+    yield "The bundled model, weights in the file cache, image saved.\n"
     rows = [
         [NAMES[each.system], each.call, f"{each.side}", median_and_range(each.seconds)]
         for each in figures.times
@@ -160,7 +160,7 @@ def operations(figures: Figures) -> Iterable[str]:
         found = [figures.image_flops(system, schedule, side) for side in sides]
         rows.append([label, *("-" if each is None else f"{each / 1e12:.1f}" for each in found)])
     yield (
-        "TFLOP, guidance as by default, text encoders left out. Matrix products, convolutions and "
+        "TFLOP, default guidance, text encoders excluded. Matrix products, convolutions and "
         "attention count, two for a multiplication with its addition.\n"
     )
     yield from table(("system (steps)", *(f"{side}" for side in sides)), rows if sides else [])

@@ -104,21 +104,21 @@ def main() -> None:
         for side in sides:
             turns: dict[str, list[Turn]] = {"ours": [], "diffusers": []}
             for _ in range(options.rounds):
-                for who, found in turns.items():
-                    found.append(_in_process(who, kind, side))
-                    print(kind, side, who, found[-1], flush=True)
+                for system, found in turns.items():
+                    found.append(_in_process(system, kind, side))
+                    print(kind, side, system, found[-1], flush=True)
             content["turns"][f"{kind} {side}"] = turns
             content["runs"][f"{kind} {side}"] = this_run("random").model_dump()
             write_file(path, json.dumps(content, indent=1).encode())
             write_page(options.out)
 
 
-def measure_turn(who: str, kind: str, side: int, *, profiled: bool = False) -> Turn:
+def measure_turn(system: str, kind: str, side: int, *, profiled: bool = False) -> Turn:
     """Run the steps of one system in this process."""
     torch.manual_seed(0)
-    network, step, parts = (_ours if who == "ours" else _theirs)(kind, side)
+    network, step, parts = (_ours if system == "ours" else _theirs)(kind, side)
     trained = [p for p in network.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True if who == "ours" else None)
+    optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True if system == "ours" else None)
     seconds: list[float] = []
     for number in range(STEPS + 1):
         start = time.perf_counter()
@@ -238,8 +238,8 @@ def _decoded(data: bytes, side: int) -> Tensor:
     )
     left, top = (image.width - side) // 2, (image.height - side) // 2
     pixels = torch.from_numpy(np.array(image.crop((left, top, left + side, top + side))))
-    mean, spread = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    return ((pixels.float() / 255 - mean) / spread).permute(2, 0, 1)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    return ((pixels.float() / 255 - mean) / std).permute(2, 0, 1)
 
 
 def _in_process(system: str, kind: str, side: int) -> Turn:
@@ -255,9 +255,9 @@ def write_page(out: Path) -> Path:
         kind, side = name.split()
         run = Run.model_validate(content["runs"][name])
         measured.append(f"{kind}, {side} px: {machine(run)}.")
-        found = {who: [Turn(*turn) for turn in each] for who, each in turns.items()}
-        seconds = {who: median(turn.seconds for turn in each) for who, each in found.items()}
-        peaks = {who: max(turn.peak for turn in each) / 2**30 for who, each in found.items()}
+        found = {system: [Turn(*turn) for turn in each] for system, each in turns.items()}
+        seconds = {system: median(turn.seconds for turn in each) for system, each in found.items()}
+        peaks = {system: max(turn.peak for turn in each) / 2**30 for system, each in found.items()}
         batch = _batch(kind, int(side))
         ratios = sorted(
             theirs.seconds / ours.seconds
@@ -267,16 +267,18 @@ def write_page(out: Path) -> Path:
         rows.append(
             [
                 f"{kind}, {side} px, batch {batch}",
-                *(digits(batch / seconds[who]) for who in ("ours", "diffusers")),
+                *(digits(batch / seconds[system]) for system in ("ours", "diffusers")),
                 f"{ratio} ({ratios[0]:.2f} to {ratios[-1]:.2f})",
-                *(f"{peaks[who]:.1f}" for who in ("ours", "diffusers")),
+                *(f"{peaks[system]:.1f}" for system in ("ours", "diffusers")),
             ]
         )
-        for who, each in found.items():
+        for system, each in found.items():
             parts = {part: median(t.parts[part] for t in each) for part in each[0].parts}
-            rest = seconds[who] - sum(parts.values())
+            rest = seconds[system] - sum(parts.values())
             text = ", ".join(f"{part} {digits(value)}" for part, value in parts.items())
-            details.append([f"{kind}, {side} px", who, digits(seconds[who]), text, digits(rest)])
+            details.append(
+                [f"{kind}, {side} px", system, digits(seconds[system]), text, digits(rest)]
+            )
     header = ("step", "ours", "diffusers", "ours over diffusers", "GiB, ours", "GiB, diffusers")
     lines = [
         "Images per second, and the peak memory of the process in GiB.\n",

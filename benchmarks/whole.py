@@ -1,7 +1,7 @@
 """Whole images by both pipelines, text and sampler included, from the same noise.
 
 The networks are of any size, with random weights. The text encoders are small ones of the right
-width, the same in both pipelines, so that the images take the time of the three stages.
+width, the same in both pipelines, so that nearly all time is spent in the three stages.
 """
 
 import gc

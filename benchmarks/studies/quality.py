@@ -44,8 +44,8 @@ def settings(study: Study) -> Iterator[Setting]:
                     yield _even(stage, sampler, spacing, steps, how)
         if stage == "C":
             for sampler in ("ddpm", "dpm++2m"):
-                walk = SamplingPlan(times=published_times(), sampler=sampler, guidance=how)
-                yield Setting("C", f"{sampler} published 29", "published", walk)
+                sampling = SamplingPlan(times=published_times(), sampler=sampler, guidance=how)
+                yield Setting("C", f"{sampler} published 29", "published", sampling)
 
 
 def whole(study: Study) -> Iterator[Setting]:
@@ -77,8 +77,8 @@ def whole(study: Study) -> Iterator[Setting]:
 
 
 def _even(stage: str, sampler: str, spacing: str, steps: int, guidance: Guidance) -> Setting:
-    walk = SamplingPlan(times=TIMES[spacing](steps), sampler=sampler, guidance=guidance)
-    return Setting(stage, f"{sampler} {spacing} {steps}", spacing, walk)
+    sampling = SamplingPlan(times=TIMES[spacing](steps), sampler=sampler, guidance=guidance)
+    return Setting(stage, f"{sampler} {spacing} {steps}", spacing, sampling)
 
 
 def main() -> None:
@@ -95,7 +95,7 @@ def main() -> None:
     found.runs.append(this_run("the bundled model"))
     known = {(row.stage, row.name) for row in found.rows}
     for setting in (*settings(study), *whole(study)):
-        fine = len(setting.walk.times) == FINE + 1
+        fine = len(setting.sampling.times) == FINE + 1
         if setting.stage not in options.stages.split(","):
             continue
         if (setting.stage, setting.name) in known and not fine:

@@ -31,7 +31,7 @@ class Setting:
     stage: str
     name: str
     spacing: str
-    walk: SamplingPlan
+    sampling: SamplingPlan
     """Of Stage C, or of Stage B where the stage is B."""
     decoder: SamplingPlan | None = None
     """Of Stage B after Stage C; None: the model's own."""
@@ -67,27 +67,27 @@ class Study:
 
     @torch.inference_mode()
     def semantics(
-        self, walk: SamplingPlan, captions: Sequence[str], seed: int
+        self, sampling: SamplingPlan, captions: Sequence[str], seed: int
     ) -> tuple[Tensor, Tensor]:
         """Semantics from Stage C, with the same noise for all settings, and the encoded text."""
         pipeline = self.pipeline
         text = pipeline.cascade.encode(pipeline.cascade.text_c, captions)
         none = pipeline.cascade.encode(pipeline.cascade.text_c, [""] * len(captions))
         size = (pipeline.info.size,) * 2
-        drawn = pipeline.cascade.semantics_from_text(
-            text, noise.seeded(seed, len(captions)), size, walk, negative=none
+        generated = pipeline.cascade.semantics_from_text(
+            text, noise.seeded(seed, len(captions)), size, sampling, negative=none
         )
-        return drawn, text
+        return generated, text
 
     @torch.inference_mode()
     def image(
-        self, semantics: Tensor, captions: Sequence[str], seed: int, walk: SamplingPlan
+        self, semantics: Tensor, captions: Sequence[str], seed: int, sampling: SamplingPlan
     ) -> Tensor:
         pipeline = self.pipeline
         text = pipeline.cascade.encode(pipeline.cascade.text_b, captions)
-        draw = noise.seeded(10_000 + seed, len(captions))
+        streams = noise.seeded(10_000 + seed, len(captions))
         return pipeline.cascade.image_from_latents(
-            pipeline.cascade.latents_from_semantics(semantics, text, draw, walk)
+            pipeline.cascade.latents_from_semantics(semantics, text, streams, sampling)
         )
 
 
@@ -107,23 +107,23 @@ def measure(study: Study, setting: Setting) -> Row:
     judge = _stage_b if setting.stage == "B" else _stage_c
     images, distance, nearest, first_five, decibels = judge(study, setting)
     seconds = time.perf_counter() - start
-    walk = setting.walk
-    drawn = features(study.compressor, images.split(BATCH))
-    near, spread = frechet(drawn, study.real)
-    guided = [walk.guidance.scale_at(t) is not None for t in walk.times[:-1]]
-    share = (1 + sum(guided) / len(guided)) / 2 if walk.guidance.active else 1
+    sampling = setting.sampling
+    generated = features(study.compressor, images.split(BATCH))
+    distance_to_real, std = frechet(generated, study.real)
+    guided = [sampling.guidance.scale_at(t) is not None for t in sampling.times[:-1]]
+    relative_cost = (1 + sum(guided) / len(guided)) / 2 if sampling.guidance.active else 1
     return Row(
         stage=setting.stage,
         name=setting.name,
-        sampler=walk.sampler,
+        sampler=sampling.sampler,
         spacing=setting.spacing,
-        evaluations=walk.evaluations,
+        evaluations=sampling.evaluations,
         decoder=setting.decoder.evaluations if setting.decoder else None,
-        cost=walk.evaluations * share,
+        cost=sampling.evaluations * relative_cost,
         images=len(images),
         distance=distance,
-        frechet=near,
-        frechet_spread=spread,
+        frechet=distance_to_real,
+        frechet_spread=std,
         nearest=nearest,
         first_five=first_five,
         psnr=decibels,
@@ -136,12 +136,12 @@ Judged = tuple[Tensor, float | None, float | None, float | None, float | None]
 
 
 def _stage_c(study: Study, setting: Setting) -> Judged:
-    drawn: list[Tensor] = []
+    generated: list[Tensor] = []
     images: list[Tensor] = []
 
-    def draw(captions: Sequence[str], seed: int) -> Tensor:
-        semantics, _ = study.semantics(setting.walk, captions, seed)
-        drawn.append(semantics)
+    def generate(captions: Sequence[str], seed: int) -> Tensor:
+        semantics, _ = study.semantics(setting.sampling, captions, seed)
+        generated.append(semantics)
         decoder = setting.decoder or study.own.decoder
         images.append(study.image(semantics, captions, seed, decoder))
         return images[-1]
@@ -149,15 +149,15 @@ def _stage_c(study: Study, setting: Setting) -> Judged:
     answers = []
     for start in range(0, len(study.queries), BATCH):
         part = study.queries[start : start + BATCH]
-        answers += retrieve(part, study.train, study.references, draw, start)
+        answers += retrieve(part, study.train, study.references, generate, start)
     ranks = [found.rank for found in answers]
     nearest = fraction_estimate(sum(rank == 1 for rank in ranks), len(ranks)).value
     five = fraction_estimate(sum(rank <= 5 for rank in ranks), len(ranks)).value
-    return torch.cat(images), _distance(study, setting, torch.cat(drawn)), nearest, five, None
+    return torch.cat(images), _distance(study, setting, torch.cat(generated)), nearest, five, None
 
 
 def _stage_b(study: Study, setting: Setting) -> Judged:
-    drawn: list[Tensor] = []
+    generated: list[Tensor] = []
     images: list[Tensor] = []
     decibels: list[Tensor] = []
     for index, real in enumerate(batches(study.test, study.count)):
@@ -170,18 +170,18 @@ def _stage_b(study: Study, setting: Setting) -> Judged:
                 semantics,
                 pipeline.cascade.encode(pipeline.cascade.text_b, captions),
                 noise.seeded(start, len(real)),
-                setting.walk,
+                setting.sampling,
             )
             images.append(pipeline.cascade.image_from_latents(latents))
-        drawn.append(latents)
+        generated.append(latents)
         decibels.append(psnr(images[-1], real))
-    distance = _distance(study, setting, torch.cat(drawn))
+    distance = _distance(study, setting, torch.cat(generated))
     return torch.cat(images), distance, None, None, float(torch.cat(decibels).mean())
 
 
 def _distance(study: Study, setting: Setting, found: Tensor) -> float | None:
     """Distance to the reference solution, the first deterministic setting of its stage."""
-    if setting.walk.sampler not in DETERMINISTIC or setting.stage == "whole":
+    if setting.sampling.sampler not in DETERMINISTIC or setting.stage == "whole":
         return None
     if setting.stage not in study.fine:
         study.fine[setting.stage] = [found]

@@ -34,23 +34,23 @@ Written by `python -m benchmarks.studies.quality_report` from quality.json, whic
 images that it was trained on and held out.
 
 - **distance**: root mean square between the result and that of {fine} steps of dpm++2m from the
-  same noise. Samplers that draw noise in every step have none: no two numbers of steps lead to the
-  same image.
+  same noise. Stochastic samplers have none, because their images differ for every number of
+  steps.
 - **Fréchet**: distance of features to those of the test images, and its standard deviation over
-  resampled images. Features are mean and spread of each channel of the compressor's semantics, in
-  standard deviations of the test images; the sums are torchmetrics'. It is no FID: with
+  resampled images. Features are mean and standard deviation of each channel of the compressor's
+  semantics, in standard deviations of the test images; the sums are torchmetrics'. It is no FID: with
   {images} images of one small model it can rank settings, and cannot be compared with other
   papers.
-- **nearest**, **five**: share of captions whose nearest training image shows the object that was
-  asked for, and whose nearest five do ([card](../models/emoji.md)).
-- **edges**: mean difference of neighbouring pixels, as a share of that of the test images. PSNR
-  rises when an image is blurred; edges fall.
+- **nearest**, **five**: fraction of captions whose nearest training image shows the
+  requested object, and whose nearest five do ([card](../models/emoji.md)).
+- **edges**: mean difference of neighbouring pixels, relative to the test images. PSNR rises when
+  an image is blurred; edges fall.
 - **evaluations**: of the network; `29 + 12` are 29 of Stage C and 12 of Stage B.
 - **cost**: the evaluations of Stage C, of which those without guidance count half.
 
-All of it is one small model that draws at guidance 2 what it was trained on. The released weights
-were not at hand: what their images lose with fewer steps is for their owners' eyes. Their authors
-drew with `ddpm`, 60 steps or the `published` 29, and 12 of Stage B.
+All figures are of one small model that generates its training captions at guidance 2. The released
+weights were not available; their images with fewer steps have to be judged by eye. Their authors
+used `ddpm`, 60 steps or the `published` 29, and 12 of Stage B.
 """
 
 
@@ -69,7 +69,7 @@ def main() -> None:
             parts.append(f"## {title}\n\n{table(chosen)}")
     parts.append("## Runs\n\n" + runs(found.runs, rows))
     write_file(OUT.with_suffix(".md"), "\n".join(parts).encode())
-    draw(rows, OUT.with_suffix(".png"))
+    write_plot(rows, OUT.with_suffix(".png"))
     print(OUT.with_suffix(".md"))
 
 
@@ -107,7 +107,7 @@ def runs(known: list[Run], rows: list[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw(rows: list[Row], path: Path) -> None:
+def write_plot(rows: list[Row], path: Path) -> None:
     """One plot: what falls or rises with evaluations, Stage C above and Stage B below."""
     figure = Figure(figsize=(12, 7), layout="constrained")
     axes = figure.subplots(2, 3)
@@ -116,7 +116,7 @@ def draw(rows: list[Row], path: Path) -> None:
         _panel(line[0], fine, "distance", f"Stage {stage}: distance to {FINE} steps")
         _panel(line[1], fine, "frechet", f"Stage {stage}: Fréchet distance")
         last = "edges" if stage == "B" else word
-        label = "edges, share of real ones" if stage == "B" else "nearest shows the object, share"
+        label = "edges, relative to real ones" if stage == "B" else "nearest shows the object"
         _panel(line[2], fine, last, f"Stage {stage}: {label}")
     axes[0][0].legend(fontsize=8)
     axes[1][1].legend(fontsize=8)
@@ -144,7 +144,7 @@ def _panel(axes: Axes, rows: list[Row], what: str, title: str) -> None:
     axes.set_xticks([2, 3, 4, 6, 8, 12, 20, 30, 60])
     if what == "distance":
         axes.set_yscale("log")
-    else:  # Heun's first points lie far outside, and would press all others into one line
+    else:  # Heun's first points are far outside, and would flatten all other curves
         others = [getattr(row, what) for row in rows if row.sampler != "heun"]
         room = 0.15 * (max(others) - min(others))
         axes.set_ylim(min(others) - room, max(others) + room)
