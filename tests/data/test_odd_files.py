@@ -65,7 +65,7 @@ def test_an_image_that_is_black_at_the_bottom_is_one(mode: str) -> None:
 @pytest.mark.parametrize("name", [b"zTXt", b"iCCP"])
 def test_what_unpacks_to_gigabytes_next_to_the_pixels_is_not_unpacked(name: bytes) -> None:
     small = png(side=64)
-    bomb = chunk(name, b"k\0\0" + zlib.compress(bytes(100_000_000)))
+    bomb = chunk(name, b"k\0\0" + zlib.compress(bytes(20_000_000)))
     with pytest.raises(DataError, match="too large"):
         shown(small[:33] + bomb + small[33:], 32)
 

@@ -24,21 +24,35 @@ from wuerstchen.receipts.phases import read_phases
 CONFIG = PrepareConfig(size=128, shard_size=2, format="png", test_fraction=0.25)
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return write(tmp_path / "source", some(6))
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Not to be written to."""
+    return write(tmp_path_factory.mktemp("data") / "source", some(6))
 
 
-def stop_at_the_end(source: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def whole(source: Path) -> Path:
+    """A prepared set of `source`, not to be written to."""
+    return prepare(str(source), source.parent / "whole", CONFIG)
+
+
+@pytest.fixture(scope="module")
+def interrupted(source: Path) -> Path:
+    """What `interrupt` leaves of `source`, not to be written to."""
+    return interrupt(source, source.parent / "interrupted")
+
+
+def interrupt(source: Path, out: Path) -> Path:
     """Make every part, but do not assemble the set."""
 
-    def stop(*words: object) -> None:
+    def stop(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("wuerstchen.prepare.prepare.assemble", stop)
-    with pytest.raises(KeyboardInterrupt):
-        prepare(str(source), out, CONFIG)
-    monkeypatch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("wuerstchen.prepare.prepare.assemble", stop)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(str(source), out, CONFIG)
+    return out
 
 
 @pytest.mark.parametrize(
@@ -53,12 +67,11 @@ def stop_at_the_end(source: Path, out: Path, monkeypatch: pytest.MonkeyPatch) ->
     ],
 )
 def test_a_part_that_is_no_longer_complete_is_made_again(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm
+    source: Path, whole: Path, interrupted: Path, tmp_path: Path, harm
 ) -> None:
-    stop_at_the_end(source, tmp_path / "out", monkeypatch)
-    harm(tmp_path / "out" / "parts")
-    again = prepare(str(source), tmp_path / "out", CONFIG)
-    whole = prepare(str(source), tmp_path / "whole", CONFIG)
+    out = shutil.copytree(interrupted, tmp_path / "out")
+    harm(out / "parts")
+    again = prepare(str(source), out, CONFIG)
     assert rows(again) == rows(whole)
     for shard in (whole / "shards").iterdir():
         assert (again / "shards" / shard.name).read_bytes() == shard.read_bytes()
@@ -73,8 +86,10 @@ def test_a_part_that_is_no_longer_complete_is_made_again(
         lambda out: (out / "prepared.json").write_text("{}"),
     ],
 )
-def test_the_advice_for_a_damaged_set_can_be_followed(source: Path, tmp_path: Path, harm) -> None:
-    out = prepare(str(source), tmp_path / "out", CONFIG)
+def test_the_advice_for_a_damaged_set_can_be_followed(
+    source: Path, whole: Path, tmp_path: Path, harm
+) -> None:
+    out = shutil.copytree(whole, tmp_path / "out")
     harm(out)
     advice = rf"or delete {out} and run the same `wuerstchen prepare` again"
     with pytest.raises(DataError, match=advice):
@@ -154,11 +169,9 @@ def test_processes_share_the_work_and_end_as_one(tmp_path: Path) -> None:
     assert lines == {"preparation": 9}
 
 
-def test_images_that_changed_since_the_interruption_are_made_again(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "out"
-    stop_at_the_end(source, out, monkeypatch)
+def test_images_that_changed_since_the_interruption_are_made_again(tmp_path: Path) -> None:
+    source = write(tmp_path / "source", some(6))
+    out = interrupt(source, tmp_path / "out")
     write(source, {"000.png": as_bytes(drawing(77)), "000.txt": "another image"})
     prepare(str(source), out, CONFIG)
     assert next(r for r in rows(out) if r["key"] == "000.png")["captions"] == ["another image"]

@@ -9,7 +9,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
@@ -212,7 +212,9 @@ def _store(
     name = _member_name(unit.name, row)
     offset = shard.add(f"{name}{SUFFIXES[config.format]}", stored.data)
     shard.add(f"{name}.txt", "\n".join(captions).encode())
-    shard.add(f"{name}.json", _metadata(item))
+    fields = {**item.fields, "key": item.key}  # the key is that of the source
+    metadata = json.dumps(fields, ensure_ascii=False, default=str)
+    shard.add(f"{name}.json", metadata.encode("utf-8", "replace"))
     return {
         "key": item.key,
         "group": group_of(item, config.balance_by),
@@ -232,12 +234,6 @@ def _store(
     }
 
 
-def _metadata(item: Item) -> bytes:
-    """The metadata fields, and the key of the image in the source."""
-    fields: Mapping[str, object] = {**item.fields, "key": item.key}
-    return json.dumps(fields, ensure_ascii=False, default=str).encode("utf-8", "replace")
-
-
 def dropped_items(report: Report) -> list[DroppedItem]:
     """What a report skipped."""
     return [
@@ -248,13 +244,8 @@ def dropped_items(report: Report) -> list[DroppedItem]:
 
 
 def _drop(item: Item, reason: str) -> DroppedItem:
-    file = item.image
-    if file is None:
-        return DroppedItem(key=item.key, reason=reason)
-    return DroppedItem(
-        key=item.key,
-        reason=reason,
-        path=escape_non_utf8(str(file.path)),
-        offset=file.offset,
-        size=file.size,
-    )
+    dropped, file = DroppedItem(key=item.key, reason=reason), item.image
+    if file is not None:
+        dropped.path = escape_non_utf8(str(file.path))
+        dropped.offset, dropped.size = file.offset, file.size
+    return dropped
