@@ -46,18 +46,20 @@ from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
 from wuerstchen.models.text import small_text_encoder
+from wuerstchen.planning.blank import with_base_sizes
+from wuerstchen.planning.dry_run import DryRun
 from wuerstchen.planning.kernels import Setting
-from wuerstchen.planning.memory import Spread, step_memory
-from wuerstchen.planning.steps import outlines
+from wuerstchen.planning.memory import Layout, step_memory
 from wuerstchen.training.optim import Optimizers
 from wuerstchen.training.run_log import RunLog
-from wuerstchen.training.train_step import Steps
+from wuerstchen.training.stage import TrainState
+from wuerstchen.training.train_step import TrainStep
 
 BATCH = {"a": 4, "b": 1, "c": 1}
 SIDE, STEPS, RANK = 512, 2, 4
 TEXT = TextConfig(vocab_size=520, max_length=77, width=1280, depth=1, heads=20)
 LEAN = {"MALLOC_MMAP_THRESHOLD_": "1000000", "MALLOC_TRIM_THRESHOLD_": "0"}
-CPU, ALONE = Setting("cpu", bf16=False), Spread(1, sharded=False)
+CPU, ALONE = Setting("cpu", bf16=False), Layout(1, sharded=False)
 
 
 class Turn(NamedTuple):
@@ -103,8 +105,7 @@ def take_turn(stage: str) -> Turn:
         folder = Path(name)
         _write_start(stage, folder)
         config = _config(stage, folder)
-        (outline,) = (each for each in outlines(config) if each.name == stage)
-        memory = step_memory(outline, CPU, ALONE, BATCH[stage], 1)
+        memory = step_memory(DryRun(stage, with_base_sizes(config)), CPU, ALONE, BATCH[stage], 1)
         seconds, learn = _steps(stage, config, folder)
     return Turn(stage, learn, seconds, _peak(), memory.total)
 
@@ -150,14 +151,13 @@ def _steps(stage: str, config: Config, folder: Path) -> tuple[float, int]:
     network = trainer(stage, config)
     optimizers = Optimizers(network, accelerator)
     run_log = RunLog(folder / "run", writes=True)
-    steps = Steps(network, optimizers, run_log, accelerator, seed=0)
+    steps = TrainStep(network, optimizers, run_log, accelerator, seed=0)
     seconds = []
     for step in range(STEPS + 1):
         if step == 1:
             Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the beginning
-        network.step, network.images = step + 1, step * count
         began = time.perf_counter()
-        steps.take(batch)
+        steps.run(batch, TrainState(step + 1, step * count))
         seconds.append(time.perf_counter() - began)
     run_log.close()
     tuned = network.networks()[network.trained]

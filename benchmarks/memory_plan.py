@@ -26,22 +26,24 @@ from benchmarks.records import ROOT
 from wuerstchen import weights
 from wuerstchen.config import Config, parse
 from wuerstchen.data import Batch, Pairs
+from wuerstchen.inference.model_info import ModelInfo
 from wuerstchen.models.compressor import Compressor
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
 from wuerstchen.models.text import small_text_encoder
+from wuerstchen.planning.blank import with_base_sizes
+from wuerstchen.planning.dry_run import DryRun
 from wuerstchen.planning.kernels import Setting
-from wuerstchen.planning.memory import Memory, Spread, step_memory
-from wuerstchen.planning.steps import outlines
-from wuerstchen.training.frozen import FrozenStages
+from wuerstchen.planning.memory import Layout, Memory, step_memory
+from wuerstchen.training.build import Files, build_stage
+from wuerstchen.training.frozen import FrozenStages, StageBText
 from wuerstchen.training.optim import Optimizers
 from wuerstchen.training.run_log import RunLog
-from wuerstchen.training.stage import Stage
-from wuerstchen.training.stage_a import StageATrainer
+from wuerstchen.training.stage import RunName, Stage, TrainState
 from wuerstchen.training.stage_b import StageBTrainer
 from wuerstchen.training.stage_c import StageCTrainer
-from wuerstchen.training.train_step import Steps
+from wuerstchen.training.train_step import TrainStep
 
 MIB = 2**20
 
@@ -52,7 +54,7 @@ CAPTIONS = ("a red fox", "two blue birds", "a cat")
 class Case:
     """A training step."""
 
-    stage: str
+    stage: RunName
     batch: int
     size: int
     bf16: bool = False
@@ -163,11 +165,11 @@ def planned(case: Case) -> Memory:
     """The peak as the plan has it, for a CPU and images that were encoded before."""
     with started(case) as config:
         encoded = config.data.model_copy(update={"latent_cache": "before"})
-        steps = outlines(config.model_copy(update={"data": encoded}))
-    (outline,) = (outline for outline in steps if outline.name == case.stage)
+        sized = with_base_sizes(config.model_copy(update={"data": encoded}))
+        run = DryRun(case.stage, sized)
     micro = case.batch // case.accumulate
     setting = Setting("cpu", case.bf16)
-    return step_memory(outline, setting, Spread(1, sharded=False), micro, case.accumulate)
+    return step_memory(run, setting, Layout(1, sharded=False), micro, case.accumulate)
 
 
 def measured(name: str) -> int:
@@ -202,10 +204,9 @@ def _measure(case: Case, config: Config) -> int:
             stage = trainer(case.stage, config)
             optimizers = Optimizers(stage, accelerator)
             run_log = RunLog(Path(folder) / "run", writes=True)
-            steps = Steps(stage, optimizers, run_log, accelerator, seed=0)
+            steps = TrainStep(stage, optimizers, run_log, accelerator, seed=0)
             for step in range(2):
-                stage.step, stage.images = step + 100, step * case.batch
-                steps.take(batch)
+                steps.run(batch, TrainState(step + 100, step * case.batch))
         run_log.close()
         trace = Path(folder) / "trace.json"
         profiler.export_chrome_trace(str(trace))
@@ -216,24 +217,21 @@ def _measure(case: Case, config: Config) -> int:
 
 def trainer(name: str, config: Config) -> Stage:
     """The trainer of a stage, with new networks below it."""
-    pairs = cast(Pairs, None)  # only looks and exports ask for them
-    stage_a = StageA(config.stage_a.model)
+    files = Files(config, cast(Pairs, None))  # which only validation and exports need
+    parts = files.parts
     if name == "a":
-        del stage_a
-        return StageATrainer(config.stage_a, pairs)
+        return build_stage("a", files)
+    stage_a = StageA(config.stage_a.model)
+    text_b = StageBText(None, config.text.max_length, config.stage_b.model.text_width)
     if name == "b":
-        return StageBTrainer(config, stage_a, None, None)
-    below = FrozenStages(
-        stage_a,
-        StageB(config.stage_b.model),
-        Compressor(config.compressor),
-        None,
-        config.text.max_length,
-        config.data.cache_gib,
-    )
-    text = small_text_encoder(config.text, CAPTIONS)
-    learns = config.stage_c.training.lora is None
-    return StageCTrainer(config, below, text.requires_grad_(learns))
+        compressor, stage_b = files.compressor(parts.compressor), files.stage_b(parts.stage_b)
+        return StageBTrainer(config, stage_a, compressor, stage_b, text_b)
+    stage_b, compressor = StageB(config.stage_b.model), Compressor(config.compressor)
+    frozen = FrozenStages(stage_a, stage_b, compressor, text_b, config.data.cache_gib)
+    text = small_text_encoder(config.text, CAPTIONS).requires_grad_(parts.trains_text)
+    stage_c = files.stage_c(parts.stage_c)
+    stage_c.hold_divisor()
+    return StageCTrainer(config, frozen, text, stage_c, ModelInfo())
 
 
 def main() -> None:

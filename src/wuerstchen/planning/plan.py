@@ -114,16 +114,16 @@ def plan(config: Config, assumptions: Assumptions) -> Plan:
     """
     notes = (*missing_bases(config), *assumptions.sentences())
     sized = with_base_sizes(config)
-    runs: list[RunPlan] = []
+    waiting: list[RunName] = []
     reused: dict[str, str] = {}
     for name in RUN_ORDER:
         training = training_of(config, name)
-        if training is None:
-            continue
-        if training.images == 0:
+        if training is not None and training.images == 0:
             reused[name] = training.init_from
-        else:
-            runs.append(_plan_run(DryRun(name, sized), assumptions))
+        elif training is not None:
+            _device_batch(name, training, assumptions)  # before anything is built
+            waiting.append(name)
+    runs = [_plan_run(DryRun(name, sized), assumptions) for name in waiting]
     return Plan(
         name=config.name,
         assumptions=assumptions,

@@ -188,7 +188,7 @@ class CachedEncoder:
         if self._stored is not None:
             return self._stored.rows(batch.indices).to(device)
         if not self._one_by_one:
-            return self._encode(batch.images.to(device))
+            return self._encode(batch.images.to(device)).contiguous()  # as cached ones are
         missing = [row for row, index in enumerate(batch.indices) if index not in self._kept]
         fresh: dict[int, Tensor] = {}
         if missing:
