@@ -43,42 +43,33 @@ _HALF = re.compile(
 _ALPHA = re.compile(r"(?P<module>.+?)\.(?:lora_)?alpha")
 _PARAMETRIZED = re.compile(r"(.+)\.parametrizations\.(weight|in_proj_weight)\.\d+")
 
-REFUSED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern), what)
-    for pattern, what in (
-        (r"\.(dora_scale|lora_magnitude_vector)\b", "a DoRA, which also rescales the weights"),
-        (r"\.hada_w\d_", "a LoHa"),
-        (r"\.lokr_w\d", "a LoKr"),
-        (r"\.oft_", "an OFT adapter"),
-        (r"\.lora_mid\.", "a LoCon with a third matrix per layer"),
-        (r"\.lora_B\.(\w+\.)?bias$", "a LoRA that also changes biases"),
-        (
-            r"^weights\.\d+\.lora_(up|down)$",
-            "a LoRA of StableCascade's own trainer, which numbers layers without names",
-        ),
-    )
-)
-
-FOREIGN: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern), what)
-    for pattern, what in (
-        (
-            r"mapper_(crp|sca)|clip_(txt|img)_|down_downscalers|up_upscalers"
-            r"|(^|_)(lora_)?prior_((unet|prior)_)?(down|up)_blocks_",
-            "Stable Cascade (v3)",
-        ),
-        (
-            r"(down|up)_blocks_\d+_(attentions|resnets|downsamplers|upsamplers)_|mid_block_"
-            r"|input_blocks_|output_blocks_|middle_block_|lora_te2_|text_encoder_2_",
-            "Stable Diffusion or SDXL",
-        ),
-        (
-            r"double_blocks_|single_blocks_|single_transformer_blocks_|joint_blocks_"
-            r"|transformer_blocks_\d",
-            "a diffusion transformer such as SD 3 or Flux",
-        ),
-    )
-)
+REFUSED: Mapping[str, str] = {
+    r"\.(dora_scale|lora_magnitude_vector)\b": "a DoRA, which also rescales the weights",
+    r"\.hada_w\d_": "a LoHa",
+    r"\.lokr_w\d": "a LoKr",
+    r"\.oft_": "an OFT adapter",
+    r"\.lora_mid\.": "a LoCon with a third matrix per layer",
+    r"\.lora_B\.(\w+\.)?bias$": "a LoRA that also changes biases",
+    r"^weights\.\d+\.lora_(up|down)$": (
+        "a LoRA of StableCascade's own trainer, which numbers layers without names"
+    ),
+}
+"""Patterns of keys that only unsupported kinds of adapters have."""
+FOREIGN: Mapping[str, str] = {
+    (
+        r"mapper_(crp|sca)|clip_(txt|img)_|down_downscalers|up_upscalers"
+        r"|(^|_)(lora_)?prior_((unet|prior)_)?(down|up)_blocks_"
+    ): "Stable Cascade (v3)",
+    (
+        r"(down|up)_blocks_\d+_(attentions|resnets|downsamplers|upsamplers)_|mid_block_"
+        r"|input_blocks_|output_blocks_|middle_block_|lora_te2_|text_encoder_2_"
+    ): "Stable Diffusion or SDXL",
+    (
+        r"double_blocks_|single_blocks_|single_transformer_blocks_|joint_blocks_"
+        r"|transformer_blocks_\d"
+    ): "a diffusion transformer such as SD 3 or Flux",
+}
+"""Patterns of keys, with underscores for dots, that only LoRAs of other models have."""
 
 
 def parse(key: str) -> Key | None:
@@ -94,9 +85,9 @@ def parse(key: str) -> Key | None:
 def refused(keys: Iterable[str]) -> str | None:
     """The kind of adapter, if it would give wrong results as a plain LoRA."""
     keys = tuple(keys)
-    for pattern, what in REFUSED:
+    for pattern, what in REFUSED.items():
         for key in keys:
-            if pattern.search(key):
+            if re.search(pattern, key):
                 return f"{what} ({key})"
     return None
 
@@ -104,8 +95,8 @@ def refused(keys: Iterable[str]) -> str | None:
 def foreign(keys: Iterable[str]) -> tuple[str, str] | None:
     """Another model that a key belongs to, and that key."""
     for key in keys:
-        for pattern, what in FOREIGN:
-            if pattern.search(flat(key)):
+        for pattern, what in FOREIGN.items():
+            if re.search(pattern, flat(key)):
                 return what, key
     return None
 
