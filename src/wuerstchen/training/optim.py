@@ -187,11 +187,9 @@ class Bf16Autocast(nn.Module):
 
 def autocast_dtype(training: TrainingConfig) -> torch.dtype:
     """The compute dtype; auto: bf16 only on accelerators that support it."""
-    if training.precision == "auto":
-        half = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    else:
-        half = training.precision == "bf16"
-    return torch.bfloat16 if half else torch.float32
+    supported = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    bf16 = supported if training.precision == "auto" else training.precision == "bf16"
+    return torch.bfloat16 if bf16 else torch.float32
 
 
 def emulates_bf16(device: torch.device) -> bool:
