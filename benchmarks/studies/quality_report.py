@@ -38,8 +38,8 @@ images that it was trained on and held out.
   steps.
 - **Fréchet**: distance of features to those of the test images, and its standard deviation over
   resampled images. Features are mean and standard deviation of each channel of the compressor's
-  semantics, in standard deviations of the test images; the sums are torchmetrics'. It is no FID: with
-  {images} images of one small model it can rank settings, and cannot be compared with other
+  semantics, in standard deviations of the test images; the sums are torchmetrics'. It is no FID:
+  with {images} images of one small model it can rank settings, and cannot be compared with other
   papers.
 - **nearest**, **five**: fraction of captions whose nearest training image shows the
   requested object, and whose nearest five do ([card](../models/emoji.md)).

@@ -146,7 +146,8 @@ def test_all_three_stages_generate_what_the_pipeline_generates(
     model: Path, data: DataConfig
 ) -> None:
     pipeline, (_, test, _) = Pipeline.from_pretrained(model), open_pairs(data)
-    parts = ModelParts(pipeline, weights.compressor.load(model), plan_generation(pipeline.info))
+    compressor = weights.compressor.load(model)
+    parts = ModelParts(pipeline.cascade, compressor, plan_generation(pipeline.info))
     _, examples = parts.measure_paths(test, [0, 1], seed=5, examples=2)
     captions = [test[i].captions[0] for i in (0, 1)]
     with warnings.catch_warnings():

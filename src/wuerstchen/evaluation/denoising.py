@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wuerstchen import diffusion
 from wuerstchen.geometry import scale_semantics
-from wuerstchen.inference.pipeline import Pipeline
+from wuerstchen.inference.cascade import Cascade
 from wuerstchen.noise import RandomStreams
 
 LEVELS = 10
@@ -20,7 +20,7 @@ TIMES = tuple((k + 0.5) / LEVELS for k in range(LEVELS))
 
 @torch.inference_mode()
 def denoising_errors_b(
-    pipeline: Pipeline,
+    cascade: Cascade,
     latent: Tensor,
     semantics: Tensor,
     captions: Sequence[str],
@@ -30,22 +30,22 @@ def denoising_errors_b(
 
     semantics  (B, S, h, w), unscaled
     """
-    text = pipeline.cascade.encode(pipeline.cascade.text_b, captions)
+    text = cascade.encode(cascade.text_b, captions)
     size = (latent.shape[2], latent.shape[3])
-    dtype = next(pipeline.cascade.stage_b.parameters()).dtype
-    condition = pipeline.cascade.stage_b.condition(semantics.to(dtype), text.to(dtype), size)
-    return _errors(diffusion.unguided(pipeline.cascade.stage_b, condition), latent, noise)
+    dtype = next(cascade.stage_b.parameters()).dtype
+    condition = cascade.stage_b.condition(semantics.to(dtype), text.to(dtype), size)
+    return _errors(diffusion.unguided(cascade.stage_b, condition), latent, noise)
 
 
 @torch.inference_mode()
 def denoising_errors_c(
-    pipeline: Pipeline, semantics: Tensor, captions: Sequence[str], noise: RandomStreams
+    cascade: Cascade, semantics: Tensor, captions: Sequence[str], noise: RandomStreams
 ) -> Tensor:
     """(B, T) mean squared errors of the noise that Stage C predicts in (B, S, h, w) semantics."""
-    text = pipeline.cascade.encode(pipeline.cascade.text_c, captions)
+    text = cascade.encode(cascade.text_c, captions)
     scaled = scale_semantics(semantics)
-    condition = pipeline.cascade.stage_c.condition(text.to(pipeline.dtype))
-    return _errors(diffusion.unguided(pipeline.cascade.stage_c, condition), scaled, noise)
+    condition = cascade.stage_c.condition(text.to(cascade.dtype))
+    return _errors(diffusion.unguided(cascade.stage_c, condition), scaled, noise)
 
 
 def linear_baseline(variance: Tensor) -> list[float]:

@@ -77,7 +77,7 @@ def diagnose(
             f"{data.path}: expected training images too, found only test images; name the "
             "data that the model was trained on."
         )
-    model = ModelParts(pipeline, compressor, plan_generation(pipeline.info))
+    model = ModelParts(pipeline.cascade, compressor, plan_generation(pipeline.info))
     indices = inputs.evenly_spaced(len(test), images)
     held_out, examples = _measure(model, test, indices, seed, "held-out images", progress)
     queries = [query.index for query in choose_queries(train, images, seed)]
@@ -140,7 +140,7 @@ def _measure(
     measured: list[PathMeasurements] = []
     examples: list[Example] = []
     report(task, 0, len(indices))
-    for start, stop in inputs.batches(len(indices), model.pipeline.info.size):
+    for start, stop in inputs.batches(len(indices), model.plan.size[0]):
         more = max(0, EXAMPLES - start)
         batch, kept = model.measure_paths(pairs, indices[start:stop], seed + start, more)
         measured.append(batch)

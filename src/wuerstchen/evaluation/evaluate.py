@@ -56,7 +56,7 @@ def evaluate(
     grids: dict[str, Image.Image] = {}
     indices = inputs.evenly_spaced(len(test), len(test) if images is None else images)
     if indices:
-        model = ModelParts(pipeline, compressor, settings)
+        model = ModelParts(pipeline.cascade, compressor, settings)
         psnrs, grids["reconstructions"] = _reconstruct(model, test, indices, seed, progress)
         figures |= psnrs
     if prompts:
@@ -108,7 +108,7 @@ def _reconstruct(
     psnrs: list[Tensor] = []  # of (3, B): Stage A, its codes, semantics
     rows: list[tuple[Tensor, Tensor, float, Tensor, float]] = []
     progress("reconstructions", 0, len(indices))
-    for start, stop in inputs.batches(len(indices), model.pipeline.info.size):
+    for start, stop in inputs.batches(len(indices), model.plan.size[0]):
         batch = indices[start:stop]
         image = torch.stack([test.image(i) for i in batch]) / 255
         captions = [test[i].captions[0] for i in batch]

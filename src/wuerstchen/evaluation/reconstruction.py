@@ -14,8 +14,8 @@ from torch import Tensor
 from wuerstchen.data import Pairs
 from wuerstchen.evaluation.denoising import denoising_errors_b, denoising_errors_c
 from wuerstchen.evaluation.metrics import band_contrasts, band_powers, thumbnails
+from wuerstchen.inference.cascade import Cascade
 from wuerstchen.inference.generation_plan import GenerationPlan
-from wuerstchen.inference.pipeline import Pipeline
 from wuerstchen.models.compressor import Compressor, shrink
 from wuerstchen.noise import RandomStreams, seeded
 
@@ -69,9 +69,9 @@ class PathMeasurements(NamedTuple):
 class ModelParts:
     """What reconstruction needs of a model."""
 
-    pipeline: Pipeline
+    cascade: Cascade
     compressor: Compressor
-    """On the device and in the dtype of the pipeline, in evaluation mode."""
+    """On the device and in the dtype of the cascade, in evaluation mode."""
     plan: GenerationPlan
 
     @torch.inference_mode()
@@ -80,16 +80,16 @@ class ModelParts:
 
         captions  for a Stage B that was trained with text; others ignore them
         """
-        pipeline = self.pipeline
-        image = image.to(pipeline.device, pipeline.dtype)
-        latent = pipeline.cascade.stage_a.raw_latent(image)
-        codes = pipeline.cascade.stage_a.codebook(latent).latent
+        cascade = self.cascade
+        image = image.to(cascade.device, cascade.dtype)
+        latent = cascade.stage_a.raw_latent(image)
+        codes = cascade.stage_a.codebook(latent).latent
         semantics = self.compressor(shrink(image))
         generated = self._latents(semantics, captions, seeded(seed, len(image)))
         return Reconstructions(
-            pipeline.cascade.stage_a.raw_image(latent).clamp(0, 1).cpu(),
-            pipeline.cascade.stage_a.raw_image(codes).clamp(0, 1).cpu(),
-            pipeline.cascade.image_from_latents(generated).cpu(),
+            cascade.stage_a.raw_image(latent).clamp(0, 1).cpu(),
+            cascade.stage_a.raw_image(codes).clamp(0, 1).cpu(),
+            cascade.image_from_latents(generated).cpu(),
         )
 
     @torch.inference_mode()
@@ -100,11 +100,11 @@ class ModelParts:
 
         The last path generates what the pipeline generates for the caption with that seed.
         """
-        pipeline, count = self.pipeline, len(indices)
+        cascade, count = self.cascade, len(indices)
         image = torch.stack([pairs.image(i) for i in indices]) / 255  # (B, 3, H, W)
         captions = [pairs[i].captions[0] for i in indices]
-        pixels = image.to(pipeline.device, pipeline.dtype)
-        latent = pipeline.cascade.stage_a.encode(pixels)
+        pixels = image.to(cascade.device, cascade.dtype)
+        latent = cascade.stage_a.encode(pixels)
         true = self.compressor(shrink(pixels))
         noise = seeded(seed, count)
         generated = self._semantics(captions, noise)
@@ -113,7 +113,7 @@ class ModelParts:
         from_true = self._latents(true, captions, copy)
         from_generated = self._latents(generated, captions, noise)
         paths = [
-            pipeline.cascade.image_from_latents(each).float().cpu()
+            cascade.image_from_latents(each).float().cpu()
             for each in (latent, from_true, from_generated)
         ]
         rows = zip(captions, image, *paths, strict=True)
@@ -124,30 +124,30 @@ class ModelParts:
             latent_errors=(from_true - latent).float().square().mean(dim=(1, 2, 3)).cpu(),
             true_semantics=true.float().cpu(),
             generated_semantics=generated.float().cpu(),
-            denoising_b=denoising_errors_b(pipeline, latent, true, captions, seeded(seed, count)),
-            denoising_c=denoising_errors_c(pipeline, true, captions, seeded(seed, count)),
+            denoising_b=denoising_errors_b(cascade, latent, true, captions, seeded(seed, count)),
+            denoising_c=denoising_errors_c(cascade, true, captions, seeded(seed, count)),
             latent_moments=channel_moments(latent).cpu(),
         )
         return measured, [Example(text, x, (a, b, c)) for text, x, a, b, c in rows][:examples]
 
     def _semantics(self, captions: Sequence[str], noise: RandomStreams) -> Tensor:
-        pipeline = self.pipeline
-        return pipeline.cascade.semantics_from_text(
-            pipeline.cascade.encode(pipeline.cascade.text_c, captions),
+        cascade = self.cascade
+        return cascade.semantics_from_text(
+            cascade.encode(cascade.text_c, captions),
             noise,
             self.plan.size,
             self.plan.prior,
-            negative=pipeline.cascade.encode(pipeline.cascade.text_c, [""] * len(captions)),
+            negative=cascade.encode(cascade.text_c, [""] * len(captions)),
         )
 
     def _latents(self, semantics: Tensor, captions: Sequence[str], noise: RandomStreams) -> Tensor:
-        pipeline = self.pipeline
-        return pipeline.cascade.latents_from_semantics(
+        cascade = self.cascade
+        return cascade.latents_from_semantics(
             semantics,
-            pipeline.cascade.encode(pipeline.cascade.text_b, captions),
+            cascade.encode(cascade.text_b, captions),
             noise,
             self.plan.decoder,
-            negative=pipeline.cascade.encode(pipeline.cascade.text_b, [""] * len(captions)),
+            negative=cascade.encode(cascade.text_b, [""] * len(captions)),
         )
 
 
