@@ -154,7 +154,7 @@ class Pipeline:
         Raises SaveError if the folder cannot be written.
         """
         folder = Path(folder)
-        if self.cascade.low_memory or (self.adapters.weights and not self.adapters.fused):
+        if self.low_memory or (self.adapters.weights and not self.adapters.fused):
             raise ConfigError(
                 "A pipeline is saved with its weights in memory and LoRAs fused or unloaded: open "
                 "it without low_memory, and call fuse_lora or unload_lora_weights first."
@@ -166,6 +166,16 @@ class Pipeline:
         weights.text_b.save(folder, self.cascade.text_b)
         weights.write_index(folder)
         model_info.write_info(folder, self.info)
+
+    @property
+    def default_size(self) -> int:
+        """Default side of the images in pixels."""
+        return self.info.size
+
+    @property
+    def low_memory(self) -> bool:
+        """Whether weights are loaded only while their network computes."""
+        return self.cascade.low_memory
 
     @property
     def device(self) -> torch.device:
