@@ -2,7 +2,7 @@
 
     python tools/bundle.py models/emoji
 
-The copy holds no run folders, opens everywhere a model folder opens, and must stay under 40 MB.
+The copy has no run folders, opens like any model folder, and must stay below 40 MB.
 """
 
 import sys

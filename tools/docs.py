@@ -47,7 +47,7 @@ the paper.
 
 
 def definitions(source: str) -> dict[str, int]:
-    """Dotted names of classes, functions and variables to the lines that define them."""
+    """Line numbers of classes, functions and variables by dotted name."""
     found: dict[str, int] = {}
 
     def visit(body: list[ast.stmt], prefix: str) -> None:
@@ -62,9 +62,9 @@ def definitions(source: str) -> dict[str, int]:
 
 
 def refreshed(text: str, folder: Path) -> str:
-    """`text` with the line of every symbol link as the code has it now.
+    """`text` with the current line number in every symbol link.
 
-    folder  where the document is, from which its links start
+    folder  of the document, to which its links are relative
 
     Raises LookupError for a symbol that its file does not define.
     """
@@ -80,7 +80,7 @@ def refreshed(text: str, folder: Path) -> str:
 
 
 def config_reference() -> str:
-    """docs/config.md: a table for each section, in the order of the code."""
+    """The content of docs/config.md: a table per section, in the order of the code."""
     parts = [INTRODUCTION, *_section("", Config), *_section("stage_*.training", TrainingConfig)]
     for path, section in _sections(Config, ""):
         parts += _section(path, section)
@@ -156,7 +156,7 @@ def _section(path: str, section: type[BaseModel]) -> Iterator[str]:
 
 
 def _inner(field: FieldInfo) -> type[BaseModel] | None:
-    """The section that a key holds (perhaps beside null), if it holds one."""
+    """The section that is the value of a key, possibly optional, or None."""
     for kind in (field.annotation, *get_args(field.annotation)):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return kind
@@ -168,7 +168,7 @@ def _default(field: FieldInfo, without: str) -> str:
 
 
 def _meaning(field: FieldInfo) -> str:
-    """The docstring under the key, then the values that it takes."""
+    """The docstring below the key, then its allowed values."""
     words = [_line(field.description)] if field.description else []
     if get_origin(field.annotation) is Literal:
         words.append(f"One of {', '.join(f'`{value}`' for value in get_args(field.annotation))}.")

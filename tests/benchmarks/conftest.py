@@ -1,4 +1,4 @@
-"""Puts the root of the project on the import path, where `benchmarks` lies beside the package."""
+"""Put the project root, which contains `benchmarks`, on the import path."""
 
 import sys
 from pathlib import Path
