@@ -66,17 +66,22 @@ def refreshed(text: str, folder: Path) -> str:
 
     folder  of the document, to which its links are relative
 
-    Raises LookupError for a symbol that its file does not define.
+    Raises LookupError for symbols that their files do not define.
     """
+    missing: list[str] = []
 
     def refresh(link: re.Match[str]) -> str:
         symbol, target, _ = link.groups()
         lines = definitions((folder / target).read_text(encoding="utf-8"))
         if symbol not in lines:
-            raise LookupError(f"{target} defines no {symbol}")
+            missing.append(f"{target} defines no {symbol}")
+            return link[0]
         return f"[`{symbol}`]({target}#L{lines[symbol]})"
 
-    return SYMBOL_LINK.sub(refresh, text)
+    found = SYMBOL_LINK.sub(refresh, text)
+    if missing:
+        raise LookupError("; ".join(missing))
+    return found
 
 
 def config_reference() -> str:
