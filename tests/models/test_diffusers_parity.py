@@ -115,7 +115,7 @@ def test_stage_a_encodes_and_decodes_as_diffusers(
 
     # diffusers leaves the scale to its pipeline, which divides and multiplies by it
     torch.testing.assert_close(
-        ours.cascade.encode(image), theirs.encode(image).latents / scale, **TOLERANCE
+        ours.encode(image), theirs.encode(image).latents / scale, **TOLERANCE
     )
     expected = theirs.decode(latent * scale).sample
     assert expected.std() > 1e-3
