@@ -14,7 +14,7 @@ from wuerstchen.receipts.number_format import (
     with_unit,
 )
 
-NAME, COLUMN = 31, 12
+NAME, COLUMN = 32, 12
 
 USES = ("weights", "gradients", "optimizer", "averages", "exchange", "frozen", "activations")
 
