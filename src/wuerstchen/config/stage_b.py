@@ -70,10 +70,7 @@ class StageBTraining(TrainingConfig):
 
 
 class CompressorPretraining(PretrainingConfig):
-    """Pretrain the compressor with a small throwaway decoder, before Stage B.
-
-    Replaces ImageNet weights.
-    """
+    """Pretrain the compressor with a small throwaway decoder; replaces ImageNet weights."""
 
     width: int = Field(default=192, gt=0)
     """Channels of the throwaway decoder."""

@@ -61,8 +61,7 @@ class StageCTraining(TrainingConfig):
 
 
 class TextPretraining(PretrainingConfig):
-    """Pretrain the small text encoder with a throwaway network that predicts semantics, before
-    Stage C."""
+    """Pretrain the small text encoder with a throwaway network that predicts semantics."""
 
     width: int = Field(default=512, gt=0)
     """Channels of the throwaway network."""

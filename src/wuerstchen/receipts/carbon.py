@@ -30,9 +30,8 @@ def grams_per_kwh(country: str) -> float:
     table = _table()
     if not table:
         raise ConfigError(
-            f"The average CO2 of electricity in {country!r} needs a table of codecarbon, which is "
-            f"not installed; {how_to_install('receipt')}, or name no country to use the world "
-            "average."
+            f"The average CO2 of electricity in {country!r} needs codecarbon, which is not installed; "
+            f"{how_to_install('receipt')}, or name no country to use the world average."
         )
     if country not in table:
         near = get_close_matches(country.upper(), table, n=3)

@@ -13,14 +13,7 @@ from pydantic import ValidationError
 
 from wuerstchen.atomic_write import write_file
 from wuerstchen.errors import ModelFolderError, WuerstchenError
-from wuerstchen.receipts.phases import (
-    LEDGER,
-    OPEN,
-    Phase,
-    append_phases,
-    read_phases,
-    text_digest,
-)
+from wuerstchen.receipts.phases import LEDGER, OPEN, Phase, append_phases, read_phases, text_digest
 from wuerstchen.receipts.receipt import Receipt, Tariff, make_receipt
 from wuerstchen.receipts.receipt_page import write_page
 
