@@ -30,7 +30,7 @@ def grams_per_kwh(country: str) -> float:
     table = _table()
     if not table:
         raise ConfigError(
-            f"The average CO2 of electricity in {country!r} needs codecarbon, which is not installed; "
+            f"The CO2 of electricity in {country!r} needs codecarbon, which is not installed; "
             f"{how_to_install('receipt')}, or name no country to use the world average."
         )
     if country not in table:
