@@ -1,4 +1,4 @@
-"""Laws of going on with another config: what would change the training is named and refused."""
+"""Resuming with another config: what would change the training is named and refused."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ def changed(settings: Config, key: str, value: object) -> Config:
 
 
 @pytest.fixture
-def begun(images: Path, tmp_path: Path) -> tuple[Path, Config]:
+def started(images: Path, tmp_path: Path) -> tuple[Path, Config]:
     """The folder of a run of Stage C that has a checkpoint."""
     settings = config(images, tmp_path / "model")
     folder = tmp_path / "model/runs/c"
@@ -50,22 +50,31 @@ def begun(images: Path, tmp_path: Path) -> tuple[Path, Config]:
         ("stage_c.training.caption_dropout", 0.5),
     ],
 )
-def test_a_change_of_what_is_trained_is_named(begun, key: str, value: object) -> None:
-    folder, settings = begun
+def test_a_change_of_what_is_trained_is_named(started, key: str, value: object) -> None:
+    folder, settings = started
     check_unchanged(folder, settings, "c")
     with pytest.raises(TrainingError, match=rf"another config: {key} was .* and is .*--allow"):
         check_unchanged(folder, changed(settings, key, value), "c")
 
 
-def test_a_section_that_was_not_there_is_a_change(begun) -> None:
-    folder, settings = begun
+def test_a_section_that_was_not_there_is_a_change(started) -> None:
+    folder, settings = started
     pretraining = {"images": 8}
     with pytest.raises(TrainingError, match=r"stage_c.pretraining was None and is \{'images': 8"):
         check_unchanged(folder, changed(settings, "stage_c.pretraining", pretraining), "c")
 
 
-def test_a_stage_does_not_mind_what_it_does_not_read(begun) -> None:
-    folder, settings = begun
+def test_a_key_of_an_earlier_version_is_a_change(started) -> None:
+    """Its value cannot be compared with that of the key which took its place."""
+    folder, settings = started
+    path = folder / "config.yaml"
+    path.write_text(path.read_text().replace("test_fraction:", "test_share:"))
+    with pytest.raises(TrainingError, match=r"data.test_share was 0.2 and is 'not a key of this"):
+        check_unchanged(folder, settings, "c")
+
+
+def test_sections_that_a_stage_does_not_read_may_change(started) -> None:
+    folder, settings = started
     others = changed(settings, "compressor.depth", 0.5)
     check_unchanged(folder, others, "c")
     check_unchanged(folder, others, "a")
@@ -86,26 +95,26 @@ def test_a_stage_does_not_mind_what_it_does_not_read(begun) -> None:
         ("name", "another"),
     ],
 )
-def test_how_long_how_fast_and_where_may_change(begun, key: str, value: object) -> None:
-    folder, settings = begun
+def test_how_long_how_fast_and_where_may_change(started, key: str, value: object) -> None:
+    folder, settings = started
     check_unchanged(folder, changed(settings, key, value), "c")
 
 
-def test_what_was_not_begun_may_be_anything(begun) -> None:
-    folder, settings = begun
+def test_a_run_that_has_not_started_may_have_any_config(started) -> None:
+    folder, settings = started
     shutil.rmtree(folder / "checkpoints")
     check_unchanged(folder, changed(settings, "seed", 7), "c")
 
 
-def test_a_config_that_is_no_longer_one_is_said(begun) -> None:
-    folder, settings = begun
+def test_a_damaged_config_is_named(started) -> None:
+    folder, settings = started
     (folder / "config.yaml").write_text("[1, 2")
     with pytest.raises(TrainingError, match=r"config.yaml: expected the config"):
         check_unchanged(folder, settings, "c")
 
 
-def test_images_may_move_but_not_become_others(begun, images: Path, tmp_path: Path) -> None:
-    run, settings = begun
+def test_images_may_move_but_not_become_others(started, images: Path, tmp_path: Path) -> None:
+    run, settings = started
 
     def digest(folder: Path) -> str:
         data = settings.data.model_copy(update={"path": str(folder)})
@@ -151,7 +160,7 @@ def test_no_checkpoint_holds_work_that_the_receipt_has_not(
     assert len(seen) > 3 and all(held == told for held, told in seen)
 
 
-def test_the_command_refuses_and_goes_on_when_told(
+def test_the_command_refuses_and_resumes_when_told(
     trained: Path, images: Path, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(trained, tmp_path / "model"))
