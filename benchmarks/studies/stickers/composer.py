@@ -1,0 +1,79 @@
+"""Image, captions and ground truth of a scene, determined by a seed and an index."""
+
+from dataclasses import dataclass
+from typing import final
+
+from PIL import Image
+
+from benchmarks.studies.stickers.backgrounds import BACKGROUNDS
+from benchmarks.studies.stickers.captions import Caption, captions_of
+from benchmarks.studies.stickers.random_choices import RandomChoices
+from benchmarks.studies.stickers.scenes import Mix, Scene, random_scene
+from benchmarks.studies.stickers.sprites import Sprites, image_of
+from benchmarks.studies.stickers.truth import Truth, truth_of
+from wuerstchen.geometry import check_size
+
+CAPTIONS = 4
+"""Captions per scene."""
+
+_IMAGE_STREAM, _CAPTION_STREAM = 0, 1
+"""Separate random streams, so that the number of captions does not change the image."""
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A scene, ready for training."""
+
+    image: Image.Image
+    """RGB, size x size pixels."""
+    captions: list[Caption]
+    truth: Truth
+
+
+@final
+class Composer:
+    """An endless sequence of scenes with random access."""
+
+    def __init__(
+        self,
+        sprites: Sprites,
+        size: int = 128,
+        seed: int = 0,
+        mix: Mix | None = None,
+        captions: int = CAPTIONS,
+    ) -> None:
+        """
+        size      side of the images in pixels, a multiple of 128
+        mix       fractions of the kinds of scenes
+        captions  captions per scene
+
+        Raises SizeError for other sizes.
+        """
+        check_size(size, size)
+        self.sprites, self.size, self.seed = sprites, size, seed
+        self._mix, self._captions = mix or Mix(), captions
+
+    def __getitem__(self, index: int) -> Composed:
+        """The scene with this index, 0 or more."""
+        scene = self.scene(index)
+        rng = RandomChoices(self.seed, index, _CAPTION_STREAM)
+        captions = captions_of(scene, self._captions, rng)
+        held_out = self.sprites.part != "train"
+        truth = truth_of(scene, held_out=held_out, seed=self.seed, index=index)
+        return Composed(render(scene, self.size), captions, truth)
+
+    def scene(self, index: int) -> Scene:
+        """The layout of the image with this index."""
+        rng = RandomChoices(self.seed, index, _IMAGE_STREAM)
+        return random_scene(self.sprites, self.size, self._mix, rng)
+
+
+def render(scene: Scene, size: int) -> Image.Image:
+    """The scene in RGB, `size` x `size` pixels."""
+    canvas = Image.new("RGBA", (size, size), BACKGROUNDS[scene.background])
+    for sprite, (left, top, right, bottom) in scene.placements():
+        # Premultiplied, so that colours of transparent pixels do not bleed into the edges.
+        premultiplied = image_of(sprite).convert("RGBa")
+        scaled = premultiplied.resize((right - left, bottom - top), Image.Resampling.LANCZOS)
+        canvas.alpha_composite(scaled.convert("RGBA"), (left, top))
+    return canvas.convert("RGB")
