@@ -13,7 +13,7 @@ from torch import nn
 
 from wuerstchen import config
 from wuerstchen.config import Config, PrepareConfig
-from wuerstchen.config.renamed import RENAMED
+from wuerstchen.config.section import RENAMED
 from wuerstchen.errors import ConfigError
 from wuerstchen.models.compressor import Compressor
 from wuerstchen.models.discriminator import Discriminator

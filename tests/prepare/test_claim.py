@@ -10,7 +10,7 @@ from made_sources import contents, rows, some
 
 from wuerstchen.cli import main
 from wuerstchen.config import DataConfig, FilterConfig, PrepareConfig
-from wuerstchen.config.renamed import RENAMED
+from wuerstchen.config.section import RENAMED
 from wuerstchen.data import open_pairs
 from wuerstchen.errors import DataError, SaveError
 from wuerstchen.prepare.prepare import prepare

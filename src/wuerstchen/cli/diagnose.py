@@ -8,9 +8,17 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.progress import TimeRemainingColumn
 
-from wuerstchen.cli.checks import at_least
-from wuerstchen.cli.evaluation_options import make_folder, metered, progress_bars, split_arguments
+from wuerstchen.cli.options import (
+    MODEL_AND_DATA,
+    EvaluationSeed,
+    at_least,
+    make_folder,
+    metered,
+    progress_bars,
+    split_arguments,
+)
 from wuerstchen.errors import ConfigError
 
 EPILOG = """Examples:
@@ -25,8 +33,7 @@ def diagnose(
         list[str],
         typer.Argument(
             metavar="[MODEL] data.path=IMAGES [data.KEY=VALUE]...",
-            help="Model folder or Hub id (default: the bundled model), and the data settings of "
-            "its training config: data.path, data.balance_by, data.test_fraction.",
+            help=MODEL_AND_DATA,
             default_factory=list,
             show_default=False,
         ),
@@ -39,10 +46,7 @@ def diagnose(
             help="Held-out images, and as many training captions.",
         ),
     ] = 100,
-    seed: Annotated[
-        int,
-        typer.Option(callback=at_least(0), help="For captions and noise; same seed, same figures."),
-    ] = 0,
+    seed: EvaluationSeed = 0,
     out: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Folder for diagnosis.json, .png and .html.")
     ] = Path("diagnosis"),
@@ -67,7 +71,7 @@ def diagnose(
     from wuerstchen.evaluation.diagnosis_report import lines, save
 
     folder = weights.find(model)
-    with progress_bars() as progress:
+    with progress_bars(TimeRemainingColumn()) as progress:
         with metered(folder):
             found = diagnose(folder, data, images=images, seed=seed, progress=progress)
         paths = save(found, out)

@@ -6,10 +6,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn
 
-from wuerstchen.cli.launcher import rank_and_world
+from wuerstchen.cli.options import progress_bars, rank_and_world
 from wuerstchen.errors import TrainingError, how_to_install
 
 if TYPE_CHECKING:
@@ -67,19 +65,10 @@ def encode(
         raise TrainingError(
             f"Encoding needs {error.name}, which is not installed; {how_to_install('train')}."
         ) from None
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=rank > 0, redirect_stdout=False) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def update(kind: str, done: int, total: int) -> None:
-            if kind not in tasks:
-                tasks[kind] = bar.add_task(kind, total=total)
-            bar.update(tasks[kind], completed=done)
-
-        kinds = [KINDS[each] for each in kind or [Kind.SEMANTICS]]
+    kinds = [KINDS[each] for each in kind or [Kind.SEMANTICS]]
+    with progress_bars(visible=rank == 0) as progress:
         folders = cache_latents.encode(
-            settings, kinds, dtype, rank=rank, world=world, on_progress=update
+            settings, kinds, dtype, rank=rank, world=world, on_progress=progress
         )
     for folder in folders if rank == 0 else ():
         typer.echo(folder)

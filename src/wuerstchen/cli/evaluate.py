@@ -8,9 +8,17 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.progress import TimeRemainingColumn
 
-from wuerstchen.cli.checks import at_least
-from wuerstchen.cli.evaluation_options import make_folder, metered, progress_bars, split_arguments
+from wuerstchen.cli.options import (
+    MODEL_AND_DATA,
+    EvaluationSeed,
+    at_least,
+    make_folder,
+    metered,
+    progress_bars,
+    split_arguments,
+)
 from wuerstchen.errors import ConfigError
 
 EPILOG = """Examples:
@@ -27,8 +35,7 @@ def evaluate(
         list[str],
         typer.Argument(
             metavar="[MODEL] [data.KEY=VALUE]...",
-            help="Model folder or Hub id (default: the bundled model), and the data settings of "
-            "its training config: data.path, data.balance_by, data.test_fraction.",
+            help=MODEL_AND_DATA,
             default_factory=list,
             show_default=False,
         ),
@@ -45,10 +52,7 @@ def evaluate(
             callback=at_least(0), metavar="N", help="Test images to reconstruct (default: all)."
         ),
     ] = None,
-    seed: Annotated[
-        int,
-        typer.Option(callback=at_least(0), help="For captions and noise; same seed, same figures."),
-    ] = 0,
+    seed: EvaluationSeed = 0,
     prompt_file: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Prompts to generate as a grid, one per line."),
@@ -81,7 +85,7 @@ def evaluate(
     from wuerstchen.evaluation.grid import save_image
 
     folder = weights.find(model)
-    with progress_bars() as progress:
+    with progress_bars(TimeRemainingColumn()) as progress:
         if data.path:
             with metered(folder):
                 found = evaluation.evaluate(

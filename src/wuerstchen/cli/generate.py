@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from typer.models import OptionInfo
 
-from wuerstchen.cli.checks import at_least
+from wuerstchen.cli.options import at_least
 from wuerstchen.cli.output_path import check_target, image_path
 
 EPILOG = """Examples:

@@ -5,19 +5,14 @@ from typing import Annotated
 
 import typer
 
+from wuerstchen.cli.options import TrainingSource
 from wuerstchen.errors import ConfigError, TrainingError, how_to_install
 
 EPILOG = "wuerstchen plan small --device RTX-4090 --price 0.4"
 
 
 def plan(
-    config: Annotated[
-        str,
-        typer.Argument(
-            help="A YAML file, or a shipped config: tiny, emoji, small, paper-512, paper-1024, "
-            "lora, subject."
-        ),
-    ],
+    config: TrainingSource,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE", help="Config values, such as data.size=256."),

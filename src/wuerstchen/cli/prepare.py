@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from wuerstchen.cli.launcher import rank_and_world
+from wuerstchen.cli.options import rank_and_world
 from wuerstchen.errors import DataError, how_to_install
 
 EPILOG = "wuerstchen prepare photos prepared size=256 filters.min_side=256"

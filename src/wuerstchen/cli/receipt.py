@@ -75,10 +75,8 @@ def receipt(
     changes = {key: value for key, value in given.items() if value is not None}
     for folder in folders:
         _check_not_bundled(folder)
-    tariffs = [
-        Tariff.model_validate({**saved_tariff(folder).model_dump(), **changes})
-        for folder in folders
-    ]
+    saved = [saved_tariff(folder).model_dump() for folder in folders]
+    tariffs = [Tariff.model_validate(values | changes) for values in saved]
     check_same_tariff(tariffs)
     found = [
         write_receipts(folder, tariff) or open_receipt(folder, tariff)
@@ -88,11 +86,10 @@ def receipt(
     if as_json:
         typer.echo(table.as_json(found, together, published))
     else:
-        typer.echo(table.as_text([*found, *([together] if together else [])], published))
+        typer.echo(table.as_text([*found, together] if together else found, published))
 
 
 def _check_not_bundled(folder: Path) -> None:
-    """Raise ModelFolderError for the bundled model, which has no receipt."""
     bundled = BUNDLED.resolve()
     named = str(folder) == bundled.name and not folder.exists()
     if named or folder.resolve() == bundled:

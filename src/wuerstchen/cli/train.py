@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from wuerstchen.cli.options import TrainingSource
 from wuerstchen.errors import TrainingError, how_to_install
 
 EPILOG = "wuerstchen train tiny data.path=images"
@@ -19,13 +20,7 @@ class StageChoice(StrEnum):
 
 
 def train(
-    config: Annotated[
-        str,
-        typer.Argument(
-            help="A YAML file, or a shipped config: tiny, emoji, small, paper-512, paper-1024, "
-            "lora, subject."
-        ),
-    ],
+    config: TrainingSource,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE", help="Config values, such as data.path=images."),

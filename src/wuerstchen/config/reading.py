@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from wuerstchen.config.data import DataConfig
 from wuerstchen.config.prepare import PRESETS, PrepareConfig
-from wuerstchen.config.renamed import new_name
+from wuerstchen.config.section import new_name
 from wuerstchen.config.whole import Config
 from wuerstchen.errors import ConfigError
 

@@ -4,9 +4,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from wuerstchen.config.lora import LoraConfig
 from wuerstchen.config.section import Section
-from wuerstchen.config.training import TrainingConfig
+from wuerstchen.config.training import LoraConfig, TrainingConfig
 
 
 class StageAModel(Section):

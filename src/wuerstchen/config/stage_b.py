@@ -1,14 +1,27 @@
-"""Config of Stage B and of its training, which also trains the compressor."""
+"""Config of Stage B and of the compressor, which are trained together."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from wuerstchen.config.lora import LoraConfig
 from wuerstchen.config.section import Section
-from wuerstchen.config.training import LossWeight, PretrainingConfig, TrainingConfig
+from wuerstchen.config.training import LoraConfig, LossWeight, PretrainingConfig, TrainingConfig
 
 Size = Annotated[int, Field(gt=0)]
+
+
+class CompressorModel(Section):
+    """EfficientNetV2-S with a 1x1 mapper (20,197,968 parameters without affine)."""
+
+    channels: int = Field(default=16, gt=0)
+    """Channels of the semantics."""
+    width: float = Field(default=1.0, gt=0, le=1)
+    """Multiplier for the channels of every backbone stage, rounded to multiples of 8."""
+    depth: float = Field(default=1.0, gt=0, le=1)
+    """Multiplier for the number of blocks of every backbone stage (at least 1 each)."""
+    affine: bool = True
+    """Whether the last BatchNorm has weights. New models fix them so that semantics have the
+    published scale 42 and shift -1."""
 
 
 class StageBModel(Section):

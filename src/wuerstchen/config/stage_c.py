@@ -4,9 +4,14 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from wuerstchen.config.lora import LoraConfig, PriorPreservationConfig
 from wuerstchen.config.section import Section
-from wuerstchen.config.training import LossWeight, Prediction, PretrainingConfig, TrainingConfig
+from wuerstchen.config.training import (
+    LoraConfig,
+    LossWeight,
+    Prediction,
+    PretrainingConfig,
+    TrainingConfig,
+)
 
 
 class StageCModel(Section):
@@ -33,6 +38,21 @@ class StageCModel(Section):
         if self.width % self.heads:
             raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
         return self
+
+
+class PriorPreservationConfig(Section):
+    """Prior preservation (DreamBooth, arXiv:2208.12242, section 3.2).
+
+    The initial model generates semantics for `class_prompt` (no images are decoded). Each training
+    image of the subject is paired with one of them.
+    """
+
+    class_prompt: str = Field(min_length=1)
+    """Prompt for the class, such as `a photo of a dog` if the subject is `a photo of sks dog`."""
+    class_images: int = Field(default=100, gt=0)
+    """Number of class samples generated before training."""
+    weight: float = Field(default=1.0, gt=0)
+    """Weight of the class loss relative to the subject loss."""
 
 
 class StageCTraining(TrainingConfig):

@@ -85,6 +85,20 @@ class TrainingConfig(Section):
         return self
 
 
+class LoraConfig(Section):
+    """Low-rank layers trained on top of frozen weights (arXiv:2106.09685)."""
+
+    rank: int = Field(default=16, gt=0)
+    """Rank of the update matrices."""
+    alpha: float | None = Field(default=None, gt=0)
+    """The update is scaled by alpha / rank; null: alpha equals the rank."""
+    layers: Literal["attention", "all"] = "attention"
+    """attention: its query, key, value and output layers; all: every linear layer and every
+    convolution except depthwise ones."""
+    train_text_encoder: bool = False
+    """Also train low-rank layers of the text encoder (Stage C only)."""
+
+
 class PretrainingConfig(TrainingConfig):
     """Training of one component from scratch, before its stage is trained."""
 

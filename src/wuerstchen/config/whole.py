@@ -4,11 +4,10 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from wuerstchen.config.compressor import CompressorModel
 from wuerstchen.config.data import DataConfig
 from wuerstchen.config.section import Section
 from wuerstchen.config.stage_a import StageAConfig
-from wuerstchen.config.stage_b import StageBConfig
+from wuerstchen.config.stage_b import CompressorModel, StageBConfig
 from wuerstchen.config.stage_c import StageCConfig
 from wuerstchen.config.text import TextConfig
 from wuerstchen.geometry import LATENT_STRIDE, SIZE_STEP, bucket_shapes

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from wuerstchen.config.renamed import RENAMED
+from wuerstchen.config.section import RENAMED
 from wuerstchen.data.items import ByteRange, Split
 from wuerstchen.data.pairs import Pair
 from wuerstchen.data.sources import PREPARED

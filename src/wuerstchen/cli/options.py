@@ -1,0 +1,122 @@
+"""Shared by several verbs: arguments and their checks, launchers, output folders, progress bars."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TimeElapsedColumn,
+)
+
+from wuerstchen.errors import ConfigError, SaveError
+
+if TYPE_CHECKING:
+    from wuerstchen.evaluation.inputs import Progress as OnProgress
+
+TrainingSource = Annotated[
+    str,
+    typer.Argument(
+        help="A YAML file, or a shipped config: tiny, emoji, small, paper-512, paper-1024, lora, "
+        "subject."
+    ),
+]
+
+MODEL_AND_DATA = (
+    "Model folder or Hub id (default: the bundled model), and the data settings of its training "
+    "config: data.path, data.balance_by, data.test_fraction."
+)
+
+
+def at_least(least: int) -> Callable[[typer.CallbackParam, int | None], int | None]:
+    """An option callback that raises ConfigError for a number below `least`; None is accepted."""
+
+    def check(option: typer.CallbackParam, value: int | None) -> int | None:
+        if value is not None and value < least:
+            raise ConfigError(f"{option.opts[0]} must be at least {least}, found {value}.")
+        return value
+
+    return check
+
+
+EvaluationSeed = Annotated[
+    int,
+    typer.Option(callback=at_least(0), help="For captions and noise; same seed, same figures."),
+]
+
+
+def rank_and_world() -> tuple[int, int]:
+    """Rank and world size from the environment; 0 and 1 without a launcher."""
+    rank, world = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    if not (rank.isdecimal() and world.isdecimal() and int(rank) < int(world)):
+        raise ConfigError(
+            "Expected environment variables RANK from 0 and a larger WORLD_SIZE, as set by "
+            f"launchers, found {rank!r} and {world!r}; correct them, or unset both."
+        )
+    return int(rank), int(world)
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The model, if one is named, and the settings of the data."""
+    settings = [each for each in arguments if each.startswith("data.") and "=" in each]
+    models = [each for each in arguments if each not in settings]
+    if len(models) > 1:
+        raise ConfigError(
+            f"Expected at most one model and settings such as data.path=images, found "
+            f"{', '.join(map(repr, models))}."
+        )
+    return (models[0] if models else None), settings
+
+
+def make_folder(out: Path) -> None:
+    """Make the output folder before any work is done; raises SaveError."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SaveError(
+            f"--out: cannot create the folder {out} ({error.strerror}); choose another."
+        ) from None
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise SaveError(f"--out: the folder {out} is write-protected; choose another.")
+
+
+@contextmanager
+def metered(folder: Path) -> Iterator[None]:
+    """Add the cost to the receipt of a model that was trained here; other models have none."""
+    if not (folder / "runs").is_dir():
+        yield
+        return
+    from wuerstchen.receipts import Meter, update_receipts
+
+    with Meter(folder, stage="model", kind="evaluation"):
+        yield
+    update_receipts(folder)
+
+
+@contextmanager
+def progress_bars(*columns: ProgressColumn, visible: bool = True) -> "Iterator[OnProgress]":
+    """A progress bar on stderr for each task, with additional columns."""
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), *columns)
+    with Progress(
+        "{task.description}",
+        *columns,
+        console=Console(stderr=True),
+        disable=not visible,
+        redirect_stdout=False,
+    ) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(task: str, done: int, total: int) -> None:
+            if task not in tasks:
+                tasks[task] = bars.add_task(task, total=total)
+            bars.update(tasks[task], completed=done)
+
+        yield report
