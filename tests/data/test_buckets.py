@@ -71,7 +71,7 @@ def test_every_image_comes_once_in_each_epoch_of_its_shape(pairs: Pairs, batch: 
 def test_shapes_with_fewer_images_than_a_batch_are_named_once(
     pairs: Pairs, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sampler._warn_once.cache_clear()
+    sampler._warn_of_repeats.cache_clear()
     for _ in range(2):
         BatchLoader(pairs, 6, 7)
     (record,) = caplog.records

@@ -17,12 +17,11 @@ _MODES = {"RGB": ("RGB", "RGBA"), "CMYK": ("CMYK",), "GRAY": ("L",)}
 def parse_colour(name: str) -> tuple[int, int, int]:
     """Red, green and blue of a colour name or #rrggbb; ConfigError for anything else."""
     try:
-        red, green, blue = ImageColor.getrgb(name)[:3]
+        return ImageColor.getrgb(name)[:3]
     except ValueError:
         raise ConfigError(
             f"data.background: expected a colour name such as white, or #rrggbb, found {name!r}."
         ) from None
-    return red, green, blue
 
 
 def to_srgb(image: Image.Image) -> Image.Image:

@@ -6,13 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from PIL import ExifTags, Image, ImageOps, features
 from PIL.PngImagePlugin import PngImageFile
 from torch import Tensor
 
 from wuerstchen.data import colours
 from wuerstchen.data.png import check_rows
-from wuerstchen.errors import ConfigError, DataError
+from wuerstchen.errors import DataError
 from wuerstchen.geometry import Shape
 
 MAX_PIXELS = 89_478_485
@@ -54,8 +55,7 @@ def decode(data: bytes, shapes: Sequence[Shape], background: str) -> tuple[int, 
     `open_image` for colours, orientation and errors.
     """
     opened = open_image(data, max(map(max, shapes)), background)
-    sizes = np.array([opened.width]), np.array([opened.height])
-    bucket = int(nearest_bucket(*sizes, shapes)[0])
+    bucket = int(nearest_bucket([opened.width], [opened.height], shapes)[0])
     height, width = shapes[bucket]
     pixels = np.array(resize_and_crop(opened.image, width, height))
     return bucket, torch.from_numpy(pixels).permute(2, 0, 1).contiguous()  # (3, H, W)
@@ -90,12 +90,11 @@ def open_image(data: bytes, min_side: int, background: str) -> DecodedImage:
             return DecodedImage(rgb, width, height)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PixelLimitError(_over_limit()) from None
-    except (DataError, ConfigError):
+    except DataError:
         raise
     except Exception as error:  # decoders raise any kind of exception on damaged files
-        raise DataError(
-            f"Expected an image that decodes, found {type(error).__name__}: {error}"
-        ) from None
+        found = f"{type(error).__name__}: {error}"
+        raise DataError(f"Expected an image that decodes, found {found}") from None
 
 
 def _over_limit(pixels: int | None = None) -> str:
@@ -110,12 +109,11 @@ def _reduce_jpeg(image: Image.Image, size: int) -> None:
         image.draft(None, (int(image.width * scale) + 1, int(image.height * scale) + 1))
 
 
-def nearest_bucket(widths: np.ndarray, heights: np.ndarray, shapes: Sequence[Shape]) -> np.ndarray:
+def nearest_bucket(widths: ArrayLike, heights: ArrayLike, shapes: Sequence[Shape]) -> np.ndarray:
     """(N,) indices into the K `shapes` with the nearest aspect ratio, by its logarithm."""
     ratios = np.log(np.asarray(widths) / np.asarray(heights))  # (N,)
     bucket_ratios = np.log([shape.width / shape.height for shape in shapes])  # (K,)
-    nearest: np.ndarray = np.abs(ratios[:, None] - bucket_ratios[None]).argmin(axis=1)
-    return nearest
+    return np.asarray(np.abs(ratios[:, None] - bucket_ratios[None]).argmin(axis=1))
 
 
 def resize_and_crop(image: Image.Image, width: int, height: int) -> Image.Image:
@@ -123,9 +121,5 @@ def resize_and_crop(image: Image.Image, width: int, height: int) -> Image.Image:
     scale = min(image.width / width, image.height / height)
     box_width, box_height = round(width * scale), round(height * scale)
     left, top = (image.width - box_width) // 2, (image.height - box_height) // 2
-    return image.resize(
-        (width, height),
-        Image.Resampling.LANCZOS,
-        box=(left, top, left + box_width, top + box_height),
-        reducing_gap=_REDUCING_GAP,
-    )
+    box = (left, top, left + box_width, top + box_height)
+    return image.resize((width, height), Image.Resampling.LANCZOS, box, _REDUCING_GAP)

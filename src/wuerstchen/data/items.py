@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -23,7 +24,7 @@ _NOT_TEXT = re.compile("[\0\ud800-\udfff]")
 """NUL bytes of UTF-16 that was read as UTF-8, and surrogates, which UTF-8 cannot encode."""
 
 
-def check_regular_file(path: Path) -> None:
+def check_is_file(path: Path) -> None:
     """Raise OSError unless `path` is a regular file: opening a pipe would block forever."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(f"{path} is not a regular file")
@@ -41,7 +42,7 @@ class ByteRange:
 
     def read(self) -> bytes:
         """The bytes; OSError if they cannot be read, DataError if their hash differs."""
-        check_regular_file(self.path)
+        check_is_file(self.path)
         with self.path.open("rb") as file:
             file.seek(self.offset)
             data = file.read(self.size)
@@ -115,7 +116,7 @@ def parse_split(name: str) -> Split | None:
     return "test" if name.lower() in _TEST_NAMES else None
 
 
-def split_from_folder(relative: PurePosixPath) -> Split | None:
+def folder_split(relative: PurePosixPath) -> Split | None:
     """The split named by the first folder of a path inside the data."""
     return parse_split(relative.parts[0]) if len(relative.parts) > 1 else None
 
@@ -132,10 +133,7 @@ def parse_record(data: bytes | str) -> dict[str, object] | None:
 def _parse_captions(value: object) -> list[str]:
     """Captions of a field: a string, a list, or a list as JSON text (as needed in CSV)."""
     if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            parsed: object = json.loads(value)
-        except (ValueError, RecursionError):
-            parsed = value
-        value = parsed if isinstance(parsed, list) else value
+        with suppress(ValueError, RecursionError):
+            value = json.loads(value)
     values = value if isinstance(value, list) else [value]
     return [text for text in values if isinstance(text, str)]

@@ -119,9 +119,5 @@ class BatchLoader:
         joined = chunks[0].new_empty(len(samples), *chunks[0].shape[1:])  # (B, 3, H, W)
         for start, chunk in enumerate(chunks):
             joined[start :: len(chunks)] = chunk
-        return Batch(
-            joined,
-            [sample.caption for sample in samples],
-            [sample.key for sample in samples],
-            [sample.index for sample in samples],
-        )
+        captions, keys = [s.caption for s in samples], [s.key for s in samples]
+        return Batch(joined, captions, keys, [s.index for s in samples])

@@ -17,12 +17,12 @@ from wuerstchen.config import DataConfig
 from wuerstchen.data.colours import parse_colour
 from wuerstchen.data.images import UNSUPPORTED_SUFFIXES, PixelLimitError, decode, nearest_bucket
 from wuerstchen.data.items import Item, Split
-from wuerstchen.data.pairs import Pair, Pairs
+from wuerstchen.data.pairs import Pair, Pairs, training_shapes
 from wuerstchen.data.report import Reason, Report
 from wuerstchen.data.sources import find_source, is_prepared
 from wuerstchen.data.splits import assign_splits, group_of, shuffle_by_key
 from wuerstchen.errors import DataError, how_to_install
-from wuerstchen.geometry import Shape, bucket_shapes
+from wuerstchen.geometry import Shape
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ class _Usable(NamedTuple):
     """An item whose image decodes."""
 
     item: Item
+    pair: Pair
     bucket: int
     image: Tensor | None
     """(3, H, W); None if it does not fit into the cache."""
@@ -71,12 +72,18 @@ def open_pairs(config: DataConfig) -> tuple[Pairs, Pairs, Report]:
             f"{config.path}: expected images with captions ({report.kind}), found no usable "
             f"pair. {report.summary()}"
         )
-    items = [each.item for each in usable]
-    groups = [group_of(item, config.balance_by) for item in items]
-    _check_balance_by(items, config.balance_by)
-    splits = assign_splits([item.split for item in items], groups, config.test_fraction)
-    pairs = [_to_pair(item, group) for item, group in zip(items, groups, strict=True)]
-    train, test = (_select(name, pairs, usable, splits, config) for name in ("train", "test"))
+    known = sorted({field for each in usable for field in each.item.fields})
+    if config.balance_by is not None and config.balance_by not in known:
+        raise DataError(
+            f"data.balance_by: expected a metadata field of the data, found {config.balance_by!r}; "
+            f"the data has {', '.join(known) or 'no metadata fields'}."
+        )
+    named, groups = [each.item.split for each in usable], [each.pair.group for each in usable]
+    splits = assign_splits(named, groups, config.test_fraction)
+    train, test = (
+        _to_pairs(name, [usable[i] for i, split in enumerate(splits) if split == name], config)
+        for name in ("train", "test")
+    )
     report.train, report.test = len(train), len(test)
     _log.info("%s", report.summary())
     return train, test, report
@@ -92,19 +99,16 @@ def _open_prepared(folder: Path, config: DataConfig) -> tuple[Pairs, Pairs, Repo
         ) from None
     index, info = open_index(folder)
     _check_settings(folder, config, info.settings)
-    shapes = training_shapes(config)
     splits = []
     for split in ("train", "test"):
         rows = index.of_split(split)
         if split == "test":
-            rows = rows.select(shuffle_by_key(range(len(rows)), rows.keys()))
-        sizes = rows.sizes()
+            rows = rows.select(shuffle_by_key(rows.keys()))
         splits.append(
             Pairs(
                 split,
                 rows,
-                shapes,
-                nearest_bucket(sizes[:, 0], sizes[:, 1], shapes),
+                nearest_bucket(*rows.sizes(), training_shapes(config)),
                 rows.groups(),
                 config,
                 cache_bytes=int(config.cache_gib * 2**30) if split == "train" else 0,
@@ -154,20 +158,13 @@ def empty_split_advice(config: DataConfig) -> str:
     return "add data, or change data.test_fraction"
 
 
-def training_shapes(config: DataConfig) -> list[Shape]:
-    return bucket_shapes(config.size) if config.buckets else [Shape(config.size, config.size)]
-
-
 def _check_captions(items: Sequence[Item], report: Report) -> list[Item]:
     """Items with an image and a caption; the others are added to the report."""
-    kept = []
-    for item in items:
-        problem = item_problem(item)
-        if problem is None:
-            kept.append(item)
-        else:
+    problems = [item_problem(item) for item in items]
+    for item, problem in zip(items, problems, strict=True):
+        if problem is not None:
             report.skip(problem, item.key)
-    return kept
+    return [item for item, problem in zip(items, problems, strict=True) if problem is None]
 
 
 def item_problem(item: Item) -> Reason | None:
@@ -200,7 +197,10 @@ def _check_images(items: Sequence[Item], config: DataConfig, report: Report) -> 
                     continue
                 bucket, image = result
                 free_bytes -= image.nbytes
-                kept.append(_Usable(item, bucket, image if free_bytes >= 0 else None))
+                assert item.image is not None and item.captions
+                group = group_of(item, config.balance_by)
+                pair = Pair(item.key, tuple(item.captions), group, item.image)
+                kept.append(_Usable(item, pair, bucket, image if free_bytes >= 0 else None))
             if time.monotonic() - last_log > _LOG_INTERVAL:
                 last_log = time.monotonic()
                 _log.info("%d of %d images checked", start + len(chunk), len(items))
@@ -211,11 +211,9 @@ def _try_decode(item: Item, config: DataConfig, shapes: list[Shape]) -> tuple[in
     """Bucket and pixels, or why there are none."""
     assert item.image is not None
     try:
-        data = item.image.read()
+        return decode(item.image.read(), shapes, config.background)
     except OSError:
         return "file cannot be read"
-    try:
-        return decode(data, shapes, config.background)
     except PixelLimitError:
         return "image over the pixel limit"
     except DataError:
@@ -224,41 +222,15 @@ def _try_decode(item: Item, config: DataConfig, shapes: list[Shape]) -> tuple[in
         return "image does not decode"
 
 
-def _check_balance_by(items: Sequence[Item], name: str | None) -> None:
-    known = sorted({field for item in items for field in item.fields})
-    if name is not None and name not in known:
-        raise DataError(
-            f"data.balance_by: expected a metadata field of the data, found {name!r}; "
-            f"the data has {', '.join(known) or 'no metadata fields'}."
-        )
-
-
-def _to_pair(item: Item, group: str) -> Pair:
-    assert item.image is not None and item.captions
-    return Pair(item.key, tuple(item.captions), group, item.image)
-
-
-def _select(
-    split: Split,
-    pairs: Sequence[Pair],
-    usable: Sequence[_Usable],
-    splits: Sequence[Split],
-    config: DataConfig,
-) -> Pairs:
-    chosen = [i for i, name in enumerate(splits) if name == split]
+def _to_pairs(split: Split, usable: Sequence[_Usable], config: DataConfig) -> Pairs:
     if split == "test":  # validation shows the first few, which should not be of one object
-        chosen = shuffle_by_key(chosen, [pairs[i].key for i in chosen])
-    cached = {n: image for n, i in enumerate(chosen) if (image := usable[i].image) is not None}
+        usable = [usable[i] for i in shuffle_by_key([each.pair.key for each in usable])]
     numbers: dict[str, int] = {}
-    found = Pairs(
+    return Pairs(
         split,
-        [pairs[i] for i in chosen],
-        training_shapes(config),
-        np.array([usable[i].bucket for i in chosen], int),
-        np.array([numbers.setdefault(pairs[i].group, len(numbers)) for i in chosen], int),
+        [each.pair for each in usable],
+        np.array([each.bucket for each in usable], int),
+        np.array([numbers.setdefault(each.pair.group, len(numbers)) for each in usable], int),
         config,
-        cache_bytes=sum(image.nbytes for image in cached.values()),
+        cache={i: each.image for i, each in enumerate(usable) if each.image is not None},
     )
-    for n, image in cached.items():
-        found.cache_image(n, image)
-    return found

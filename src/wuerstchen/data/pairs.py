@@ -1,7 +1,7 @@
 """Pairs of an image and its captions, and the pairs of one split with their decoded images."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import final
@@ -13,7 +13,7 @@ from wuerstchen.config import DataConfig
 from wuerstchen.data.images import decode
 from wuerstchen.data.items import ByteRange, Split
 from wuerstchen.errors import DataError
-from wuerstchen.geometry import Shape
+from wuerstchen.geometry import Shape, bucket_shapes
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,10 @@ class Pair:
     """The encoded image."""
 
 
+def training_shapes(config: DataConfig) -> list[Shape]:
+    return bucket_shapes(config.size) if config.buckets else [Shape(config.size, config.size)]
+
+
 @final
 class Pairs:
     """The usable pairs of one split, with a cache of decoded images."""
@@ -38,27 +42,27 @@ class Pairs:
         self,
         split: Split,
         pairs: Sequence[Pair],
-        shapes: Sequence[Shape],
         buckets: np.ndarray,
         groups: np.ndarray,
         config: DataConfig,
         *,
-        cache_bytes: int,
+        cache: Mapping[int, Tensor] | None = None,
+        cache_bytes: int = 0,
         source_digest: str = "",
     ) -> None:
         """
-        shapes         of training images
-        buckets        (N,) indices into `shapes`
+        buckets        (N,) indices into `training_shapes`
         groups         (N,) group numbers, counted from 0
-        cache_bytes    memory for decoded images
+        cache          decoded images by index
+        cache_bytes    memory for more of them
         source_digest  digest of the data, if it is already known
         """
         self.split: Split = split
         self.config = config
-        self.shapes, self.buckets, self.groups = shapes, buckets, groups
+        self.shapes, self.buckets, self.groups = training_shapes(config), buckets, groups
         self._pairs = pairs
         self._source_digest = source_digest
-        self._cache: dict[int, Tensor] = {}
+        self._cache = dict(cache or {})
         self._free_bytes = cache_bytes
         self._lock = Lock()
 
@@ -87,15 +91,11 @@ class Pairs:
                 f"{pair.file.path}: image {pair.key} could be read when the data was opened, but "
                 f"not any more: {error}. Do not change the data while it is in use."
             ) from None
-        self.cache_image(i, image)
-        return image
-
-    def cache_image(self, i: int, image: Tensor) -> None:
-        """Keep a decoded image in memory, if there is room."""
         with self._lock:
             if i not in self._cache and image.nbytes <= self._free_bytes:
                 self._free_bytes -= image.nbytes
                 self._cache[i] = image
+        return image
 
     def digest(self, *, dated: bool = True) -> str:
         """A digest of the images, captions and their order.

@@ -57,8 +57,8 @@ def _expected_bytes(data: bytes) -> int:
     width, height, depth, kind, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:29])
     total = 0
     for left, top, across, down in _INTERLACED if interlaced else _NOT_INTERLACED:
-        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
-        if columns > 0 and rows > 0:
+        columns, rows = len(range(left, width, across)), len(range(top, height, down))
+        if columns:
             total += rows * (1 + -(-columns * depth * _CHANNELS[kind] // 8))
     return total
 

@@ -33,25 +33,16 @@ PERCEPTUAL_HASH = "look"
 """Column of the perceptual hash."""
 
 SCHEMA = pa.schema(
-    [
-        ("key", pa.string()),
-        ("group", pa.string()),
-        ("split", pa.string()),
-        ("shard", pa.string()),
-        ("offset", pa.int64()),
-        ("bytes", pa.int64()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("source_width", pa.int32()),
-        ("source_height", pa.int32()),
-        ("captions", pa.list_(pa.string())),
-        *((name, pa.float32()) for name in SCORES),
-        ("hash", pa.string()),
-        (PERCEPTUAL_HASH, pa.uint64()),
-    ]
+    [(name, pa.string()) for name in ("key", "group", "split", "shard")]
+    + [(name, pa.int64()) for name in ("offset", "bytes")]
+    + [(name, pa.int32()) for name in ("width", "height", "source_width", "source_height")]
+    + [("captions", pa.list_(pa.string()))]
+    + [(name, pa.float32()) for name in SCORES]
+    + [("hash", pa.string()), (PERCEPTUAL_HASH, pa.uint64())]
 )
 """hash: SHA-256 of the stored image."""
 
+_PAIR_COLUMNS = ("key", "captions", "group", "shard", "offset", "bytes", "hash")
 
 _NEW_NAMES = dict(RENAMED)
 
@@ -108,30 +99,17 @@ class Index(Sequence[Pair]):
         return self._pair(row % len(self))
 
     def _read(self, row: int) -> Pair:
-        def value(name: str) -> object:
-            return self._columns[name][row].as_py()
-
-        captions = value("captions")
-        assert isinstance(captions, list)
-        return Pair(
-            key=str(value("key")),
-            captions=tuple(captions),
-            group=str(value("group")),
-            file=ByteRange(
-                self.folder / SHARDS / str(value("shard")),
-                int(str(value("offset"))),
-                int(str(value("bytes"))),
-                str(value("hash")),
-            ),
-        )
+        values = (self._columns[name][row].as_py() for name in _PAIR_COLUMNS)
+        key, captions, group, shard, offset, size, sha256 = values
+        file = ByteRange(self.folder / SHARDS / shard, offset, size, sha256)
+        return Pair(key, tuple(captions), group, file)
 
     def keys(self) -> list[str]:
-        found: list[str] = self._columns["key"].to_pylist()
-        return found
+        return list(self._columns["key"].to_pylist())
 
-    def sizes(self) -> np.ndarray:
-        """(N, 2) widths and heights of the stored images."""
-        return np.stack([self._columns[name].to_numpy() for name in ("width", "height")], axis=1)
+    def sizes(self) -> tuple[np.ndarray, np.ndarray]:
+        """(N,) widths and (N,) heights of the stored images."""
+        return self._columns["width"].to_numpy(), self._columns["height"].to_numpy()
 
     def groups(self) -> np.ndarray:
         """(N,) group numbers, counted from 0."""

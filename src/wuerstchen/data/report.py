@@ -33,9 +33,8 @@ class Report:
     kind: str
     """Kind of source, in words."""
     train: int = 0
-    """Usable pairs of the train split."""
     test: int = 0
-    """Usable pairs of the test split."""
+    """Usable pairs of each split."""
     skipped: dict[Reason, list[str]] = field(default_factory=dict)
     """Names of everything that is not used, by reason."""
 
@@ -63,15 +62,9 @@ class Report:
 
     def to_dict(self) -> dict[str, object]:
         """The whole report, ready for JSON."""
-        return {
-            "path": self.path,
-            "kind": self.kind,
-            "found": self.found,
-            "used": self.used,
-            "train": self.train,
-            "test": self.test,
-            "skipped": {reason: list(names) for reason, names in self.skipped.items()},
-        }
+        counts = {"found": self.found, "used": self.used, "train": self.train, "test": self.test}
+        skipped = {reason: list(names) for reason, names in self.skipped.items()}
+        return {"path": self.path, "kind": self.kind, **counts, "skipped": skipped}
 
 
 def _describe(reason: Reason, names: list[str]) -> str:

@@ -7,7 +7,6 @@ epoch of its bucket, and a run can resume at any position without stored state.
 """
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import final
@@ -15,7 +14,6 @@ from typing import final
 import numpy as np
 
 from wuerstchen.data.pairs import Pairs
-from wuerstchen.geometry import Shape
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +44,13 @@ class Sampler:
         ]
         self._counts = np.array([bucket.groups for bucket in self._buckets])
         if len(self._buckets) > 1:
-            _warn_of_repeats([pairs.shapes[k] for k in present], self._counts.tolist(), batch_size)
+            few = ", ".join(
+                f"{count} of {pairs.shapes[k].height} x {pairs.shapes[k].width}"
+                for k, count in zip(present, self._counts, strict=True)
+                if count < batch_size
+            )
+            if few:
+                _warn_of_repeats(few, batch_size)
         self._epoch = lru_cache(maxsize=4)(self._shuffle_epoch)
 
     def resume_position(self, seen: int) -> int:
@@ -89,25 +93,16 @@ class Sampler:
         return buckets, batches
 
 
-def _warn_of_repeats(shapes: Sequence[Shape], counts: Sequence[int], batch_size: int) -> None:
-    """Name the shapes with fewer images than a batch, whose batches repeat some of them."""
-    few = [
-        f"{count} of {shape.height} x {shape.width}"
-        for shape, count in zip(shapes, counts, strict=True)
-        if count < batch_size
-    ]
-    if few:
-        _warn_once(
-            f"Images repeat within a batch of {batch_size}: every batch has one shape, and some "
-            f"shapes have fewer images: {', '.join(few)}. To avoid this, prepare with a smaller "
-            "filters.max_aspect, or set data.buckets=false."
-        )
-
-
-@cache
-def _warn_once(message: str) -> None:
-    """Log a warning once, although one training makes several samplers of the same images."""
-    log.warning("%s", message)
+@cache  # one training makes several samplers of the same images
+def _warn_of_repeats(few: str, batch_size: int) -> None:
+    """Warn once of the shapes with fewer images than a batch, whose batches repeat some."""
+    log.warning(
+        "Images repeat within a batch of %d: every batch has one shape, and some shapes have fewer "
+        "images: %s. To avoid this, prepare with a smaller filters.max_aspect, or set "
+        "data.buckets=false.",
+        batch_size,
+        few,
+    )
 
 
 @final

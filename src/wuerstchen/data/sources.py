@@ -44,13 +44,10 @@ class Source:
 
     def items(self) -> list[Item]:
         """All items, their images not yet decoded."""
-        match self.kind:
-            case "table":
-                return read_tables(self.root, self.files, self.report)
-            case "tars":
-                return read_tars(self.root, self.files, self.report)
-            case "folder":
-                return read_folder(self.root, self.files)
+        if self.kind == "folder":
+            return read_folder(self.root, self.files)
+        read = read_tables if self.kind == "table" else read_tars
+        return read(self.root, self.files, self.report)
 
 
 def find_source(path: str) -> Source:
@@ -60,9 +57,7 @@ def find_source(path: str) -> Source:
     root = Path(path).expanduser()
     if root.is_dir():
         return _find_in_folder(root, path)
-    if root.is_file():
-        return _find_tars([root], path)
-    return _find_tars(_expand(str(root)), path)
+    return _find_tars([root] if root.is_file() else _expand(str(root)), path)
 
 
 def _find_in_folder(root: Path, path: str) -> Source:
@@ -123,11 +118,7 @@ def _raise_unreadable(error: OSError) -> None:
 def _expand(pattern: str) -> list[Path]:
     """The files that match braces and wildcards, sorted, each once."""
     patterns = list(_expand_braces(pattern))
-    names = [
-        name
-        for each in patterns
-        for name in (glob.glob(each, recursive=True) if glob.has_magic(each) else [each])
-    ]
+    names = [name for each in patterns for name in glob.glob(each, recursive=True)]
     # A dangling link that a wildcard matches is not missing here; it is reported as unreadable.
     missing = [each for each in patterns if not glob.has_magic(each) and not Path(each).exists()]
     if missing or not names:

@@ -31,10 +31,9 @@ def assign_splits(
     return ["test" if group in held_out else "train" for group in groups]
 
 
-def shuffle_by_key(indices: Sequence[int], keys: Sequence[str]) -> list[int]:
-    """`indices` in the order of the hashes of their `keys`: the same on every machine."""
-    order = sorted(zip(keys, indices, strict=True), key=lambda pair: (_hash(pair[0]), pair))
-    return [index for _, index in order]
+def shuffle_by_key(keys: Sequence[str]) -> list[int]:
+    """Indices of `keys` in the order of their hashes: the same on every machine."""
+    return sorted(range(len(keys)), key=lambda i: (_hash(keys[i]), keys[i]))
 
 
 def _hold_out(groups: set[str], fraction: float) -> set[str]:

@@ -12,14 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from wuerstchen.data.images import IMAGE_SUFFIXES, UNSUPPORTED_SUFFIXES
-from wuerstchen.data.items import (
-    ByteRange,
-    Item,
-    Split,
-    check_regular_file,
-    parse_split,
-    split_from_folder,
-)
+from wuerstchen.data.items import ByteRange, Item, Split, check_is_file, folder_split, parse_split
 from wuerstchen.data.report import Report, escape_non_utf8
 
 Members = dict[str, ByteRange]
@@ -63,18 +56,28 @@ def read_tar(root: Path, tar: PurePosixPath, report: Report) -> list[Item]:
 def split_from_tar(tar: PurePosixPath) -> Split | None:
     """The split that the tar's name starts with (`train-00000.tar`), or that its folder names."""
     word = re.match(r"[A-Za-z]*", tar.stem)
-    return (parse_split(word[0]) if word else None) or split_from_folder(tar)
+    return (parse_split(word[0]) if word else None) or folder_split(tar)
 
 
 def _index(path: Path, name: str, report: Report) -> dict[str, Members]:
     """Members of a tar by key. Whatever follows corrupt data is lost and reported; an unreadable
     tar is reported as a whole, so that one of thousands does not fail the others."""
     index: defaultdict[str, Members] = defaultdict(dict)
-    check_regular_file(path)
+    check_is_file(path)
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
-                _add_member(index, path, member, name, report)
+                file = PurePosixPath(member.name)
+                kind = _kind_of(file)
+                if not member.isreg() or file.name.startswith(".") or kind is None:
+                    continue
+                members = index[str(file.with_suffix(""))]
+                shown = f"{name}/{member.name}"
+                if kind == "unsupported":
+                    report.skip("image format is not supported", shown)
+                elif kind in members:
+                    report.skip("replaced by a later file of the same name", shown)
+                members[kind] = ByteRange(path, member.offset_data, member.size)
             end = archive.offset
     except tarfile.TarError as error:
         if not index:
@@ -86,25 +89,6 @@ def _index(path: Path, name: str, report: Report) -> dict[str, Members]:
     if any(ByteRange(path, end, tarfile.BLOCKSIZE).read()):
         report.skip("tar is corrupt after this point", f"{name} at byte {end}")
     return index
-
-
-def _add_member(
-    index: defaultdict[str, Members],
-    path: Path,
-    member: tarfile.TarInfo,
-    name: str,
-    report: Report,
-) -> None:
-    file = PurePosixPath(member.name)
-    kind = _kind_of(file)
-    if not member.isreg() or file.name.startswith(".") or kind is None:
-        return
-    members = index[str(file.with_suffix(""))]
-    if kind == "unsupported":
-        report.skip("image format is not supported", f"{name}/{member.name}")
-    elif kind in members:
-        report.skip("replaced by a later file of the same name", f"{name}/{member.name}")
-    members[kind] = ByteRange(path, member.offset_data, member.size)
 
 
 def _kind_of(file: PurePosixPath) -> str | None:

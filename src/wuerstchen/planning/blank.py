@@ -69,7 +69,7 @@ class BlankNetworks(Supplier):
         self._stored = bool(config.data.latent_cache)
         data = config.data.model_copy(update={"cache_gib": 0.0})  # every image is encoded
         nothing = np.zeros(0, dtype=np.int64)
-        pairs = Pairs("train", [], [], nothing, nothing, data, cache_bytes=0)
+        pairs = Pairs("train", [], nothing, nothing, data)
         super().__init__(config.model_copy(update={"data": data}), pairs)
         self.class_flops: dict[Kind, int] = {}
         """Operations before the first step, which generate the class of a subject."""

@@ -1,4 +1,4 @@
 """Turn any source of images into shards with an index, cleaned once for all trainings.
 
-work_units ─▶ filters ─▶ images ─▶ parts ─▶ duplicates ─▶ assembly ─▶ report ─▶ report_page
+work_units ─▶ images ─▶ parts ─▶ duplicates ─▶ assembly ─▶ report ─▶ report_page
 """

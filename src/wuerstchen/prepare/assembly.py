@@ -25,7 +25,7 @@ from wuerstchen.data.splits import assign_splits
 from wuerstchen.errors import DataError
 from wuerstchen.prepare.duplicates import NEAR_BITS, count_overlap, find_duplicates
 from wuerstchen.prepare.images import SUFFIXES
-from wuerstchen.prepare.parts import DroppedItem, copy_rows, dropped_items, read_part, write_rows
+from wuerstchen.prepare.parts import copy_rows, dropped_items, read_part, write_rows
 from wuerstchen.prepare.report import Summary, summarise
 from wuerstchen.prepare.report_page import write_page
 from wuerstchen.prepare.work_units import WorkUnit, digest_of
@@ -50,37 +50,54 @@ def assemble(
     rows = pa.concat_tables(pq.read_table(parts / f"{unit.name}.parquet") for unit in units)
     rows = _with_unique_keys(rows, units)
     duplicates = find_duplicates(rows, config.duplicate_distance)
-    repeated = [duplicate.row for duplicate in duplicates]
+    repeated = [each.row for each in duplicates]
     kept = rows.filter(pa.array(np.isin(np.arange(len(rows)), repeated, invert=True)))
     if not len(kept):
+        counts = Counter(item.reason for item in dropped).most_common(3)
         raise DataError(
             f"{source}: expected images that pass the filters, found none of "
-            f"{len(dropped) + len(rows)}; {_main_reasons(dropped)}."
+            f"{len(dropped) + len(rows)}; "
+            f"{', '.join(f'{count} × {reason}' for reason, count in counts)}."
         )
-    _check_balance_by(config.balance_by, fields, out)
-    kept = _with_splits(kept, config)
+    name = config.balance_by
+    if name is not None and name not in fields:
+        raise DataError(
+            f"balance_by: expected a metadata field of the images, found {name!r}; they have "
+            f"{', '.join(sorted(fields)) or 'no metadata fields'}. Delete {out} and choose another."
+        )
+    named = [split or None for split in kept.column("split").to_pylist()]
+    splits = assign_splits(named, kept.column("group").to_pylist(), config.test_fraction)
+    kept = _with_column(kept, "split", pa.array(splits))
     kept = _with_shards(out, kept, units, rows, SUFFIXES[config.format])
     index = write_rows(out / INDEX, kept.select(SCHEMA.names))
     overlap = count_overlap(kept, config.duplicate_distance)
     summary = summarise(source, skipped.kind, kept, rows, duplicates, dropped, overlap)
     _warn(summary, out)
     write_file(out / "report.json", (summary.model_dump_json(indent=2) + "\n").encode())
-    write_page(out / "report.html", summary, kept, rows, duplicates, dropped, out)
-    _write_info(out, source, digest_of(units), config, kept, index)
+    write_page(summary, kept, rows, duplicates, dropped, out)
+    shards = sorted(set(kept.column("shard").to_pylist()))
+    info = PreparedInfo(
+        source=source,
+        source_digest=digest_of(units),
+        settings=config.model_dump(mode="json"),
+        images=summary.kept,
+        train=summary.train,
+        test=summary.test,
+        index_sha256=hashlib.sha256(index).hexdigest(),
+        shards={name: (out / SHARDS / name).stat().st_size for name in shards},
+    )
+    write_file(out / PREPARED, (info.model_dump_json(indent=2, by_alias=True) + "\n").encode())
 
 
 def _with_unique_keys(rows: pa.Table, units: Sequence[WorkUnit]) -> pa.Table:
     """Prefix keys that several tars hold with the tar's name."""
-    counts = pc.value_counts(rows.column("key").combine_chunks())
-    repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
-    if not len(repeated):
+    keys, shards, groups = (rows.column(name).to_pylist() for name in ("key", "shard", "group"))
+    counts = Counter(keys)
+    if len(counts) == len(keys):
         return rows
     names = {f"{unit.name}.tar": str(PurePosixPath(unit.source).with_suffix("")) for unit in units}
-    ambiguous = set(repeated.to_pylist())
-    keys, shards = rows.column("key").to_pylist(), rows.column("shard").to_pylist()
-    groups = rows.column("group").to_pylist()
     new = [
-        f"{names[shard]}/{key}" if key in ambiguous else key
+        f"{names[shard]}/{key}" if counts[key] > 1 else key
         for key, shard in zip(keys, shards, strict=True)
     ]
     # A group that is the key itself changes with it.
@@ -92,31 +109,16 @@ def _with_column(rows: pa.Table, name: str, values: pa.Array) -> pa.Table:
     return rows.set_column(rows.schema.get_field_index(name), name, values)
 
 
-def _check_balance_by(name: str | None, fields: set[str], out: Path) -> None:
-    if name is not None and name not in fields:
-        raise DataError(
-            f"balance_by: expected a metadata field of the images, found {name!r}; they have "
-            f"{', '.join(sorted(fields)) or 'no metadata fields'}. Delete {out} and choose another."
-        )
-
-
 def _warn(summary: Summary, out: Path) -> None:
     """Log what is a problem for training."""
     overlap = summary.equal_across_splits + summary.near_across_splits
     if overlap:
         log.warning(
-            "%d training images are duplicates of held-out ones; duplicate_distance=%d drops them.",
-            overlap,
-            NEAR_BITS,
+            f"{overlap} training images are duplicates of held-out ones; "
+            f"duplicate_distance={NEAR_BITS} drops them."
         )
     if not summary.train:
         log.warning("%s has no training images: all %d are held out.", out, summary.test)
-
-
-def _with_splits(rows: pa.Table, config: PrepareConfig) -> pa.Table:
-    named = [name or None for name in rows.column("split").to_pylist()]
-    splits = assign_splits(named, rows.column("group").to_pylist(), config.test_fraction)
-    return _with_column(rows, "split", pa.array(splits))
 
 
 def _with_shards(
@@ -136,8 +138,7 @@ def _with_shards(
         if len(after) == len(before):
             _link(source, target)
         else:
-            row_at = {offset: row for row, offset in enumerate(before.column("offset").to_pylist())}
-            chosen = [row_at[offset] for offset in after.column("offset").to_pylist()]
+            chosen = pc.index_in(after.column("offset"), before.column("offset")).to_pylist()
             offsets = copy_rows(source, target, unit.name, chosen, suffix)
             after = _with_column(after, "offset", pa.array(offsets, pa.int64()))
         tables.append(after)
@@ -155,27 +156,3 @@ def _link(source: Path, target: Path) -> None:
             temporary = target.with_name(f".{target.name}.{os.getpid()}")
             shutil.copyfile(source, temporary)
             temporary.replace(target)
-
-
-def _write_info(
-    out: Path, source: str, digest: str, config: PrepareConfig, kept: pa.Table, index: bytes
-) -> None:
-    names = sorted(set(kept.column("shard").to_pylist()))
-    test = pc.sum(pc.equal(kept.column("split"), "test")).as_py() or 0
-    info = PreparedInfo(
-        source=source,
-        source_digest=digest,
-        settings=config.model_dump(mode="json"),
-        images=len(kept),
-        train=len(kept) - test,
-        test=test,
-        index_sha256=hashlib.sha256(index).hexdigest(),
-        shards={name: (out / SHARDS / name).stat().st_size for name in names},
-    )
-    content = info.model_dump_json(indent=2, by_alias=True) + "\n"
-    write_file(out / PREPARED, content.encode())
-
-
-def _main_reasons(dropped: Sequence[DroppedItem]) -> str:
-    counts = Counter(item.reason for item in dropped)
-    return ", ".join(f"{count} × {reason}" for reason, count in counts.most_common(3))

@@ -80,8 +80,8 @@ def wait_for_claim(out: Path, source: str, settings: dict[str, object]) -> bool:
 def check_finished(out: Path, source: str, config: PrepareConfig) -> None:
     """Raise DataError if a finished set is damaged, or has another source or other settings."""
     _, info = open_index(out)
-    _check_source(out / PREPARED, info.source, source)
-    _check_settings(out / PREPARED, info.settings, config.model_dump(mode="json"))
+    before = Claim(source=info.source, settings=info.settings)
+    _check_same(out / PREPARED, before, source, config.model_dump(mode="json"))
     log.info("%s is already prepared; to prepare it again, delete the folder.", out)
     with suppress(DataError):  # the set is usable even if its source is gone
         units, _ = work_units(source, config.shard_size)
@@ -108,28 +108,22 @@ def _check_claim(path: Path, source: str, settings: dict[str, object]) -> None:
             f"{path}: expected a file written by an earlier run, found something else; delete "
             f"{path.parent.parent} to start again."
         ) from None
-    _check_source(path, claim.source, source)
-    _check_settings(path, claim.settings, settings)
+    _check_same(path, claim, source, settings)
 
 
-def _check_source(path: Path, before: str, now: str) -> None:
-    """Raise DataError unless both are the same path."""
-    if before != now and Path(before).resolve() != Path(now).resolve():
+def _check_same(path: Path, before: Claim, source: str, settings: dict[str, object]) -> None:
+    """Raise DataError for another source, or for the first key with another value."""
+    if before.source != source and Path(before.source).resolve() != Path(source).resolve():
         raise DataError(
-            f"{path}: expected the source {before} of the earlier run, found {now}; use that "
-            "source, or choose another folder."
+            f"{path}: expected the source {before.source} of the earlier run, found {source}; use "
+            "that source, or choose another folder."
         )
-
-
-def _check_settings(path: Path, before: dict[str, object], now: dict[str, object]) -> None:
-    """Raise DataError that names the first key with another value than before."""
-    flat_before, flat_now = _flatten(before), _flatten(now)
-    for key in flat_before | flat_now:
-        if flat_before.get(key) != flat_now.get(key):
+    old, new = _flatten(before.settings), _flatten(settings)
+    for key in old | new:
+        if old.get(key) != new.get(key):
             raise DataError(
-                f"{path}: expected {key}={flat_before.get(key)}, as in the earlier run, found "
-                f"{key}={flat_now.get(key)}; set it back, choose another folder, or delete this "
-                "one."
+                f"{path}: expected {key}={old.get(key)}, as in the earlier run, found "
+                f"{key}={new.get(key)}; set it back, choose another folder, or delete this one."
             )
 
 

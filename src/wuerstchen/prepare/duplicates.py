@@ -1,7 +1,4 @@
-"""Find duplicates: images whose perceptual hashes differ in at most a few bits.
-
-N images.
-"""
+"""Find duplicates: images whose perceptual hashes differ in at most a few bits."""
 
 from collections.abc import Iterator
 from itertools import combinations
@@ -54,11 +51,10 @@ def find_duplicates(rows: pa.Table, distance: int | None) -> list[Duplicate]:
     if distance is None or not len(rows):
         return []
     labels = _clusters_of(rows, distance)
-    width, height = (
-        rows.column(f"source_{side}").to_numpy().astype(np.int64) for side in ("width", "height")
-    )
+    width, height = (rows.column(f"source_{side}").cast("int64") for side in ("width", "height"))
+    area = pc.multiply(width, height).to_numpy()
     test = pc.equal(rows.column("split"), "test").to_numpy()
-    order = np.lexsort((np.arange(len(rows)), -(width * height), ~test, labels))
+    order = np.lexsort((np.arange(len(rows)), -area, ~test, labels))
     originals: dict[int, int] = {}
     found = []
     for row in order.tolist():
@@ -97,10 +93,10 @@ def clusters(hashes: np.ndarray, chroma: np.ndarray, distance: int) -> np.ndarra
     distinct_hashes = distinct[:, :8].copy().view(np.uint64)[:, 0]
     pairs = list(_close_pairs(distinct_hashes, distinct[:, 8:], distance))
     first, second = (np.concatenate([pair[side] for pair in pairs]) for side in (0, 1))
-    count = len(distinct)
-    links = coo_array((np.ones(len(first), bool), (first, second)), shape=(count, count))
-    _, labels = connected_components(links, directed=False)
-    return np.asarray(labels)[inverse.reshape(-1)]
+    shape = (len(distinct), len(distinct))
+    links = coo_array((np.ones(len(first), bool), (first, second)), shape=shape)
+    labels = np.asarray(connected_components(links, directed=False)[1])
+    return labels[inverse.reshape(-1)]
 
 
 def _close_pairs(

@@ -1,22 +1,29 @@
-"""Process one image of a source for storage: decode, resize, encode and hash it."""
+"""Filter one item of a source by captions, scores and size; resize, encode and hash its image."""
 
 import hashlib
 import io
-from math import ceil
+from collections.abc import Mapping, Sequence
+from math import ceil, isfinite
 from typing import NamedTuple
 
 import imagehash
 import numpy as np
 from PIL import Image
 
-from wuerstchen.config import PrepareConfig
+from wuerstchen.config import FilterConfig, PrepareConfig
 from wuerstchen.data.images import PixelLimitError, nearest_bucket, open_image, resize_and_crop
-from wuerstchen.data.items import ByteRange
+from wuerstchen.data.items import ByteRange, Item
+from wuerstchen.data.open import item_problem
+from wuerstchen.data.prepared import SCORES
 from wuerstchen.errors import DataError
 from wuerstchen.geometry import Shape, bucket_shapes
-from wuerstchen.prepare.filters import size_problem
 
 SUFFIXES = {"jpeg": ".jpg", "webp": ".webp", "png": ".png"}
+
+_SCORE_FIELDS: Mapping[str, Sequence[str]] = {
+    "aesthetic": ("aesthetic", "AESTHETIC_SCORE", "aesthetic_score")
+}
+"""Metadata fields of a score, if not only its name; the first one with a number is used."""
 
 
 class StoredImage(NamedTuple):
@@ -35,8 +42,85 @@ class StoredImage(NamedTuple):
     """Mean Cb and Cr on a 4 x 4 grid, 32 bytes: the perceptual hash ignores colour."""
 
 
-def store_image(file: ByteRange, config: PrepareConfig) -> StoredImage | str:
-    """The image as it will be stored, or why it is dropped."""
+def process(item: Item, config: PrepareConfig) -> StoredImage | str:
+    """The image as it will be stored, or why it is dropped; cheap checks come first."""
+    problem = item_problem(item)
+    if problem is not None:
+        return problem
+    assert item.image is not None and item.captions
+    return (
+        _captions_problem(item.captions, config.filters)
+        or _scores_problem(scores_of(item.fields), config.filters)
+        or _store_image(item.image, config)
+    )
+
+
+def scores_of(fields: Mapping[str, object]) -> dict[str, float | None]:
+    """The scores among metadata fields; None for one without a finite number."""
+    return {name: _number(fields, _SCORE_FIELDS.get(name, (name,))) for name in SCORES}
+
+
+def _captions_problem(captions: Sequence[str], bounds: FilterConfig) -> str | None:
+    """Why an image with these captions is dropped."""
+    usable = usable_captions(captions, bounds)
+    if not usable:
+        return f"caption over {bounds.max_caption} characters"
+    if bounds.min_caption is not None and max(map(len, usable)) < bounds.min_caption:
+        return f"caption under {bounds.min_caption} characters"
+    return None
+
+
+def usable_captions(captions: Sequence[str], bounds: FilterConfig) -> list[str]:
+    """Captions that are not too long."""
+    limit = bounds.max_caption
+    return [text for text in captions if limit is None or len(text) <= limit]
+
+
+def _scores_problem(scores: Mapping[str, float | None], bounds: FilterConfig) -> str | None:
+    """Why an image with these scores is dropped: the first score that is out of bounds."""
+    for name, lowest, highest in (
+        ("aesthetic", bounds.min_aesthetic, None),
+        ("pwatermark", None, bounds.max_watermark),
+        ("punsafe", None, bounds.max_unsafe),
+        ("similarity", bounds.min_similarity, None),
+    ):
+        if lowest is None and highest is None:
+            continue
+        value = scores[name]
+        if value is None:
+            if bounds.missing_score == "drop":
+                return f"without {name}"
+        elif lowest is not None and value < lowest:
+            return f"{name} under {lowest:g}"
+        elif highest is not None and value > highest:
+            return f"{name} over {highest:g}"
+    return None
+
+
+def _size_problem(width: int, height: int, bounds: FilterConfig) -> str | None:
+    """Why an image of this size in pixels is dropped."""
+    short, long = sorted((width, height))
+    if bounds.min_side is not None and short < bounds.min_side:
+        return f"shorter side under {bounds.min_side} pixels"
+    if bounds.max_side is not None and long > bounds.max_side:
+        return f"longer side over {bounds.max_side} pixels"
+    if bounds.max_aspect is not None and long > bounds.max_aspect * short:
+        return f"aspect ratio over {bounds.max_aspect:g}"
+    return None
+
+
+def _number(fields: Mapping[str, object], names: Sequence[str]) -> float | None:
+    for name in names:
+        try:
+            value = float(str(fields[name]))
+        except (KeyError, ValueError):
+            continue
+        if isfinite(value):
+            return value
+    return None
+
+
+def _store_image(file: ByteRange, config: PrepareConfig) -> StoredImage | str:
     try:
         data = file.read()
     except (OSError, DataError):  # DataError: the hash in a prepared set does not match
@@ -47,20 +131,18 @@ def store_image(file: ByteRange, config: PrepareConfig) -> StoredImage | str:
         return "image over the pixel limit"
     except DataError:
         return "image does not decode"
-    problem = size_problem(opened.width, opened.height, config.filters)
-    if problem is not None:
+    if problem := _size_problem(opened.width, opened.height, config.filters):
         return problem
     image = resize_and_crop(opened.image, *stored_size(*opened.image.size, config))
     content = _encode(image, config)
     return StoredImage(
-        data=content,
-        width=image.width,
-        height=image.height,
-        source_width=opened.width,
-        source_height=opened.height,
-        hash=hashlib.sha256(content).hexdigest(),
-        perceptual_hash=perceptual_hash(image),
-        chroma=_mean_chroma(image),
+        content,
+        *image.size,
+        opened.width,
+        opened.height,
+        hashlib.sha256(content).hexdigest(),
+        perceptual_hash(image),
+        _mean_chroma(image),
     )
 
 
@@ -74,16 +156,13 @@ def stored_size(width: int, height: int, config: PrepareConfig) -> tuple[int, in
         side = min(width, height, config.size)
         return side, side
     shapes = bucket_shapes(config.size)
-    nearest = shapes[int(nearest_bucket(np.array([width]), np.array([height]), shapes)[0])]
+    nearest = shapes[int(nearest_bucket([width], [height], shapes)[0])]
     needed = (Shape(config.size, config.size), nearest)
     scale = max(max(shape.width / width, shape.height / height) for shape in needed)
     if scale >= 1:
         return width, height
-    return _round_up(width * scale), _round_up(height * scale)
-
-
-def _round_up(side: float) -> int:
-    return ceil(side - 1e-6)  # 256.0000001 is a rounding error
+    # 256.0000001 is a rounding error.
+    return ceil(width * scale - 1e-6), ceil(height * scale - 1e-6)
 
 
 def perceptual_hash(image: Image.Image) -> int:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,18 +21,11 @@ from pydantic import BaseModel, ValidationError
 from wuerstchen.atomic_write import explain_disk_errors, fsync_file, write_file
 from wuerstchen.config import PrepareConfig
 from wuerstchen.data.items import ByteRange, Item
-from wuerstchen.data.open import item_problem
 from wuerstchen.data.prepared import PERCEPTUAL_HASH, SCHEMA
 from wuerstchen.data.report import Report, escape_non_utf8
 from wuerstchen.data.splits import group_of
 from wuerstchen.prepare.duplicates import CHROMA
-from wuerstchen.prepare.filters import (
-    captions_problem,
-    scores_of,
-    scores_problem,
-    usable_captions,
-)
-from wuerstchen.prepare.images import SUFFIXES, StoredImage, store_image
+from wuerstchen.prepare.images import SUFFIXES, StoredImage, process, scores_of, usable_captions
 from wuerstchen.prepare.work_units import WorkUnit
 
 _PART_SCHEMA = pa.schema([*SCHEMA, (CHROMA, pa.binary(32))])
@@ -106,13 +98,15 @@ def write_part(
         on_progress(len(dropped))
     rows: list[Row] = []
     fields: set[str] = set()
-    with open_shard(folder / f"{unit.name}.tar") as shard:
+    with _open_shard(folder / f"{unit.name}.tar") as shard:
         for start in range(0, len(items), _CHUNK):
             chunk = items[start : start + _CHUNK]
-            results = pool.map(lambda item: _process(item, config), chunk)
+            results = pool.map(lambda item: process(item, config), chunk)
             for item, result in zip(chunk, results, strict=True):
                 if isinstance(result, StoredImage):
-                    rows.append(_store(item, result, unit, config, shard, len(rows)))
+                    name = _member_name(unit.name, len(rows))
+                    row = _store(item, result, name, config, shard)
+                    rows.append({"shard": f"{unit.name}.tar", **row})
                     fields.update(item.fields)
                 else:
                     dropped.append(_drop(item, result))
@@ -137,31 +131,24 @@ def write_rows(path: Path, table: pa.Table) -> bytes:
     return content
 
 
-@final
-class Shard:
-    """A tar that is being written."""
-
-    def __init__(self, archive: tarfile.TarFile) -> None:
-        self._archive = archive
-
-    def add(self, name: str, data: bytes) -> int:
-        """Add a file; returns the offset of its bytes."""
-        header = tarfile.TarInfo(name)
-        header.size = len(data)
-        start = self._archive.offset + tarfile.BLOCKSIZE  # short names have a header of one block
-        self._archive.addfile(header, io.BytesIO(data))
-        return start
+def _add(shard: tarfile.TarFile, name: str, data: bytes) -> int:
+    """Add a file; returns the offset of its bytes."""
+    header = tarfile.TarInfo(name)
+    header.size = len(data)
+    start = shard.offset + tarfile.BLOCKSIZE  # short names have a header of one block
+    shard.addfile(header, io.BytesIO(data))
+    return start
 
 
 @contextmanager
-def open_shard(path: Path) -> Iterator[Shard]:
+def _open_shard(path: Path) -> Iterator[tarfile.TarFile]:
     """Write a tar atomically; raises SaveError if that fails."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with explain_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as archive:
-                yield Shard(archive)
+            with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as shard:
+                yield shard
             fsync_file(temporary)
             temporary.replace(path)
         finally:
@@ -170,19 +157,16 @@ def open_shard(path: Path) -> Iterator[Shard]:
 
 def copy_rows(source: Path, target: Path, unit: str, rows: Sequence[int], suffix: str) -> list[int]:
     """Copy the files of these rows of a part into a new tar; returns the offset of each image."""
-    with tarfile.open(source, "r:") as archive, open_shard(target) as shard:
-
-        def copy(name: str) -> int:
-            found = archive.extractfile(name)
-            assert found is not None, name
-            return shard.add(name, found.read())
-
+    with tarfile.open(source, "r:") as archive, _open_shard(target) as shard:
         starts = []
         for row in rows:
-            name = _member_name(unit, row)
-            starts.append(copy(f"{name}{suffix}"))
-            copy(f"{name}.txt")
-            copy(f"{name}.json")
+            for ending in (suffix, ".txt", ".json"):
+                name = f"{_member_name(unit, row)}{ending}"
+                file = archive.extractfile(name)
+                assert file is not None, name
+                start = _add(shard, name, file.read())
+                if ending == suffix:
+                    starts.append(start)
         return starts
 
 
@@ -192,34 +176,20 @@ def _member_name(unit: str, row: int) -> str:
     return f"{unit}{row:06d}"
 
 
-def _process(item: Item, config: PrepareConfig) -> StoredImage | str:
-    """The image as it will be stored, or why it is dropped; cheap checks come first."""
-    problem = item_problem(item)
-    if problem is not None:
-        return problem
-    assert item.image is not None and item.captions
-    return (
-        captions_problem(item.captions, config.filters)
-        or scores_problem(scores_of(item.fields), config.filters)
-        or store_image(item.image, config)
-    )
-
-
 def _store(
-    item: Item, stored: StoredImage, unit: WorkUnit, config: PrepareConfig, shard: Shard, row: int
+    item: Item, stored: StoredImage, name: str, config: PrepareConfig, shard: tarfile.TarFile
 ) -> Row:
+    """Add the files of an image to `shard`; returns its row without the shard."""
     captions = usable_captions(item.captions or [], config.filters)
-    name = _member_name(unit.name, row)
-    offset = shard.add(f"{name}{SUFFIXES[config.format]}", stored.data)
-    shard.add(f"{name}.txt", "\n".join(captions).encode())
+    offset = _add(shard, f"{name}{SUFFIXES[config.format]}", stored.data)
+    _add(shard, f"{name}.txt", "\n".join(captions).encode())
     fields = {**item.fields, "key": item.key}  # the key is that of the source
     metadata = json.dumps(fields, ensure_ascii=False, default=str)
-    shard.add(f"{name}.json", metadata.encode("utf-8", "replace"))
+    _add(shard, f"{name}.json", metadata.encode("utf-8", "replace"))
     return {
         "key": item.key,
         "group": group_of(item, config.balance_by),
         "split": item.split or "",
-        "shard": f"{unit.name}.tar",
         "offset": offset,
         "bytes": len(stored.data),
         "captions": captions,
@@ -236,16 +206,12 @@ def _store(
 
 def dropped_items(report: Report) -> list[DroppedItem]:
     """What a report skipped."""
-    return [
-        DroppedItem(key=name, reason=reason)
-        for reason, names in report.skipped.items()
-        for name in names
-    ]
+    skipped = report.skipped.items()
+    return [DroppedItem(key=key, reason=reason) for reason, keys in skipped for key in keys]
 
 
 def _drop(item: Item, reason: str) -> DroppedItem:
-    dropped, file = DroppedItem(key=item.key, reason=reason), item.image
-    if file is not None:
-        dropped.path = escape_non_utf8(str(file.path))
-        dropped.offset, dropped.size = file.offset, file.size
-    return dropped
+    if (file := item.image) is None:
+        return DroppedItem(key=item.key, reason=reason)
+    path = escape_non_utf8(str(file.path))
+    return DroppedItem(key=item.key, reason=reason, path=path, offset=file.offset, size=file.size)

@@ -22,14 +22,8 @@ from wuerstchen.config import PrepareConfig
 from wuerstchen.data.colours import parse_colour
 from wuerstchen.data.sources import is_prepared
 from wuerstchen.errors import DataError
+from wuerstchen.prepare import claim
 from wuerstchen.prepare.assembly import PARTS, assemble
-from wuerstchen.prepare.claim import (
-    POLL_SECONDS,
-    check_finished,
-    check_outside,
-    claim_folder,
-    wait_for_claim,
-)
 from wuerstchen.prepare.parts import read_part, write_part
 from wuerstchen.prepare.work_units import WorkUnit, digest_of, work_units
 from wuerstchen.receipts import Meter, update_receipts
@@ -63,18 +57,18 @@ def prepare(
         raise DataError("The source is empty; set it to a folder of images or webdataset tars.")
     settings = config.model_dump(mode="json")
     if is_prepared(out):
-        check_finished(out, source, config)
+        claim.check_finished(out, source, config)
         if rank == 0:
             shutil.rmtree(out / PARTS, ignore_errors=True)  # of a run killed just before the end
         return out
-    check_outside(source, out)
+    claim.check_outside(source, out)
     units, skipped = work_units(source, config.shard_size)
     with ExitStack() as held:
         others = [unit for number, unit in enumerate(units) if number % world != rank]
         if rank == 0:
             others = [unit for unit in others if read_part(out / PARTS, unit) is None]
-            claim_folder(out, source, settings, held)
-        elif not wait_for_claim(out, source, settings):
+            claim.claim_folder(out, source, settings, held)
+        elif not claim.wait_for_claim(out, source, settings):
             return out
         with Meter(
             out,
@@ -85,11 +79,18 @@ def prepare(
             config=json.dumps(settings, sort_keys=True),
             data=digest_of(units),
         ) as meter:
-            progress = _metered(on_progress, meter)
-            _make_parts(units[rank::world], config, out / PARTS, len(units), workers, progress)
+
+            def progress(images: int) -> None:
+                meter.tick(images)  # images of other processes are added at the end
+                if not images:  # a part is complete, and is never made again
+                    meter.mark_saved()
+                on_progress(images, len(units))
+
+            _make_parts(units[rank::world], config, out / PARTS, workers, progress)
             if rank == 0:
                 _wait_for_others(units, out / PARTS)
-                meter.tick(_images_in(others, out / PARTS))
+                others_parts = [read_part(out / PARTS, unit) for unit in others]
+                meter.tick(sum(part.found for part in others_parts if part is not None))
                 meter.mark_saved()
                 assemble(source, out, config, units, skipped)
                 shutil.rmtree(out / PARTS)
@@ -98,38 +99,20 @@ def prepare(
     return out
 
 
-def _images_in(units: Sequence[WorkUnit], parts: Path) -> int:
-    """Images found in these units, whose parts are complete."""
-    return sum(part.found for unit in units if (part := read_part(parts, unit)) is not None)
-
-
-def _metered(on_progress: OnProgress, meter: Meter) -> OnProgress:
-    """Count images for the receipt too; those of other processes are added at the end."""
-
-    def both(images: int, units: int) -> None:
-        meter.tick(images)
-        if not images:  # a part is complete, and is never made again
-            meter.mark_saved()
-        on_progress(images, units)
-
-    return both
-
-
 def _make_parts(
     units: Sequence[WorkUnit],
     config: PrepareConfig,
     parts: Path,
-    total: int,
     workers: int | None,
-    on_progress: OnProgress,
+    on_progress: Callable[[int], None],
 ) -> None:
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool, warnings.catch_warnings():
         # Pillow only warns between its limit and twice its limit; both are over our limit.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         for unit in units:
             if read_part(parts, unit) is None:
-                write_part(unit, config, parts, pool, lambda images: on_progress(images, total))
-            on_progress(0, total)
+                write_part(unit, config, parts, pool, on_progress)
+            on_progress(0)
 
 
 def _wait_for_others(units: Sequence[WorkUnit], parts: Path) -> None:
@@ -139,4 +122,4 @@ def _wait_for_others(units: Sequence[WorkUnit], parts: Path) -> None:
         if missing != logged:
             log.info("Waiting for %d of %d shards from other processes.", missing, len(units))
         logged = missing
-        time.sleep(POLL_SECONDS)
+        time.sleep(claim.POLL_SECONDS)

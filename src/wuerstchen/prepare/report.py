@@ -1,6 +1,6 @@
 """Summary of `wuerstchen prepare`: what was found, kept and dropped, as the file report.json."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -73,15 +73,12 @@ def summarise(
     overlap  between the splits of `kept`
     """
     keys, hashes = rows.column("key").to_pylist(), rows.column("hash").to_pylist()
-    reasons = [(item.reason, item.key) for item in dropped]
+    keys_of: defaultdict[str, list[str]] = defaultdict(list)
+    for item in dropped:
+        keys_of[item.reason].append(item.key)
     for row, original, _ in duplicates:
         reason = _EQUAL if hashes[row] == hashes[original] else _NEAR
-        reasons.append((reason, f"{keys[row]} (of {keys[original]})"))
-    examples: dict[str, list[str]] = {}
-    for reason, key in reasons:
-        if len(known := examples.setdefault(reason, [])) < _EXAMPLES:
-            known.append(key)
-    counts = Counter(reason for reason, _ in reasons)
+        keys_of[reason].append(f"{keys[row]} (of {keys[original]})")
     test = int(pc.sum(pc.equal(kept.column("split"), "test")).as_py() or 0)
     return Summary(
         source=source,
@@ -91,8 +88,8 @@ def summarise(
         train=len(kept) - test,
         test=test,
         dropped={
-            reason: DropReason(count=count, examples=examples[reason])
-            for reason, count in counts.most_common()
+            reason: DropReason(count=len(found), examples=found[:_EXAMPLES])
+            for reason, found in sorted(keys_of.items(), key=lambda each: -len(each[1]))
         },
         copies_across_splits=sum(each.across_splits for each in duplicates) + sum(overlap),
         equal_across_splits=overlap.equal,
@@ -104,19 +101,15 @@ def summarise(
 
 def measurements(kept: pa.Table) -> dict[str, np.ndarray]:
     """Sizes, captions and scores of all images, by name."""
-    width, height = (
-        kept.column(f"source_{side}").to_numpy().astype(float) for side in ("width", "height")
-    )
+    width, height = kept.column("source_width"), kept.column("source_height")
     captions = kept.column("captions").combine_chunks()
     found = {
         "width": width,
         "height": height,
-        "aspect ratio": width / height,
-        "captions per image": pc.list_value_length(captions).to_numpy(zero_copy_only=False),
-        "characters of a caption": pc.utf8_length(captions.flatten()).to_numpy(
-            zero_copy_only=False
-        ),
-        **{name: pc.drop_null(kept.column(name)).to_numpy() for name in SCORES},
+        "aspect ratio": pc.divide(width.cast("float64"), height.cast("float64")),
+        "captions per image": pc.list_value_length(captions),
+        "characters of a caption": pc.utf8_length(captions.flatten()),
+        **{name: pc.drop_null(kept.column(name)) for name in SCORES},
     }
     return {name: np.asarray(values, float) for name, values in found.items()}
 

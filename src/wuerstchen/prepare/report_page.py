@@ -5,7 +5,7 @@ import html
 import io
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, starmap
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,6 @@ figure { margin: 0; width: 112px } figcaption { font-size: 11px; line-height: 1.
 
 
 def write_page(
-    path: Path,
     summary: Summary,
     kept: pa.Table,
     rows: pa.Table,
@@ -50,10 +49,7 @@ def write_page(
     dropped: Sequence[DroppedItem],
     out: Path,
 ) -> None:
-    """Write the page atomically.
-
-    kept, rows  tables as in `summarise`; the shards of `kept` are complete
-    """
+    """Write the page atomically; `kept` and `rows` as in `summarise`, with complete shards."""
     sections = [
         f"<p>{html.escape(summary.kind.capitalize())}. {summary.kept:,} of {summary.found:,} "
         f"images are kept: {summary.train:,} for training and {summary.test:,} held out; "
@@ -70,8 +66,8 @@ def write_page(
     if duplicates:
         header = "<h2>Duplicates (the image on the left is kept)</h2>"
         sections.append(header + _row(_duplicate_figures(rows, duplicates, out)))
-    title = f"Prepared from {summary.source}"
-    write_file(path, html_page(title, "\n".join(sections), _STYLE))
+    page = html_page(f"Prepared from {summary.source}", "\n".join(sections), _STYLE)
+    write_file(out / "report.html", page)
 
 
 def _overlap(summary: Summary) -> Iterator[str]:
@@ -107,8 +103,8 @@ def _distributions(summary: Summary) -> str:
 
 
 def _plots(kept: pa.Table) -> str:
-    found = {name: x for name, x in measurements(kept).items() if len(np.unique(x)) > 1}
-    return _row(_plot(name, x) for name, x in found.items()) if found else ""
+    found = [(name, x) for name, x in measurements(kept).items() if len(np.unique(x)) > 1]
+    return _row(starmap(_plot, found)) if found else ""
 
 
 def _plot(name: str, values: np.ndarray) -> str:
@@ -127,25 +123,22 @@ def _plot(name: str, values: np.ndarray) -> str:
 def _kept_figures(kept: pa.Table, out: Path) -> Iterator[str]:
     count = min(_KEPT_SHOWN, len(kept))
     for row in np.linspace(0, len(kept) - 1, count).astype(int).tolist():
-        file = _image_file(kept, row, out / SHARDS)
-        yield _figure(file, str(kept.column("captions")[row].as_py()[0]))
+        image = _thumbnail(_image_file(kept, row, out / SHARDS))
+        yield _figure(image, str(kept.column("captions")[row].as_py()[0]))
 
 
 def _dropped_figures(dropped: Sequence[DroppedItem]) -> Iterator[str]:
     for item in dropped[:_DROPPED_SHOWN]:
         file = item.image()
-        if file is not None and (figure := _figure(file, item.key)):
-            yield figure
+        if file is not None and (image := _thumbnail(file)):
+            yield _figure(image, item.key)
 
 
 def _duplicate_figures(rows: pa.Table, duplicates: Sequence[Duplicate], out: Path) -> Iterator[str]:
     for row, original, _ in duplicates[:_DUPLICATES_SHOWN]:
         images = [_thumbnail(_image_file(rows, each, out / "parts")) for each in (original, row)]
-        key = html.escape(str(rows.column("key")[row].as_py()))
-        yield (
-            f'<figure class="pair"><div>{"".join(images)}</div>'
-            f"<figcaption>{key}</figcaption></figure>"
-        )
+        key = str(rows.column("key")[row].as_py())
+        yield _figure(f"<div>{''.join(images)}</div>", key, ' class="pair"')
 
 
 def _image_file(table: pa.Table, row: int, folder: Path) -> ByteRange:
@@ -157,11 +150,9 @@ def _row(figures: Iterable[str]) -> str:
     return f'<div class="row">{"".join(figures)}</div>'
 
 
-def _figure(file: ByteRange, caption: str) -> str:
-    image = _thumbnail(file)
-    if not image:
-        return ""
-    return f"<figure>{image}<figcaption>{html.escape(caption)}</figcaption></figure>"
+def _figure(image: str, caption: str, kind: str = "") -> str:
+    caption = f"<figcaption>{html.escape(caption)}</figcaption>"
+    return f"<figure{kind}>{image}{caption}</figure>" if image else ""
 
 
 def _thumbnail(file: ByteRange) -> str:

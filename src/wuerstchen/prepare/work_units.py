@@ -52,24 +52,19 @@ def digest_of(units: Sequence[WorkUnit]) -> str:
 
 
 def _of_tar(number: int, root: Path, tar: PurePosixPath) -> WorkUnit:
+    name, source = f"{number:05d}", escape_non_utf8(str(tar))
     digest = _digest([str(tar), *_size_and_time(root / tar)])
-    return WorkUnit(
-        f"{number:05d}", escape_non_utf8(str(tar)), digest, partial(read_tar, root, tar)
-    )
+    return WorkUnit(name, source, digest, partial(read_tar, root, tar))
 
 
 def _of_prepared(folder: Path, path: str) -> tuple[list[WorkUnit], Report]:
     """The shards of a prepared set, read by its index: splits, groups and captions are kept."""
     index, info = open_index(folder)
-    units = [
-        WorkUnit(
-            f"{number:05d}",
-            shard,
-            _digest([info.index_sha256, shard, str(size)]),
-            partial(_read_prepared, index, shard),
-        )
-        for number, (shard, size) in enumerate(sorted(info.shards.items()))
-    ]
+    units = []
+    for number, (shard, size) in enumerate(sorted(info.shards.items())):
+        digest = _digest([info.index_sha256, shard, str(size)])
+        read = partial(_read_prepared, index, shard)
+        units.append(WorkUnit(f"{number:05d}", shard, digest, read))
     return units, Report(path, f"prepared set of {info.images} images")
 
 
@@ -83,15 +78,8 @@ def _read_prepared(index: Index, shard: str, report: Report) -> list[Item]:
     rows = Index(index.folder, index.table.filter(pc.equal(index.table.column("shard"), shard)))
     splits = rows.table.column("split").to_pylist()
     return [
-        Item(
-            pair.key,
-            pair.file,
-            list(pair.captions),
-            fields.get(pair.file.offset, {}),
-            split,
-            pair.group,
-        )
-        for pair, split in zip(rows, splits, strict=True)
+        Item(p.key, p.file, list(p.captions), fields.get(p.file.offset, {}), split, p.group)
+        for p, split in zip(rows, splits, strict=True)
     ]
 
 
