@@ -120,7 +120,7 @@ def test_settings_of_earlier_versions_are_read_by_their_current_names(
 @pytest.mark.parametrize(
     ("words", "environment", "sentence"),
     [
-        (["file"], {}, "expected a folder or nothing, found a file"),
+        (["file"], {}, "expected a folder, found a file"),
         (["out"], {"RANK": "2", "WORLD_SIZE": "2"}, "found '2' and '2'"),
         (["out"], {"RANK": "one"}, "found 'one' and '1'"),
         (["out", "--workers", "0"], {}, "be greater than or equal to 1"),

@@ -19,9 +19,8 @@ def parse_colour(name: str) -> tuple[int, int, int]:
     try:
         return ImageColor.getrgb(name)[:3]
     except ValueError:
-        raise ConfigError(
-            f"data.background: expected a colour name such as white, or #rrggbb, found {name!r}."
-        ) from None
+        expected = "a colour name such as white, or #rrggbb"
+        raise ConfigError(f"data.background: expected {expected}, found {name!r}.") from None
 
 
 def to_srgb(image: Image.Image) -> Image.Image:

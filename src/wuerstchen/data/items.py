@@ -14,7 +14,6 @@ from wuerstchen.errors import DataError
 
 Split = Literal["train", "test"]
 
-_TRAIN_NAMES = frozenset({"train", "training"})
 _TEST_NAMES = frozenset({"test", "testing", "val", "valid", "validation", "dev", "eval"})
 """All of these are held out: none may be trained on."""
 
@@ -111,9 +110,9 @@ class Item:
 
 def parse_split(name: str) -> Split | None:
     """The split that `name` stands for, if any; validation counts as test."""
-    if name.lower() in _TRAIN_NAMES:
-        return "train"
-    return "test" if name.lower() in _TEST_NAMES else None
+    if name.lower() in _TEST_NAMES:
+        return "test"
+    return "train" if name.lower() in ("train", "training") else None
 
 
 def folder_split(relative: PurePosixPath) -> Split | None:

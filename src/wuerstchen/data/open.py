@@ -61,8 +61,7 @@ def open_pairs(config: DataConfig) -> tuple[Pairs, Pairs, Report]:
     if config.path and is_prepared(folder):
         return _open_prepared(folder, config)
     source = find_source(config.path)
-    report = source.report
-    items = source.items()
+    report, items = source.report, source.items()
     if config.caption:
         for item in items:
             item.override_caption(config.caption)
@@ -131,15 +130,13 @@ def _check_settings(folder: Path, config: DataConfig, settings: Mapping[str, obj
     size = settings.get("size")
     if isinstance(size, int) and config.size > size:
         raise DataError(
-            f"{folder}: expected images for data.size={config.size}, found a set that was "
-            f"prepared at size={size}; prepare the source at the larger size, or set "
-            f"data.size={size}."
+            f"{folder}: expected images for data.size={config.size}, found a set that was prepared "
+            f"at size={size}; prepare the source at the larger size, or set data.size={size}."
         )
     if settings.get("shape") == "square" and len(training_shapes(config)) > 1:
         raise DataError(
-            f"{folder}: expected images with their aspect ratios for data.buckets=true, found a "
-            "set that was prepared with shape=square; prepare the source with shape=area, or set "
-            "data.buckets=false."
+            f"{folder}: expected all aspect ratios for data.buckets=true, found a set with "
+            "shape=square; prepare the source with shape=area, or set data.buckets=false."
         )
     for name in _FIXED_BY_PREPARE:
         found, prepared = getattr(config, name), settings.get(name)

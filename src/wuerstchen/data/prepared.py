@@ -118,8 +118,7 @@ class Index(Sequence[Pair]):
 
     def of_split(self, split: Split) -> "Index":
         """The rows of one split, in the order of the set."""
-        mask = pa.compute.equal(self.table.column("split"), split)
-        return Index(self.folder, self.table.filter(mask))
+        return Index(self.folder, self.table.filter(pa.compute.equal(self.table["split"], split)))
 
     def select(self, rows: Sequence[int]) -> "Index":
         """These rows, in this order."""

@@ -54,11 +54,9 @@ def assemble(
     kept = rows.filter(pa.array(np.isin(np.arange(len(rows)), repeated, invert=True)))
     if not len(kept):
         counts = Counter(item.reason for item in dropped).most_common(3)
-        raise DataError(
-            f"{source}: expected images that pass the filters, found none of "
-            f"{len(dropped) + len(rows)}; "
-            f"{', '.join(f'{count} × {reason}' for reason, count in counts)}."
-        )
+        reasons = ", ".join(f"{count} × {reason}" for reason, count in counts)
+        found = f"none of {len(dropped) + len(rows)}; {reasons}"
+        raise DataError(f"{source}: expected images that pass the filters, found {found}.")
     name = config.balance_by
     if name is not None and name not in fields:
         raise DataError(
@@ -125,15 +123,14 @@ def _with_shards(
     out: Path, kept: pa.Table, units: Sequence[WorkUnit], rows: pa.Table, suffix: str
 ) -> pa.Table:
     """Put the tars in place: unchanged, or rewritten without duplicates."""
-    needed = set(kept.column("shard").to_pylist())
     tables = []
     for unit in units:
         shard = f"{unit.name}.tar"
         source, target = out / PARTS / shard, out / SHARDS / shard
-        if shard not in needed:
+        after = kept.filter(pc.equal(kept.column("shard"), shard))
+        if not len(after):
             target.unlink(missing_ok=True)
             continue
-        after = kept.filter(pc.equal(kept.column("shard"), shard))
         before = rows.filter(pc.equal(rows.column("shard"), shard))
         if len(after) == len(before):
             _link(source, target)

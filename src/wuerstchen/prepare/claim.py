@@ -42,9 +42,7 @@ def claim_folder(out: Path, source: str, settings: dict[str, object], held: Exit
     """
     parts = out / PARTS
     if out.exists() and not out.is_dir():
-        raise DataError(
-            f"{out}: expected a folder or nothing, found a file; choose another folder."
-        )
+        raise DataError(f"{out}: expected a folder, found a file; choose another folder.")
     if out.exists() and not parts.is_dir() and any(out.iterdir()):
         raise DataError(
             f"{out}: expected a new folder, or one from an interrupted `wuerstchen prepare`, found "
@@ -57,8 +55,7 @@ def claim_folder(out: Path, source: str, settings: dict[str, object], held: Exit
             held.enter_context(FileLock(parts / "lock", blocking=False))
         except Timeout:  # a subclass of OSError
             raise DataError(
-                f"{out}: another process is preparing this folder; wait for it, or choose another "
-                "folder."
+                f"{out}: another process is preparing this folder; wait, or choose another one."
             ) from None
     claim = parts / _CLAIM
     if claim.is_file():
@@ -95,8 +92,8 @@ def check_outside(source: str, out: Path) -> None:
     inside = root.is_dir() and out.resolve().is_relative_to(root.resolve())
     if inside or pattern_matches(str(root), out / SHARDS / "00000.tar"):
         raise DataError(
-            f"{out}: expected a folder outside {source}, where the next run would find the images "
-            "of the new set too; choose another folder."
+            f"{out}: expected a folder outside {source}, which would read its own set; "
+            "choose another folder."
         )
 
 

@@ -20,9 +20,7 @@ from wuerstchen.geometry import Shape, bucket_shapes
 
 SUFFIXES = {"jpeg": ".jpg", "webp": ".webp", "png": ".png"}
 
-_SCORE_FIELDS: Mapping[str, Sequence[str]] = {
-    "aesthetic": ("aesthetic", "AESTHETIC_SCORE", "aesthetic_score")
-}
+_SCORE_FIELDS = {"aesthetic": ("aesthetic", "AESTHETIC_SCORE", "aesthetic_score")}
 """Metadata fields of a score, if not only its name; the first one with a number is used."""
 
 
@@ -135,15 +133,8 @@ def _store_image(file: ByteRange, config: PrepareConfig) -> StoredImage | str:
         return problem
     image = resize_and_crop(opened.image, *stored_size(*opened.image.size, config))
     content = _encode(image, config)
-    return StoredImage(
-        content,
-        *image.size,
-        opened.width,
-        opened.height,
-        hashlib.sha256(content).hexdigest(),
-        perceptual_hash(image),
-        _mean_chroma(image),
-    )
+    hashes = (hashlib.sha256(content).hexdigest(), perceptual_hash(image), _mean_chroma(image))
+    return StoredImage(content, *image.size, opened.width, opened.height, *hashes)
 
 
 def stored_size(width: int, height: int, config: PrepareConfig) -> tuple[int, int]:

@@ -85,11 +85,9 @@ def write_part(
     pool: Executor,
     on_progress: Callable[[int], None],
 ) -> None:
-    """Process a work unit and write its part.
+    """Process a work unit and write its part; raises SaveError if the disk is not writable.
 
     on_progress  called with the number of items processed since the last call, never 0
-
-    Raises SaveError if the disk is full or not writable.
     """
     report = Report(unit.source, "")
     items = unit.read(report)
@@ -171,8 +169,7 @@ def copy_rows(source: Path, target: Path, unit: str, rows: Sequence[int], suffix
 
 
 def _member_name(unit: str, row: int) -> str:
-    """Name of a row's files, unique in the whole set. It has no dot, where webdataset readers
-    would split it."""
+    """Name of a row's files, unique in the set; no dots, where webdataset readers split it."""
     return f"{unit}{row:06d}"
 
 

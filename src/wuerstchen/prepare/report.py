@@ -15,8 +15,6 @@ from wuerstchen.prepare.parts import DroppedItem
 _EXAMPLES = 20
 """Keys listed for each reason."""
 
-_EQUAL, _NEAR = "duplicate with equal pixels", "near duplicate"
-
 
 class DropReason(BaseModel):
     """How many images were dropped for one reason."""
@@ -67,17 +65,14 @@ def summarise(
     dropped: Sequence[DroppedItem],
     overlap: Overlap,
 ) -> Summary:
-    """
-    kept     rows of the index
-    rows     images that passed the filters, including duplicates
-    overlap  between the splits of `kept`
-    """
+    """`kept`: rows of the index; `rows`: all that passed the filters, including duplicates."""
     keys, hashes = rows.column("key").to_pylist(), rows.column("hash").to_pylist()
     keys_of: defaultdict[str, list[str]] = defaultdict(list)
     for item in dropped:
         keys_of[item.reason].append(item.key)
     for row, original, _ in duplicates:
-        reason = _EQUAL if hashes[row] == hashes[original] else _NEAR
+        equal = hashes[row] == hashes[original]
+        reason = "duplicate with equal pixels" if equal else "near duplicate"
         keys_of[reason].append(f"{keys[row]} (of {keys[original]})")
     test = int(pc.sum(pc.equal(kept.column("split"), "test")).as_py() or 0)
     return Summary(
