@@ -85,7 +85,7 @@ def write_part(
     pool: Executor,
     on_progress: Callable[[int], None],
 ) -> None:
-    """Process a work unit and write its part; raises SaveError if the disk is not writable.
+    """Process a work unit and write its part; raises SaveError if the disk is full or read-only.
 
     on_progress  called with the number of items processed since the last call, never 0
     """
