@@ -133,8 +133,9 @@ def _store_image(file: ByteRange, config: PrepareConfig) -> StoredImage | str:
         return problem
     image = resize_and_crop(opened.image, *stored_size(*opened.image.size, config))
     content = _encode(image, config)
-    hashes = (hashlib.sha256(content).hexdigest(), perceptual_hash(image), _mean_chroma(image))
-    return StoredImage(content, *image.size, opened.width, opened.height, *hashes)
+    sha256, bits = hashlib.sha256(content).hexdigest(), perceptual_hash(image)
+    source = (opened.width, opened.height)
+    return StoredImage(content, *image.size, *source, sha256, bits, _mean_chroma(image))
 
 
 def stored_size(width: int, height: int, config: PrepareConfig) -> tuple[int, int]:
