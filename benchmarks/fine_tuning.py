@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from accelerate import Accelerator
@@ -52,7 +52,7 @@ from wuerstchen.planning.kernels import Setting
 from wuerstchen.planning.memory import Layout, step_memory
 from wuerstchen.training.optim import Optimizers
 from wuerstchen.training.run_log import RunLog
-from wuerstchen.training.stage import TrainState
+from wuerstchen.training.stage import RunName, TrainState
 from wuerstchen.training.train_step import TrainStep
 
 BATCH = {"a": 4, "b": 1, "c": 1}
@@ -105,7 +105,8 @@ def take_turn(stage: str) -> Turn:
         folder = Path(name)
         _write_start(stage, folder)
         config = _config(stage, folder)
-        memory = step_memory(DryRun(stage, with_base_sizes(config)), CPU, ALONE, BATCH[stage], 1)
+        dry_run = DryRun(cast(RunName, stage), with_base_sizes(config))
+        memory = step_memory(dry_run, CPU, ALONE, BATCH[stage], 1)
         seconds, learn = _steps(stage, config, folder)
     return Turn(stage, learn, seconds, _peak(), memory.total)
 

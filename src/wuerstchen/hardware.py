@@ -1,6 +1,7 @@
 """Accelerators and processors: rates, memory and power as published, and what this machine has."""
 
 import difflib
+import json
 import os
 import sys
 from dataclasses import dataclass
@@ -10,7 +11,6 @@ from typing import final
 from wuerstchen.errors import ConfigError
 
 GIB, MIB = 2**30, 2**20
-TERA = 1e12
 
 
 @final
@@ -34,96 +34,17 @@ class Device:
     source: str
 
 
-DEVICES = (
-    Device(
-        name="A100-40GB",
-        board="A100-PCIE",
-        bf16=312 * TERA,
-        tf32=156 * TERA,
-        fp32=19.5 * TERA,
-        memory=40 * GIB,
-        watts=250.0,
-        source="NVIDIA A100 datasheet, PCIe board of 40 GB",
-    ),
-    Device(
-        name="A100-80GB",
-        board="A100",
-        bf16=312 * TERA,
-        tf32=156 * TERA,
-        fp32=19.5 * TERA,
-        memory=80 * GIB,
-        watts=400.0,
-        source="NVIDIA A100 datasheet, SXM board of 80 GB",
-    ),
-    Device(
-        name="H100",
-        board="H100",
-        bf16=989 * TERA,
-        tf32=494 * TERA,
-        fp32=67 * TERA,
-        memory=80 * GIB,
-        watts=700.0,
-        source="NVIDIA H100 datasheet, SXM board",
-    ),
-    Device(
-        name="H200",
-        board="H200",
-        bf16=989 * TERA,
-        tf32=494 * TERA,
-        fp32=67 * TERA,
-        memory=139 * GIB,
-        watts=700.0,
-        source="NVIDIA H200 datasheet, SXM board; memory as torch sees it",
-    ),
-    Device(
-        name="L4",
-        board="L4",
-        bf16=121 * TERA,
-        tf32=60 * TERA,
-        fp32=30.3 * TERA,
-        memory=24 * GIB,
-        watts=72.0,
-        source="NVIDIA L4 datasheet, halved where it counts sparsity",
-    ),
-    Device(
-        name="L40S",
-        board="L40S",
-        bf16=362 * TERA,
-        tf32=183 * TERA,
-        fp32=91.6 * TERA,
-        memory=48 * GIB,
-        watts=350.0,
-        source="NVIDIA L40S datasheet",
-    ),
-    Device(
-        name="RTX-3090",
-        board="RTX 3090",
-        bf16=71 * TERA,
-        tf32=35.6 * TERA,
-        fp32=35.6 * TERA,
-        memory=24 * GIB,
-        watts=350.0,
-        source="NVIDIA GA102 whitepaper",
-    ),
-    Device(
-        name="RTX-4090",
-        board="RTX 4090",
-        bf16=165.2 * TERA,
-        tf32=82.6 * TERA,
-        fp32=82.6 * TERA,
-        memory=24 * GIB,
-        watts=450.0,
-        source="NVIDIA Ada whitepaper",
-    ),
+_TABLE = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
+"""Rates in TFLOP/s, memory in GiB."""
+
+_RATES = ("bf16", "tf32", "fp32")
+
+DEVICES = tuple(
+    Device(**row | {"memory": row["memory"] * GIB} | {rate: row[rate] * 1e12 for rate in _RATES})
+    for row in _TABLE["devices"]
 )
 
-OTHER_BOARDS = {
-    "A100 80GB PCIe": 300.0,  # NVIDIA A100 datasheet, PCIe board of 80 GB
-    "A10": 150.0,  # NVIDIA A10 datasheet
-    "L40": 300.0,  # NVIDIA L40 datasheet
-    "T4": 70.0,  # NVIDIA T4 datasheet
-    "V100": 300.0,  # NVIDIA V100 datasheet, SXM2 board
-}
+OTHER_BOARDS: dict[str, float] = {row["board"]: row["watts"] for row in _TABLE["other_boards"]}
 """Watts of boards that receipts know and plans do not."""
 
 WATTS_OF_OTHERS = 300.0

@@ -172,7 +172,7 @@ def test_without_images_that_are_held_out_the_last_weights_count(
     with caplog.at_level("INFO"):
         loop = loop_of(stage, (train, none), tmp_path)
         loop.run()
-    assert "No images are held out, so stage a ends with its last weights" in caplog.text
+    assert "no validation images, so stage a ends with its last weights" in caplog.text
     torch.testing.assert_close(state_of(loop)["0.weight"], stage.history[-1], atol=1e-6, rtol=1e-5)
 
 

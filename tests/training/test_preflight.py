@@ -99,19 +99,19 @@ REFUSED = {
     "Stage C of other semantics": (
         "stage_c.training.init_from",
         "wide",
-        "semantics of the compressor and of Stage C must be equal, found 6 and 8",
+        "semantic channels of the compressor and Stage C must be equal, found 6 and 8",
     ),
     "Stage B of other semantics": (
         "stage_b.training.init_from",
         "wide",
-        "semantics of the compressor and of Stage C must be equal, found 8 and 6",
+        "semantic channels of the compressor and Stage C must be equal, found 8 and 6",
     ),
     "Stage C of wider text": (
         "stage_c.training.init_from",
         "long",
         "of width 16, but .* of width 32",
     ),
-    "wider text": ("text.pretrained", "text", "encoder and of Stage C .* found 32 and 16"),
+    "wider text": ("text.pretrained", "text", "encoder and Stage C .* found 32 and 16"),
 }
 
 
@@ -128,7 +128,7 @@ def test_it_is_refused_before_any_work(
 
 def test_text_of_stage_b_has_its_width_too(models: Path, images: Path, tmp_path: Path) -> None:
     text = {"text.pretrained_b": str(models / "text"), "stage_b.training.text_conditioning": True}
-    with pytest.raises(TrainingError, match=r"encoder and of Stage B .* found 32 and 16"):
+    with pytest.raises(TrainingError, match=r"encoder and Stage B .* found 32 and 16"):
         training_run.train(settings(images, tmp_path / "none", text))
 
 

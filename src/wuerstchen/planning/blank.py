@@ -14,26 +14,26 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from wuerstchen import diffusion, weights
+from wuerstchen import diffusion
 from wuerstchen.config import Config, TextConfig
 from wuerstchen.data import Batch, Pairs
 from wuerstchen.errors import ConfigError
 from wuerstchen.geometry import latent_size, semantics_size
 from wuerstchen.inference.model_info import ModelInfo
 from wuerstchen.models.compressor import Compressor
-from wuerstchen.models.stage_a import StageA
-from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
 from wuerstchen.models.text import TextEncoder
 from wuerstchen.planning.kernels import Setting
 from wuerstchen.planning.trace import Kind, Trace
-from wuerstchen.training.build import Supplier
+from wuerstchen.training.build import Files
+from wuerstchen.training.latent_cache import EncodingKind
 from wuerstchen.training.origins import Origin, resolve
 from wuerstchen.training.perceptual import vgg16_features
 from wuerstchen.training.prior_preservation import ClassSemantics
 from wuerstchen.training.stage import Rows
 from wuerstchen.training.stage_c import StoredText
 from wuerstchen.weights.component_files import component_in
+from wuerstchen.weights.components import COMPONENTS
 from wuerstchen.weights.hub import is_here
 
 META = torch.device("meta")
@@ -61,7 +61,7 @@ PUBLISHED = {
 
 
 @final
-class BlankNetworks(Supplier):
+class BlankNetworks(Files):
     """Builds trainers within `with META`. Raises ConfigError for unknown sizes."""
 
     def __init__(self, config: Config) -> None:
@@ -74,42 +74,30 @@ class BlankNetworks(Supplier):
         self.class_flops: dict[Kind, int] = {}
         """Operations before the first step, which generate the class of a subject."""
 
-    def stage_a(self, origin: Origin) -> StageA:
+    def is_new(self, origin: Origin) -> bool:
         del origin
-        return StageA(self.config.stage_a.model)
+        return True
 
     def compressor(self, origin: Origin) -> Compressor:
         del origin
         return Compressor(self.config.compressor)
-
-    def stage_b(self, origin: Origin) -> StageB:
-        del origin
-        return StageB(self.config.stage_b.model)
-
-    def stage_c(self, origin: Origin) -> StageC:
-        del origin
-        return StageC(self.config.stage_c.model)
 
     def text(self, origin: Origin) -> TextEncoder:
         stage = "stage_b" if origin.component == "text_b" else "stage_c"
         width: int = getattr(self.config, stage).model.text_width
         return blank_text(text_sizes(origin, self.config.text, width, f"{stage}.model.text_width"))
 
-    def vgg16(self, path: str) -> nn.Sequential:
-        del path
+    def vgg16(self) -> nn.Sequential:
         return vgg16_features()
 
-    def latents(self, stage_a: StageA) -> Rows | None:
-        del stage_a
-        side = self.config.data.size
-        return _BlankRows((4, *latent_size(side, side))) if self._stored else None
-
-    def semantics(self, compressor: Compressor) -> Rows | None:
-        cells = (compressor.config.channels, *self._cells())
-        return _BlankRows(cells) if self._stored else None
+    def stored(self, kind: EncodingKind, network: nn.Module) -> Rows | None:
+        del network
+        side, channels = self.config.data.size, self.config.compressor.channels
+        shape = (4, *latent_size(side, side)) if kind == "latents" else (channels, *self._cells())
+        return _BlankRows(shape) if self._stored else None
 
     def text_states(self, text: TextEncoder) -> StoredText | None:
-        return _BlankTextStates((text.length, text.width)) if self._stored else None
+        return _BlankRows((text.length, text.width)) if self._stored else None
 
     def class_semantics(self, stage_c: StageC, text: TextEncoder) -> ClassSemantics | None:
         """The operations of one image, guided, times the number of images.
@@ -153,20 +141,15 @@ def with_base_sizes(config: Config) -> Config:
     Reads their config.json alone. Raises ModelFolderError where a base lacks a component.
     """
     parts = resolve(config)
-    stage_a, stage_b, stage_c = config.stage_a, config.stage_b, config.stage_c
     changes: dict[str, object] = {}
-    if _is_base_here(parts.stage_a):
-        model_a = weights.stage_a.config(component_in(parts.stage_a.path, "stage_a"))
-        changes["stage_a"] = stage_a.model_copy(update={"model": model_a})
-    if _is_base_here(parts.stage_b):
-        model_b = weights.stage_b.config(component_in(parts.stage_b.path, "stage_b"))
-        changes["stage_b"] = stage_b.model_copy(update={"model": model_b})
-    if _is_base_here(parts.compressor):
-        found = weights.compressor.config(component_in(parts.compressor.path, "compressor"))
-        changes["compressor"] = found
-    if _is_base_here(parts.stage_c):
-        model_c = weights.stage_c.config(component_in(parts.stage_c.path, "stage_c"))
-        changes["stage_c"] = stage_c.model_copy(update={"model": model_c})
+    for origin in (parts.stage_a, parts.stage_b, parts.compressor, parts.stage_c):
+        if origin.kind == "base" and is_here(origin.folder):
+            name = origin.component
+            sizes = COMPONENTS[name].config(component_in(origin.path, name))
+            if name == "compressor":
+                changes[name] = sizes
+            else:
+                changes[name] = getattr(config, name).model_copy(update={"model": sizes})
     return config.model_copy(update=changes)
 
 
@@ -225,10 +208,6 @@ def blank_text(sizes: ClipSizes) -> TextEncoder:
     return TextEncoder(model, cast(CLIPTokenizer, _BlankTokenizer(sizes.length)))
 
 
-def _is_base_here(origin: Origin) -> bool:
-    return origin.kind == "base" and is_here(origin.folder)
-
-
 def _read_sizes(path: Path) -> ClipSizes:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -250,7 +229,7 @@ def _read_sizes(path: Path) -> ClipSizes:
 
 @final
 class _BlankRows:
-    """Encodings on disk."""
+    """Encodings or text states on disk."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self._shape = shape
@@ -258,17 +237,9 @@ class _BlankRows:
     def rows(self, numbers: Sequence[int]) -> Tensor:
         return empty(len(numbers), *self._shape)
 
-
-@final
-class _BlankTextStates:
-    """Text states on disk."""
-
-    def __init__(self, shape: tuple[int, int]) -> None:
-        self._shape = shape
-
     def of(self, batch: Batch, dropped: Sequence[bool]) -> Tensor:
         del batch
-        return empty(len(dropped), *self._shape)
+        return self.rows(dropped)
 
 
 class _NoMask:

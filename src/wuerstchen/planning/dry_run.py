@@ -25,10 +25,10 @@ class DryRun:
 
     def __init__(self, name: RunName, config: Config) -> None:
         """config: with the sizes of its bases"""
-        supplier = BlankNetworks(config)
+        networks = BlankNetworks(config)
         with META:
-            self.stage = build_stage(name, supplier)
-        self.class_flops: dict[Kind, int] = supplier.class_flops
+            self.stage = build_stage(name, networks)
+        self.class_flops: dict[Kind, int] = networks.class_flops
         """Operations on one device before the first step."""
         self._side = config.data.size
 

@@ -5,7 +5,7 @@ dropout, and no autocast. These modes restore what affects memory.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -20,16 +20,8 @@ Target = Literal["accelerator", "cpu"]
 
 LOWERED = frozenset(
     {
-        F.linear,
-        F.conv2d,
-        F.conv_transpose2d,
-        torch.matmul,
-        torch.bmm,
-        torch.addmm,
-        torch.baddbmm,
-        Tensor.matmul,
-        Tensor.__matmul__,
-        F.scaled_dot_product_attention,
+        *(F.linear, F.conv2d, F.conv_transpose2d, F.scaled_dot_product_attention),
+        *(torch.matmul, torch.bmm, torch.addmm, torch.baddbmm, Tensor.matmul, Tensor.__matmul__),
     }
 )
 """What autocast computes in bf16 (docs.pytorch.org/docs/stable/amp.html, ops by their names)."""
@@ -52,17 +44,13 @@ class Setting:
     target: Target
     bf16: bool
 
-    @contextmanager
-    def kernels(self) -> Iterator[None]:
+    def kernels(self) -> AbstractContextManager[object]:
         """Around a whole step."""
-        with _Kernels(self.target):
-            yield
+        return _Kernels(self.target)
 
-    @contextmanager
-    def forward(self) -> Iterator[None]:
+    def forward(self) -> AbstractContextManager[object]:
         """Around the forward pass of a network that learns."""
-        with self._autocast(keeps=True):
-            yield
+        return self._autocast(keeps=True)
 
     @contextmanager
     def backward(self, networks: Iterable[nn.Module]) -> Iterator[None]:
@@ -75,10 +63,9 @@ class Setting:
             for block in (block for network in networks for block in network.modules()):
                 if isinstance(block, ConvBlock | TimeBlock | AttentionBlock):
                     modes = _RecomputeModes(self)
-                    first = block.register_forward_pre_hook(modes.enter)
-                    last = block.register_forward_hook(modes.leave, always_call=True)
-                    hooks.callback(first.remove)
-                    hooks.callback(last.remove)
+                    hooks.callback(block.register_forward_pre_hook(modes.enter).remove)
+                    leave = block.register_forward_hook(modes.leave, always_call=True)
+                    hooks.callback(leave.remove)
             yield
 
     @contextmanager
@@ -87,13 +74,8 @@ class Setting:
         with _Kernels(self.target), self._autocast(keeps=False):
             yield
 
-    @contextmanager
-    def _autocast(self, *, keeps: bool) -> Iterator[None]:
-        if not self.bf16:
-            yield
-            return
-        with _Autocast(RAISED[self.target], keeps=keeps):
-            yield
+    def _autocast(self, *, keeps: bool) -> AbstractContextManager[object]:
+        return _Autocast(RAISED[self.target], keeps=keeps) if self.bf16 else nullcontext()
 
 
 class _RecomputeModes:
@@ -200,8 +182,7 @@ def _attention(
         mixed: Tensor = flash(q, k, v, dropout_p, is_causal, scale=scale)[0]
         return mixed
     efficient = torch.ops.aten._scaled_dot_product_efficient_attention
-    learns = q.requires_grad
-    mixed = efficient(q, k, v, None, learns, dropout_p, is_causal, scale=scale)[0]
+    mixed = efficient(q, k, v, None, q.requires_grad, dropout_p, is_causal, scale=scale)[0]
     return mixed
 
 

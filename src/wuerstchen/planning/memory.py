@@ -1,7 +1,7 @@
 """Bytes on a device at the peak of a training step, and the largest micro-batch that fits."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import NamedTuple, final
 
 from torch import Tensor, nn
@@ -37,15 +37,7 @@ class Memory:
 
     @property
     def total(self) -> int:
-        return (
-            self.weights
-            + self.gradients
-            + self.optimizer
-            + self.averages
-            + self.exchange
-            + self.frozen
-            + self.activations
-        )
+        return sum(astuple(self))
 
 
 class Layout(NamedTuple):
@@ -121,10 +113,8 @@ def largest_micro(
     """
 
     def at(micro: int) -> MicroBatches:
-        accumulation = batch // micro
-        return MicroBatches(
-            micro, accumulation, step_memory(run, setting, layout, micro, accumulation)
-        )
+        split = batch // micro
+        return MicroBatches(micro, split, step_memory(run, setting, layout, micro, split))
 
     most = batch // run.stage.training.gradient_accumulation
     sizes = [size for size in range(1, most + 1) if batch % size == 0]

@@ -5,20 +5,14 @@ from dataclasses import asdict, dataclass
 from typing import final
 
 from wuerstchen.config import Config, TrainingConfig
-from wuerstchen.errors import ConfigError
 from wuerstchen.planning.assumptions import Assumptions
 from wuerstchen.planning.blank import missing_bases, with_base_sizes
 from wuerstchen.planning.dry_run import DryRun
 from wuerstchen.planning.estimate import Costs, costs, total_costs
 from wuerstchen.planning.kernels import Setting
-from wuerstchen.planning.memory import (
-    Layout,
-    Memory,
-    count_parameters,
-    largest_micro,
-    shown_bytes,
-)
+from wuerstchen.planning.memory import Layout, Memory, count_parameters, largest_micro, shown_bytes
 from wuerstchen.planning.trace import added, total
+from wuerstchen.training.preflight import device_batch
 from wuerstchen.training.stage import RUN_ORDER, RunName, training_of
 
 
@@ -89,11 +83,8 @@ class Plan:
     def to_dict(self) -> dict[str, object]:
         """For JSON; bytes, FLOPs, hours, kWh and kg as numbers."""
         runs = [
-            {
-                **asdict(run),
-                "memory": {**asdict(run.memory), "total": run.memory.total},
-                "fits": run.fits,
-            }
+            asdict(run)
+            | {"memory": asdict(run.memory) | {"total": run.memory.total}, "fits": run.fits}
             for run in self.runs
         ]
         return {
@@ -108,9 +99,9 @@ class Plan:
 def plan(config: Config, assumptions: Assumptions) -> Plan:
     """What every training of `config` needs.
 
-    The sizes of a base model are read from its configs. Raises ConfigError where devices cannot
-    share a batch equally or a text encoder's sizes are unknown, and ModelFolderError where a base
-    lacks a component.
+    The sizes of a base model are read from its configs. Raises TrainingError where devices cannot
+    share a batch equally, ConfigError where a text encoder's sizes are unknown, and
+    ModelFolderError where a base lacks a component.
     """
     notes = (*missing_bases(config), *assumptions.sentences())
     sized = with_base_sizes(config)
@@ -121,15 +112,11 @@ def plan(config: Config, assumptions: Assumptions) -> Plan:
         if training is not None and training.images == 0:
             reused[name] = training.init_from
         elif training is not None:
-            _device_batch(name, training, assumptions)  # before anything is built
+            device_batch(name, training, assumptions.devices)  # before anything is built
             waiting.append(name)
     runs = [_plan_run(DryRun(name, sized), assumptions) for name in waiting]
     return Plan(
-        name=config.name,
-        assumptions=assumptions,
-        runs=tuple(runs),
-        reused=reused,
-        notes=notes,
+        name=config.name, assumptions=assumptions, runs=tuple(runs), reused=reused, notes=notes
     )
 
 
@@ -137,7 +124,7 @@ def _plan_run(run: DryRun, assumptions: Assumptions) -> RunPlan:
     name, training = run.stage.name, run.stage.training
     setting = Setting("accelerator", bf16=training.precision != "fp32")
     layout = Layout(assumptions.devices, _is_sharded(name, training, assumptions))
-    batch = _device_batch(name, training, assumptions)
+    batch = device_batch(name, training, assumptions.devices)
     class_flops = {kind: n * assumptions.devices for kind, n in run.class_flops.items()}
     batches = largest_micro(run, setting, layout, batch, assumptions.available)
     flops = run.flops(setting)
@@ -175,19 +162,6 @@ def _is_sharded(name: RunName, training: TrainingConfig, assumptions: Assumption
     return training.sharded or (assumptions.sharded and name != "a")
 
 
-def _device_batch(name: RunName, training: TrainingConfig, assumptions: Assumptions) -> int:
-    """Images of a step on each device."""
-    devices, accumulation = assumptions.devices, training.gradient_accumulation
-    if training.batch_size % (devices * accumulation):
-        sharers = "1 device" if devices == 1 else f"{devices} devices"
-        times = "" if accumulation == 1 else f" with gradient_accumulation {accumulation}"
-        raise ConfigError(
-            f"The batch of stage {name} is {training.batch_size}, which {sharers}{times} cannot "
-            f"share equally; set it to a multiple of {devices * accumulation}."
-        )
-    return training.batch_size // devices
-
-
 def _remedies(name: RunName, training: TrainingConfig, *, sharded: bool) -> Iterator[str]:
     """What helps this training if one image is too much for a device."""
     yield "a larger device"
@@ -195,7 +169,5 @@ def _remedies(name: RunName, training: TrainingConfig, *, sharded: bool) -> Iter
         yield "--sharded with more devices"
     if getattr(training, "gradient_checkpointing", None) is False:
         yield f"stage_{name}.training.gradient_checkpointing=true"
-    if name == "a":
-        yield "smaller crops by stage_a.training.crop_size"
-    else:
-        yield "smaller images by data.size"
+    smaller_crops = "smaller crops by stage_a.training.crop_size"
+    yield smaller_crops if name == "a" else "smaller images by data.size"

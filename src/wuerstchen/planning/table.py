@@ -2,9 +2,11 @@
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import fields
 
 from wuerstchen.hardware import GIB, MIB
 from wuerstchen.planning.estimate import Costs
+from wuerstchen.planning.memory import Memory
 from wuerstchen.planning.plan import Plan, RunPlan
 from wuerstchen.receipts.number_format import (
     format_hours,
@@ -15,8 +17,6 @@ from wuerstchen.receipts.number_format import (
 )
 
 NAME, COLUMN = 32, 12
-
-USES = ("weights", "gradients", "optimizer", "averages", "exchange", "frozen", "activations")
 
 Row = tuple[str, list[str]]
 """A label, and a cell for each training."""
@@ -80,7 +80,10 @@ def _memory_rows(plan: Plan) -> list[Row]:
 
     return [
         row(f"{unit_name} on a device", [run.memory.total for run in runs]),
-        *(row(f"  {part}", [getattr(run.memory, part) for run in runs]) for part in USES),
+        *(
+            row(f"  {use.name}", [getattr(run.memory, use.name) for run in runs])
+            for use in fields(Memory)
+        ),
         row(f"{unit_name} available", [run.available for run in runs]),
         ("fits", ["yes" if run.fits else "no" for run in runs]),
     ]

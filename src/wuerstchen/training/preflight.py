@@ -95,26 +95,18 @@ def check_models(config: Config, waiting: Sequence[RunName]) -> None:
     files_b = _files(parts.stage_b, "b", config, waiting)
     b = config.stage_b.model if files_b is None else weights.stage_b.config(files_b)
     below = _files(parts.compressor, "b", config, waiting)
-    compressor = config.compressor if below is None else weights.compressor.config(below)
-    _check_equal(
-        "channels of semantics of the compressor and of Stage B",
-        compressor.channels,
-        b.semantic_channels,
-    )
+    channels = (config.compressor if below is None else weights.compressor.config(below)).channels
+    _check_equal("semantic channels of the compressor and Stage B", channels, b.semantic_channels)
     if parts.text_b is not None:
         text_b = _text_width(parts.text_b, config)
-        _check_equal("text widths of its encoder and of Stage B", text_b, b.text_width)
+        _check_equal("text widths of its encoder and Stage B", text_b, b.text_width)
     if "c" not in waiting:
         return
     files_c = _files(parts.stage_c, "c", config, waiting)
     c = config.stage_c.model if files_c is None else weights.stage_c.config(files_c)
-    _check_equal(
-        "channels of semantics of the compressor and of Stage C",
-        compressor.channels,
-        c.semantic_channels,
-    )
+    _check_equal("semantic channels of the compressor and Stage C", channels, c.semantic_channels)
     width = _text_width(parts.text_c, config)
-    _check_equal("text widths of its encoder and of Stage C", width, c.text_width)
+    _check_equal("text widths of its encoder and Stage C", width, c.text_width)
     # Without an encoder of Stage B the model folder will have a single one for both.
     if parts.text_b is None and width != b.text_width:
         raise TrainingError(
@@ -148,15 +140,13 @@ def _base_files(origin: Origin) -> ComponentFiles:
 
 
 def _text_width(origin: Origin, config: Config) -> int:
-    if origin.kind == "published":
-        return _published_width(origin.path)
-    if origin.kind == "base":
-        return _width_in(_base_files(origin))
-    return config.text.width
+    if origin.kind not in ("base", "published"):
+        return config.text.width
+    files = _base_files(origin) if origin.kind == "base" else _published_files(origin.path)
+    return int(weights.text_c.config(files).hidden_size)
 
 
-def _published_width(folder: Path) -> int:
-    """D of a published text encoder with its tokenizer."""
+def _published_files(folder: Path) -> ComponentFiles:
     scan(folder)
     if not (folder / "config.json").is_file():
         raise ModelFolderError(
@@ -169,12 +159,8 @@ def _published_width(folder: Path) -> int:
         config=folder / "config.json",
         tokenizer=folder,
     )
-    weights.text_c.empty(found)
-    return _width_in(found)
-
-
-def _width_in(files: ComponentFiles) -> int:
-    return int(weights.text_c.config(files).hidden_size)
+    weights.text_c.empty(found)  # checks keys and shapes
+    return found
 
 
 def _check_equal(what: str, one: int, other: int) -> None:
@@ -193,10 +179,17 @@ def check_batch(name: RunName, training: TrainingConfig, accelerator: Accelerato
             f"Expected plain processes, found a launch with {accelerator.distributed_type.value}; "
             f"leave --use_fsdp and the like out{instead}."
         )
-    processes, accumulation = accelerator.num_processes, training.gradient_accumulation
-    if training.batch_size % (processes * accumulation):
+    device_batch(name, training, accelerator.num_processes)
+
+
+def device_batch(name: RunName, training: TrainingConfig, devices: int) -> int:
+    """Images of a step on each device; TrainingError where the batch cannot be shared equally."""
+    accumulation = training.gradient_accumulation
+    if training.batch_size % (devices * accumulation):
+        sharers = "1 device" if devices == 1 else f"{devices} devices"
+        times = "" if accumulation == 1 else f" with gradient_accumulation {accumulation}"
         raise TrainingError(
-            f"The batch of stage {name} is {training.batch_size}, which {processes} processes with "
-            f"gradient_accumulation {accumulation} cannot share equally; set it to a multiple of "
-            f"{processes * accumulation}."
+            f"The batch of stage {name} is {training.batch_size}, which {sharers}{times} cannot "
+            f"share equally; set it to a multiple of {devices * accumulation}."
         )
+    return training.batch_size // devices

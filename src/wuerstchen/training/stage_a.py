@@ -84,15 +84,15 @@ class StageATrainer(Stage):
         self, config: StageAConfig, network: StageA, perceptual: Perceptual, train: Pairs
     ) -> None:
         """train: the training images, which give the exported latents unit scale"""
-        self.training = config.training
+        self.training = training = config.training
         self._train = train
-        if config.training.lora is not None:
-            add_lora(network, config.training.lora)
+        if training.lora is not None:
+            add_lora(network, training.lora)
         # A network that is fine-tuned has its codes where its latents are.
-        self._settling = 0 if config.training.init_from else SETTLING
+        self._settling = 0 if training.init_from else SETTLING
         self._autoencoder = Autoencoder(network)
         self._discriminator = Discriminator(
-            config.training.discriminator_width, config.training.discriminator_depth
+            training.discriminator_width, training.discriminator_depth
         )
         self._perceptual = perceptual
         self._points = torch.empty(0)  # (N, 4) latents of the last batch
@@ -109,11 +109,8 @@ class StageATrainer(Stage):
         joined = 0.0
         if training.adversarial_weight > 0 and training.images > 0:
             joined = max(0.0, 1 - training.adversarial_start / training.images)
-        found = [
-            (1 - joined, TrainState(STEADY_STEP, 0)),
-            (joined, TrainState(STEADY_STEP, training.images)),
-        ]
-        return [(fraction, state) for fraction, state in found if fraction > 0]
+        found = [(1 - joined, 0), (joined, training.images)]
+        return [(part, TrainState(STEADY_STEP, images)) for part, images in found if part > 0]
 
     def losses(
         self, networks: Networks, batch: Batch, streams: RandomStreams, state: TrainState
@@ -133,12 +130,14 @@ class StageATrainer(Stage):
         scalars = {"error": error, "perceptual": perceptual}
         scalars["codebook"] = out.quantised.codebook_loss
         scalars["perplexity"] = perplexity(out.quantised.codes, len(self._autoencoder.last_used))
-        adversarial = self._has_discriminator(state)
+        joined = state.images >= self.training.adversarial_start
+        adversarial = joined and self.training.adversarial_weight > 0
         if adversarial:
             generator_loss = -self._frozen_logits(out.image).mean()
             value = value + self.training.adversarial_weight * generator_loss
             scalars["adversarial"] = generator_loss
-        self._record_codes(out, state)
+        self._points = out.latent.detach().float().permute(0, 2, 3, 1).reshape(-1, 4)
+        self._autoencoder.last_used[out.quantised.codes.flatten()] = state.step
         yield Loss("stage_a", value, scalars)
         if not settled:  # even zero gradients would advance the optimizer's moments
             self._autoencoder.network.codebook.embedding.weight.grad = None
@@ -185,9 +184,7 @@ class StageATrainer(Stage):
 
     def export(self, network: nn.Module, folder: Path) -> None:
         assert isinstance(network, Autoencoder)
-        exported = network.network
-        if self.training.lora is not None:
-            exported = fused_copy(exported)
+        exported = network.network if self.training.lora is None else fused_copy(network.network)
         if not self.training.init_from:  # the Stage B of a base model knows the scale of the base
             scale = self._latent_scale(exported)
             exported.config = exported.config.model_copy(update={"scale": scale})
@@ -201,10 +198,6 @@ class StageATrainer(Stage):
         latents = [network.raw_latent(part.to(device)) for part in image.split(AT_ONCE)]
         return float(torch.cat(latents).std())
 
-    def _has_discriminator(self, state: TrainState) -> bool:
-        joined = state.images >= self.training.adversarial_start
-        return self.training.adversarial_weight > 0 and joined
-
     def _frozen_logits(self, image: Tensor) -> Tensor:
         """The discriminator's logits, with gradients for the image alone."""
         self._discriminator.requires_grad_(False)
@@ -217,11 +210,6 @@ class StageATrainer(Stage):
         real_logit, made_logit = discriminator(torch.cat([real, made])).chunk(2)
         value = (F.relu(1 - real_logit).mean() + F.relu(1 + made_logit).mean()) / 2
         return Loss("discriminator", value, {"discriminator": value})
-
-    @torch.no_grad()
-    def _record_codes(self, out: Reconstruction, state: TrainState) -> None:
-        self._points = out.latent.detach().float().permute(0, 2, 3, 1).reshape(-1, 4)
-        self._autoencoder.last_used[out.quantised.codes.flatten()] = state.step
 
     @torch.no_grad()
     def _reconstruct(self, network: nn.Module, image: Tensor, skip: bool) -> Reconstruction:

@@ -136,13 +136,11 @@ class StageBTrainer(DiffusionStage):
         mappers = trained_parameters(self._both.stage_b.semantics_mappers)
         known = {id(parameter) for parameter in mappers}
         others = [p for p in trained_parameters(self._both.stage_b) if id(p) not in known]
+        rate = PRETRAINED_RATE if self._pretrained else 1.0
         groups = [
             ParameterGroup(others, 1.0),
             ParameterGroup(mappers, 1 / SEMANTICS_SCALE),
-            ParameterGroup(
-                trained_parameters(self._both.compressor),
-                PRETRAINED_RATE if self._pretrained else 1.0,
-            ),
+            ParameterGroup(trained_parameters(self._both.compressor), rate),
         ]
         return [group for group in groups if group.parameters]
 
@@ -156,9 +154,8 @@ class StageBTrainer(DiffusionStage):
         semantic_t = (streams.uniform() * SEMANTIC_NOISE_END * noised).to(device)
         dropped = streams.chosen(self.training.semantics_dropout).view(-1, 1, 1, 1).to(device)
         latent = self._latents(batch, device)
-        error = self._error(
-            networks["stage_b"], batch, latent, t.to(device), semantic_t, dropped, streams
-        )
+        both, on_device = networks["stage_b"], t.to(device)
+        error = self._error(both, batch, latent, on_device, semantic_t, dropped, streams)
         value = (self.weighting(t, error) * error).mean()
         yield Loss("stage_b", value, {"error": value})
 
@@ -210,14 +207,13 @@ class StageBTrainer(DiffusionStage):
     ) -> Tensor:
         """(B,) mean squared error of the predicted noise."""
         noise = streams(latent)
-        channels = self._both.compressor.config.channels
-        cells = (channels, *semantics_size(*batch.images.shape[-2:]))
+        cells = semantics_size(*batch.images.shape[-2:])
         predicted = network(
             shrink(batch.images.to(t.device)),
             diffusion.add_noise(latent, noise, t),
             t,
             self._text(batch.captions, t.device),
-            streams.normal(cells, t.device),
+            streams.normal((self._both.compressor.config.channels, *cells), t.device),
             semantic_t,
             dropped,
         )

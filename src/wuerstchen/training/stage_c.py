@@ -117,11 +117,10 @@ class StageCTrainer(DiffusionStage):
     def parameter_groups(self, name: str) -> list[ParameterGroup]:
         """Stage C, and the text encoder: slower if pretrained, absent if frozen."""
         del name
+        rate = PRETRAINED_RATE if self._pretrained else 1.0
         groups = [
             ParameterGroup(trained_parameters(self._both.stage_c), 1.0),
-            ParameterGroup(
-                trained_parameters(self._both.text), PRETRAINED_RATE if self._pretrained else 1.0
-            ),
+            ParameterGroup(trained_parameters(self._both.text), rate),
         ]
         return [group for group in groups if group.parameters]
 
@@ -137,9 +136,8 @@ class StageCTrainer(DiffusionStage):
         if self._stored_text is not None:
             captions = self._stored_text.of(batch, dropped).to(device)
         else:
-            captions = [
-                "" if drop else text for drop, text in zip(dropped, batch.captions, strict=True)
-            ]
+            pairs = zip(dropped, batch.captions, strict=True)
+            captions = ["" if drop else caption for drop, caption in pairs]
         if self._class is None:
             error = self._error(networks["stage_c"], captions, scaled, t.to(device), streams)
             value = (self.weighting(t, error) * error).mean()
@@ -190,9 +188,8 @@ class StageCTrainer(DiffusionStage):
     def grid(self, network: nn.Module, test: Pairs) -> Tensor:
         """What the three stages generate for the config's prompts, or for captions of the data."""
         assert isinstance(network, TextAndStageC)
-        prompts = self._prompts or [
-            test[i].captions[0] for i in range(min(GRID_COLUMNS, len(test)))
-        ]
+        count = min(GRID_COLUMNS, len(test))
+        prompts = self._prompts or [test[i].captions[0] for i in range(count)]
         device = device_of(network)
         sample = self._frozen.compress(held_out_batch(test, 1).images.to(device))
         streams = streams_at(1, range(len(prompts)))
@@ -200,9 +197,8 @@ class StageCTrainer(DiffusionStage):
         text = network.text([*prompts, *[""] * len(prompts)])
         both = network.stage_c.condition(text)
         wanted = network.stage_c.condition(text[: len(prompts)])
-        denoise = diffusion.guided(
-            network.stage_c, both, wanted, diffusion.Guidance(Defaults().prior.guidance_scale)
-        )
+        guidance = diffusion.Guidance(Defaults().prior.guidance_scale)
+        denoise = diffusion.guided(network.stage_c, both, wanted, guidance)
         *_, scaled = diffusion.ddpm(denoise, start, diffusion.published_times(), streams)
         rows = []
         for at in range(0, len(prompts), GRID_COLUMNS):

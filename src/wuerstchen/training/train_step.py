@@ -67,7 +67,7 @@ class TrainStep:
                 with self._counted():
                     scalars, used = self._backward(batch, first, state)
                 break
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            except (MemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error):
                     raise
             self._halve(state)
@@ -179,7 +179,7 @@ def explain_out_of_memory(who: str) -> Iterator[None]:
     """Raise TrainingError where memory runs out and smaller micro-batches would not help."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
         raise TrainingError(
@@ -201,6 +201,5 @@ def _remembered(run_log: RunLog) -> int:
 
 def _is_out_of_memory(error: Exception) -> bool:
     """CPU allocators have no exception of their own."""
-    return isinstance(
-        error, torch.OutOfMemoryError | MemoryError
-    ) or "can't allocate memory" in str(error)
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or "can't allocate memory" in str(error)
