@@ -325,7 +325,8 @@ def test_twice_the_devices_take_half_the_hours_and_as_much_energy(config: Config
 
 
 def test_money_carbon_and_energy_follow_from_the_hours() -> None:
-    found = costs({"bf16": 312e12 * 3600}, A100, 4, utilisation=0.5, grid=370, price=1.5)
+    given = Assumptions(device=A100, devices=4, utilisation=0.5, grid=370, price=1.5)
+    found = costs({"bf16": 312e12 * 3600}, given)
     assert found.device_hours == pytest.approx(2)
     assert found.hours == pytest.approx(0.5)
     assert found.kwh == pytest.approx(0.5)
@@ -379,7 +380,7 @@ def test_text_sizes_are_read_where_the_folder_is(tmp_path: Path) -> None:
     key, text = "stage_c.model.text_width", TextConfig()
     origin = Origin("text_c", "published", str(tmp_path))
     found = text_sizes(origin, text, 96, key)
-    assert (found.width, found.depth, found.inner) == (96, 2, 384)
+    assert (found.hidden_size, found.num_hidden_layers, found.intermediate_size) == (96, 2, 384)
     path.write_text("[]")
     with pytest.raises(ConfigError, match="expected the config of a CLIP text model"):
         text_sizes(origin, text, 96, key)
@@ -498,11 +499,10 @@ def test_the_published_hours_of_stage_c_are_near() -> None:
         }
         for name, images in runs
     ]
-    found = costs(added(flops), A100, 1, utilisation=0.1, grid=370, price=None)
+    given = Assumptions(device=A100, utilisation=0.1, grid=370)
+    found = costs(added(flops), given)
     assert found.device_hours == pytest.approx(24_602, rel=0.1)
-    exact = costs(added(flops), A100, 1, utilisation=0.105, grid=370, price=None)
+    exact = costs(added(flops), dataclasses.replace(given, utilisation=0.105))
     assert exact.device_hours == pytest.approx(24_602, rel=0.02)
-    published = costs(
-        {"bf16": 24_602 * 3600 * 31.2e12}, A100, 1, utilisation=0.1, grid=370, price=None
-    )
+    published = costs({"bf16": 24_602 * 3600 * 31.2e12}, given)
     assert published.co2 == pytest.approx(2_275.68, rel=1e-4)

@@ -58,7 +58,7 @@ def plan(
     try:
         from wuerstchen import planning
         from wuerstchen.hardware import WORLD_GRAMS, find_device
-        from wuerstchen.planning.estimate import UTILISATION
+        from wuerstchen.planning.assumptions import UTILISATION
         from wuerstchen.planning.table import lines
     except ModuleNotFoundError as error:
         raise TrainingError(

@@ -4,7 +4,7 @@ The real trainers are built on torch's meta device, where tensors have no conten
 step of each is traced operation by operation.
 
     kernels, trace ─▶ blank ─▶ dry_run ─▶ memory ─▶ plan ─▶ table
-                                 estimate, assumptions ─┘
+                                 assumptions, estimate ─┘
 """
 
 from wuerstchen.planning.assumptions import Assumptions, parse_bytes

@@ -7,7 +7,6 @@ from typing import final
 
 from wuerstchen.errors import ConfigError
 from wuerstchen.hardware import GIB, MIB, WORLD_GRAMS, Device
-from wuerstchen.planning.estimate import ARITHMETIC, UTILISATION
 
 RESERVE = GIB
 """Device memory for the driver and for the workspace of convolutions."""
@@ -15,6 +14,12 @@ RESERVE = GIB
 SAFE = 0.9
 """Fraction of the rest that is planned with: fragmented memory cannot all be used again."""
 
+UTILISATION = 0.1
+"""Fraction of the bf16 peak that training reaches, waiting and restarts included. The published
+training of Stage C reached 0.105 by this count of its operations (docs/planning.md)."""
+
+ARITHMETIC = 0.5
+"""Largest fraction of its own peak that slower arithmetic reaches."""
 
 UNITS = {"GiB": GIB, "MiB": MIB, "GB": 10**9, "MB": 10**6}
 

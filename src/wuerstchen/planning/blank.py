@@ -38,24 +38,22 @@ from wuerstchen.weights.hub import is_here
 
 META = torch.device("meta")
 
-PUBLISHED_VOCABULARY, PUBLISHED_LENGTH = 49408, 77
-
 
 class ClipSizes(NamedTuple):
-    """Sizes of a text model."""
+    """Sizes of a text model, named as in its config.json."""
 
-    vocabulary: int
-    length: int
-    width: int
-    depth: int
-    heads: int
-    inner: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    vocab_size: int = 49408
+    max_position_embeddings: int = 77
 
 
 PUBLISHED = {
-    768: ClipSizes(PUBLISHED_VOCABULARY, PUBLISHED_LENGTH, 768, 12, 12, 3072),
-    1024: ClipSizes(PUBLISHED_VOCABULARY, PUBLISHED_LENGTH, 1024, 24, 16, 4096),
-    1280: ClipSizes(PUBLISHED_VOCABULARY, PUBLISHED_LENGTH, 1280, 32, 20, 5120),
+    768: ClipSizes(768, 12, 12, 3072),
+    1024: ClipSizes(1024, 24, 16, 4096),
+    1280: ClipSizes(1280, 32, 20, 5120),
 }
 """Text models of CLIP-L, CLIP-H and CLIP-bigG by width (their config.json)."""
 
@@ -177,8 +175,8 @@ def text_sizes(origin: Origin, text: TextConfig, width: int, key: str) -> ClipSi
         assert files.config is not None
         return _read_sizes(files.config)
     if origin.kind not in ("base", "published"):  # as if its vocabulary were filled
-        sizes = (text.vocab_size, text.max_length, text.width, text.depth, text.heads)
-        return ClipSizes(*sizes, 4 * text.width)
+        sizes = (text.width, text.depth, text.heads, 4 * text.width)
+        return ClipSizes(*sizes, text.vocab_size, text.max_length)
     path = Path(origin.folder) / "config.json"
     if path.is_file():
         return _read_sizes(path)
@@ -192,34 +190,19 @@ def text_sizes(origin: Origin, text: TextConfig, width: int, key: str) -> ClipSi
 
 def blank_text(sizes: ClipSizes) -> TextEncoder:
     """A text encoder of these sizes."""
+    # Which tokens start and end changes no size, but the default ids exceed small vocabularies.
+    config = CLIPTextConfig(**sizes._asdict(), bos_token_id=0, eos_token_id=1)
     with META:
-        model = CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=sizes.vocabulary,
-                hidden_size=sizes.width,
-                intermediate_size=sizes.inner,
-                num_hidden_layers=sizes.depth,
-                num_attention_heads=sizes.heads,
-                max_position_embeddings=sizes.length,
-                bos_token_id=0,  # which tokens these are changes no size, and the default ids
-                eos_token_id=1,  # exceed small vocabularies
-            )
-        )
-    return TextEncoder(model, cast(CLIPTokenizer, _BlankTokenizer(sizes.length)))
+        model = CLIPTextModel(config)
+    tokenizer = _BlankTokenizer(sizes.max_position_embeddings)
+    return TextEncoder(model, cast(CLIPTokenizer, tokenizer))
 
 
 def _read_sizes(path: Path) -> ClipSizes:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        values = values.get("text_config", values)
-        return ClipSizes(
-            int(values.get("vocab_size", PUBLISHED_VOCABULARY)),
-            int(values.get("max_position_embeddings", PUBLISHED_LENGTH)),
-            int(values["hidden_size"]),
-            int(values["num_hidden_layers"]),
-            int(values["num_attention_heads"]),
-            int(values["intermediate_size"]),
-        )
+        values = ClipSizes._field_defaults | values.get("text_config", values)
+        return ClipSizes(*(int(values[size]) for size in ClipSizes._fields))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"{path}: expected the config of a CLIP text model, found none that can be read "

@@ -5,14 +5,8 @@ from dataclasses import dataclass
 from typing import final
 
 from wuerstchen.hardware import Device, co2_kilograms
+from wuerstchen.planning.assumptions import ARITHMETIC, Assumptions
 from wuerstchen.planning.trace import Kind
-
-UTILISATION = 0.1
-"""Fraction of the bf16 peak that training reaches, waiting and restarts included. The published
-training of Stage C reached 0.105 by this count of its operations (docs/planning.md)."""
-
-ARITHMETIC = 0.5
-"""Largest fraction of its own peak that slower arithmetic reaches."""
 
 
 @final
@@ -42,24 +36,17 @@ def rate(device: Device, kind: Kind, utilisation: float) -> float:
     return min(utilisation * device.bf16, max(ARITHMETIC, utilisation) * peak)
 
 
-def costs(
-    flops: Mapping[Kind, float],
-    device: Device,
-    devices: int,
-    *,
-    utilisation: float,
-    grid: float,
-    price: float | None,
-) -> Costs:
+def costs(flops: Mapping[Kind, float], given: Assumptions) -> Costs:
     """Of the operations of a whole training, divided evenly among the devices."""
-    seconds = sum(count / rate(device, kind, utilisation) for kind, count in flops.items())
+    device, price = given.device, given.price
+    seconds = sum(count / rate(device, kind, given.utilisation) for kind, count in flops.items())
     hours = seconds / 3600
     kwh = hours * device.watts / 1000
     return Costs(
-        hours=hours / devices,
+        hours=hours / given.devices,
         device_hours=hours,
         kwh=kwh,
-        co2=co2_kilograms(kwh, grid),
+        co2=co2_kilograms(kwh, given.grid),
         money=None if price is None else hours * price,
     )
 

@@ -145,14 +145,7 @@ def _plan_run(run: DryRun, assumptions: Assumptions) -> RunPlan:
         memory=batches.memory,
         available=assumptions.available,
         remedies=tuple(_remedies(name, training, sharded=layout.sharded)),
-        costs=costs(
-            added([class_flops, *of_steps]),
-            assumptions.device,
-            assumptions.devices,
-            utilisation=assumptions.utilisation,
-            grid=assumptions.grid,
-            price=assumptions.price,
-        ),
+        costs=costs(added([class_flops, *of_steps]), assumptions),
     )
 
 

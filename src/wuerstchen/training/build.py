@@ -120,10 +120,9 @@ def build_stage(name: RunName, files: Files) -> Stage:
             perceptual = pyramid_loss if pyramid else Vgg16Loss(files.vgg16())
             return StageATrainer(config.stage_a, network, perceptual, files.pairs)
         case "b-pretraining":
-            assert config.stage_b.pretraining is not None
             stage_a = files.stage_a(finished("stage_a", config))
             compressor = files.compressor(Origin("compressor", "new"))
-            return CompressorPretrainer(config, config.stage_b.pretraining, stage_a, compressor)
+            return CompressorPretrainer(config, stage_a, compressor)
         case "b":
             stage_a = files.stage_a(finished("stage_a", config))
             compressor = files.compressor(parts.compressor)
@@ -132,9 +131,7 @@ def build_stage(name: RunName, files: Files) -> Stage:
             stored = files.stored("latents", stage_a)
             return StageBTrainer(config, stage_a, compressor, stage_b, text, stored)
         case "c-pretraining":
-            assert config.stage_c.pretraining is not None
-            frozen, encoder = _frozen(files), files.text(Origin("text_c", "new"))
-            return TextPretrainer(config, config.stage_c.pretraining, frozen, encoder)
+            return TextPretrainer(config, _frozen(files), files.text(Origin("text_c", "new")))
         case "c":
             return _stage_c(files)
 
@@ -147,15 +144,11 @@ def _stage_c(files: Files) -> StageCTrainer:
     if config.stage_c.training.head == "difference":
         stage_c.hold_divisor()
     info = files.info().model_copy(update={"name": config.name, "size": config.data.size})
+    # Only a published encoder stays as it is, so that its states can be stored.
+    stored = files.text_states(text) if parts.text_c.kind == "published" else None
+    of_class = files.class_semantics(stage_c, text)
     return StageCTrainer(
-        config,
-        frozen,
-        text,
-        stage_c,
-        info,
-        # Only a published encoder stays as it is, so that its states can be stored.
-        stored_text=files.text_states(text) if parts.text_c.kind == "published" else None,
-        class_semantics=files.class_semantics(stage_c, text),
+        config, frozen, text, stage_c, info, stored_text=stored, class_semantics=of_class
     )
 
 
@@ -163,14 +156,9 @@ def _frozen(files: Files) -> FrozenStages:
     config = files.config
     compressor = files.compressor(finished("compressor", config))
     stage_b = files.stage_b(finished("stage_b", config))
-    return FrozenStages(
-        files.stage_a(finished("stage_a", config)),
-        stage_b,
-        compressor,
-        _text_of(stage_b, files),
-        config.data.cache_gib,
-        files.stored("semantics", compressor),
-    )
+    stage_a = files.stage_a(finished("stage_a", config))
+    text, stored = _text_of(stage_b, files), files.stored("semantics", compressor)
+    return FrozenStages(stage_a, stage_b, compressor, text, config.data.cache_gib, stored)
 
 
 def _text_of(stage_b: StageB, files: Files) -> StageBText:

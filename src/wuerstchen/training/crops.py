@@ -14,11 +14,8 @@ def random_crop(image: Tensor, side: int, streams: RandomStreams) -> Tensor:
     height, width = image.shape[-2:]
     tops = (streams.uniform() * (height - side + 1)).long().tolist()
     lefts = (streams.uniform() * (width - side + 1)).long().tolist()
-    cuts = [
-        each[:, top : top + side, left : left + side]
-        for each, top, left in zip(image, tops, lefts, strict=True)
-    ]
-    return torch.stack(cuts)
+    corners = zip(image, tops, lefts, strict=True)
+    return torch.stack([each[:, y : y + side, x : x + side] for each, y, x in corners])
 
 
 def sample_grid(rows: Sequence[Tensor], gap: int = 2) -> Tensor:

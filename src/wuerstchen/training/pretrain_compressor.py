@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wuerstchen import weights
-from wuerstchen.config import CompressorPretraining, Config
+from wuerstchen.config import Config
 from wuerstchen.data import Batch, Pairs
 from wuerstchen.evaluation.metrics import psnr_from_mse
 from wuerstchen.geometry import scale_semantics
@@ -57,13 +57,9 @@ class CompressorPretrainer(Stage):
     name = "b-pretraining"
     trained = "compressor"
 
-    def __init__(
-        self,
-        config: Config,
-        training: CompressorPretraining,
-        stage_a: StageA,
-        compressor: Compressor,
-    ) -> None:
+    def __init__(self, config: Config, stage_a: StageA, compressor: Compressor) -> None:
+        training = config.stage_b.pretraining
+        assert training is not None
         self.training = training
         self._stage_a = FrozenStageA(stage_a)
         self._latents = CachedEncoder(self._stage_a.encode, config.data.cache_gib)

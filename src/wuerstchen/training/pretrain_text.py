@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wuerstchen import weights
-from wuerstchen.config import Config, TextPretraining
+from wuerstchen.config import Config
 from wuerstchen.data import Batch, Pairs
 from wuerstchen.geometry import semantics_size
 from wuerstchen.models.pretrain_heads import SemanticsHead
@@ -52,9 +52,9 @@ class TextPretrainer(Stage):
     name = "c-pretraining"
     trained = "text"
 
-    def __init__(
-        self, config: Config, training: TextPretraining, frozen: FrozenStages, text: TextEncoder
-    ) -> None:
+    def __init__(self, config: Config, frozen: FrozenStages, text: TextEncoder) -> None:
+        training = config.stage_c.pretraining
+        assert training is not None
         self.training = training
         self._frozen = frozen
         self.needs_images = frozen.semantics.needs_images

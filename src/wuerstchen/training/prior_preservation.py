@@ -45,17 +45,14 @@ def generate_class(
     stage_c, text = stage_c.to(device).eval(), text.to(device)
     states = encode_frozen(text, [config.class_prompt, ""])  # (2, L, D)
     cells = (stage_c.config.semantic_channels, *semantics_size(size, size))
+    guidance = diffusion.Guidance(Defaults().prior.guidance_scale)
     found = []
     for start in range(0, config.class_images, AT_ONCE):
         positions = range(start, min(start + AT_ONCE, config.class_images))
         streams = streams_at(seed, positions)
-        both = states.repeat_interleave(len(positions), dim=0)  # the prompt, then the empty one
-        denoise = diffusion.guided(
-            stage_c,
-            stage_c.condition(both),
-            stage_c.condition(both[: len(positions)]),
-            diffusion.Guidance(Defaults().prior.guidance_scale),
-        )
+        rows = states.repeat_interleave(len(positions), dim=0)  # the prompt, then the empty one
+        both, prompted = stage_c.condition(rows), stage_c.condition(rows[: len(positions)])
+        denoise = diffusion.guided(stage_c, both, prompted, guidance)
         noise = streams.normal(cells, device)
         *_, scaled = diffusion.ddpm(denoise, noise, diffusion.published_times(), streams)
         found.append(scaled.cpu())

@@ -215,9 +215,8 @@ def held_out_batch(test: Pairs, count: int) -> Batch:
     """The first `count` images of the test split's main shape, each with its first caption."""
     indices = test.with_most_common_shape(count)
     images = torch.stack([test.image(i) for i in indices]).float() / 255  # (B, 3, S, S)
-    return Batch(
-        images, [test[i].captions[0] for i in indices], [test[i].key for i in indices], indices
-    )
+    captions = [test[i].captions[0] for i in indices]
+    return Batch(images, captions, [test[i].key for i in indices], indices)
 
 
 def even_times(count: int, device: torch.device) -> Tensor:

@@ -196,9 +196,9 @@ class StageCTrainer(DiffusionStage):
         start = streams(sample.expand(len(prompts), -1, -1, -1))
         text = network.text([*prompts, *[""] * len(prompts)])
         both = network.stage_c.condition(text)
-        wanted = network.stage_c.condition(text[: len(prompts)])
+        prompted = network.stage_c.condition(text[: len(prompts)])
         guidance = diffusion.Guidance(Defaults().prior.guidance_scale)
-        denoise = diffusion.guided(network.stage_c, both, wanted, guidance)
+        denoise = diffusion.guided(network.stage_c, both, prompted, guidance)
         *_, scaled = diffusion.ddpm(denoise, start, diffusion.published_times(), streams)
         rows = []
         for at in range(0, len(prompts), GRID_COLUMNS):
