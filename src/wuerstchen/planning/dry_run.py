@@ -13,7 +13,7 @@ from wuerstchen.data import Batch
 from wuerstchen.models.text import TextEncoder
 from wuerstchen.noise import RandomStreams
 from wuerstchen.planning.blank import META, BlankNetworks
-from wuerstchen.planning.kernels import Setting
+from wuerstchen.planning.kernels import Setting, around_forward
 from wuerstchen.planning.trace import Flops, Kind, Trace
 from wuerstchen.training.build import build_stage
 from wuerstchen.training.stage import RunName, TrainState, trained_parameters
@@ -101,7 +101,8 @@ class _Learning(nn.Module):
             held.enter_context(self._setting.forward())
             for module in self._network.modules():
                 if isinstance(module, TextEncoder) and not trained_parameters(module):
-                    held.enter_context(_counted_as_frozen(module, self._trace))
+                    frozen = around_forward(module, lambda: self._trace.phase("frozen"))
+                    held.enter_context(frozen)
             result: object = self._network(*inputs)
         return convert_to_fp32(result) if self._setting.bf16 else result
 
@@ -121,25 +122,6 @@ class _BlankStreams(RandomStreams):
 
     def uniform(self) -> Tensor:
         return torch.full((self._count,), 0.5)
-
-
-@contextmanager
-def _counted_as_frozen(module: nn.Module, trace: Trace) -> Iterator[None]:
-    """A frozen encoder within a network that learns."""
-    inside = ExitStack()
-
-    def enter(module: nn.Module, args: object) -> None:
-        del module, args
-        inside.enter_context(trace.phase("frozen"))
-
-    def leave(module: nn.Module, args: object, out: object) -> None:
-        del module, args, out
-        inside.close()
-
-    with ExitStack() as hooks:
-        hooks.callback(module.register_forward_pre_hook(enter).remove)
-        hooks.callback(module.register_forward_hook(leave).remove)
-        yield
 
 
 @contextmanager

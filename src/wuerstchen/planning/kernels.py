@@ -62,15 +62,11 @@ class Setting:
         with ExitStack() as hooks:
             for block in (block for network in networks for block in network.modules()):
                 if isinstance(block, ConvBlock | TimeBlock | AttentionBlock):
-                    modes = _RecomputeModes(self)
-                    hooks.callback(block.register_forward_pre_hook(modes.enter).remove)
-                    leave = block.register_forward_hook(modes.leave, always_call=True)
-                    hooks.callback(leave.remove)
+                    hooks.enter_context(around_forward(block, self._recomputed))
             yield
 
     @contextmanager
-    def recomputed(self) -> Iterator[None]:
-        """Around one block in a backward pass."""
+    def _recomputed(self) -> Iterator[None]:
         with _Kernels(self.target), self._autocast(keeps=False):
             yield
 
@@ -78,20 +74,25 @@ class Setting:
         return _Autocast(RAISED[self.target], keeps=keeps) if self.bf16 else nullcontext()
 
 
-class _RecomputeModes:
-    """Hooks that put a block back into its setting."""
+@contextmanager
+def around_forward(
+    module: nn.Module, context: Callable[[], AbstractContextManager[object]]
+) -> Iterator[None]:
+    """Enter a context whenever the module runs; left also if a checkpoint stops it early."""
+    inside = ExitStack()
 
-    def __init__(self, setting: Setting) -> None:
-        self._setting, self._modes = setting, ExitStack()
+    def enter(module: nn.Module, args: object) -> None:
+        del module, args
+        inside.enter_context(context())
 
-    def enter(self, block: nn.Module, args: tuple[object, ...]) -> None:
-        del block, args
-        self._modes.enter_context(self._setting.recomputed())
+    def leave(module: nn.Module, args: object, out: object) -> None:
+        del module, args, out
+        inside.close()
 
-    def leave(self, block: nn.Module, args: tuple[object, ...], out: object) -> None:
-        """Called also if a checkpoint stops a block early, when it has what it needs."""
-        del block, args, out
-        self._modes.close()
+    with ExitStack() as hooks:
+        hooks.callback(module.register_forward_pre_hook(enter).remove)
+        hooks.callback(module.register_forward_hook(leave, always_call=True).remove)
+        yield
 
 
 class _Kernels(TorchFunctionMode):

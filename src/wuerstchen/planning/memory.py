@@ -86,6 +86,7 @@ def step_memory(
     trained = [p for network in networks.values() for p in trained_parameters(network)]
     frozen = [p for net in networks.values() for p in net.parameters() if not p.requires_grad]
     buffers = [buffer for network in networks.values() for buffer in network.buffers()]
+    others = run.stage.frozen_networks().values()
     learned = _bytes(trained) // layout.shards
     exported = networks[run.stage.trained]
     ema = _bytes(trained_parameters(exported)) // layout.shards + _bytes(exported.buffers())
@@ -98,7 +99,7 @@ def step_memory(
         optimizer=2 * learned,
         averages=len(run.stage.training.ema_decays) * ema,
         exchange=_bytes(trained) if layout.devices > 1 and not layout.sharded else 0,
-        frozen=_bytes(frozen) + sum(map(_held, run.stage.frozen_networks().values())),
+        frozen=_bytes(frozen) + sum(_bytes(m.parameters()) + _bytes(m.buffers()) for m in others),
         activations=peak if kept else peak - _bytes(trained),
     )
 
@@ -156,7 +157,3 @@ def _gathered(networks: Sequence[nn.Module], layout: Layout) -> int:
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def _held(network: nn.Module) -> int:
-    return _bytes(network.parameters()) + _bytes(network.buffers())

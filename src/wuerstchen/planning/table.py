@@ -1,13 +1,12 @@
 """Prints a plan in 100 columns."""
 
 import textwrap
-from collections.abc import Sequence
 from dataclasses import fields
 
 from wuerstchen.hardware import GIB, MIB
 from wuerstchen.planning.estimate import Costs
 from wuerstchen.planning.memory import Memory
-from wuerstchen.planning.plan import Plan, RunPlan
+from wuerstchen.planning.plan import Plan
 from wuerstchen.receipts.number_format import (
     format_hours,
     format_kg,
@@ -30,7 +29,9 @@ def lines(plan: Plan) -> list[str]:
     for stage, base in plan.reused.items():
         found.append(f"Stage {stage} is copied from {base} unchanged.")
     found += ["", "Together: " + ", ".join(_costs(plan.costs)) + ".", ""] if plan.runs else [""]
-    found += ["Assumptions:", *_listed(plan.notes)]
+    found.append("Assumptions:")
+    for note in plan.notes:
+        found += textwrap.wrap(note, 100, initial_indent="- ", subsequent_indent="  ")
     return [line.rstrip() for line in found]
 
 
@@ -49,7 +50,9 @@ def _table(plan: Plan) -> list[str]:
 
 
 def _work_rows(plan: Plan) -> list[Row]:
-    runs = plan.runs
+    runs, devices = plan.runs, plan.assumptions.devices
+    splits = [f"{devices}x{run.accumulation}x{run.micro}" for run in runs]
+    whole = "-" if devices == 1 else "DDP"
     of_class = [("FLOPs to generate a class", [count(run.class_flops) for run in runs])]
     if not any(run.class_flops for run in runs):
         of_class = []
@@ -64,14 +67,15 @@ def _work_rows(plan: Plan) -> list[Row]:
         ("  frozen encoders", [count(run.flops["frozen"]) for run in runs]),
         *of_class,
         ("batch", [f"{run.batch:,}" for run in runs]),
-        ("  devices x accumulation x micro", [_product(run, plan) for run in runs]),
-        ("distributed by", [_distribution(run, plan) for run in runs]),
+        ("  devices x accumulation x micro", splits),
+        ("distributed by", ["FSDP2" if run.sharded else whole for run in runs]),
     ]
 
 
 def _memory_rows(plan: Plan) -> list[Row]:
     runs = plan.runs
     large = max(run.memory.total for run in runs) >= GIB
+    uses = [field.name for field in fields(Memory)]
     unit_name, unit = ("GiB", GIB) if large else ("MiB", MIB)
 
     def row(name: str, sizes: list[int]) -> Row:
@@ -80,10 +84,7 @@ def _memory_rows(plan: Plan) -> list[Row]:
 
     return [
         row(f"{unit_name} on a device", [run.memory.total for run in runs]),
-        *(
-            row(f"  {use.name}", [getattr(run.memory, use.name) for run in runs])
-            for use in fields(Memory)
-        ),
+        *(row(f"  {use}", [getattr(run.memory, use) for run in runs]) for use in uses),
         row(f"{unit_name} available", [run.available for run in runs]),
         ("fits", ["yes" if run.fits else "no" for run in runs]),
     ]
@@ -110,16 +111,6 @@ def count(number: float) -> str:
     return f"{number:.3g}"
 
 
-def _product(run: RunPlan, plan: Plan) -> str:
-    return f"{plan.assumptions.devices}x{run.accumulation}x{run.micro}"
-
-
-def _distribution(run: RunPlan, plan: Plan) -> str:
-    if plan.assumptions.devices == 1:
-        return "-"
-    return "FSDP2" if run.sharded else "DDP"
-
-
 def _costs(costs: Costs) -> list[str]:
     found = [
         with_unit(format_hours(costs.hours), "hours"),
@@ -129,12 +120,4 @@ def _costs(costs: Costs) -> list[str]:
     ]
     if costs.money is not None:
         found.append(f"money {format_number(costs.money)}")
-    return found
-
-
-def _listed(sentences: Sequence[str]) -> list[str]:
-    """A wrapped list."""
-    found: list[str] = []
-    for sentence in sentences:
-        found += textwrap.wrap(sentence, 100, initial_indent="- ", subsequent_indent="  ")
     return found

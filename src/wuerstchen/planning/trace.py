@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from wuerstchen.flops import operations
+from wuerstchen.flops import Operator, operations
 
 Phase = Literal["frozen", "forward", "backward"]
 """Frozen encoders; forward pass of what learns; backward, with what checkpoints recompute."""
@@ -53,29 +53,21 @@ class Trace(TorchDispatchMode):
 
     def __torch_dispatch__(
         self,
-        func: torch._ops.OpOverload[..., object],
+        func: Operator,
         types: Sequence[type],
         args: tuple[object, ...] = (),
         kwargs: Mapping[str, object] | None = None,
     ) -> object:
         kwargs = dict(kwargs or {})
         out = func(*args, **kwargs)
-        self._count(func, args, kwargs, out)
+        if count := operations(func, args, kwargs, out):
+            self._count(func, args, count)
         for leaf in tree_leaves(out):
             if isinstance(leaf, Tensor):
                 self._hold(leaf.untyped_storage())
         return out
 
-    def _count(
-        self,
-        func: torch._ops.OpOverload[..., object],
-        args: tuple[object, ...],
-        kwargs: dict[str, object],
-        out: object,
-    ) -> None:
-        count = operations(func, args, kwargs, out)
-        if not count:
-            return
+    def _count(self, func: Operator, args: tuple[object, ...], count: int) -> None:
         first = next(leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor))
         kind: Kind = "fp32"
         if first.dtype in (torch.bfloat16, torch.float16):

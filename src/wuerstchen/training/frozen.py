@@ -82,11 +82,7 @@ class FrozenStages:
         cache_gib: float,
         stored: Rows | None = None,
     ) -> None:
-        """
-        text       of Stage B
-        cache_gib  memory for the semantics of training images
-        stored     their semantics on disk
-        """
+        """cache_gib: memory for the semantics of training images; stored: those on disk"""
         self._stage_a = FrozenStageA(stage_a)
         self._stage_b = stage_b.eval().requires_grad_(False)
         self._compressor = compressor.eval().requires_grad_(False)
@@ -96,12 +92,8 @@ class FrozenStages:
 
     def networks(self) -> dict[str, nn.Module]:
         text = {} if self.text.encoder is None else {"text of Stage B": self.text.encoder}
-        return {
-            "compressor": self._compressor,
-            "stage_b": self._stage_b,
-            "stage_a": self._stage_a.network,
-            **text,
-        }
+        stages = {"compressor": self._compressor, "stage_b": self._stage_b}
+        return {**stages, "stage_a": self._stage_a.network, **text}
 
     @torch.no_grad()
     def compress(self, image: Tensor) -> Tensor:

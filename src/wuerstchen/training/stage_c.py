@@ -86,12 +86,7 @@ class StageCTrainer(DiffusionStage):
         stored_text: StoredText | None = None,
         class_semantics: ClassSemantics | None = None,
     ) -> None:
-        """
-        frozen       the finished stages: their semantics are learned, they decode grids
-        text         the encoder, with gradients where it is trained
-        info         for the model folder
-        stored_text  text states of a frozen encoder
-        """
+        """text: with gradients where it is trained; stored_text: text states of a frozen encoder"""
         self.training = config.stage_c.training
         self.weighting = weighting(self.training.loss_weighting)
         self._prompts, self._info = config.validation_prompts, info
