@@ -103,8 +103,7 @@ class Loop:
         best = self.checkpoints.best() if self.training.export == "best" else None
         if best is not None:
             log.info(
-                "Stage %s ends with its weights after %s images, which had the lowest validation "
-                "loss.",
+                "Stage %s ends with its weights after %s images, whose validation loss was lowest.",
                 self.stage.name,
                 best.progress["images"],
             )
@@ -122,9 +121,8 @@ class Loop:
         self._monitor(scalars, batch)
         if state.step % training.log_every == 0 or state.images >= training.images:
             pace = self._throughput.since_last(state.images)
-            self._run_log.log(
-                state.images, {**scalars, "learning_rate": self._optimizers.learning_rate, **pace}
-            )
+            rate = {"learning_rate": self._optimizers.learning_rate}
+            self._run_log.log(state.images, scalars | rate | pace)
         if self._meter is not None:
             self._meter.tick(training.batch_size, self._step.flops)
         self._validate_and_save(before)

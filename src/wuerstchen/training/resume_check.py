@@ -98,7 +98,7 @@ def _affects(key: str, stage: str) -> bool:
 def _differences(
     before: dict[str, object], now: dict[str, object], prefix: str = ""
 ) -> Iterator[tuple[str, object, object]]:
-    """(key, old, new) of the dotted keys whose values differ, or that this version does not know."""
+    """(key, old, new) of dotted keys whose values differ, or that this version does not know."""
     for name in before.keys() - now.keys():
         yield prefix + name, before[name], "not a key of this version"
     for name, value in now.items():
