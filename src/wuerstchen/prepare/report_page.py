@@ -33,9 +33,9 @@ _DUPLICATES_SHOWN = 12
 _BINS = 40
 
 _STYLE = """
-.row { display: flex; flex-wrap: wrap; gap: .6rem } .plot { width: 352px }
+.row { display: flex; flex-wrap: wrap; gap: .6rem }
 figure { margin: 0; width: 112px } figcaption { font-size: 11px; line-height: 1.25; color: #555;
-         overflow-wrap: anywhere; max-height: 3.8em; overflow: hidden }
+         overflow-wrap: anywhere; max-height: 3.8em; overflow: hidden } .plot { width: 352px }
 .pair { width: 228px } .pair div { display: flex; gap: 4px } .pair img { max-width: 112px }
 """
 
