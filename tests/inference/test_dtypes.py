@@ -8,8 +8,9 @@ from torch import Tensor
 
 from wuerstchen.diffusion import SAMPLERS
 from wuerstchen.errors import ConfigError
-from wuerstchen.inference.dtypes import COMPONENTS, component_dtypes
+from wuerstchen.inference.dtypes import component_dtypes
 from wuerstchen.inference.pipeline import Pipeline
+from wuerstchen.weights.layout import REQUIRED
 
 FP32, BF16, FP16 = torch.float32, torch.bfloat16, torch.float16
 
@@ -36,22 +37,22 @@ def test_half_precision_makes_finite_images_close_to_those_of_fp32(
 
 
 def test_fp16_keeps_in_fp32_what_overflows_in_it(folder):
-    expected = {**dict.fromkeys(COMPONENTS, FP16), "stage_c": FP32}
+    expected = {**dict.fromkeys(REQUIRED, FP16), "stage_c": FP32}
     assert dtypes(Pipeline.from_pretrained(folder, torch_dtype=FP16)) == expected
     assert dtypes(small_pipeline().to(dtype=FP16)) == expected
-    assert dtypes(small_pipeline().to(dtype=BF16)) == dict.fromkeys(COMPONENTS, BF16)
+    assert dtypes(small_pipeline().to(dtype=BF16)) == dict.fromkeys(REQUIRED, BF16)
 
 
 def test_each_component_may_have_its_own_dtype_and_the_others_have_fp32(folder, exact):
     requested = {"stage_b": BF16, "text_c": BF16, "stage_c": FP16}
     pipeline = Pipeline.from_pretrained(folder, torch_dtype=requested)
-    assert dtypes(pipeline) == {**dict.fromkeys(COMPONENTS, FP32), **requested}
+    assert dtypes(pipeline) == {**dict.fromkeys(REQUIRED, FP32), **requested}
     assert difference(pixels(pipeline), exact) < 0.1
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_states_of_every_sampler_stay_in_fp32(sampler):
-    half = small_pipeline().to(dtype=dict.fromkeys(COMPONENTS, BF16))
+    half = small_pipeline().to(dtype=dict.fromkeys(REQUIRED, BF16))
     seen: list[tuple[torch.dtype, ...]] = []
 
     def record(pipe: Pipeline, step: int, t: float, tensors: dict[str, Tensor]) -> None:

@@ -218,7 +218,7 @@ def test_invalid_calls_are_one_sentence_and_change_nothing(nets: Networks) -> No
         adapters.set("b")
     with pytest.raises(ConfigError, match="no LoRA 'b'"):
         adapters.remove("b")
-    with pytest.raises(ConfigError, match="one weight for each of 1 LoRAs, found 2"):
+    with pytest.raises(ConfigError, match="one weight each for 1 LoRAs, found 2"):
         adapters.set("a", [1.0, 2.0])
     with pytest.raises(ConfigError, match="named twice"):
         adapters.set(["a", "a"])

@@ -198,5 +198,5 @@ def test_paths_without_a_lora_are_explained(nets: Networks, tmp_path: Path) -> N
         with pytest.raises(ModelFolderError, match=message):
             read(tmp_path, nets)
     path = write(tmp_path / "m.safetensors", good(nets), {"lora_adapter_metadata": "[1]"})
-    with pytest.raises(ModelFolderError, match="should be a JSON object"):
+    with pytest.raises(ModelFolderError, match="expected a JSON object"):
         read(path, nets)

@@ -73,7 +73,7 @@ def read(path: Path, nets: Networks, allow_unmatched: bool = False) -> Lora:
 
 def assert_like_merged(nets: Networks, lora: Lora, layers: Halves, scale: float) -> None:
     """The live network and the one merged by hand agree, and the LoRA matters."""
-    (kind,) = lora.networks
+    (kind,) = lora.layers
     changes = {name: change(*pair, scale) for name, pair in layers.items()}
     if kind == "stage_c":
         before, expected = answer_c(nets.stage_c), answer_c(merged(nets.stage_c, changes))
@@ -118,7 +118,7 @@ def test_stage_c_loras_of_every_style_equal_merging_by_hand(
     lora = read(
         write(tmp_path / "any name.safetensors", named(layers, LAYERS_C, key, down, up)), nets
     )
-    assert (lora.format, lora.networks, lora.ranks) == (format_, ("stage_c",), (RANK,))
+    assert (lora.format, tuple(lora.layers), lora.ranks) == (format_, ("stage_c",), (RANK,))
     assert set(lora.layers["stage_c"]) == set(LAYERS_C)
     assert_like_merged(nets, lora, layers, 1.0)  # no alpha: it is the rank
 

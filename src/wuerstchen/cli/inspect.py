@@ -43,9 +43,9 @@ def inspect(
     """
     from wuerstchen.lora.describe import describe_lora
     from wuerstchen.weights import describe  # torch loads here, not for --help
-    from wuerstchen.weights.hub import find
+    from wuerstchen.weights.hub import Hub, find
 
-    found = find(path, local_files_only=True)
+    found = find(path, Hub(local_files_only=True))
     report = describe_lora(found) or describe(found, variant)
     typer.echo(json.dumps(asdict(report), indent=2, default=str) if as_json else _text(report))
 

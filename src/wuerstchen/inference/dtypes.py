@@ -5,10 +5,7 @@ from collections.abc import Mapping
 import torch
 
 from wuerstchen.errors import ConfigError
-from wuerstchen.weights import ComponentName
-
-COMPONENTS: tuple[ComponentName, ...] = ("stage_a", "stage_b", "stage_c", "text_b", "text_c")
-"""All that generate images: all of a model but the compressor."""
+from wuerstchen.weights.layout import REQUIRED, ComponentName
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
@@ -27,15 +24,15 @@ def component_dtypes(
     Raises ConfigError for other dtypes and unknown components.
     """
     if isinstance(requested, Mapping):
-        unknown = sorted(set(requested) - set(COMPONENTS))
+        unknown = sorted(set(requested) - set(REQUIRED))
         if unknown:
             raise ConfigError(
-                f"torch_dtype must name components out of {', '.join(COMPONENTS)}, "
+                f"torch_dtype must name components out of {', '.join(REQUIRED)}, "
                 f"found {unknown[0]!r}."
             )
-        chosen = {name: requested.get(name, torch.float32) for name in COMPONENTS}
+        chosen = {name: requested.get(name, torch.float32) for name in REQUIRED}
     else:
-        chosen = dict.fromkeys(COMPONENTS, requested or torch.float32)
+        chosen = dict.fromkeys(REQUIRED, requested or torch.float32)
         if requested is torch.float16:
             chosen |= dict.fromkeys(OVERFLOWING, torch.float32)
     for name, dtype in chosen.items():

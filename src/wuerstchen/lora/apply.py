@@ -12,11 +12,8 @@ from torch import Tensor, nn
 
 from wuerstchen.errors import ConfigError
 from wuerstchen.lora.layers import layers_of
-from wuerstchen.lora.lora import Lora, LoraLayer, Network
+from wuerstchen.lora.lora import Lora, LoraLayer, Network, Place
 from wuerstchen.lora.peft_layers import activate, inject, need_peft, unwrap
-
-Place = tuple[Network, str]
-"""A network and the name of one of its layers."""
 
 
 class Adapters:
@@ -53,8 +50,8 @@ class Adapters:
         self._need_live("add a LoRA")
         if name in self._loras:
             raise ConfigError(
-                f"a LoRA {name!r} exists already ({self._loras[name].source}); give this one "
-                "another name, or remove the other first."
+                f"a LoRA {name!r} exists already ({self._loras[name].source}); use another name, "
+                "or remove it first."
             )
         self._check_fits(lora)
         weights = _checked_weights((*self._weights, name), (*self._weights.values(), weight))
@@ -84,9 +81,8 @@ class Adapters:
             return
         deltas: dict[Place, list[tuple[float, LoraLayer]]] = {}
         for name, weight in self._weights.items():
-            for network, layers in self._loras[name].layers.items():
-                for layer_name, layer in layers.items():
-                    deltas.setdefault((network, layer_name), []).append((weight, layer))
+            for place, layer in self._loras[name].items():
+                deltas.setdefault(place, []).append((weight, layer))
         modules = self._layers()
         for place in deltas:
             if modules[place].weight.is_meta:
@@ -153,7 +149,7 @@ class Adapters:
         self._live = False
 
     def _restore(self) -> None:
-        modules = self._layers() if self._originals else {}
+        modules = self._layers()
         for place, original in self._originals.items():
             now = modules[place].weight
             if (original.device, original.dtype) != (now.device, now.dtype):  # the network moved
@@ -170,19 +166,18 @@ class Adapters:
 
     def _check_fits(self, lora: Lora) -> None:
         modules = self._layers()
-        for network, layers in lora.layers.items():
-            for name, layer in layers.items():
-                module = modules.get((network, name))
-                found = (len(layer.up), layer.down.shape[1])
-                if module is None or found != (len(module.weight), module.weight[0].numel()):
-                    raise ConfigError(
-                        f"{lora.source}: was read for other networks, {name} of {network} does not "
-                        "fit; read it with the networks that it is to change."
-                    )
+        for (network, name), layer in lora.items():
+            module = modules.get((network, name))
+            found = (len(layer.up), layer.down.shape[1])
+            if module is None or found != (len(module.weight), module.weight[0].numel()):
+                raise ConfigError(
+                    f"{lora.source}: was read for other networks, {name} of {network} does not "
+                    "fit; read it with the networks that it is to change."
+                )
 
     def _need(self, name: str) -> None:
         if name not in self._loras:
-            known = ", ".join(repr(each) for each in self._loras) or "none"
+            known = ", ".join(map(repr, self._loras)) or "none"
             raise ConfigError(f"there is no LoRA {name!r}; the LoRAs are: {known}.")
 
     def _need_live(self, what: str) -> None:
@@ -192,9 +187,7 @@ class Adapters:
 
 def _checked_weights(names: Sequence[str], weights: Sequence[float]) -> dict[str, float]:
     if len(names) != len(weights):
-        raise ConfigError(
-            f"expected one weight for each of {len(names)} LoRAs, found {len(weights)} weights."
-        )
+        raise ConfigError(f"expected one weight each for {len(names)} LoRAs, found {len(weights)}.")
     if len(set(names)) != len(names):
         raise ConfigError(f"a LoRA is named twice: {', '.join(names)}; name each once.")
     for name, weight in zip(names, weights, strict=True):
@@ -210,7 +203,5 @@ def _fused(weight: Tensor, changes: Iterable[tuple[float, LoraLayer]]) -> Tensor
         total = total + factor * layer.delta().to(weight.device).view(weight.shape)
     rounded = total.to(weight.dtype)
     if not rounded.isfinite().all():
-        raise ConfigError(
-            "fusing the LoRAs gives weights that are not finite; lower the LoRAs' weights."
-        )
+        raise ConfigError("fusing gives weights that are not finite; lower the LoRAs' weights.")
     return rounded

@@ -31,19 +31,23 @@ def describe_lora(path: Path) -> Report | None:
         return None
     header = read_header(file)
     adapter = refused(header.tensors)
-    known = [key for key in header.tensors if parse(key) is not None]
-    if identify(header) or not (known or adapter):
+    halves = {key: found[1] for key in header.tensors if (found := parse(key))}
+    if identify(header) or not (halves or adapter):
         return None
     style = STYLES[format_of(header.tensors, header.metadata)]
     generation, fits = _fits(header)
-    ranks = sorted(
-        {
-            stored.shape[0]
-            for key, stored in header.tensors.items()
-            if len(stored.shape) > 1
-            and (parsed := parse(key)) is not None
-            and parsed.half == "down"
-        }
+    downs = [header.tensors[key].shape for key, half in halves.items() if half == "down"]
+    ranks = sorted({shape[0] for shape in downs if len(shape) > 1})
+    component = ComponentReport(
+        title="adapter" if adapter else "LoRA",
+        path=str(file),
+        generation=generation,
+        naming=style,
+        parameters=sum(stored.count for stored in header.tensors.values()),
+        size=size_of(header.tensors),
+        dtypes=dtypes_of(header.tensors),
+        sizes={"ranks": ranks, "tensors": len(header.tensors)},
+        fits=fits,
     )
     return Report(
         path=str(path),
@@ -51,29 +55,16 @@ def describe_lora(path: Path) -> Report | None:
         generation=generation,
         licence=licence(file),
         size=file.stat().st_size,
-        components=(
-            ComponentReport(
-                title="adapter" if adapter else "LoRA",
-                path=str(file),
-                generation=generation,
-                naming=style,
-                parameters=sum(stored.count for stored in header.tensors.values()),
-                size=size_of(header.tensors),
-                dtypes=dtypes_of(header.tensors),
-                sizes={"ranks": ranks, "tensors": len(header.tensors)},
-                fits=fits,
-            ),
-        ),
+        components=(component,),
     )
 
 
 def _fits(header: Header) -> tuple[str, str]:
     """The generation and network of the LoRA, as far as keys and shapes show."""
     other = foreign(header.tensors)
-    wide = any(CASCADE_WIDTH in stored.shape for stored in header.tensors.values())
     if other is not None and not other[0].startswith("Stable Cascade"):
         return f"none of Würstchen: {other[0]}", f"{other[0]}, by its key {other[1]}"
-    if other is not None or wide:
+    if other or any(CASCADE_WIDTH in stored.shape for stored in header.tensors.values()):
         return GENERATIONS["v3"], "Stage C or B of Stable Cascade, no network here"
     names = [flat(key) for key in header.tensors]
     if any("blocks_" in name and "text_model" not in name for name in names):

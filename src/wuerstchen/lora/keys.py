@@ -1,26 +1,17 @@
 """Keys and alphas of LoRA files, and the keys of files that cannot be opened."""
 
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping
+from itertools import product
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from wuerstchen.errors import ModelFolderError
 from wuerstchen.lora.layers import flat
 from wuerstchen.lora.lora import Format
 
 Half = Literal["down", "up", "alpha"]
-
-
-class Key(NamedTuple):
-    """A key of a file, parsed."""
-
-    module: str
-    """The layer's name in the file, with its prefix."""
-    half: Half
-
 
 METADATA = "lora_adapter_metadata"
 """Metadata entry in which diffusers stores peft's configs as JSON, keys prefixed by network."""
@@ -34,7 +25,6 @@ _UNSUPPORTED = {
     "alora_invocation_tokens": "activated LoRA",
     "trainable_token_indices": "trained tokens",
 }
-
 
 _HALF = re.compile(
     r"(?P<module>.+?)[._]lora(?:_linear_layer)?[._](?P<half>A|B|down|up)"
@@ -50,9 +40,7 @@ REFUSED: Mapping[str, str] = {
     r"\.oft_": "an OFT adapter",
     r"\.lora_mid\.": "a LoCon with a third matrix per layer",
     r"\.lora_B\.(\w+\.)?bias$": "a LoRA that also changes biases",
-    r"^weights\.\d+\.lora_(up|down)$": (
-        "a LoRA of StableCascade's own trainer, which numbers layers without names"
-    ),
+    r"^weights\.\d+\.lora_(up|down)$": "a LoRA of StableCascade that numbers layers without names",
 }
 """Patterns of keys that only unsupported kinds of adapters have."""
 FOREIGN: Mapping[str, str] = {
@@ -72,33 +60,33 @@ FOREIGN: Mapping[str, str] = {
 """Patterns of keys, with underscores for dots, that only LoRAs of other models have."""
 
 
-def parse(key: str) -> Key | None:
-    """Parse a key; None for one that no LoRA has."""
+def parse(key: str) -> tuple[str, Half] | None:
+    """The layer's name, with its prefix, and half; None for a key that no LoRA has."""
     if match := _HALF.fullmatch(key):
-        half: Half = "down" if match["half"] in ("A", "down") else "up"
-        return Key(_plain(match["module"]), half)
+        return _plain(match["module"]), "down" if match["half"] in ("A", "down") else "up"
     if match := _ALPHA.fullmatch(key):
-        return Key(_plain(match["module"]), "alpha")
+        return _plain(match["module"]), "alpha"
     return None
 
 
 def refused(keys: Iterable[str]) -> str | None:
     """The kind of adapter, if it would give wrong results as a plain LoRA."""
-    keys = tuple(keys)
-    for pattern, what in REFUSED.items():
-        for key in keys:
-            if re.search(pattern, key):
-                return f"{what} ({key})"
-    return None
+    found = (
+        f"{what} ({key})"
+        for (pattern, what), key in product(REFUSED.items(), keys)
+        if re.search(pattern, key)
+    )
+    return next(found, None)
 
 
 def foreign(keys: Iterable[str]) -> tuple[str, str] | None:
     """Another model that a key belongs to, and that key."""
-    for key in keys:
-        for pattern, what in FOREIGN.items():
-            if re.search(pattern, flat(key)):
-                return what, key
-    return None
+    found = (
+        (what, key)
+        for key, (pattern, what) in product(keys, FOREIGN.items())
+        if re.search(pattern, flat(key))
+    )
+    return next(found, None)
 
 
 def format_of(keys: Iterable[str], metadata: Iterable[str]) -> Format:
@@ -117,14 +105,6 @@ def format_of(keys: Iterable[str], metadata: Iterable[str]) -> Format:
     return "kohya" if any(key.startswith("lora_") for key in keys) else "diffusers"
 
 
-def default_alpha(key: str, rank: int) -> float:
-    """The alpha of a file that states none: the rank, so that the scale is 1.
-
-    Parametrizations come from StableCascade's modules/lora.py, whose scale is 1 / rank.
-    """
-    return 1.0 if ".parametrizations." in key else float(rank)
-
-
 class Alphas:
     """The alphas that peft's config or kohya's metadata state."""
 
@@ -134,8 +114,7 @@ class Alphas:
         self.values = values
         self.network_alpha = network_alpha
         for key, value in values.items():
-            what = _UNSUPPORTED.get(key.rpartition(".")[2])
-            if what is not None and value:
+            if value and (what := _UNSUPPORTED.get(key.rpartition(".")[2])):
                 raise ModelFolderError(
                     f"{path}: expected a plain LoRA, found {key} in its config: {what} cannot be "
                     "opened; merge it with the tool that made it."
@@ -144,19 +123,16 @@ class Alphas:
     def of(self, module: str, rank: int) -> float | None:
         """The alpha of a module by its name in the file; None where none is stated."""
         name = module.removeprefix("base_model.model.")
-        prefix = ""
-        for key in self.values:
-            owner, dot, last = key.rpartition(".")
-            if dot and last == "lora_alpha" and name.startswith(f"{owner}."):
-                prefix, name = f"{owner}.", name.removeprefix(f"{owner}.")
-                break
+        owners = (
+            key.removesuffix("lora_alpha") for key in self.values if key.endswith(".lora_alpha")
+        )
+        prefix = next((owner for owner in owners if name.startswith(owner)), "")
+        name = name.removeprefix(prefix)
         alpha = self.values.get(f"{prefix}lora_alpha", self.network_alpha)
         patterns = self.values.get(f"{prefix}alpha_pattern")
         if isinstance(patterns, dict):
-            for pattern, value in patterns.items():
-                if self._matches(str(pattern), name):
-                    alpha = value
-                    break
+            found = (each for key, each in patterns.items() if self._matches(str(key), name))
+            alpha = next(found, alpha)
         if alpha is None:
             return None
         try:
@@ -176,20 +152,6 @@ class Alphas:
             raise ModelFolderError(
                 f"{self.path}: alpha_pattern has {pattern!r}, which is not a pattern ({error})."
             ) from None
-
-
-def metadata_config(path: Path, metadata: Mapping[str, str]) -> dict[str, object]:
-    """The configs in the metadata of a diffusers file; empty where there are none."""
-    text = metadata.get(METADATA)
-    if text is None:
-        return {}
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError):
-        values = None
-    if not isinstance(values, dict):
-        raise ModelFolderError(f"{path}: {METADATA} in its metadata should be a JSON object.")
-    return values
 
 
 def _plain(module: str) -> str:

@@ -15,7 +15,7 @@ from wuerstchen.lora.lora import Network
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
 from wuerstchen.models.text import TextEncoder
-from wuerstchen.weights.names import STAGE_B, STAGE_C, Names, published_key
+from wuerstchen.weights.names import NAMES, published_key
 
 Layer = nn.Linear | nn.Conv2d
 
@@ -84,10 +84,8 @@ def find(targets: Targets, module: str) -> tuple[Target, ...]:
     """The layers that a file calls `module`; empty for no match or an ambiguous one."""
     name, found = flat(module.replace(".processor.", ".")), set()
     for prefix, network in PREFIXES.items():
-        rest = name.removeprefix(f"{prefix}_") if prefix else name
-        if prefix and rest == name:
-            continue
-        hit = targets.get(rest, ())
+        start = f"{prefix}_" if prefix else ""
+        hit = targets.get(name.removeprefix(start), ()) if name.startswith(start) else ()
         if hit and network in (None, hit[0].network):
             found.add(hit)
     return found.pop() if len(found) == 1 else ()
@@ -122,18 +120,10 @@ def layers_of(network: nn.Module) -> Iterator[tuple[str, Layer]]:
 
 
 def _of(network: nn.Module | None, kind: Network) -> list[Target]:
-    if network is None:
-        return []
+    layers = layers_of(network) if network is not None else ()
     return [
-        Target(
-            kind,
-            name,
-            published_name(name, kind),
-            layer.weight[0].numel(),
-            len(layer.weight),
-            tuple(layer.weight.shape[2:]),
-        )
-        for name, layer in layers_of(network)
+        Target(kind, name, published_name(name, kind), w[0].numel(), len(w), tuple(w.shape[2:]))
+        for name, w in ((name, layer.weight) for name, layer in layers)
     ]
 
 
@@ -142,5 +132,4 @@ def published_name(name: str, kind: Network) -> str:
     if kind == "text_c":
         # transformers 5 dropped `text_model` from its module names; files still have it.
         return "text_model." + name.removeprefix("model.").removeprefix("text_model.")
-    names: Names = STAGE_C if kind == "stage_c" else STAGE_B
-    return published_key(f"{name}.weight", names).removesuffix(".weight")
+    return published_key(f"{name}.weight", NAMES[kind]).removesuffix(".weight")

@@ -2,38 +2,30 @@
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
-import torch
 from torch import Tensor
 
 from wuerstchen.errors import ConfigError, ModelFolderError
-from wuerstchen.lora.keys import (
-    Alphas,
-    Half,
-    default_alpha,
-    foreign,
-    format_of,
-    metadata_config,
-    parse,
-    refused,
-)
+from wuerstchen.lora.keys import METADATA, Alphas, Half, foreign, format_of, parse, refused
 from wuerstchen.lora.layers import Target, Targets, all_targets, find
 from wuerstchen.lora.lora import Lora, LoraLayer, Network
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
 from wuerstchen.models.text import TextEncoder
-from wuerstchen.weights.files import read_json
+from wuerstchen.weights.files import parse_json, read_json
 from wuerstchen.weights.headers import mapped, read_header
 
 PEFT_CONFIG = "adapter_config.json"
 PEFT_WEIGHTS = "adapter_model.safetensors"
 DIFFUSERS_WEIGHTS = "pytorch_lora_weights.safetensors"
 
-Modules = dict[str, dict[Half, tuple[str, Tensor]]]
-"""Modules by their names in the file; of each its halves with their keys."""
+Halves = dict[Half, tuple[str, Tensor]]
+"""The halves of a module, with their keys."""
+Modules = dict[str, Halves]
+"""Modules by their names in the file."""
 
 
 def parse_lora(argument: str) -> tuple[Path, float]:
@@ -77,40 +69,39 @@ def read_lora(
             "tool that made it and open the result as a model."
         )
     if other := foreign(tensors):
-        model, key = other
         raise ModelFolderError(
-            f"{file}: expected a LoRA for Würstchen v2, found one for {model} ({key})."
+            f"{file}: expected a LoRA for Würstchen v2, found one for {other[0]} ({other[1]})."
         )
-    config = read_json(config_file) if config_file else metadata_config(file, header.metadata)
+    if config_file:
+        config = read_json(config_file)
+    else:
+        text = header.metadata.get(METADATA, "{}")
+        config = parse_json(text, f"{file}: {METADATA} in its metadata")
     if config.get("peft_type", "LORA") != "LORA":
         raise ModelFolderError(f"{config_file}: expected a LORA, found a {config['peft_type']}.")
     alphas = Alphas(config_file or file, config, header.metadata.get("ss_network_alpha"))
     modules, unmatched = _group(file, tensors)
     layers = _fit(file, modules, all_targets(stage_c, stage_b, text_c), alphas, unmatched)
     _check_unmatched(file, unmatched, layers, allow_unmatched)
-    return Lora(
-        source=str(path),
-        format=format_of(tensors, header.metadata),
-        layers=layers,
-        unmatched=tuple(unmatched),
-    )
+    style = format_of(tensors, header.metadata)
+    return Lora(source=str(path), format=style, layers=layers, unmatched=tuple(unmatched))
 
 
 def _find_file(path: Path) -> tuple[Path, Path | None]:
     """The file of weights and, in a folder of peft, its config."""
     if path.is_dir():
+        found = list(path.glob("*.safetensors"))
         if (path / PEFT_CONFIG).exists():
             path = path / PEFT_WEIGHTS
         elif (path / DIFFUSERS_WEIGHTS).exists():
             path = path / DIFFUSERS_WEIGHTS
-        else:
-            found = sorted(path.glob("*.safetensors"))
-            if len(found) != 1:
-                raise ModelFolderError(
-                    f"{path}: expected a folder with {PEFT_CONFIG} or one .safetensors file, found "
-                    f"{len(found) or 'no'} such files; name the file of the LoRA."
-                )
+        elif len(found) == 1:
             path = found[0]
+        else:
+            raise ModelFolderError(
+                f"{path}: expected a folder with {PEFT_CONFIG} or one .safetensors file, found "
+                f"{len(found) or 'no'} such files; name the file of the LoRA."
+            )
     if not path.is_file():
         raise ModelFolderError(f"{path}: expected a LoRA file, but it does not exist.")
     if path.suffix != ".safetensors":
@@ -127,30 +118,26 @@ def _group(file: Path, tensors: Mapping[str, Tensor]) -> tuple[Modules, list[str
     modules: Modules = {}
     others = []
     for key, tensor in tensors.items():
-        parsed = parse(key)
-        if parsed is None:
+        if (parsed := parse(key)) is None:
             others.append(key)
             continue
-        halves = modules.setdefault(parsed.module, {})
-        if parsed.half in halves:
+        module, half = parsed
+        first, _ = modules.setdefault(module, {}).setdefault(half, (key, tensor))
+        if first != key:
             raise ModelFolderError(
-                f"{file}: contains more than one LoRA, {halves[parsed.half][0]} and {key}; "
-                "save them as separate files."
+                f"{file}: contains more than one LoRA, {first} and {key}; save them separately."
             )
-        halves[parsed.half] = (key, tensor)
     if not any("down" in halves or "up" in halves for halves in modules.values()):
-        example = next(iter(tensors), "nothing")
         raise ModelFolderError(
             f"{file}: expected a LoRA with keys such as ….lora_A.weight or ….lora_down.weight, "
-            f"found {example}."
+            f"found {next(iter(tensors), 'nothing')}."
         )
     for halves in modules.values():
         missing = [half for half in ("down", "up") if half not in halves]
         if len(missing) == 1:
             key = next(key for key, _ in halves.values())
             raise ModelFolderError(
-                f"{file}: {key} lacks its lora_{missing[0]} half; the file is incomplete, get it "
-                "again."
+                f"{file}: {key} lacks its lora_{missing[0]} half; copy or download it again."
             )
     return modules, others
 
@@ -176,11 +163,7 @@ def _fit(
 
 
 def _split(
-    file: Path,
-    module: str,
-    halves: Mapping[Half, tuple[str, Tensor]],
-    targets: tuple[Target, ...],
-    alphas: Alphas,
+    file: Path, module: str, halves: Halves, targets: Sequence[Target], alphas: Alphas
 ) -> list[LoraLayer]:
     """One layer per target: q, k and v of a joint weight share its down-projection."""
     (down_key, down), (up_key, up) = halves["down"], halves["up"]
@@ -188,52 +171,45 @@ def _split(
         if half != "alpha" and not tensor.is_floating_point():
             dtype = str(tensor.dtype).removeprefix("torch.")
             raise ModelFolderError(
-                f"{file}: expected floating-point values in {key}, found {dtype}; save the LoRA in "
-                "fp32, fp16 or bf16."
+                f"{file}: expected floating-point values in {key}, found {dtype}; save it as fp32."
             )
         if not tensor.float().isfinite().all():
             raise ModelFolderError(f"{file}: {key} has values that are not finite.")
     inputs, outputs = targets[0].inputs, [target.outputs for target in targets]
     expected = f"{inputs} inputs and {sum(outputs)} outputs"
-    if (
-        min(down.dim(), up.dim()) < 2
-        or not (down.numel() and up.numel())
-        or len(down) != up[0].numel()
-    ):
+    matrices = min(down.dim(), up.dim()) >= 2 and down.numel() and up.numel()
+    if not matrices or len(down) != up[0].numel():
         raise ModelFolderError(
             f"{file}: {down_key} of shape {list(down.shape)} and {up_key} of shape "
             f"{list(up.shape)} do not share a rank; expected a LoRA of {expected}."
         )
     down, up = down.float().flatten(1), up.float().flatten(1)  # (R, I), (O, R)
     if down.shape[1] != inputs or len(up) != sum(outputs):
-        hint = " (2048 is the width of Stable Cascade, v3)"
+        wide = 2048 in (down.shape[1], len(up))
         raise ModelFolderError(
             f"{file}: is a LoRA for another model: {module} has {expected} here, but "
             f"{down.shape[1]} inputs and {len(up)} outputs in the file"
-            f"{hint if 2048 in (down.shape[1], len(up)) else ''}."
+            f"{' (2048 is the width of Stable Cascade, v3)' if wide else ''}."
         )
-    alpha = _alpha(file, module, halves, alphas)
-    kernel = targets[0].kernel
-    return [
-        LoraLayer(down=down, up=each.contiguous(), alpha=alpha, kernel=kernel)
-        for each in up.split(outputs)
-    ]
+    alpha, kernel = _alpha(file, module, halves, alphas), targets[0].kernel
+    ups = [each.contiguous() for each in up.split(outputs)]
+    return [LoraLayer(down=down, up=each, alpha=alpha, kernel=kernel) for each in ups]
 
 
-def _alpha(
-    file: Path, module: str, halves: Mapping[Half, tuple[str, Tensor]], alphas: Alphas
-) -> float:
+def _alpha(file: Path, module: str, halves: Halves, alphas: Alphas) -> float:
     if "alpha" in halves:
         key, tensor = halves["alpha"]
         if tensor.numel() != 1:
             raise ModelFolderError(
                 f"{file}: expected one number in {key}, found the shape {list(tensor.shape)}."
             )
-        alpha = float(tensor.to(torch.float32).item())
+        alpha = float(tensor.float())
     else:
         down_key, down = halves["down"]
+        # Without an alpha the scale is 1; in StableCascade's modules/lora.py it is 1 / rank.
+        default = 1.0 if ".parametrizations." in down_key else float(len(down))
         stated = alphas.of(module, len(down))
-        alpha = default_alpha(down_key, len(down)) if stated is None else stated
+        alpha = default if stated is None else stated
     if not math.isfinite(alpha):
         raise ModelFolderError(f"{file}: the alpha of {module} should be finite, found {alpha}.")
     return alpha
@@ -247,13 +223,11 @@ def _check_unmatched(
     listed = ", ".join(unmatched[:5]) + (", ..." if len(unmatched) > 5 else "")
     count = f"{len(unmatched)} keys" if len(unmatched) > 1 else "1 key"
     if not allowed or not layers:
+        hint = "use the rest by load_lora_weights(..., allow_unmatched=True)"
         if not layers:
             hint = "it is for another model, or for a network that is not loaded"
         elif all("depthwise" in key for key in unmatched):
-            hint = "depthwise convolutions support no LoRA; train it without them, or use the rest"
-        else:
-            hint = "use the rest"
-        hint += " by load_lora_weights(..., allow_unmatched=True)" if layers else ""
+            hint = f"depthwise convolutions support no LoRA; train it without them, or {hint}"
         raise ModelFolderError(f"{file}: {count} of the LoRA match no layer ({listed}); {hint}.")
     warnings.warn(
         f"{file}: {count} of the LoRA match no layer and are ignored: {listed}", stacklevel=3

@@ -3,7 +3,7 @@
 O outputs of a layer, I its inputs (times the cells of the kernel, for a convolution), R rank.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +11,8 @@ from torch import Tensor
 
 Network = Literal["stage_c", "stage_b", "text_c"]
 """The networks that a LoRA may change; `text_c` is the text encoder of Stage C."""
+Place = tuple[Network, str]
+"""A network and the name of one of its layers."""
 Format = Literal["peft", "diffusers", "kohya", "onetrainer", "original"]
 """The tool whose key names a file has; `original`: the authors' code, as in StableCascade."""
 
@@ -60,20 +62,17 @@ class Lora:
     """Keys of the file that belong to no network; empty unless they were allowed."""
 
     @property
-    def networks(self) -> tuple[Network, ...]:
-        """The networks that it changes."""
-        return tuple(self.layers)
-
-    @property
     def ranks(self) -> tuple[int, ...]:
         """The ranks that occur, in ascending order."""
-        found = {layer.rank for layers in self.layers.values() for layer in layers.values()}
-        return tuple(sorted(found))
+        return tuple(sorted({layer.rank for _, layer in self.items()}))
+
+    def items(self) -> Iterator[tuple[Place, LoraLayer]]:
+        for network, layers in self.layers.items():
+            for name, layer in layers.items():
+                yield (network, name), layer
 
     def __str__(self) -> str:
-        counts = ", ".join(
-            f"{len(layers)} layers of {name}" for name, layers in self.layers.items()
-        )
-        ranks = ", ".join(str(rank) for rank in self.ranks)
+        counts = ", ".join(f"{len(found)} layers of {name}" for name, found in self.layers.items())
+        ranks = ", ".join(map(str, self.ranks))
         more = f", {len(self.unmatched)} keys unmatched" if self.unmatched else ""
         return f"{self.source}: {self.format} LoRA for {counts}, rank {ranks}{more}"

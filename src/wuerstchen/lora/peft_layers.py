@@ -36,7 +36,9 @@ def add_lora(network: nn.Module, config: LoraConfig) -> None:
     from peft import LoraConfig, inject_adapter_in_model
 
     names = [
-        name for name, _ in layers_of(network) if config.layers == "all" or _is_attention(name)
+        name
+        for name, _ in layers_of(network)
+        if config.layers == "all" or ".attention." in name or ".self_attn." in name
     ]
     alpha = config.rank if config.alpha is None else config.alpha
     settings = LoraConfig(r=config.rank, lora_alpha=alpha, target_modules=names)
@@ -69,11 +71,7 @@ def inject(networks: Mapping[Network, nn.Module], adapter: str, lora: Lora, weig
     from peft import LoraConfig, inject_adapter_in_model
     from peft.tuners.lora import LoraLayer as Wrapper
 
-    changes = {
-        f"{network}.{place}": layer
-        for network, layers in lora.layers.items()
-        for place, layer in layers.items()
-    }
+    changes = {f"{network}.{name}": layer for (network, name), layer in lora.items()}
     # Rank by rank: peft tries a pattern per layer on every layer, which takes minutes at full size.
     for rank in sorted({layer.rank for layer in changes.values()}):
         names = [name for name, layer in changes.items() if layer.rank == rank]
@@ -83,13 +81,8 @@ def inject(networks: Mapping[Network, nn.Module], adapter: str, lora: Lora, weig
         # With keys, peft wraps exactly these layers; the config alone matches name endings.
         keys = {f"{name}.lora_A.weight": changes[name].down for name in names}
         inject_adapter_in_model(config, holder, adapter, low_cpu_mem_usage=True, state_dict=keys)
-    wrapped = {
-        f"{kind}.{name}": module
-        for kind, network in networks.items()
-        for name, module in network.named_modules()
-    }
-    for name, layer in changes.items():
-        wrapper = wrapped[name]
+    for (network, name), layer in lora.items():
+        wrapper = networks[network].get_submodule(name)
         assert isinstance(wrapper, Wrapper)
         weight_of_base = wrapper.get_base_layer().weight
         # If the weights are offloaded, the small matrices stay in memory.
@@ -101,10 +94,13 @@ def inject(networks: Mapping[Network, nn.Module], adapter: str, lora: Lora, weig
 
 def activate(networks: Iterable[nn.Module], count: int) -> None:
     """Use all adapters at once, frozen and in the mode of the layer that they wrap."""
-    for wrapper in _wrappers(networks):
-        wrapper.set_adapter([f"lora{index}" for index in range(count)])
-        wrapper.train(wrapper.get_base_layer().training)
-        wrapper.requires_grad_(False)
+    from peft.tuners.lora import LoraLayer as Wrapper
+
+    for module in [module for network in networks for module in network.modules()]:
+        if isinstance(module, Wrapper):
+            module.set_adapter([f"lora{index}" for index in range(count)])
+            module.train(module.get_base_layer().training)
+            module.requires_grad_(False)
 
 
 def unwrap(network: nn.Module) -> None:
@@ -119,18 +115,6 @@ def unwrap(network: nn.Module) -> None:
                 setattr(parent, name, child.get_base_layer())
 
 
-def _wrappers(networks: Iterable[nn.Module]):  # type: ignore[no-untyped-def]  # peft's are untyped
-    from peft.tuners.lora import LoraLayer as Wrapper
-
-    for network in networks:
-        yield from [module for module in network.modules() if isinstance(module, Wrapper)]
-
-
-def _is_attention(name: str) -> bool:
-    """Whether a layer belongs to an attention block of ours or of CLIP's."""
-    return ".attention." in name or ".self_attn." in name
-
-
 def _layers(network: nn.Module) -> dict[str, LoraLayer]:
     from peft.tuners.lora import LoraLayer as Wrapper
 
@@ -138,10 +122,9 @@ def _layers(network: nn.Module) -> dict[str, LoraLayer]:
     for name, module in network.named_modules():
         if isinstance(module, Wrapper):
             down, up = (_half(half[ADAPTER].weight) for half in (module.lora_A, module.lora_B))
-            base = module.get_base_layer().weight
-            rank = len(down)
-            alpha = float(module.scaling[ADAPTER]) * rank
-            found[name] = LoraLayer(down=down, up=up, alpha=alpha, kernel=tuple(base.shape[2:]))
+            alpha = float(module.scaling[ADAPTER]) * len(down)
+            kernel = tuple(module.get_base_layer().weight.shape[2:])
+            found[name] = LoraLayer(down=down, up=up, alpha=alpha, kernel=kernel)
     return found
 
 

@@ -1,7 +1,7 @@
 """Save a LoRA in the format of other tools."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -28,6 +28,11 @@ _DIFFUSERS: Mapping[Network, str] = {
     "stage_b": "decoder",
     "text_c": "text_encoder",
 }
+_KOHYA_METADATA = {
+    "modelspec.sai_model_spec": "1.0.0",
+    "modelspec.architecture": "wuerstchen-v2/lora",
+    "ss_network_module": "networks.lora",
+}
 
 
 def save_lora(path: Path, lora: Lora, *, style: Style, dtype: torch.dtype = torch.float32) -> None:
@@ -46,18 +51,18 @@ def save_lora(path: Path, lora: Lora, *, style: Style, dtype: torch.dtype = torc
         raise ConfigError(f"{path}: expected a name ending in .safetensors.")
     if style == "peft":
         _save_peft(path, lora, dtype)
-    elif style == "diffusers":
-        configs: dict[str, object] = {}
-        tensors: dict[str, Tensor] = {}
-        for network, layers in lora.layers.items():
-            prefix = _DIFFUSERS[network]
-            tensors.update(_halves(f"{prefix}.", network, layers, dtype))
-            config = peft_config(network, layers)
-            configs |= {f"{prefix}.{key}": value for key, value in config.items()}
-        text = json.dumps(configs, sort_keys=True)
-        write_file(path, save(tensors, metadata={"format": "pt", METADATA: text}))
+        return
+    metadata = {"format": "pt"}
+    if style == "diffusers":
+        configs = {
+            f"{_DIFFUSERS[network]}.{key}": value
+            for network, layers in lora.layers.items()
+            for key, value in peft_config(network, layers).items()
+        }
+        metadata[METADATA] = json.dumps(configs, sort_keys=True)
     else:
-        _save_kohya(path, lora, dtype)
+        metadata |= _KOHYA_METADATA | {"modelspec.title": path.stem}
+    write_file(path, save(_tensors(lora, style, dtype), metadata=metadata))
 
 
 def save_all_styles(folder: Path, lora: Lora) -> None:
@@ -65,7 +70,7 @@ def save_all_styles(folder: Path, lora: Lora) -> None:
 
     Raises SaveError where nothing can be written.
     """
-    name = "-".join(lora.networks)
+    name = "-".join(lora.layers)
     save_lora(folder / "lora" / f"{name}.safetensors", lora, style="kohya")
     save_lora(folder / "lora" / f"{name}-diffusers.safetensors", lora, style="diffusers")
     for network, layers in lora.layers.items():
@@ -98,44 +103,28 @@ def _save_peft(folder: Path, lora: Lora, dtype: torch.dtype) -> None:
             f"{', '.join(lora.layers)}; save it as kohya or diffusers."
         )
     ((network, layers),) = lora.layers.items()
-    tensors = dict(_halves("base_model.model.", network, layers, dtype))
+    tensors = _tensors(lora, "peft", dtype)
     config = {**peft_config(network, layers), "inference_mode": True}
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"
     write_file(folder / PEFT_WEIGHTS, save(tensors, metadata={"format": "pt"}))
     write_file(folder / PEFT_CONFIG, text.encode())
 
 
-def _save_kohya(path: Path, lora: Lora, dtype: torch.dtype) -> None:
+def _tensors(lora: Lora, style: Style, dtype: torch.dtype) -> dict[str, Tensor]:
     tensors = {}
-    for network, layers in lora.layers.items():
-        for name, layer in layers.items():
-            module = f"{_KOHYA[network]}_{flat(published_name(name, network))}"
-            down, up = layer.halves()
-            tensors[f"{module}.lora_down.weight"] = _stored(module, down, dtype)
-            tensors[f"{module}.lora_up.weight"] = _stored(module, up, dtype)
+    halves = ("lora_down", "lora_up") if style == "kohya" else ("lora_A", "lora_B")
+    for (network, name), layer in lora.items():
+        module = published_name(name, network)
+        if style == "kohya":
+            module = f"{_KOHYA[network]}_{flat(module)}"
             tensors[f"{module}.alpha"] = torch.tensor(layer.alpha)
-    metadata = {
-        "format": "pt",
-        "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": "wuerstchen-v2/lora",
-        "modelspec.title": path.stem,
-        "ss_network_module": "networks.lora",
-    }
-    write_file(path, save(tensors, metadata=metadata))
-
-
-def _halves(
-    prefix: str, network: Network, layers: Mapping[str, LoraLayer], dtype: torch.dtype
-) -> Iterator[tuple[str, Tensor]]:
-    for name, layer in layers.items():
-        module = f"{prefix}{published_name(name, network)}"
-        down, up = layer.halves()
-        yield f"{module}.lora_A.weight", _stored(module, down, dtype)
-        yield f"{module}.lora_B.weight", _stored(module, up, dtype)
-
-
-def _stored(name: str, values: Tensor, dtype: torch.dtype) -> Tensor:
-    kept = values.to(dtype, copy=True).contiguous()  # thirds of a joint weight share memory
-    if not kept.isfinite().all():
-        raise SaveError(f"the LoRA of {name} is not finite as {dtype}, so nothing was written.")
-    return kept
+        else:
+            prefix = _DIFFUSERS[network] if style == "diffusers" else "base_model.model"
+            module = f"{prefix}.{module}"
+        for half, values in zip(halves, layer.halves(), strict=True):
+            # Copied, since thirds of a joint weight share memory.
+            kept = values.to(dtype, copy=True).contiguous()
+            if not kept.isfinite().all():
+                raise SaveError(f"the LoRA of {module} is not finite as {dtype}; nothing is saved.")
+            tensors[f"{module}.{half}.weight"] = kept
+    return tensors

@@ -17,13 +17,18 @@ running code. Everything is written to a temporary path and then renamed.
 from wuerstchen.weights.backbones import load_backbone, load_features
 from wuerstchen.weights.checks import check_component, check_fit
 from wuerstchen.weights.component import Component, fill, stored_dtype, tensors
-from wuerstchen.weights.component_files import ComponentFiles, ModelFiles, component_in
+from wuerstchen.weights.component_files import (
+    ComponentFiles,
+    ModelFiles,
+    component_in,
+    has_component,
+)
 from wuerstchen.weights.components import compressor, stage_a, stage_b, stage_c, text_b, text_c
 from wuerstchen.weights.convert import convert
 from wuerstchen.weights.describe import ComponentReport, Report, describe
 from wuerstchen.weights.folder import write_index
 from wuerstchen.weights.hub import find
-from wuerstchen.weights.layout import ComponentName, has_component
+from wuerstchen.weights.layout import ComponentName
 from wuerstchen.weights.merge import merge
 from wuerstchen.weights.resolve import from_files, resolve, resolve_component, resolve_components
 from wuerstchen.weights.text import load_clip_text

@@ -7,20 +7,17 @@ from wuerstchen.weights import components
 from wuerstchen.weights.component_files import ComponentFiles, ModelFiles
 from wuerstchen.weights.headers import read_header
 from wuerstchen.weights.identify import identify, refuse_foreign
-from wuerstchen.weights.layout import TOKENIZER_CONFIG, VOCABULARY, has_vocabulary
 
 
 def check_component(files: ComponentFiles) -> None:
     """Check that the component's files exist, are not cut off, and are of version 2."""
-    missing = missing_file(files)
-    if missing is not None:
+    if missing := files.missing():
         folder = missing.parent
         raise ModelFolderError(
             f"{folder} lacks {missing.name} of {files.title} (expected {missing}); "
             f"{advice(folder)}."
         )
-    found = identify(read_header(files.weights)).get(files.component)
-    if found is not None:
+    if found := identify(read_header(files.weights)).get(files.component):
         refuse_foreign(found, files.weights)
 
 
@@ -47,16 +44,6 @@ def check_fit(files: ModelFiles) -> None:
             )
 
 
-def missing_file(files: ComponentFiles) -> Path | None:
-    """The first file of the component that does not exist."""
-    needed = [files.weights] if files.config is None else [files.config, files.weights]
-    if files.tokenizer is not None:
-        needed.append(files.tokenizer / TOKENIZER_CONFIG)
-        if not has_vocabulary(files.tokenizer):
-            needed.append(files.tokenizer / VOCABULARY)
-    return next((path for path in needed if not path.is_file()), None)
-
-
 def advice(path: Path) -> str:
     """What to do about a missing component."""
     if path.is_file():
@@ -66,8 +53,5 @@ def advice(path: Path) -> str:
     if unfinished is not None:
         return f"a download did not finish ({unfinished.name}); download it again"
     if root is not path or path.name.startswith("models--"):
-        return (
-            "the copy in the local cache is incomplete; open it again while the hub can be "
-            "reached (local_files_only=False)"
-        )
+        return "the local cache is incomplete; open it again while the hub can be reached"
     return "copy it again as a whole"

@@ -5,13 +5,14 @@ dtype, and are converted tensor by tensor if not. What must outlive its file is 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from wuerstchen.errors import ModelFolderError
 from wuerstchen.weights.component_files import ComponentFiles, component_in
 from wuerstchen.weights.headers import mapped, read_header
 from wuerstchen.weights.layout import ComponentName
@@ -82,9 +83,14 @@ def tensors(
 
     Those stored as `dtype` are mapped unless copied, others converted; integers keep their dtype.
     """
+    published = published_tensors(files)
+    if files.component in ("text_b", "text_c"):
+        ours = {key: f"model.{name}" for key, name in text_names(published).items()}
+    else:
+        ours = {key: our_key(key, NAMES[files.component]) for key in published}
     return {
         name: tensor.to(dtype if tensor.is_floating_point() else tensor.dtype, copy=copy)
-        for name, tensor in _named_tensors(files).items()
+        for name, tensor in ((name, published[key]) for key, name in ours.items())
     }
 
 
@@ -105,14 +111,18 @@ def stored_dtype(files: ComponentFiles) -> torch.dtype:
     return max(counts, key=lambda dtype: counts[dtype], default=torch.float32)
 
 
-def listed(keys: Sequence[str]) -> str:
-    """The first keys, for messages."""
-    return ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
+def check_keys(files: ComponentFiles, expected: Collection[str], found: Collection[str]) -> None:
+    """Raise ModelFolderError unless the file has exactly the tensors of the network."""
+    missing = [key for key in expected if key not in found]
+    unexpected = [key for key in found if key not in expected]
+    if missing or unexpected:
+        raise ModelFolderError(
+            f"{files.weights}: expected {len(expected)} tensors, found {len(found)}: "
+            f"{_listed('missing', missing)}, {_listed('unexpected', unexpected)}; the weights "
+            f"do not belong to {files.config_source}."
+        )
 
 
-def _named_tensors(files: ComponentFiles) -> dict[str, Tensor]:
-    published = published_tensors(files)
-    if files.component in ("text_b", "text_c"):
-        return {f"model.{name}": published[key] for key, name in text_names(published).items()}
-    names = NAMES[files.component]
-    return {our_key(name, names): tensor for name, tensor in published.items()}
+def _listed(what: str, keys: Sequence[str]) -> str:
+    first = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
+    return f"{len(keys)} {what}" + (f" ({first})" if keys else "")

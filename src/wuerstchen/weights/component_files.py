@@ -1,15 +1,21 @@
 """The files of each component of a model, so that a component can be opened alone, and again."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from wuerstchen.errors import ModelFolderError
-from wuerstchen.weights.files import current_path, read_json
+from wuerstchen.weights.files import current_path, parse_json, read_json
 from wuerstchen.weights.headers import read_header
-from wuerstchen.weights.layout import CONFIG, PLACES, ComponentName, missing_files
+from wuerstchen.weights.layout import (
+    CONFIG,
+    PLACES,
+    TOKENIZER_CONFIG,
+    VOCABULARY,
+    ComponentName,
+    has_vocabulary,
+)
 
 Naming = Literal["published", "original"]
 """published: the key names of diffusers; original: those of the authors' own files."""
@@ -43,7 +49,17 @@ class ComponentFiles:
             return read_json(self.config)
         name = f"{PLACES[self.component].folder}/{CONFIG}"
         text = read_header(self.weights).metadata.get(name)
-        return None if text is None else _parse_metadata(self.weights, name, text)
+        where = f"{self.weights}: {name} in its metadata"
+        return None if text is None else parse_json(text, where)
+
+    def missing(self) -> Path | None:
+        """The first of its files that does not exist."""
+        needed = [self.weights] if self.config is None else [self.config, self.weights]
+        if self.tokenizer is not None:
+            needed.append(self.tokenizer / TOKENIZER_CONFIG)
+            if not has_vocabulary(self.tokenizer):
+                needed.append(self.tokenizer / VOCABULARY)
+        return next((path for path in needed if not path.is_file()), None)
 
     @property
     def config_source(self) -> str:
@@ -81,13 +97,24 @@ def component_in(folder: Path, component: ComponentName) -> ComponentFiles:
     place = PLACES[component]
     if not folder.is_dir():
         raise ModelFolderError(f"Expected a model folder at {folder}, found none.")
-    if missing := missing_files(folder, component):
+    files = _files_in(folder, component)
+    if missing := files.missing():
         started = any((folder / place.folder).glob("*"))
         raise ModelFolderError(
-            f"{folder} lacks {place.title} (expected {missing[0]}); "
+            f"{folder} lacks {place.title} (expected {missing}); "
             + ("the folder is incomplete: copy it again, or " if started else "")
             + f"train it with `wuerstchen train CONFIG --stage {place.trained_by}`."
         )
+    return files
+
+
+def has_component(folder: Path, component: ComponentName) -> bool:
+    """Whether the model folder has all files of `component`; they are not opened."""
+    return _files_in(folder, component).missing() is None
+
+
+def _files_in(folder: Path, component: ComponentName) -> ComponentFiles:
+    place = PLACES[component]
     own = current_path(folder / place.folder)
     return ComponentFiles(
         component=component,
@@ -103,18 +130,3 @@ def files_in_metadata(metadata: Mapping[str, str], folder: str) -> dict[str, str
     return {
         key.removeprefix(prefix): text for key, text in metadata.items() if key.startswith(prefix)
     }
-
-
-def _parse_metadata(path: Path, name: str, text: str) -> dict[str, object]:
-    try:
-        values: object = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ModelFolderError(
-            f"{path}: {name} in its metadata cannot be read as JSON: {error}."
-        ) from None
-    if not isinstance(values, dict):
-        raise ModelFolderError(
-            f"{path}: expected {name} in its metadata to be a JSON object, found "
-            f"{type(values).__name__}."
-        )
-    return values

@@ -1,6 +1,6 @@
 """The six components of a model: four networks of ours and two text encoders of transformers'."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar, cast, final
 
@@ -13,7 +13,7 @@ from wuerstchen.models.compressor import MEAN, STD, Compressor
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
-from wuerstchen.weights.component import Component, listed
+from wuerstchen.weights.component import Component, check_keys
 from wuerstchen.weights.component_files import ComponentFiles
 from wuerstchen.weights.files import replacing, write_json, write_tensors
 from wuerstchen.weights.headers import read_header
@@ -39,17 +39,15 @@ class NetworkComponent(Component[N, S], Generic[N, S]):
 
     def config(self, files: ComponentFiles) -> S:
         values = files.config_values()
-        ours = values is not None and not (
-            # diffusers has no class for the compressor: shapes say more than a foreign config.
-            self.name == "compressor" and values.get("_class_name") != self._names.class_name
-        )
-        if values is not None and ours:
+        found_class = (values or {}).get("_class_name")
+        # diffusers has no class for the compressor: infer its sizes if the config is foreign.
+        foreign = self.name == "compressor" and found_class != self._names.class_name
+        if values is not None and not foreign:
             return read_config(values, files.config or files.weights, self._names, self._section)
         found = identify(read_header(files.weights)).get(self.name)
         if found is None:
             raise ModelFolderError(
-                f"{files.weights}: expected {files.title}, found none of its keys; name another "
-                "file."
+                f"{files.weights}: expected {files.title}, found none of its keys; name another."
             )
         refuse_foreign(found, files.weights)
         return infer_config(files.weights, self.name, self._section, found.tensors)
@@ -75,7 +73,7 @@ class NetworkComponent(Component[N, S], Generic[N, S]):
         sources = {
             name: source_of(published_key(name, self._names), files.naming) for name in state
         }
-        _check_keys(files, dict.fromkeys(source.key for source in sources.values()), stored)
+        check_keys(files, dict.fromkeys(source.key for source in sources.values()), stored)
         misfits = [
             (name, source)
             for name, source in sources.items()
@@ -108,6 +106,8 @@ class CompressorComponent(NetworkComponent[Compressor, CompressorModel]):
 class AnyComponent(Protocol):
     """A component whose types do not matter."""
 
+    name: ComponentName
+
     def config(self, files: ComponentFiles) -> object: ...
 
     def empty(self, files: ComponentFiles) -> nn.Module: ...
@@ -120,29 +120,5 @@ compressor = CompressorComponent("compressor", Compressor, CompressorModel)
 text_b = TextComponent("text_b")
 text_c = TextComponent("text_c")
 
-COMPONENTS: Mapping[ComponentName, AnyComponent] = {
-    "stage_a": stage_a,
-    "stage_b": stage_b,
-    "stage_c": stage_c,
-    "compressor": compressor,
-    "text_b": text_b,
-    "text_c": text_c,
-}
-
-
-def _check_keys(
-    files: ComponentFiles, expected: Collection[str], stored: Mapping[str, object]
-) -> None:
-    differences = [
-        f"{len(keys)} {word} ({listed(keys)})"
-        for word, keys in (
-            ("missing", [key for key in expected if key not in stored]),
-            ("unexpected", [key for key in stored if key not in expected]),
-        )
-        if keys
-    ]
-    if differences:
-        raise ModelFolderError(
-            f"{files.weights}: expected {len(expected)} tensors, found {len(stored)}: "
-            f"{', '.join(differences)}; the weights do not belong to {files.config_source}."
-        )
+_ALL: tuple[AnyComponent, ...] = (stage_a, stage_b, stage_c, compressor, text_b, text_c)
+COMPONENTS: Mapping[ComponentName, AnyComponent] = {each.name: each for each in _ALL}

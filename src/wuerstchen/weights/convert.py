@@ -8,8 +8,7 @@ single-file  one safetensors file: keys are prefixed with their component's fold
              and tokenizers are in its metadata, named as in a model folder
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -20,12 +19,12 @@ from wuerstchen.atomic_write import write_file
 from wuerstchen.config import Section
 from wuerstchen.errors import ConfigError, ModelFolderError, SaveError
 from wuerstchen.weights.component import published_tensors
-from wuerstchen.weights.component_files import ComponentFiles, files_in_metadata
+from wuerstchen.weights.component_files import ComponentFiles, files_in_metadata, has_component
 from wuerstchen.weights.components import COMPONENTS
-from wuerstchen.weights.files import replacing, write_stream
+from wuerstchen.weights.files import json_text, replacing, write_stream
 from wuerstchen.weights.folder import INDEX, write_index
 from wuerstchen.weights.headers import read_header
-from wuerstchen.weights.layout import CONFIG, PLACES, REQUIRED, ComponentName, has_component
+from wuerstchen.weights.layout import CONFIG, PLACES, REQUIRED, ComponentName
 from wuerstchen.weights.names import NAMES, published_config
 from wuerstchen.weights.original import to_original
 
@@ -57,10 +56,10 @@ def convert(
     """
     targets = _targets(components, out, to)
     extra = {} if source is None else extra_files(source)
-    if source is not None and source.is_dir():
+    if source is not None:
         check_outside(source, out)
     if not overwrite:
-        check_free(components, targets, out, to, extra)
+        check_free(targets, out, to, extra)
     for name, files in components.items():
         COMPONENTS[name].empty(files)  # checks keys and shapes, and reads no weight
         tokenizer_files(files)
@@ -73,7 +72,8 @@ def convert(
             if to == "diffusers" or PLACES[name].tokenizer:
                 write_folder(files, out, dtype)
             else:
-                _write_original(files, targets[name], dtype)
+                config = {f"{PLACES[name].folder}/{CONFIG}": _config_text(files)}
+                write_stream(targets[name], to_original(published_tensors(files)), config, dtype)
         if len(components) > 1:
             for file, text in extra.items():
                 write_file(out / file, text.encode())
@@ -94,23 +94,16 @@ def check_outside(source: Path, out: Path) -> None:
 
 
 def check_free(
-    components: Components,
-    targets: Mapping[ComponentName, Path],
-    out: Path,
-    to: Target,
-    extra: Mapping[str, str],
+    targets: Mapping[ComponentName, Path], out: Path, to: Target, extra: Iterable[str]
 ) -> None:
     """Raise SaveError where the output would replace something."""
     paths = list(targets.values())
     if to != "single-file":
-        paths += [out / PLACES[name].tokenizer for name in components if PLACES[name].tokenizer]
-        paths += [out / file for file in extra if len(components) > 1]
+        paths += [out / PLACES[name].tokenizer for name in targets if PLACES[name].tokenizer]
+        paths += [out / file for file in extra if len(targets) > 1]
     for path in paths:
         if path.exists():
-            raise SaveError(
-                f"{path} exists already and was left unchanged; choose another path, or pass "
-                "--overwrite."
-            )
+            raise SaveError(f"{path} exists already; choose another path, or pass --overwrite.")
 
 
 def _check_finite(files: ComponentFiles, dtype: torch.dtype) -> None:
@@ -133,18 +126,16 @@ def _targets(components: Components, out: Path, to: Target) -> dict[ComponentNam
         return dict.fromkeys(components, out)
     if (out.is_file() and not (to == "original" and is_file)) or (to == "diffusers" and is_file):
         raise ConfigError(f"{out}: expected a folder, since each component gets a folder in it.")
-    if to == "original":
-        has_text = any(PLACES[name].tokenizer for name in components)
-        if is_file and (len(components) > 1 or has_text):
-            why = "a text encoder stays one" if has_text else "each component becomes a file"
-            raise ConfigError(f"{out}: expected a folder, since {why}.")
-        return {
-            name: out / PLACES[name].folder
-            if PLACES[name].tokenizer
-            else (out if is_file else out / f"{name}.safetensors")
-            for name in components
-        }
-    return {name: out / PLACES[name].folder for name in components}
+    has_text = any(PLACES[name].tokenizer for name in components)
+    if is_file and (len(components) > 1 or has_text):
+        why = "a text encoder stays one" if has_text else "each component becomes a file"
+        raise ConfigError(f"{out}: expected a folder, since {why}.")
+    return {
+        name: out / PLACES[name].folder
+        if to == "diffusers" or PLACES[name].tokenizer
+        else (out if is_file else out / f"{name}.safetensors")
+        for name in components
+    }
 
 
 def write_folder(
@@ -170,11 +161,6 @@ def write_folder(
             (folders[1] / name).write_text(text, encoding="utf-8", newline="")
 
 
-def _write_original(files: ComponentFiles, target: Path, dtype: torch.dtype | None) -> None:
-    config = {f"{PLACES[files.component].folder}/{CONFIG}": _config_text(files)}
-    write_stream(target, to_original(published_tensors(files)), config, dtype)
-
-
 def _write_single(
     components: Components, out: Path, extra: Mapping[str, str], dtype: torch.dtype | None
 ) -> None:
@@ -196,7 +182,7 @@ def _config_text(files: ComponentFiles) -> str:
     if names is not None and (values or {}).get("_class_name") != names.class_name:
         config = COMPONENTS[files.component].config(files)
         assert isinstance(config, Section)
-        return json.dumps(published_config(config, names), indent=2, sort_keys=True) + "\n"
+        return json_text(published_config(config, names))
     if files.config is not None:
         return files.config.read_text(encoding="utf-8")
     return read_header(files.weights).metadata[f"{PLACES[files.component].folder}/{CONFIG}"]

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from transformers import CLIPTextConfig
+
+from wuerstchen.config import CompressorModel, StageAModel, StageBModel, StageCModel
 from wuerstchen.errors import ModelFolderError
-from wuerstchen.weights import components
-from wuerstchen.weights.checks import missing_file
 from wuerstchen.weights.component_files import ComponentFiles
+from wuerstchen.weights.components import COMPONENTS
 from wuerstchen.weights.folder import licence
 from wuerstchen.weights.headers import Header, TensorInfo, read_header
 from wuerstchen.weights.identify import (
@@ -119,7 +121,7 @@ def _what(layout: str, components: list[ComponentName]) -> str:
 
 def _missing(components: Mapping[ComponentName, ComponentFiles]) -> str:
     """A note on missing files, which the title does not show."""
-    paths = [str(path) for path in map(missing_file, components.values()) if path is not None]
+    paths = [str(path) for each in components.values() if (path := each.missing())]
     return f"Incomplete: {', '.join(paths)} is missing; copy it again." if paths else ""
 
 
@@ -176,35 +178,28 @@ def _report(
 
 def _sizes(files: ComponentFiles) -> tuple[dict[str, object], str]:
     """The sizes of a component, and a phrase on which others fit it."""
-    if files.component == "stage_a":
-        a = components.stage_a.config(files)
-        return a.model_dump(mode="json"), f"latents of {a.latent_channels} channels"
-    if files.component == "stage_b":
-        b = components.stage_b.config(files)
-        return b.model_dump(mode="json"), (
-            f"Stage C and compressor for semantics of {b.semantic_channels} channels; text encoder "
-            f"of width {b.text_width}"
+    config = COMPONENTS[files.component].config(files)
+    if isinstance(config, CLIPTextConfig):
+        sizes: dict[str, object] = {
+            "width": config.hidden_size,
+            "depth": config.num_hidden_layers,
+            "heads": config.num_attention_heads,
+            "vocabulary": config.vocab_size,
+            "length": config.max_position_embeddings,
+        }
+        return sizes, f"a stage that reads text of width {config.hidden_size}"
+    assert isinstance(config, StageAModel | StageBModel | StageCModel | CompressorModel)
+    if isinstance(config, StageAModel):
+        fits = f"latents of {config.latent_channels} channels"
+    elif isinstance(config, CompressorModel):
+        fits = f"Stages B and C for semantics of {config.channels} channels"
+    else:
+        others = "Stage C and compressor" if isinstance(config, StageBModel) else "Stage B"
+        fits = (
+            f"{others} for semantics of {config.semantic_channels} channels; text encoder of "
+            f"width {config.text_width}"
         )
-    if files.component == "stage_c":
-        c = components.stage_c.config(files)
-        return c.model_dump(mode="json"), (
-            f"Stage B for semantics of {c.semantic_channels} channels; text encoder of width "
-            f"{c.text_width}"
-        )
-    if files.component == "compressor":
-        compressor = components.compressor.config(files)
-        return compressor.model_dump(mode="json"), (
-            f"Stages B and C for semantics of {compressor.channels} channels"
-        )
-    text = components.text_c.config(files)
-    sizes: dict[str, object] = {
-        "width": text.hidden_size,
-        "depth": text.num_hidden_layers,
-        "heads": text.num_attention_heads,
-        "vocabulary": text.vocab_size,
-        "length": text.max_position_embeddings,
-    }
-    return sizes, f"a stage that reads text of width {text.hidden_size}"
+    return config.model_dump(mode="json"), fits
 
 
 def _disk_size(path: Path) -> int:

@@ -49,8 +49,10 @@ def replacing(*targets: Path) -> Iterator[tuple[Path, ...]]:
             folder.mkdir(parents=True)
         yield folders
         for folder in folders:
-            _inherit_permissions(folder)
+            # safetensors makes files that only their owner can read: use the folder's permissions.
+            mode = folder.stat().st_mode & 0o666
             for path in folder.iterdir():
+                path.chmod(mode)
                 fsync_file(path)
         _swap(targets, folders)
     except (OSError, SafetensorError) as error:
@@ -70,20 +72,34 @@ def current_path(target: Path) -> Path:
     return backup if backup.exists() and not target.exists() else target
 
 
+def json_text(values: Mapping[str, object]) -> str:
+    return json.dumps(values, indent=2, sort_keys=True) + "\n"
+
+
 def write_json(path: Path, values: Mapping[str, object]) -> None:
-    path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    path.write_text(json_text(values), encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, object]:
     """Raises ModelFolderError unless the file contains a JSON object."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return parse_json(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
         raise ModelFolderError(
             f"{path} cannot be read as JSON: {error}; copy or download it again."
         ) from None
+
+
+def parse_json(text: str, where: str) -> dict[str, object]:
+    """Raises ModelFolderError unless `text` is a JSON object."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelFolderError(
+            f"{where} cannot be read as JSON: {error}; copy or download it again."
+        ) from None
     if not isinstance(values, dict):
-        raise ModelFolderError(f"{path}: expected a JSON object, found {type(values).__name__}.")
+        raise ModelFolderError(f"{where}: expected a JSON object, found {type(values).__name__}.")
     return values
 
 
@@ -92,7 +108,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype)
     stored = {}
     for name, tensor in tensors.items():
         kept = tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype)
-        _check_finite(path, name, kept, dtype)
+        if not kept.isfinite().all():
+            raise SaveError(
+                f"{name} has values that are not finite as {dtype}, so {path.name} was not "
+                "written; what was there before is untouched."
+            )
         stored[name] = kept.contiguous()
     save_file(stored, path, metadata={"format": "pt"})
 
@@ -104,7 +124,7 @@ def write_stream(
 
     dtype  of the weights; None keeps each tensor's own. Integers are unchanged.
 
-    Raises SaveError where it cannot be written, or values would not be finite as `dtype`.
+    Raises SaveError where it cannot be written.
     """
     # Larger dtypes first, as safetensors sorts them, so that all tensors are aligned.
     keys = sorted(chunks, key=lambda key: (-_dtype(chunks[key], dtype).itemsize, key))
@@ -114,10 +134,10 @@ def write_stream(
             path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
                 header = _header(keys, chunks, metadata, dtype)
-                file.write(len(header).to_bytes(8, "little"))
-                file.write(header)
-                for content in _contents(path, keys, chunks, dtype):
-                    file.write(content)
+                file.write(len(header).to_bytes(8, "little") + header)
+                for tensor in (tensor for key in keys for tensor in chunks[key]):
+                    kept = tensor.to(_dtype([tensor], dtype)).contiguous()
+                    file.write(kept.reshape(-1).view(torch.uint8).numpy().data)
             temporary.replace(path)
     except BaseException:  # also an interrupt must not leave half a file
         with suppress(OSError):
@@ -142,17 +162,6 @@ def _header(
     return text + b" " * (-len(text) % 8)
 
 
-def _contents(
-    path: Path, keys: Sequence[str], chunks: Chunks, dtype: torch.dtype | None
-) -> Iterator[memoryview]:
-    for key in keys:
-        for tensor in chunks[key]:
-            kept = tensor.to(_dtype([tensor], dtype))
-            if dtype is not None:
-                _check_finite(path, key, kept, dtype)
-            yield kept.contiguous().reshape(-1).view(torch.uint8).numpy().data
-
-
 def _dtype(tensors: Sequence[Tensor], dtype: torch.dtype | None) -> torch.dtype:
     """The dtype in which a key is stored."""
     own = tensors[0].dtype
@@ -163,14 +172,6 @@ def _dtype(tensors: Sequence[Tensor], dtype: torch.dtype | None) -> torch.dtype:
             f"{', '.join(sorted(found))}; pass --dtype fp32, which represents them all."
         )
     return dtype if dtype is not None and own.is_floating_point else own
-
-
-def _check_finite(path: Path, name: str, tensor: Tensor, dtype: torch.dtype) -> None:
-    if not tensor.isfinite().all():
-        raise SaveError(
-            f"{name} has values that are not finite as {dtype}, so {path.name} was not written; "
-            "what was there before is untouched."
-        )
 
 
 def _backup(target: Path) -> Path:
@@ -210,10 +211,3 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     else:
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _inherit_permissions(folder: Path) -> None:
-    # safetensors makes files that only their owner can read; give them the folder's permissions.
-    mode = folder.stat().st_mode & 0o666
-    for path in folder.iterdir():
-        path.chmod(mode)

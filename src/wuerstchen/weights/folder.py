@@ -1,13 +1,12 @@
 """The files around the components of a model folder: schedulers, model_index.json, README.md."""
 
-import os
 from pathlib import Path
 
 import yaml
 
-from wuerstchen.errors import SaveError
+from wuerstchen.atomic_write import write_file
 from wuerstchen.weights.component_files import component_in
-from wuerstchen.weights.files import read_json, replacing, write_json
+from wuerstchen.weights.files import json_text, read_json, replacing, write_json
 from wuerstchen.weights.headers import file_format, read_header
 from wuerstchen.weights.layout import CONFIG, PLACES, REQUIRED
 from wuerstchen.weights.names import DIFFUSERS_VERSION, NAMES, OWN_STAGE_C
@@ -32,34 +31,13 @@ def write_index(folder: Path) -> None:
     """
     for component in REQUIRED:
         component_in(folder, component)
-    with replacing(folder / "scheduler", folder / "prior_scheduler") as schedulers:
-        for scheduler in schedulers:
-            write_json(
-                scheduler / "scheduler_config.json",
-                {
-                    "_class_name": SCHEDULER,
-                    "_diffusers_version": DIFFUSERS_VERSION,
-                    "scaler": 1.0,
-                    "s": 0.008,
-                },
-            )
-    temporary = folder / f".{INDEX}.new"
-    try:
-        write_json(
-            temporary,
-            {
-                "_class_name": "WuerstchenCombinedPipeline",
-                "_diffusers_version": DIFFUSERS_VERSION,
-                **_classes(folder),
-            },
-        )
-        os.replace(temporary, folder / INDEX)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise SaveError(
-            f"{folder / INDEX} could not be written ({error.strerror}); "
-            "the previous file is unchanged."
-        ) from error
+    version = {"_diffusers_version": DIFFUSERS_VERSION}
+    scheduler = {"_class_name": SCHEDULER, **version, "scaler": 1.0, "s": 0.008}
+    with replacing(folder / "scheduler", folder / "prior_scheduler") as places:
+        for place in places:
+            write_json(place / "scheduler_config.json", scheduler)
+    index = {"_class_name": "WuerstchenCombinedPipeline", **version, **_classes(folder)}
+    write_file(folder / INDEX, json_text(index).encode())
 
 
 def front_matter(readme: Path) -> dict[str, object]:

@@ -22,8 +22,12 @@ TEXT_FILES = ("text_encoder/*.json", "text_encoder/*.safetensors", "tokenizer/*"
 class Hub:
     """How hub ids are looked up, in the terms of huggingface_hub."""
 
+    revision: str | None = None
     cache_dir: str | Path | None = None
     local_files_only: bool = False
+
+
+USUAL = Hub()
 
 
 def is_here(name: str) -> bool:
@@ -36,14 +40,7 @@ def is_hub_id(name: str | Path | None) -> bool:
     return isinstance(name, str) and HUB_ID.fullmatch(name) is not None and not Path(name).exists()
 
 
-def find(
-    name: str | Path | None,
-    *,
-    revision: str | None = None,
-    cache_dir: str | Path | None = None,
-    local_files_only: bool = False,
-    patterns: Sequence[str] = HUB_FILES,
-) -> Path:
+def find(name: str | Path | None, hub: Hub = USUAL, *, patterns: Sequence[str] = HUB_FILES) -> Path:
     """The folder or file of a model by its path or hub id `owner/name`.
 
     name  None or `emoji` is the bundled model
@@ -60,22 +57,20 @@ def find(
                 f"Expected a model folder, found no {Path(name).name!r} in the folder {owner}; "
                 "correct the path, or call from elsewhere to mean the hub."
             )
-        return _download(
-            name, revision, Hub(cache_dir=cache_dir, local_files_only=local_files_only), patterns
-        )
+        return _download(name, hub, patterns)
     raise ModelFolderError(
         f"Expected a model folder or a hub id such as owner/name, found no folder at {str(name)!r}."
     )
 
 
-def _download(hub_id: str, revision: str | None, hub: Hub, patterns: Sequence[str]) -> Path:
+def _download(hub_id: str, hub: Hub, patterns: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download  # half a second, needed for hub ids only
     from huggingface_hub.errors import HFValidationError
 
     try:
         found = snapshot_download(
             hub_id,
-            revision=revision,
+            revision=hub.revision,
             cache_dir=hub.cache_dir,
             local_files_only=hub.local_files_only,
             allow_patterns=list(patterns),

@@ -4,7 +4,7 @@ Three generations share the name: version 1, whose Stage B samples tokens; versi
 which is ours; and version 3, Stable Cascade.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,6 @@ from wuerstchen.weights.layout import FOLDERS, PLACES, ComponentName
 Generation = Literal["v1", "v2", "v3"]
 
 EMA = "ema_state_dict."
-
 NEEDS: dict[Generation, str] = {
     "v1": "it needs the authors' first code (github.com/dome272/Wuerstchen), whose Stage B "
     "samples tokens; use the weights of version 2, such as warp-ai/wuerstchen",
@@ -31,11 +30,7 @@ GENERATIONS: dict[Generation, str] = {
     "v2": "version 2 of Würstchen",
     "v3": "Stable Cascade (version 3 of Würstchen)",
 }
-CASCADE_CLASSES = (
-    "StableCascadeUNet",
-    "StableCascadePriorPipeline",
-    "StableCascadeDecoderPipeline",
-)
+V3_CLASSES = ("StableCascadeUNet", "StableCascadePriorPipeline", "StableCascadeDecoderPipeline")
 
 LARGE_STEM = 32
 """Channels of the first convolution of EfficientNetV2-L, the compressor of version 1; S has 24."""
@@ -64,10 +59,14 @@ class Identified:
 def identify(header: Header) -> dict[ComponentName, Identified]:
     """Every network in the file; among several of one component the EMA, then the first."""
     chosen: dict[ComponentName, Identified] = {}
-    for found in _all(header):
-        before = chosen.get(found.component)
+    for prefix, tensors in header.groups().items():
+        if (name := _component(tensors, prefix)) is None:
+            continue
+        generation, naming = _generation(name, tensors), _naming(name, tensors)
+        found = Identified(name, generation, naming, prefix, tensors)
+        before = chosen.get(name)
         if before is None or (EMA in found.prefix and EMA not in before.prefix):
-            chosen[found.component] = found
+            chosen[name] = found
     return chosen
 
 
@@ -87,13 +86,6 @@ class ForeignModelError(ModelFolderError):
             f"{path} contains {title} of {GENERATIONS[generation]}, expected version 2; "
             f"{NEEDS[generation]}."
         )
-
-
-def _all(header: Header) -> Iterator[Identified]:
-    for prefix, tensors in header.groups().items():
-        if (name := _component(tensors, prefix)) is not None:
-            generation, naming = _generation(name, tensors), _naming(name, tensors)
-            yield Identified(name, generation, naming, prefix, tensors)
 
 
 def _component(tensors: Mapping[str, TensorInfo], prefix: str) -> ComponentName | None:

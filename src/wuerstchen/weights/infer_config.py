@@ -71,10 +71,8 @@ def stage_c_sizes(tensors: Tensors) -> dict[str, object]:
 
 
 def compressor_sizes(tensors: Tensors) -> dict[str, object]:
-    counts = []
-    for index in range(1, len(STAGES) + 1):
-        blocks = {key.split(".")[2] for key in tensors if key.startswith(f"backbone.{index}.")}
-        counts.append(len(blocks))
+    blocks = {tuple(key.split(".")[1:3]) for key in tensors if key.startswith("backbone.")}
+    counts = [sum(stage == str(i) for stage, _ in blocks) for i in range(1, len(STAGES) + 1)]
     # Several factors can round to the same block counts: each makes the same network.
     depth = next(
         factor / 1000
@@ -107,29 +105,20 @@ def infer_config(path: Path, component: ComponentName, section: type[S], tensors
     try:
         return section.model_validate(SIZES[component](tensors))
     except (KeyError, IndexError, ValueError, StopIteration) as error:
-        if isinstance(error, _HeadsError):
-            raise ModelFolderError(f"{path}: {title} {error}") from None
+        reason = f"unexpected shapes: {error}"
         if isinstance(error, ValidationError):
             first = error.errors()[0]
             reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}, found {first['input']!r}"
-        else:
-            reason = f"its tensors do not have the shapes of one: {error}"
         raise ModelFolderError(
             f"{path}: the sizes of {title} cannot be inferred from its shapes ({reason}); "
             "copy it again, or use a model folder with a config.json."
         ) from None
 
 
-class _HeadsError(ValueError):
-    """The number of attention heads cannot be inferred."""
-
-
 def _heads(width: int) -> int:
     if width % HEAD_WIDTH:
-        raise _HeadsError(
-            f"has attention of width {width}, and its number of heads cannot be inferred from "
-            f"shapes: published heads are {HEAD_WIDTH} wide, which does not divide it; use a model "
-            "folder with a config.json."
+        raise ValueError(
+            f"attention of width {width}; heads are {HEAD_WIDTH} wide, which does not divide it"
         )
     return width // HEAD_WIDTH
 

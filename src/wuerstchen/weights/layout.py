@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from wuerstchen.weights.files import current_path
-
 ComponentName = Literal["stage_a", "compressor", "stage_b", "stage_c", "text_b", "text_c"]
 
 
@@ -13,29 +11,21 @@ class Place(NamedTuple):
 
     title: str
     folder: str
-    weights: str
     trained_by: Literal["a", "b", "c"]
     """The stage whose training writes it."""
     tokenizer: str = ""
     """The second folder of a text encoder."""
+    weights: str = "model.safetensors"
 
 
 CONFIG = "config.json"
 PLACES: dict[ComponentName, Place] = {
-    "stage_a": Place("Stage A", "vqgan", "diffusion_pytorch_model.safetensors", "a"),
-    "compressor": Place("the compressor", "compressor", "model.safetensors", "b"),
-    "stage_b": Place("Stage B", "decoder", "diffusion_pytorch_model.safetensors", "b"),
-    "stage_c": Place("Stage C", "prior_prior", "diffusion_pytorch_model.safetensors", "c"),
-    "text_b": Place(
-        "the text encoder of Stage B", "text_encoder", "model.safetensors", "c", "tokenizer"
-    ),
-    "text_c": Place(
-        "the text encoder of Stage C",
-        "prior_text_encoder",
-        "model.safetensors",
-        "c",
-        "prior_tokenizer",
-    ),
+    "stage_a": Place("Stage A", "vqgan", "a", weights="diffusion_pytorch_model.safetensors"),
+    "compressor": Place("the compressor", "compressor", "b"),
+    "stage_b": Place("Stage B", "decoder", "b", weights="diffusion_pytorch_model.safetensors"),
+    "stage_c": Place("Stage C", "prior_prior", "c", weights="diffusion_pytorch_model.safetensors"),
+    "text_b": Place("the text encoder of Stage B", "text_encoder", "c", "tokenizer"),
+    "text_c": Place("the text encoder of Stage C", "prior_text_encoder", "c", "prior_tokenizer"),
 }
 FOLDERS: dict[str, ComponentName] = {place.folder: name for name, place in PLACES.items()}
 """Component folders; in a single-file model, the prefixes of its keys."""
@@ -66,24 +56,7 @@ def prefix_of(key: str) -> str:
     return key.removesuffix(rest)
 
 
-def has_component(folder: Path, component: ComponentName) -> bool:
-    """Whether the model folder has all files of `component`; they are not opened."""
-    return not missing_files(folder, component)
-
-
 def has_vocabulary(tokenizer: Path) -> bool:
     """Whether the folder has a tokenizer's vocabulary; transformers invents one if it is absent."""
     older = all((tokenizer / name).is_file() for name in OLDER_VOCABULARY)
     return older or (tokenizer / VOCABULARY).is_file()
-
-
-def missing_files(folder: Path, component: ComponentName) -> list[Path]:
-    """The files of `component` that the model folder lacks."""
-    place = PLACES[component]
-    needed = [current_path(folder / place.folder) / name for name in (CONFIG, place.weights)]
-    if place.tokenizer:
-        tokenizer = current_path(folder / place.tokenizer)
-        needed.append(tokenizer / TOKENIZER_CONFIG)
-        if not has_vocabulary(tokenizer):
-            needed.append(tokenizer / VOCABULARY)
-    return [path for path in needed if not path.is_file()]

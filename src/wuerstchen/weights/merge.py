@@ -13,10 +13,10 @@ from torch import Tensor
 from wuerstchen.atomic_write import write_file
 from wuerstchen.errors import ConfigError, ModelFolderError
 from wuerstchen.weights.component import published_tensors
-from wuerstchen.weights.component_files import ComponentFiles
+from wuerstchen.weights.component_files import ComponentFiles, has_component
 from wuerstchen.weights.convert import check_free, check_outside, extra_files, write_folder
 from wuerstchen.weights.folder import write_index
-from wuerstchen.weights.layout import PLACES, REQUIRED, ComponentName, has_component
+from wuerstchen.weights.layout import PLACES, REQUIRED, ComponentName
 from wuerstchen.weights.tokenizer import same_tokens
 
 
@@ -42,15 +42,13 @@ def merge(
     something.
     """
     if not 0 <= fraction <= 1:
-        raise ConfigError(
-            f"The fraction of the second model must be between 0 and 1, found {fraction}."
-        )
+        raise ConfigError(f"The fraction must be between 0 and 1, found {fraction}.")
     targets = {name: out / PLACES[name].folder for name in first}
     extra = {} if source is None else extra_files(source)
     if source is not None:
         check_outside(source, out)
     if not overwrite:
-        check_free(first, targets, out, "diffusers", extra)
+        check_free(targets, out, "diffusers", extra)
     for name in [name for name in first if name in second]:
         _check_same_sizes(first[name], second[name])
     for name, files in first.items():

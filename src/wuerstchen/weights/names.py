@@ -12,7 +12,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from wuerstchen.config import Section
 from wuerstchen.errors import ModelFolderError
-from wuerstchen.weights.identify import CASCADE_CLASSES, GENERATIONS, NEEDS
+from wuerstchen.weights.identify import GENERATIONS, NEEDS, V3_CLASSES
 from wuerstchen.weights.layout import ComponentName
 
 DIFFUSERS_VERSION = "0.42.1"
@@ -78,10 +78,7 @@ OWN_STAGE_C = "WuerstchenStageC"
 """The class of a prior that predicts v or flow, which no class of diffusers does."""
 
 COMPRESSOR = Names(
-    "Compressor",
-    {},
-    {key: key for key in ("channels", "width", "depth", "affine")},
-    {},
+    "Compressor", {}, {key: key for key in ("channels", "width", "depth", "affine")}, {}
 )
 NAMES: dict[ComponentName, Names] = {
     "stage_a": STAGE_A,
@@ -124,24 +121,20 @@ def text_names(keys: Iterable[str]) -> dict[str, str]:
     }
 
 
-def class_name(config: Section, names: Names) -> str:
-    """The class for config.json; not one of diffusers' where diffusers would generate noise."""
-    return OWN_STAGE_C if getattr(config, "predicts", "noise") != "noise" else names.class_name
-
-
 def published_config(config: Section, names: Names) -> dict[str, object]:
     """The config.json of our section, as the published class reads it."""
     ours = config.model_dump(mode="json")
     values = {theirs: ours[key] for key, theirs in names.keys.items()}
+    predicts = ours.get("predicts", "noise")
     if names is STAGE_B:
         values["level_config"] = ["CTA" if heads else "CT" for heads in ours["heads"]]
         values["nhead"] = [heads or -1 for heads in ours["heads"]]
     return {
-        "_class_name": class_name(config, names),
+        "_class_name": names.class_name if predicts == "noise" else OWN_STAGE_C,
         "_diffusers_version": DIFFUSERS_VERSION,
         **values,
         **names.fixed,
-        **({"predicts": ours["predicts"]} if ours.get("predicts", "noise") != "noise" else {}),
+        **({} if predicts == "noise" else {"predicts": predicts}),
     }
 
 
@@ -153,7 +146,7 @@ def read_config(values: Mapping[str, object], path: Path, names: Names, section:
     Raises ModelFolderError where the values do not make a valid section.
     """
     found = values.get("_class_name", names.class_name)
-    if found in CASCADE_CLASSES:
+    if found in V3_CLASSES:
         raise ModelFolderError(
             f"{path}: expected a {names.class_name}, found a {found}, which is of "
             f"{GENERATIONS['v3']}; {NEEDS['v3']}."
@@ -167,17 +160,11 @@ def read_config(values: Mapping[str, object], path: Path, names: Names, section:
         expected.add("level_config")
     if own:
         expected.add("predicts")
-    if expected != set(values):
-        differences = [
-            f"{word} {', '.join(sorted(keys))}"
-            for word, keys in (
-                ("missing:", expected - set(values)),
-                ("unknown:", set(values) - expected),
-            )
-            if keys
-        ]
+    if expected != values.keys():
+        missing, unknown = sorted(expected - values.keys()), sorted(values.keys() - expected)
         raise ModelFolderError(
-            f"{path}: expected the keys of a {names.class_name}, {'; '.join(differences)}."
+            f"{path}: expected the keys of a {names.class_name}, missing: "
+            f"{', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}."
         )
     for key, value in names.fixed.items():
         if values[key] != value:
@@ -196,10 +183,9 @@ def read_config(values: Mapping[str, object], path: Path, names: Names, section:
 @cache
 def _text_prefix() -> str:
     """The prefix of tensor names in the installed version of transformers."""
+    config = CLIPTextConfig(hidden_size=4, num_attention_heads=1, num_hidden_layers=1)
     with torch.device("meta"):
-        tiny = CLIPTextModel(
-            CLIPTextConfig(hidden_size=4, num_attention_heads=1, num_hidden_layers=1)
-        )
+        tiny = CLIPTextModel(config)
     return TEXT_PREFIX if next(iter(tiny.state_dict())).startswith(TEXT_PREFIX) else ""
 
 
@@ -211,9 +197,7 @@ def _heads(path: Path, levels: object, heads: object) -> list[object]:
         )
     for level in levels:
         if level not in ("CT", "CTA"):
-            raise ModelFolderError(
-                f"{path}: level_config has {level!r}, but only 'CT' and 'CTA' can be opened."
-            )
+            raise ModelFolderError(f"{path}: level_config has {level!r}, expected CT or CTA.")
     return [count if level == "CTA" else 0 for level, count in zip(levels, heads, strict=True)]
 
 

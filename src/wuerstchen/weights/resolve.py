@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from wuerstchen.errors import ModelFolderError
-from wuerstchen.weights.checks import advice, check_component, check_fit, missing_file
+from wuerstchen.weights.checks import advice, check_component, check_fit
 from wuerstchen.weights.component_files import ComponentFiles, ModelFiles, component_in
 from wuerstchen.weights.folder import front_matter
-from wuerstchen.weights.hub import HUB_FILES, TEXT_FILES, Hub, find, is_hub_id
+from wuerstchen.weights.hub import TEXT_FILES, USUAL, Hub, find, is_hub_id
 from wuerstchen.weights.layout import PLACES, REQUIRED, ComponentName
 from wuerstchen.weights.scan import Scan, scan, scan_component
 
@@ -35,8 +35,8 @@ def resolve(
     another generation or does not fit the others.
     """
     hub = Hub(cache_dir=cache_dir, local_files_only=local_files_only)
-    base = scan(_find(name, hub, revision), variant)
-    title = _title(name)
+    base = scan(find(name, replace(hub, revision=revision)), variant)
+    title = "the bundled model" if name is None else str(name)
     found = dict(base.components)
     if "stage_b" not in found and (base.layout == "prior" or list(found) == ["stage_c"]):
         raise ModelFolderError(
@@ -47,35 +47,19 @@ def resolve(
         found |= _given_prior(title, base, prior, variant, hub)
     elif base.layout == "decoder" and "stage_c" not in found:
         named = _named_prior(title, base)
-        found |= _prior_components(scan(_find(named, hub), variant), named)
+        found |= _prior_components(scan(find(named, hub), variant), named)
     _check_whole(title, base, found)
-    files = ModelFiles(
-        name=title,
-        source=base.path,
-        stage_a=found["stage_a"],
-        stage_b=found["stage_b"],
-        stage_c=found["stage_c"],
-        text_b=found["text_b"],
-        text_c=found["text_c"],
-        compressor=found.get("compressor"),
-    )
+    files = ModelFiles(name=title, source=base.path, **found)
     check_fit(files)
     return files
 
 
 def resolve_components(
-    name: str | Path | None = None,
-    *,
-    prior: str | Path | None = None,
-    variant: str | None = None,
-    revision: str | None = None,
-    cache_dir: str | Path | None = None,
-    local_files_only: bool = False,
+    name: str | Path | None, *, prior: str | Path | None = None, variant: str | None = None
 ) -> tuple[Path, dict[ComponentName, ComponentFiles]]:
     """The path and all components there, a whole model or not; arguments as of `resolve`."""
-    hub = Hub(cache_dir=cache_dir, local_files_only=local_files_only)
-    base = scan(_find(name, hub, revision), variant)
-    title = _title(name)
+    base = scan(find(name), variant)
+    title = "the bundled model" if name is None else str(name)
     found = dict(base.components)
     if not found:
         raise ModelFolderError(
@@ -83,27 +67,18 @@ def resolve_components(
             "the folder or file with the weights."
         )
     if prior is not None:
-        found |= _given_prior(title, base, prior, variant, hub)
+        found |= _given_prior(title, base, prior, variant, USUAL)
     elif base.layout == "decoder" and (named := _card_prior(title, base)):
-        found |= _prior_components(scan(_find(named, hub), variant), named)
+        found |= _prior_components(scan(find(named), variant), named)
     for files in found.values():
         check_component(files)
     return base.path, found
 
 
-def resolve_component(
-    name: str | Path,
-    component: ComponentName,
-    *,
-    variant: str | None = None,
-    revision: str | None = None,
-    cache_dir: str | Path | None = None,
-    local_files_only: bool = False,
-) -> ComponentFiles:
+def resolve_component(name: str | Path, component: ComponentName) -> ComponentFiles:
     """One component in any folder, file or hub repository that has it, such as the compressor in
-    `warp-ai/EfficientNetEncoder`; arguments and errors as of `resolve`."""
-    hub = Hub(cache_dir=cache_dir, local_files_only=local_files_only)
-    found = scan_component(_find(name, hub, revision), component, variant)
+    `warp-ai/EfficientNetEncoder`; errors as of `resolve`."""
+    found = scan_component(find(name), component)
     check_component(found)
     return found
 
@@ -143,26 +118,10 @@ def from_files(
     return files
 
 
-def _title(name: str | Path | None) -> str:
-    return "the bundled model" if name is None else str(name)
-
-
-def _find(
-    name: str | Path | None, hub: Hub, revision: str | None = None, *, text_only: bool = False
-) -> Path:
-    return find(
-        name,
-        revision=revision,
-        cache_dir=hub.cache_dir,
-        local_files_only=hub.local_files_only,
-        patterns=TEXT_FILES if text_only else HUB_FILES,
-    )
-
-
 def _given_prior(
     title: str, base: Scan, prior: str | Path, variant: str | None, hub: Hub
 ) -> dict[ComponentName, ComponentFiles]:
-    given = scan(_find(prior, hub), variant)
+    given = scan(find(prior, hub), variant)
     if "stage_c" not in given.components and "stage_b" in given.components:
         raise ModelFolderError(
             f"prior={str(prior)!r} is a decoder (it has {given.titles}); pass it as the model, "
@@ -172,7 +131,7 @@ def _given_prior(
     if "text_c" not in found and "text_c" not in base.components:
         # Stage C alone: its text encoder is that of the decoder's usual prior.
         named = _named_prior(title, base)
-        text = scan(_find(named, hub, text_only=True), variant).components
+        text = scan(find(named, hub, patterns=TEXT_FILES), variant).components
         encoder = text.get("text_c") or text.get("text_b")
         if encoder is not None:
             found["text_c"] = replace(encoder, component="text_c")
@@ -213,7 +172,7 @@ def _check_whole(title: str, base: Scan, components: dict[ComponentName, Compone
         found = components.get(name)
         own = found is base.components.get(name)
         if own and base.layout == "model" and not is_hub_id(title):
-            if found is None or missing_file(found):
+            if found is None or found.missing():
                 component_in(base.path, name)  # raises, and says how to train it
         if found is None:
             raise ModelFolderError(

@@ -16,12 +16,7 @@ from wuerstchen.weights.component_files import ComponentFiles
 from wuerstchen.weights.files import current_path, read_json
 from wuerstchen.weights.folder import INDEX
 from wuerstchen.weights.headers import read_header
-from wuerstchen.weights.identify import (
-    CASCADE_CLASSES,
-    ForeignModelError,
-    identify,
-    refuse_foreign,
-)
+from wuerstchen.weights.identify import V3_CLASSES, ForeignModelError, identify, refuse_foreign
 from wuerstchen.weights.layout import CONFIG, FOLDERS, PLACES, ComponentName, has_vocabulary
 
 Layout = Literal["model", "decoder", "prior", "component", "files"]
@@ -63,7 +58,8 @@ def scan(path: Path, variant: str | None = None) -> Scan:
     """
     if path.is_file():
         return Scan(path, "files", _in_file(path))
-    _refuse_cascade(path)
+    if _index_class(path) in V3_CLASSES:
+        raise ForeignModelError(path, "a model", "v3")
     if (name := _described_by_config(path)) is not None:
         found = _in_folder(path, name, _tokenizer_of(path), variant)
         return Scan(path, "component", {name: found})
@@ -79,13 +75,11 @@ def scan(path: Path, variant: str | None = None) -> Scan:
     return Scan(path, layout, components)
 
 
-def scan_component(
-    path: Path, component: ComponentName, variant: str | None = None
-) -> ComponentFiles:
+def scan_component(path: Path, component: ComponentName) -> ComponentFiles:
     """`component` in any folder or file that contains it; else raises ModelFolderError."""
     if not path.exists():
         raise ModelFolderError(f"Expected {PLACES[component].title} at {path}, found no such path.")
-    found = scan(path, variant)
+    found = scan(path)
     if found.layout == "component" and component in ("text_b", "text_c"):
         # A text encoder on its own does not state its stage.
         [(name, files)] = found.components.items()
@@ -103,7 +97,7 @@ def _described_by_config(folder: Path) -> ComponentName | None:
     if not (folder / CONFIG).is_file():
         return None
     values = read_json(folder / CONFIG)
-    if (class_name := values.get("_class_name")) in CASCADE_CLASSES:
+    if (class_name := values.get("_class_name")) in V3_CLASSES:
         raise ForeignModelError(folder / CONFIG, f"a {class_name}", "v3")
     if values.get("model_type") in TEXT_MODELS:
         return "text_b" if FOLDERS.get(folder.resolve().name) == "text_b" else "text_c"
@@ -139,26 +133,16 @@ def _layout(path: Path) -> tuple[Layout, list[tuple[ComponentName, str, str]]]:
     """The layout, and each component that it may contain, with its folder and tokenizer's."""
     places = [(name, place.folder, place.tokenizer) for name, place in PLACES.items()]
     if (path / "prior").is_dir() and not (path / "prior_prior").is_dir():
-        text: tuple[ComponentName, str, str] = ("text_c", "text_encoder", "tokenizer")
-        return "prior", [("stage_c", "prior", ""), text]
-    lacks_prior = not any(
-        current_path(path / folder).is_dir() for folder in ("prior_prior", "prior_text_encoder")
-    )
+        return "prior", [("stage_c", "prior", ""), ("text_c", "text_encoder", "tokenizer")]
+    prior = ("prior_prior", "prior_text_encoder")
     decoder = ("vqgan", "decoder", "text_encoder", "tokenizer")
-    if lacks_prior and all((path / folder).is_dir() for folder in decoder):
-        return "decoder", places
-    if _index_class(path) == DECODER_CLASS:
-        return "decoder", places
-    return "model", places
+    has_prior = any(current_path(path / folder).is_dir() for folder in prior)
+    is_decoder = not has_prior and all((path / folder).is_dir() for folder in decoder)
+    return "decoder" if is_decoder or _index_class(path) == DECODER_CLASS else "model", places
 
 
 def _index_class(path: Path) -> object:
     return read_json(path / INDEX).get("_class_name") if (path / INDEX).is_file() else None
-
-
-def _refuse_cascade(path: Path) -> None:
-    if _index_class(path) in CASCADE_CLASSES:
-        raise ForeignModelError(path, "a model", "v3")
 
 
 def _in_folder(

@@ -11,11 +11,11 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 from transformers.activations import ACT2FN
-from transformers.utils import logging as transformers_logging
+from transformers.utils import logging
 
 from wuerstchen.errors import ModelFolderError
 from wuerstchen.models.text import TextEncoder
-from wuerstchen.weights.component import Component, listed
+from wuerstchen.weights.component import Component, check_keys
 from wuerstchen.weights.component_files import ComponentFiles
 from wuerstchen.weights.files import replacing, write_tensors
 from wuerstchen.weights.headers import TensorInfo, read_header
@@ -107,8 +107,7 @@ def _config_values(files: ComponentFiles) -> tuple[Path, Mapping[str, object]]:
     values = files.config_values()
     if values is None:
         raise ModelFolderError(
-            f"{files.weights}: a text encoder needs its {CONFIG}, found none; use a folder that "
-            "has it."
+            f"{files.weights}: a text encoder needs its {CONFIG}; use a folder that has it."
         )
     path, nested = files.config or files.weights, values.get("text_config")
     section = nested if isinstance(nested, dict) else values  # a whole CLIP nests it
@@ -155,8 +154,10 @@ def _empty_model(files: ComponentFiles) -> CLIPTextModel:
             "copy it again, or train Stage C again."
         ) from None
     _check_tensors(files, stored, model.state_dict())
-    _number_positions(model)
-    model.eval()
+    for module in model.modules():  # the one buffer that is in no file is real from the start
+        if "position_ids" in dict(module.named_buffers(recurse=False)):
+            positions = torch.arange(model.config.max_position_embeddings)[None]
+            module.register_buffer("position_ids", positions, persistent=False)
     return model
 
 
@@ -165,18 +166,7 @@ def _check_tensors(
 ) -> None:
     names = text_names(stored)
     # transformers would fill gaps with random weights and ignore layers that the config lacks.
-    missing = sorted(state.keys() - set(names.values()))
-    surplus = sorted(name for name in names.values() if name not in state)
-    if missing:
-        raise ModelFolderError(
-            f"{files.weights}: {len(missing)} tensors of the text model that the {CONFIG} next to "
-            f"it describes are missing ({listed(missing)}); copy both files again."
-        )
-    if surplus:
-        raise ModelFolderError(
-            f"{files.weights}: expected the tensors of the text model that the {CONFIG} next to "
-            f"it describes, found {len(surplus)} more ({listed(surplus)}); copy both files again."
-        )
+    check_keys(files, state, names.values())
     for key, name in names.items():
         if stored[key].shape != tuple(state[name].shape):
             raise ModelFolderError(
@@ -186,26 +176,15 @@ def _check_tensors(
             )
 
 
-def _number_positions(model: CLIPTextModel) -> None:
-    """Make the one buffer that is in no file real from the start."""
-    for module in model.modules():
-        if "position_ids" in dict(module.named_buffers(recurse=False)):
-            positions = torch.arange(model.config.max_position_embeddings)[None]
-            module.register_buffer("position_ids", positions, persistent=False)
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence progress bars and reports of transformers; problems are raised."""
-    bars, level = (
-        transformers_logging.is_progress_bar_enabled(),
-        transformers_logging.get_verbosity(),
-    )
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
-        transformers_logging.set_verbosity(level)
+        logging.set_verbosity(level)
         if bars:
-            transformers_logging.enable_progress_bar()
+            logging.enable_progress_bar()
