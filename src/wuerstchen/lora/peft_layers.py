@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from wuerstchen.config import LoraConfig
 from wuerstchen.errors import ConfigError, how_to_install
@@ -121,13 +121,9 @@ def _layers(network: nn.Module) -> dict[str, LoraLayer]:
     found = {}
     for name, module in network.named_modules():
         if isinstance(module, Wrapper):
-            down, up = (_half(half[ADAPTER].weight) for half in (module.lora_A, module.lora_B))
+            halves = [half[ADAPTER].weight.detach() for half in (module.lora_A, module.lora_B)]
+            down, up = (half.float().cpu().flatten(1) for half in halves)  # or convolutions
             alpha = float(module.scaling[ADAPTER]) * len(down)
             kernel = tuple(module.get_base_layer().weight.shape[2:])
             found[name] = LoraLayer(down=down, up=up, alpha=alpha, kernel=kernel)
     return found
-
-
-def _half(weight: Tensor) -> Tensor:
-    """One of the two matrices, flattened; around convolutions they are convolutions."""
-    return weight.detach().float().cpu().flatten(1)

@@ -8,14 +8,7 @@ from typing import Literal
 from wuerstchen.errors import ModelFolderError
 from wuerstchen.weights.files import current_path, parse_json, read_json
 from wuerstchen.weights.headers import read_header
-from wuerstchen.weights.layout import (
-    CONFIG,
-    PLACES,
-    TOKENIZER_CONFIG,
-    VOCABULARY,
-    ComponentName,
-    has_vocabulary,
-)
+from wuerstchen.weights.layout import CONFIG, PLACES, ComponentName, tokenizer_needs
 
 Naming = Literal["published", "original"]
 """published: the key names of diffusers; original: those of the authors' own files."""
@@ -56,9 +49,7 @@ class ComponentFiles:
         """The first of its files that does not exist."""
         needed = [self.weights] if self.config is None else [self.config, self.weights]
         if self.tokenizer is not None:
-            needed.append(self.tokenizer / TOKENIZER_CONFIG)
-            if not has_vocabulary(self.tokenizer):
-                needed.append(self.tokenizer / VOCABULARY)
+            needed += tokenizer_needs(self.tokenizer)
         return next((path for path in needed if not path.is_file()), None)
 
     @property

@@ -8,7 +8,7 @@ single-file  one safetensors file: keys are prefixed with their component's fold
              and tokenizers are in its metadata, named as in a model folder
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -55,11 +55,7 @@ def convert(
     Raises SaveError, and ModelFolderError for damaged components, before anything is written.
     """
     targets = _targets(components, out, to)
-    extra = {} if source is None else extra_files(source)
-    if source is not None:
-        check_outside(source, out)
-    if not overwrite:
-        check_free(targets, out, to, extra)
+    extra = check_target(targets, out, to, source, overwrite=overwrite)
     for name, files in components.items():
         COMPONENTS[name].empty(files)  # checks keys and shapes, and reads no weight
         tokenizer_files(files)
@@ -83,27 +79,33 @@ def convert(
     return list(dict.fromkeys(targets.values()))
 
 
-def check_outside(source: Path, out: Path) -> None:
-    """Raise ConfigError where the output would be inside the input."""
-    inner, outer = out.resolve(), source.resolve()
-    if inner != outer and inner.is_relative_to(outer):
-        raise ConfigError(
-            f"{out}: expected a path outside {source}, which would contain its weights twice; "
-            "choose another path."
-        )
+def check_target(
+    targets: Mapping[ComponentName, Path],
+    out: Path,
+    to: Target,
+    source: Path | None,
+    *,
+    overwrite: bool,
+) -> dict[str, str]:
+    """The extra files of `source`, by name, that will be written to `out` too.
 
-
-def check_free(
-    targets: Mapping[ComponentName, Path], out: Path, to: Target, extra: Iterable[str]
-) -> None:
-    """Raise SaveError where the output would replace something."""
+    Raises ConfigError for an `out` inside `source`, SaveError where something would be replaced.
+    """
+    extra = {} if source is None else extra_files(source)
+    if source is not None and out.resolve() != source.resolve():
+        if out.resolve().is_relative_to(source.resolve()):
+            raise ConfigError(
+                f"{out}: expected a path outside {source}, which would contain its weights twice; "
+                "choose another path."
+            )
     paths = list(targets.values())
     if to != "single-file":
         paths += [out / PLACES[name].tokenizer for name in targets if PLACES[name].tokenizer]
         paths += [out / file for file in extra if len(targets) > 1]
     for path in paths:
-        if path.exists():
+        if path.exists() and not overwrite:
             raise SaveError(f"{path} exists already; choose another path, or pass --overwrite.")
+    return extra
 
 
 def _check_finite(files: ComponentFiles, dtype: torch.dtype) -> None:

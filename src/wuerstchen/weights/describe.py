@@ -73,29 +73,15 @@ def describe(path: Path, variant: str | None = None) -> Report:
     try:
         scanned = scan(path, variant)
     except ForeignModelError as error:
-        return Report(
-            path=str(path),
-            what=error.title,
-            generation=GENERATIONS[error.generation],
-            licence=licence(path),
-            size=_disk_size(path),
-            note=f"{NEEDS[error.generation]}.",
-        )
+        return _report(path, error.title, error.generation, f"{NEEDS[error.generation]}.")
     files = {name: scanned.components[name] for name in PLACES if name in scanned.components}
     if not files:
         raise ModelFolderError(
             f"{path}: expected a model, a component of one or a LoRA, found no file with their "
             "keys; name the folder or file with the weights."
         )
-    return Report(
-        path=str(path),
-        what=_what(scanned.layout, list(files)),
-        generation=GENERATIONS["v2"],
-        licence=licence(path),
-        size=_disk_size(path),
-        components=tuple(map(_component, files.values())),
-        note=_missing(files),
-    )
+    reports = tuple(map(_component, files.values()))
+    return _report(path, _what(scanned.layout, list(files)), "v2", _missing(files), reports)
 
 
 def dtypes_of(stored: Mapping[str, TensorInfo]) -> tuple[str, ...]:
@@ -131,27 +117,38 @@ def _component(files: ComponentFiles) -> ComponentReport:
     naming = "diffusers" if files.naming == "published" else "the authors"
     if files.component in ("text_b", "text_c"):
         naming = "transformers"
-    return _report(files.weights, files.component, "v2", naming, stored, sizes, fits)
+    return _network(files.weights, files.component, "v2", naming, stored, sizes, fits)
 
 
 def _foreign_file(header: Header, found: dict[ComponentName, Identified]) -> Report:
     reports = tuple(
-        _report(header.path, each.component, each.generation, each.naming, each.tensors, {}, "")
+        _network(header.path, each.component, each.generation, each.naming, each.tensors, {}, "")
         for each in found.values()
     )
     generation = next(each.generation for each in found.values() if each.generation != "v2")
-    return Report(
-        path=str(header.path),
-        what=" and ".join(report.title for report in reports),
-        generation=GENERATIONS[generation],
-        licence=licence(header.path),
-        size=_disk_size(header.path),
-        components=reports,
-        note=f"{NEEDS[generation]}.",
-    )
+    what = " and ".join(report.title for report in reports)
+    return _report(header.path, what, generation, f"{NEEDS[generation]}.", reports)
 
 
 def _report(
+    path: Path,
+    what: str,
+    generation: Generation,
+    note: str,
+    reports: tuple[ComponentReport, ...] = (),
+) -> Report:
+    return Report(
+        path=str(path),
+        what=what,
+        generation=GENERATIONS[generation],
+        licence=licence(path),
+        size=_disk_size(path),
+        components=reports,
+        note=note,
+    )
+
+
+def _network(
     path: Path,
     component: ComponentName,
     generation: Generation,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from wuerstchen.errors import ModelFolderError
-from wuerstchen.weights.component_files import ComponentFiles, Naming
+from wuerstchen.weights.component_files import Naming
 from wuerstchen.weights.headers import Header, TensorInfo
 from wuerstchen.weights.layout import FOLDERS, PLACES, ComponentName
 
@@ -49,11 +49,6 @@ class Identified:
     prefix: str
     tensors: Mapping[str, TensorInfo]
     """By keys without the prefix."""
-
-    def files(self, path: Path) -> ComponentFiles:
-        return ComponentFiles(
-            component=self.component, weights=path, naming=self.naming, prefix=self.prefix
-        )
 
 
 def identify(header: Header) -> dict[ComponentName, Identified]:

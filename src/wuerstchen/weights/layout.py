@@ -56,6 +56,12 @@ def prefix_of(key: str) -> str:
     return key.removesuffix(rest)
 
 
+def tokenizer_needs(tokenizer: Path) -> list[Path]:
+    """The files without which the folder has no tokenizer."""
+    vocabulary = [] if has_vocabulary(tokenizer) else [tokenizer / VOCABULARY]
+    return [tokenizer / TOKENIZER_CONFIG, *vocabulary]
+
+
 def has_vocabulary(tokenizer: Path) -> bool:
     """Whether the folder has a tokenizer's vocabulary; transformers invents one if it is absent."""
     older = all((tokenizer / name).is_file() for name in OLDER_VOCABULARY)

@@ -14,7 +14,7 @@ from wuerstchen.atomic_write import write_file
 from wuerstchen.errors import ConfigError, ModelFolderError
 from wuerstchen.weights.component import published_tensors
 from wuerstchen.weights.component_files import ComponentFiles, has_component
-from wuerstchen.weights.convert import check_free, check_outside, extra_files, write_folder
+from wuerstchen.weights.convert import check_target, write_folder
 from wuerstchen.weights.folder import write_index
 from wuerstchen.weights.layout import PLACES, REQUIRED, ComponentName
 from wuerstchen.weights.tokenizer import same_tokens
@@ -44,11 +44,7 @@ def merge(
     if not 0 <= fraction <= 1:
         raise ConfigError(f"The fraction must be between 0 and 1, found {fraction}.")
     targets = {name: out / PLACES[name].folder for name in first}
-    extra = {} if source is None else extra_files(source)
-    if source is not None:
-        check_outside(source, out)
-    if not overwrite:
-        check_free(targets, out, "diffusers", extra)
+    extra = check_target(targets, out, "diffusers", source, overwrite=overwrite)
     for name in [name for name in first if name in second]:
         _check_same_sizes(first[name], second[name])
     for name, files in first.items():

@@ -195,4 +195,7 @@ def _in_file(path: Path) -> dict[ComponentName, ComponentFiles]:
     found = identify(read_header(path))
     for network in found.values():
         refuse_foreign(network, path)
-    return {name: network.files(path) for name, network in found.items()}
+    return {
+        name: ComponentFiles(component=name, weights=path, naming=each.naming, prefix=each.prefix)
+        for name, each in found.items()
+    }
