@@ -85,7 +85,8 @@ class BlankNetworks(Files):
         width: int = getattr(self.config, stage).model.text_width
         return blank_text(text_sizes(origin, self.config.text, width, f"{stage}.model.text_width"))
 
-    def vgg16(self) -> nn.Sequential:
+    def vgg16(self, path: str) -> nn.Sequential:
+        del path
         return vgg16_features()
 
     def stored(self, kind: EncodingKind, network: nn.Module) -> Rows | None:

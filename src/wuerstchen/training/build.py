@@ -83,8 +83,8 @@ class Files:
         component = weights.text_b if origin.component == "text_b" else weights.text_c
         return component.load(origin.path)
 
-    def vgg16(self) -> nn.Sequential:
-        features, path = vgg16_features(), self.config.stage_a.training.vgg16_weights
+    def vgg16(self, path: str) -> nn.Sequential:
+        features = vgg16_features()
         weights.load_features(features, Path(path), "VGG16", "stage_a.training.vgg16_weights")
         return features
 
@@ -116,8 +116,9 @@ def build_stage(name: RunName, files: Files) -> Stage:
     match name:
         case "a":
             network = files.stage_a(parts.stage_a)
-            pyramid = config.stage_a.training.perceptual_loss == "pyramid"
-            perceptual = pyramid_loss if pyramid else Vgg16Loss(files.vgg16())
+            training = config.stage_a.training
+            pyramid = training.perceptual_loss == "pyramid"
+            perceptual = pyramid_loss if pyramid else Vgg16Loss(files.vgg16(training.vgg16_weights))
             return StageATrainer(config.stage_a, network, perceptual, files.pairs)
         case "b-pretraining":
             stage_a = files.stage_a(finished("stage_a", config))
