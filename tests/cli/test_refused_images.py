@@ -65,7 +65,7 @@ def test_an_image_of_another_model_is_refused_unless_a_seed_requests_a_new_one(
         (("--from", "notes.png"), "found 'notes.png' (no image)"),
         (("--from", "bare.png"), "bare.png: expected an image with its settings"),
         (("--from", "sampler.png"), "The sampler of Stage C must be one of ddpm, ddim"),
-        (("--from", "times.png"), "prior_timesteps must be numbers that fall"),
+        (("--from", "times.png"), "prior_timesteps must fall"),
         (("--from", "dtype.png"), "dtype.png: the settings in it cannot be used: dtype: "),
         (("--from", "size.png"), "width must be a positive multiple of 128 pixels, found 100"),
         (("--from", "seed.png"), "seed must be a whole number between 0 and"),

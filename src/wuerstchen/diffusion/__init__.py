@@ -8,86 +8,33 @@ that is data at time t. Networks predict the noise, or something that implies it
 B images, C channels, H x W cells.
 """
 
-from wuerstchen.diffusion.guidance import Denoiser, Guidance, Network, guided, unguided
-from wuerstchen.diffusion.samplers import (
-    SAMPLERS,
-    NoiseSource,
-    Sampler,
-    ddim,
-    ddpm,
-    dpm_solver,
-    dpm_solver_sde,
-    euler_ancestral,
-    evaluations,
-    heun,
-)
-from wuerstchen.diffusion.schedule import (
-    LATE,
-    LEAST,
-    MOST,
-    OFFSET,
-    STEEPEST,
-    add_noise,
-    alpha_bar,
-    alpha_bar_at,
-    alpha_sigma,
-    data_weight,
-    log_snr_at,
-    p2_weight,
-    time_of,
-    training_times,
-)
-from wuerstchen.diffusion.targets import (
-    LOSS_WEIGHTS,
-    flow_weight,
-    noise_of,
-    v_weight,
-)
-from wuerstchen.diffusion.times import (
-    TIMES,
-    log_snr_times,
-    published_times,
-    tuned_times,
-    uniform_times,
-)
-
-__all__ = [
-    "LATE",
-    "LEAST",
-    "LOSS_WEIGHTS",
-    "MOST",
-    "OFFSET",
-    "SAMPLERS",
-    "STEEPEST",
-    "TIMES",
-    "Denoiser",
-    "Guidance",
-    "Network",
-    "NoiseSource",
-    "Sampler",
-    "add_noise",
-    "alpha_bar",
-    "alpha_bar_at",
-    "alpha_sigma",
-    "data_weight",
-    "ddim",
-    "ddpm",
-    "dpm_solver",
-    "dpm_solver_sde",
-    "euler_ancestral",
-    "evaluations",
-    "flow_weight",
-    "guided",
-    "heun",
-    "log_snr_at",
-    "log_snr_times",
-    "noise_of",
-    "p2_weight",
-    "published_times",
-    "time_of",
-    "training_times",
-    "tuned_times",
-    "unguided",
-    "uniform_times",
-    "v_weight",
-]
+from wuerstchen.diffusion.guidance import Denoiser as Denoiser
+from wuerstchen.diffusion.guidance import Guidance as Guidance
+from wuerstchen.diffusion.guidance import Network as Network
+from wuerstchen.diffusion.guidance import guided as guided
+from wuerstchen.diffusion.guidance import unguided as unguided
+from wuerstchen.diffusion.samplers import SAMPLERS as SAMPLERS
+from wuerstchen.diffusion.samplers import NoiseSource as NoiseSource
+from wuerstchen.diffusion.samplers import Sampler as Sampler
+from wuerstchen.diffusion.samplers import ddim as ddim
+from wuerstchen.diffusion.samplers import ddpm as ddpm
+from wuerstchen.diffusion.samplers import euler_ancestral as euler_ancestral
+from wuerstchen.diffusion.samplers import evaluations as evaluations
+from wuerstchen.diffusion.schedule import LATE as LATE
+from wuerstchen.diffusion.schedule import LEAST as LEAST
+from wuerstchen.diffusion.schedule import MOST as MOST
+from wuerstchen.diffusion.schedule import add_noise as add_noise
+from wuerstchen.diffusion.schedule import alpha_bar as alpha_bar
+from wuerstchen.diffusion.schedule import alpha_bar_at as alpha_bar_at
+from wuerstchen.diffusion.schedule import data_weight as data_weight
+from wuerstchen.diffusion.schedule import log_snr_at as log_snr_at
+from wuerstchen.diffusion.schedule import p2_weight as p2_weight
+from wuerstchen.diffusion.schedule import time_of as time_of
+from wuerstchen.diffusion.schedule import training_times as training_times
+from wuerstchen.diffusion.targets import LOSS_WEIGHTS as LOSS_WEIGHTS
+from wuerstchen.diffusion.targets import noise_of as noise_of
+from wuerstchen.diffusion.times import TIMES as TIMES
+from wuerstchen.diffusion.times import log_snr_times as log_snr_times
+from wuerstchen.diffusion.times import published_times as published_times
+from wuerstchen.diffusion.times import tuned_times as tuned_times
+from wuerstchen.diffusion.times import uniform_times as uniform_times

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from wuerstchen.diffusion import NoiseSource
 from wuerstchen.errors import ConfigError, ModelFolderError, SizeError
 from wuerstchen.geometry import latent_size_of_semantics, semantics_size, unscale_semantics
-from wuerstchen.inference.dtypes import component_dtypes
+from wuerstchen.inference.dtypes import Dtypes, component_dtypes
 from wuerstchen.inference.nan_check import finite
 from wuerstchen.inference.offload import CpuOffload, DiskOffload, Residence, Resident
 from wuerstchen.inference.sampling import (
@@ -34,11 +34,8 @@ STRIP_CELLS = 256 * 256
 ROOMY_CELLS = 384 * 384
 """Latent cells above which memory counts as short: those of 1536 x 1536 pixels."""
 
-TEXT, NEGATIVE, SEMANTICS = (
-    "text_encoder_hidden_states",
-    "negative_prompt_embeds",
-    "image_embeddings",
-)
+TEXT, NEGATIVE = "text_encoder_hidden_states", "negative_prompt_embeds"
+SEMANTICS = "image_embeddings"
 """Names for callbacks of the tensors that condition a stage, as in diffusers.
 
 `NEGATIVE` is read-only; the stage reads the rows of `TEXT`, positive before negative.
@@ -62,11 +59,8 @@ class Cascade:
         Raises ModelFolderError where the output of one network does not fit the next.
         """
         _check_fit(name, stage_b, stage_c, text_c, text_b)
-        self.stage_a = stage_a.eval()
-        self.stage_b = stage_b.eval()
-        self.stage_c = stage_c.eval()
-        self.text_c = text_c.eval()
-        self.text_b = text_b.eval()
+        self.stage_a, self.stage_b, self.stage_c = stage_a.eval(), stage_b.eval(), stage_c.eval()
+        self.text_c, self.text_b = text_c.eval(), text_b.eval()
         self._forward_b, self._forward_c = self.stage_b, self.stage_c
         self._residence: Residence = Resident()
 
@@ -81,11 +75,7 @@ class Cascade:
             "text_c": self.text_c,
         }
 
-    def to(
-        self,
-        device: str | torch.device | None = None,
-        dtype: torch.dtype | Mapping[ComponentName, torch.dtype] | None = None,
-    ) -> Self:
+    def to(self, device: str | torch.device | None = None, dtype: Dtypes | None = None) -> Self:
         """Move all networks to a device, a dtype or both; returns the object itself.
 
         dtype  of all, with the exceptions of `component_dtypes`, or by the names of `networks`
@@ -128,12 +118,8 @@ class Cascade:
         The first image of each size and batch size compiles, minutes at the published size; other
         prompts, seeds and guidance scales do not compile again.
         """
-
-        def settled() -> bool:
-            return not self.low_memory
-
-        self._forward_b = compiled(self.stage_b, settled)  # type: ignore[assignment]
-        self._forward_c = compiled(self.stage_c, settled)  # type: ignore[assignment]
+        self._forward_b = compiled(self.stage_b, lambda: not self.low_memory)  # type: ignore[assignment]
+        self._forward_c = compiled(self.stage_c, lambda: not self.low_memory)  # type: ignore[assignment]
         return self
 
     @property
@@ -184,9 +170,7 @@ class Cascade:
             rows = tensors[TEXT] if both else tensors[TEXT][: len(text)]
             return self.stage_c.condition(self._cast(rows, self.stage_c))
 
-        sampler = StageSampler(
-            stage="Stage C", network=self.stage_c, forward=self._forward_c, prepare=prepare
-        )
+        sampler = StageSampler("Stage C", self.stage_c, self._forward_c, prepare)
         x = randn(state) if start is None else start.to(state, copy=True)
         with self._residence.loaded(self.stage_c):
             scaled = sampler.sample(_texts(text, negative, plan), plan, x, randn, callbacks)
@@ -216,9 +200,7 @@ class Cascade:
                 given = torch.cat([given, torch.zeros_like(given)])
             return self.stage_b.condition(given, text[: len(given)], size)
 
-        sampler = StageSampler(
-            stage="Stage B", network=self.stage_b, forward=self._forward_b, prepare=prepare
-        )
+        sampler = StageSampler("Stage B", self.stage_b, self._forward_b, prepare)
         tensors = {**_texts(text, negative, plan), SEMANTICS: semantics}
         x = randn(self._state(self.stage_b, (len(semantics), LATENT_CHANNELS, *size)))
         with self._residence.loaded(self.stage_b):

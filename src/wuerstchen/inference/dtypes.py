@@ -7,16 +7,17 @@ import torch
 from wuerstchen.errors import ConfigError
 from wuerstchen.weights.layout import REQUIRED, ComponentName
 
+Dtypes = torch.dtype | Mapping[ComponentName, torch.dtype]
+"""One for all components, or by component."""
+
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 OVERFLOWING: tuple[ComponentName, ...] = ("stage_c",)
 """Components whose maps exceed fp16 (65,504) at the published size: images came out black."""
 
 
-def component_dtypes(
-    requested: torch.dtype | Mapping[ComponentName, torch.dtype] | None,
-) -> dict[ComponentName, torch.dtype]:
-    """The dtype of each component: one dtype is for all; a component that is not named has fp32.
+def component_dtypes(requested: Dtypes | None) -> dict[ComponentName, torch.dtype]:
+    """The dtype of each component; one that is not named has fp32.
 
     Where fp16 is requested for all, what overflows in it stays in fp32. Within every component,
     sums that are too large or too fine for half precision are computed in fp32 anyway.

@@ -27,14 +27,12 @@ MOST_STEPS = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationPlan:
-    """The size of the images, and how both stages are sampled."""
+    """The size of the images, and how Stages C (prior) and B (decoder) are sampled."""
 
     size: tuple[int, int]
     """Height and width in pixels."""
     prior: SamplingPlan
-    """Of Stage C."""
     decoder: SamplingPlan
-    """Of Stage B."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,32 +108,26 @@ def prompts_of(
     )
 
 
-def check_finite(**tensors: Tensor | None) -> None:
-    """Raise ConfigError for a tensor, named after its argument, with NaN or infinity."""
-    for name, tensor in tensors.items():
-        if tensor is not None and not bool(tensor.isfinite().all()):
-            raise ConfigError(f"{name} must hold finite numbers, found NaN or infinity.")
+def check_finite(name: str, tensor: Tensor | None) -> None:
+    if tensor is not None and not bool(tensor.isfinite().all()):
+        raise ConfigError(f"{name} must hold finite numbers, found NaN or infinity.")
 
 
 def check_output_type(output_type: str) -> None:
     if output_type not in OUTPUT_TYPES:
-        raise ConfigError(
-            f"output_type must be one of {', '.join(OUTPUT_TYPES)}, found {output_type!r}."
-        )
+        known = ", ".join(OUTPUT_TYPES)
+        raise ConfigError(f"output_type must be one of {known}, found {output_type!r}.")
 
 
 def _plan(stage: str, settings: StageSettings) -> SamplingPlan:
+    name = STAGES[stage]
     sampler = _or(settings.sampler, "ddpm")
     if sampler not in SAMPLERS:
-        raise ConfigError(
-            f"The sampler of {STAGES[stage]} must be one of {', '.join(SAMPLERS)}, "
-            f"found {sampler!r}."
-        )
+        known = ", ".join(SAMPLERS)
+        raise ConfigError(f"The sampler of {name} must be one of {known}, found {sampler!r}.")
     scale = _or(settings.guidance_scale, 1.0)
     if not isfinite(scale):
-        raise ConfigError(
-            f"The guidance of {STAGES[stage]} must be a finite number, found {scale}."
-        )
+        raise ConfigError(f"The guidance of {name} must be a finite number, found {scale}.")
     guidance = Guidance(
         scale=scale,
         interval=_or(settings.guidance_interval, (0.0, 1.0)),
@@ -147,7 +139,7 @@ def _plan(stage: str, settings: StageSettings) -> SamplingPlan:
         shown = ", ".join(f"{t:.3g}" for t in times[:-1])
         low, high = guidance.interval
         raise ConfigError(
-            f"The guidance interval of {STAGES[stage]} must hold one of the times of its steps, "
+            f"The guidance interval of {name} must hold one of the times of its steps, "
             f"{shown}, found {low:g} to {high:g}; widen it, or set the guidance scale to 1."
         )
     return SamplingPlan(times=times, sampler=sampler, guidance=guidance)
@@ -159,13 +151,11 @@ def _times(stage: str, settings: StageSettings) -> list[float]:
         times = [float(t) for t in settings.timesteps]
         if steps is not None or spacing is not None:
             raise ConfigError(
-                f"{stage}_timesteps name every step already; leave out the number of steps and "
-                "the spacing of the same stage."
+                f"{stage}_timesteps name every step; leave out the stage's steps and spacing."
             )
         if not times_fall(times):
             raise ConfigError(
-                f"{stage}_timesteps must be numbers that fall from 1 (noise) to 0 (data), "
-                f"found {times}."
+                f"{stage}_timesteps must fall from 1 (noise) to 0 (data), found {times}."
             )
         return times
     if steps is None and spacing is None:
@@ -198,7 +188,7 @@ def _list(texts: str | Sequence[str]) -> list[str]:
             text.encode()
         except UnicodeEncodeError:  # Python's stand-ins for bytes that it could not decode
             raise ConfigError(
-                f"A prompt must be UTF-8 text, found bytes that are not: {text!a}."
+                f"A prompt must be UTF-8 text, found other bytes: {text!a}."
             ) from None
     return found
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from wuerstchen import noise, weights
 from wuerstchen.errors import ConfigError, WuerstchenError
 from wuerstchen.inference import model_info
 from wuerstchen.inference.cascade import SEMANTICS, Cascade, text_names
-from wuerstchen.inference.dtypes import component_dtypes
+from wuerstchen.inference.dtypes import Dtypes, component_dtypes
 from wuerstchen.inference.generation_plan import (
     GenerationPlan,
     Prompts,
@@ -91,9 +91,9 @@ class Pipeline:
         revision: str | None = None,
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
-        torch_dtype: torch.dtype | Mapping[weights.ComponentName, torch.dtype] | None = None,
+        torch_dtype: Dtypes | None = None,
         low_memory: bool = False,
-    ) -> "Pipeline":
+    ) -> Self:
         """Open the bundled model, a model folder or file, or a model of the hub (`owner/name`).
 
         name, prior  a whole model; or a decoder and its prior, which is found automatically if
@@ -123,9 +123,9 @@ class Pipeline:
         cls,
         files: weights.ModelFiles,
         *,
-        torch_dtype: torch.dtype | Mapping[weights.ComponentName, torch.dtype] | None = None,
+        torch_dtype: Dtypes | None = None,
         low_memory: bool = False,
-    ) -> "Pipeline":
+    ) -> Self:
         """Open components from anywhere, as found by `weights.from_files`: folders, single files,
         or the authors' .pt files. Arguments and errors as of `from_pretrained`."""
         dtypes = component_dtypes(torch_dtype)
@@ -187,11 +187,7 @@ class Pipeline:
         """Of Stage C; other networks may have another one."""
         return self.cascade.dtype
 
-    def to(
-        self,
-        device: str | torch.device | None = None,
-        dtype: torch.dtype | Mapping[weights.ComponentName, torch.dtype] | None = None,
-    ) -> "Pipeline":
+    def to(self, device: str | torch.device | None = None, dtype: Dtypes | None = None) -> Self:
         """Move all networks to a device, a dtype or both, as `Cascade.to`; returns itself."""
         self.cascade.to(device, dtype)
         return self
@@ -200,7 +196,7 @@ class Pipeline:
         """Keep weights in CPU memory, and each network on `device` only while it computes."""
         self.cascade.enable_model_cpu_offload(device)
 
-    def compile(self) -> "Pipeline":
+    def compile(self) -> Self:
         """Compile the steps of Stages B and C, as `Cascade.compile`; returns itself."""
         self.cascade.compile()
         return self
@@ -274,16 +270,15 @@ class Pipeline:
         """
         del return_dict
         check_output_type(output_type)
-        check_finite(
-            latents=latents,
-            prompt_embeds=prompt_embeds,
-            negative_prompt_embeds=negative_prompt_embeds,
-        )
-        if prior_guidance_scale is not None and guidance_scale is not None:
-            raise ConfigError(
-                "guidance_scale is another name of prior_guidance_scale; give one of them, "
-                "not both."
-            )
+        check_finite("latents", latents)
+        check_finite("prompt_embeds", prompt_embeds)
+        check_finite("negative_prompt_embeds", negative_prompt_embeds)
+        if prior_guidance_scale is not None:
+            if guidance_scale is not None:
+                raise ConfigError(
+                    "Expected guidance_scale or prior_guidance_scale, its other name, found both."
+                )
+            guidance_scale = prior_guidance_scale
         plan = plan_generation(
             self.info,
             height=height,
@@ -293,9 +288,7 @@ class Pipeline:
                 timesteps=prior_timesteps,
                 sampler=prior_sampler,
                 spacing=prior_spacing,
-                guidance_scale=guidance_scale
-                if prior_guidance_scale is None
-                else prior_guidance_scale,
+                guidance_scale=guidance_scale,
                 guidance_interval=prior_guidance_interval,
                 guidance_rescale=prior_guidance_rescale,
                 guidance_end=prior_guidance_end,
@@ -488,9 +481,8 @@ def _memory_errors(size: tuple[int, int], count: int) -> Iterator[None]:
             words in str(error) for words in NO_MEMORY
         ):
             raise
-        height, width = size
         raise WuerstchenError(
-            f"Not enough memory for images of {width} x {height} pixels, {count} at once; "
+            f"Not enough memory for images of {size[1]} x {size[0]} pixels, {count} at once; "
             "request a smaller size, or fewer of them."
         ) from error
 

@@ -10,16 +10,8 @@ from typing import Generic, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from wuerstchen.diffusion import (
-    SAMPLERS,
-    Denoiser,
-    Guidance,
-    Network,
-    NoiseSource,
-    evaluations,
-    guided,
-    unguided,
-)
+from wuerstchen import diffusion
+from wuerstchen.diffusion import Denoiser, Guidance, Network, NoiseSource
 from wuerstchen.errors import ConfigError
 from wuerstchen.inference.nan_check import finite
 from wuerstchen.inference.settings import StageSettings
@@ -65,7 +57,7 @@ class SamplingPlan:
     @property
     def evaluations(self) -> int:
         """Calls of the network: some samplers call it more than once a step."""
-        return evaluations(self.sampler, self.times)
+        return diffusion.evaluations(self.sampler, self.times)
 
     @property
     def settings(self) -> StageSettings:
@@ -109,7 +101,7 @@ class StepCallbacks:
 NO_CALLBACKS = StepCallbacks()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class StageSampler(Generic[Condition]):
     """A stage that can be sampled."""
 
@@ -127,12 +119,12 @@ class StageSampler(Generic[Condition]):
         forward: Network[Condition] = self.network if plain else self.forward
         guidance = plan.guidance
         if not guidance.active:
-            return unguided(forward, self.prepare(tensors, both=False))
+            return diffusion.unguided(forward, self.prepare(tensors, both=False))
         both = self.prepare(tensors, both=True)
         # The last time counts too: some samplers evaluate the end of a step, unless it is 0.
         always = all(guidance.scale_at(t) is not None for t in plan.times if t > 0)
         positive = both if always else self.prepare(tensors, both=False)
-        return guided(forward, both, positive, guidance)
+        return diffusion.guided(forward, both, positive, guidance)
 
     def sample(
         self,
@@ -153,15 +145,13 @@ class StageSampler(Generic[Condition]):
 
         def denoise(x: Tensor, t: float) -> Tensor:
             # Not always the same denoiser: a callback may change what conditions it.
-            return finite(
-                self.stage,
-                self.network,
-                current(x, t),
-                lambda: self.denoiser(known, plan, plain=True)(x, t),
-            )
+            def again() -> Tensor:
+                return self.denoiser(known, plan, plain=True)(x, t)
 
-        for step, state in enumerate(SAMPLERS[plan.sampler](denoise, x, plan.times, randn)):
-            x = state
+            return finite(self.stage, self.network, current(x, t), again)
+
+        states = diffusion.SAMPLERS[plan.sampler](denoise, x, plan.times, randn)
+        for step, x in enumerate(states):
             changes = callbacks.changes(step, plan.times[step], {"latents": x, **known})
             if "latents" in changes:
                 x.copy_(changes.pop("latents"))  # in place: the sampler continues from it
