@@ -39,15 +39,15 @@ class RandomStreams:
     ) -> Tensor:
         """(B, *shape) noise, generated in fp32 so that it does not depend on `dtype`."""
         rows = [
-            torch.randn(1, *shape, generator=generator, device=generator.device).to(device)
-            for generator in self.generators
+            torch.randn(1, *shape, generator=g, device=g.device).to(device) for g in self.generators
         ]
         return torch.cat(rows).to(dtype)
 
     def uniform(self) -> Tensor:
         """(B,) numbers in [0, 1), on the CPU, where the host can read them without waiting."""
-        rows = [torch.rand(1, generator=g, device=g.device).cpu() for g in self.generators]
-        return torch.cat(rows)
+        return torch.cat(
+            [torch.rand(1, generator=g, device=g.device).cpu() for g in self.generators]
+        )
 
     def chosen(self, probability: float) -> Tensor:
         """(B,), true for each image with this probability; on the CPU."""
@@ -100,10 +100,9 @@ def from_generators(
                 f"generator must be one, or a list of one per image: expected {count}, "
                 f"found {len(given)}."
             )
-        alone = [not _was_used(one) and sum(one is other for other in given) == 1 for one in given]
-        return RandomStreams(
-            [one if own else _reseeded(one, 1)[0] for one, own in zip(given, alone, strict=True)]
-        )
+        used = [_was_used(one) or sum(one is other for other in given) > 1 for one in given]
+        pairs = zip(given, used, strict=True)
+        return RandomStreams([_reseeded(one, 1)[0] if again else one for one, again in pairs])
     return RandomStreams(_reseeded(given, count) if count > 1 or _was_used(given) else [given])
 
 

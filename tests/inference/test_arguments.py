@@ -127,5 +127,5 @@ def test_guidance_scale_is_another_name_of_the_priors(pipeline):
     assert torch.equal(
         pixels(pipeline, guidance_scale=2.0), pixels(pipeline, prior_guidance_scale=2.0)
     )
-    with pytest.raises(ConfigError, match="one of them, not both"):
+    with pytest.raises(ConfigError, match="give one, not both"):
         pipeline(PROMPT, guidance_scale=2.0, prior_guidance_scale=2.0)

@@ -6,6 +6,7 @@ Progress goes to stderr; the paths of the images, and nothing else, go to stdout
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -28,16 +29,24 @@ EPILOG = """Examples:
 Check = Callable[[typer.CallbackParam, int | None], int | None]
 
 
-def _sampling(text: str, metavar: str | None = None, check: Check | None = None) -> OptionInfo:
+def _option(
+    text: str,
+    metavar: str | None = None,
+    check: Check | None = None,
+    *,
+    panel: str | None = None,
+    flag: str | None = None,
+) -> OptionInfo:
+    flags = (flag,) if flag else ()
     option: OptionInfo = typer.Option(
-        help=text, metavar=metavar, callback=check, rich_help_panel="Sampling"
+        *flags, help=text, metavar=metavar, callback=check, rich_help_panel=panel
     )
     return option
 
 
-def _model(text: str, metavar: str | None = None) -> OptionInfo:
-    option: OptionInfo = typer.Option(help=text, metavar=metavar, rich_help_panel="Model")
-    return option
+_sampling = partial(_option, panel="Sampling")
+_model = partial(_option, panel="Model")
+_files = partial(_option, panel="Files")
 
 
 def generate(
@@ -45,22 +54,15 @@ def generate(
         str | None,
         typer.Argument(metavar="PROMPT", help='What to show; "" generates without text.'),
     ] = None,
-    negative_prompt: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What to guide away from.")
-    ] = None,
+    negative_prompt: Annotated[str | None, _option("What to guide away from.", "TEXT")] = None,
     num_images: Annotated[
-        int,
-        typer.Option(
-            callback=at_least(1), metavar="N", help="Number of images, with consecutive seeds."
-        ),
+        int, _option("Number of images, with consecutive seeds.", "N", at_least(1))
     ] = 1,
     seed: Annotated[
-        int | None,
-        typer.Option(help="Of the first image; the same seed, the same image. -1: random."),
+        int | None, _option("Of the first image; the same seed, the same image. -1: random.")
     ] = None,
     size: Annotated[
-        str | None,
-        typer.Option(metavar="WxH", help="Pixels, multiples of 128, such as 512x768 or 512."),
+        str | None, _option("Pixels, multiples of 128, such as 512x768 or 512.", "WxH")
     ] = None,
     steps: Annotated[
         int | None, _sampling("Steps of Stage C, which reads the prompt.", "N", at_least(1))
@@ -71,9 +73,7 @@ def generate(
     ] = None,
     spacing: Annotated[
         str | None,
-        _sampling(
-            "Of the steps of Stage C: time, log_snr, tuned, or published (29 steps).", "NAME"
-        ),
+        _sampling("Of the steps of Stage C: time, log_snr, tuned or published (29).", "NAME"),
     ] = None,
     guidance: Annotated[
         float | None, _sampling("Strength of the prompt in Stage C; up to 1: no guidance.")
@@ -108,10 +108,7 @@ def generate(
     ] = None,
     prior: Annotated[
         str | None,
-        _model(
-            "The prior (Stage C), if the model is a decoder or to replace its own.",
-            "PATH|OWNER/NAME",
-        ),
+        _model("The prior (Stage C) of a decoder, or to replace the model's.", "PATH|OWNER/NAME"),
     ] = None,
     variant: Annotated[
         str | None, _model("Read NAME.WORD.safetensors, such as fp16.", "WORD")
@@ -121,38 +118,26 @@ def generate(
     ] = None,
     dtype: Annotated[str | None, _model("Precision: fp32, bf16 or fp16.", "KIND")] = None,
     low_memory: Annotated[
-        bool,
-        typer.Option(
-            "--low-memory",
-            help="Load each network only while it computes; slower.",
-            rich_help_panel="Model",
-        ),
+        bool, _model("Load each network only while it computes; slower.", flag="--low-memory")
     ] = False,
     out: Annotated[
         str | None,
-        typer.Option(
-            metavar="PATH",
-            help="A .png file, which is replaced if it exists, or a folder (one that exists, or a "
-            "name ending in /). Without it: a new file here, named after the prompt.",
-            rich_help_panel="Files",
+        _files(
+            "A .png file, which is replaced if it exists, or a folder (one that exists, or a name "
+            "ending in /). Without it: a new file here, named after the prompt.",
+            "PATH",
         ),
     ] = None,
     image: Annotated[
         Path | None,
-        typer.Option(
-            "--from",
-            metavar="IMAGE",
-            help="Generate an image again from the settings in it; options override them.",
-            rich_help_panel="Files",
+        _files(
+            "Generate an image again from the settings in it; options override them.",
+            "IMAGE",
+            flag="--from",
         ),
     ] = None,
     metadata: Annotated[
-        bool,
-        typer.Option(
-            "--metadata/--no-metadata",
-            help="Write the settings into the PNG.",
-            rich_help_panel="Files",
-        ),
+        bool, _files("Write the settings into the PNG.", flag="--metadata/--no-metadata")
     ] = True,
 ) -> None:
     """Generate images for a prompt, and print their paths, one per line.

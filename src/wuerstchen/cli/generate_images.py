@@ -24,33 +24,22 @@ def generate_images(
     pipeline: Pipeline, plan: GenerationPlan, request: Request, loras: dict[str, float]
 ) -> Iterator[tuple[Image, GenerationSettings]]:
     """Images with their settings, a batch at a time."""
-    settings = request.settings.model_copy(
-        update={
-            "height": plan.size[0],
-            "width": plan.size[1],
-            "prior": plan.prior.settings,
-            "decoder": plan.decoder.settings,
-            "model": pipeline.info.name,
-            "loras": loras,
-        }
-    )
+    height, width = plan.size
+    stages = {"prior": plan.prior.settings, "decoder": plan.decoder.settings}
+    made_by = {"height": height, "width": width, "model": pipeline.info.name, "loras": loras}
+    settings = request.settings.model_copy(update=made_by | stages)
     last: int | None = None
     for first, count, only in _batches(request):
+        seed = first if last is None else last + 1
+        texts = (settings.prompt, settings.negative_prompt)
         with _progress() as on_step:
-            images, seeds = pipeline.generate(
-                plan,
-                settings.prompt,
-                settings.negative_prompt,
-                count=count,
-                seed=first if last is None else last + 1,
-                on_step=on_step,
-            )
+            images, seeds = pipeline.generate(plan, *texts, count=count, seed=seed, on_step=on_step)
         last = seeds[-1]
         batch = (seeds[0], len(seeds))
-        for index, (seed, image) in enumerate(zip(seeds, images, strict=True)):
+        for index, (of_image, image) in enumerate(zip(seeds, images, strict=True)):
             if only is None or index == only:
                 assert isinstance(image, Image)
-                yield image, settings.model_copy(update={"seed": seed, "batch": batch})
+                yield image, settings.model_copy(update={"seed": of_image, "batch": batch})
 
 
 def _batches(request: Request) -> Iterator[tuple[int | None, int, int | None]]:

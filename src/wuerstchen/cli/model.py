@@ -21,8 +21,7 @@ Loras = dict[Path, float]
 def parse_loras(arguments: list[str]) -> Loras:
     """Arguments such as PATH=0.8. Raises ConfigError where two have the same file name."""
     found: Loras = {}
-    for argument in arguments:
-        path, weight = parse_lora(argument)
+    for path, weight in map(parse_lora, arguments):
         if path.name in names(found):
             raise ConfigError(f"--lora: {path.name} is named twice; name each LoRA once.")
         found[path] = weight
@@ -50,11 +49,9 @@ def check_same(request: Request, model: str, loras: Loras) -> None:
             f"{names(loras) or 'none'}; pass the same ones as --lora PATH=WEIGHT."
         )
     if again.version != __version__:
-        print(
-            f"Warning: the image was made by version {again.version or 'unknown'}, this is "
-            f"{__version__}; it may differ a little.",
-            file=sys.stderr,
-        )
+        made, now = again.version or "unknown", __version__
+        warning = f"the image was made by version {made}, this is {now}; it may differ a little."
+        print(f"Warning: {warning}", file=sys.stderr)
 
 
 def open_model(files: ModelFiles, request: Request, loras: Loras, *, low_memory: bool) -> Pipeline:

@@ -57,11 +57,9 @@ def from_options(
         return Request(settings=settings, count=count)
     found = read_settings(image)
     stages = {"prior": prior.over(found.prior), "decoder": decoder.over(found.decoder)}
-    return Request(
-        settings=found.model_copy(update={**given, **stages}),
-        count=count,
-        again=found if seed is None and count == 1 else None,
-    )
+    again = found if seed is None and count == 1 else None
+    settings = found.model_copy(update={**given, **stages})
+    return Request(settings=settings, count=count, again=again)
 
 
 def parse_size(text: str | None) -> tuple[int | None, int | None]:
@@ -71,18 +69,17 @@ def parse_size(text: str | None) -> tuple[int | None, int | None]:
     found = re.fullmatch(r"\s*(\d{1,9})(?:\s*[x×*]\s*(\d{1,9}))?\s*", text, re.IGNORECASE)
     if found is None:
         raise SizeError(f"--size must look like 512x768 (width x height), found {text!r}.")
-    width = int(found[1])
-    height = int(found[2] or found[1])
+    width, height = int(found[1]), int(found[2] or found[1])
     check_size(height, width)
     return width, height
 
 
 def parse_dtype(text: str | None) -> Dtype | None:
+    if text is None:
+        return None
     for known in DTYPES:
         if text == known:
             return known
-    if text is None:
-        return None
     raise ConfigError(f"--dtype must be one of {', '.join(DTYPES)}, found {text!r}.")
 
 
@@ -93,7 +90,6 @@ def parse_interval(text: str | None) -> tuple[float, float] | None:
     try:
         low, high = (float(number) for number in text.split(":"))
     except ValueError:
-        raise ConfigError(
-            f"--guidance-interval must be two times such as 0.3:1, found {text!r}."
-        ) from None
+        message = f"--guidance-interval must be two times such as 0.3:1, found {text!r}."
+        raise ConfigError(message) from None
     return low, high

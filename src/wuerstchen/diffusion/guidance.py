@@ -35,14 +35,11 @@ class Guidance:
     scale: float = 1.0
     """Classifier-free guidance (arXiv:2207.12598): 1 follows the condition, 4 insists.
     1 and less is no guidance."""
-
     interval: tuple[float, float] = (0.0, 1.0)
     """The least and the greatest t that are guided, both included (arXiv:2404.07724)."""
-
     rescale: float = 0.0
     """Fraction in [0, 1] by which the standard deviation is pulled back to that of the conditional
     prediction, against overexposed images (arXiv:2305.08891, eq. 15 and 16)."""
-
     end: float | None = None
     """The scale at t = 0, reached linearly from `scale` at t = 1; None: constant."""
 
@@ -107,10 +104,7 @@ def guided(
 
 
 def rescaled(noise: Tensor, conditional: Tensor, fraction: float) -> Tensor:
-    """(B, C, H, W) guided noise with its deviation pulled back to that of the conditional noise.
-
-    The paper's equations, for each image by itself, here on the noise that our networks predict.
-    """
+    """(B, C, H, W) guided noise, each image's deviation pulled back to the conditional noise's."""
     dims = tuple(range(1, noise.ndim))
     deviation = noise.std(dims, correction=0, keepdim=True)  # (B, 1, 1, 1)
     target = conditional.std(dims, correction=0, keepdim=True)

@@ -29,7 +29,7 @@ NoiseSource = Callable[[Tensor], Tensor]
 """x to standard normal noise of its shape, with one random stream per image."""
 
 Sampler = Callable[[Denoiser, Tensor, Times, NoiseSource], States]
-"""Yields the state after every step."""
+"""(denoiser, noise = state at times[0], falling times in [0, 1], source) to a state per step."""
 
 FARTHEST = 4.0
 """Longest step, in lengths of the one before, over which `extrapolate` goes the full way.
@@ -60,11 +60,7 @@ class Step(NamedTuple):
 
 
 def ddpm(denoise: Denoiser, x: Tensor, times: Times, randn: NoiseSource) -> States:
-    """Ancestral sampling (arXiv:2006.11239, algorithm 2). Weak order 1.
-
-    x      (B, C, H, W) standard normal noise, the state at times[0]
-    times  falling values in [0, 1]
-    """
+    """Ancestral sampling (arXiv:2006.11239, algorithm 2). Weak order 1."""
     for t, s in pairwise(times):
         a_t, a_s = alpha_bar_at(t), alpha_bar_at(s)
         ratio = a_t / a_s
@@ -111,10 +107,8 @@ def heun(denoise: Denoiser, x: Tensor, times: Times, randn: NoiseSource) -> Stat
 def euler_ancestral(denoise: Denoiser, x: Tensor, times: Times, randn: NoiseSource) -> States:
     """Euler's method down the probability flow to less noise than s has, then fresh noise up to s.
 
-    This is the sampler of that name in k-diffusion with eta = 1: the fresh noise has the variance
-    of the ancestral step. Weak order 1. Algebraically it is `ddpm` in other variables, so their
-    states agree to rounding; only the last one at t = 0 differs, which here is the data itself and
-    samples no noise.
+    As in k-diffusion with eta = 1. Weak order 1. Algebraically it is `ddpm` in other variables, so
+    their states agree to rounding, but the last one at t = 0, which here is the data itself.
     """
 
     def advance(x: Tensor, noise: Tensor, step: Step) -> Tensor:
@@ -131,9 +125,8 @@ def euler_ancestral(denoise: Denoiser, x: Tensor, times: Times, randn: NoiseSour
 def dpm_solver(denoise: Denoiser, x: Tensor, times: Times, randn: NoiseSource) -> States:
     """DPM-Solver++(2M) (arXiv:2211.01095, algorithm 2); `randn` is not used.
 
-    Order 2, at one evaluation a step: it is exact where the predicted data is a straight line in
-    log(alpha / sigma), and extrapolates from the previous step. The first step has order 1 (it is
-    `ddim`).
+    Order 2, at one evaluation a step: it extrapolates from the previous step, and is exact where
+    the predicted data is a straight line in log(alpha / sigma). The first step is `ddim`'s.
     """
     del randn
     previous: tuple[Tensor, float] | None = None
@@ -151,8 +144,7 @@ def dpm_solver(denoise: Denoiser, x: Tensor, times: Times, randn: NoiseSource) -
 def dpm_solver_sde(denoise: Denoiser, x: Tensor, times: Times, randn: NoiseSource) -> States:
     """SDE-DPM-Solver++(2M) (arXiv:2211.01095, appendix): `dpm_solver` with noise in every step.
 
-    The first step is `ddpm`'s, as all of them would be without the extrapolation from the previous
-    step. The last one at t = 0 samples no noise.
+    The first step is `ddpm`'s, as all would be without extrapolation. The last samples no noise.
     """
     previous: tuple[Tensor, float] | None = None
 
@@ -208,6 +200,4 @@ def evaluations(sampler: str, times: Times) -> int:
     if sampler not in SAMPLERS:
         raise ConfigError(f"The sampler must be one of {', '.join(SAMPLERS)}, found {sampler!r}.")
     steps = len(times) - 1
-    if sampler != "heun":
-        return steps
-    return 2 * steps - (1 if times[-1] == 0 else 0)
+    return steps if sampler != "heun" else 2 * steps - (times[-1] == 0)

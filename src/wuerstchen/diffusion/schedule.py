@@ -67,8 +67,7 @@ def add_noise(data: Tensor, noise: Tensor, t: Tensor) -> Tensor:
 def p2_weight(t: Tensor) -> Tensor:
     """Loss weight 1 / (1 + SNR) = 1 - alpha_bar (arXiv:2204.00227 with k = gamma = 1).
 
-    The paper prints (1 - alpha_bar) / (1 + alpha_bar); the code that trained the released weights
-    uses this one.
+    As in the released code; the Würstchen paper prints (1 - alpha_bar) / (1 + alpha_bar).
     """
     return 1 - alpha_bar(t)
 

@@ -5,10 +5,7 @@ from collections.abc import Callable
 from wuerstchen.diffusion.schedule import log_snr_at, time_of
 
 LEANING = 0.5
-"""Where `tuned_times` are between uniform in t (0) and uniform in log-SNR (1).
-
-Measured on the bundled model (docs/log.md).
-"""
+"""`tuned_times` between uniform in t (0) and in log-SNR (1), measured on the bundled model."""
 
 
 def uniform_times(steps: int) -> list[float]:
@@ -22,10 +19,7 @@ def published_times() -> list[float]:
 
 
 def log_snr_times(steps: int) -> list[float]:
-    """`steps` + 1 times evenly spaced in log-SNR: dense near 1 and near 0, sparse between.
-
-    The ends are the log-SNR of the clamped schedule at 1 and at 0.
-    """
+    """`steps` + 1 times evenly spaced in log-SNR (clamped): dense near 1 and 0, sparse between."""
     noisiest, cleanest = log_snr_at(1), log_snr_at(0)
     rise = (cleanest - noisiest) / steps
     return [1.0, *(time_of(noisiest + k * rise) for k in range(1, steps)), 0.0]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from wuerstchen.diffusion import NoiseSource
 from wuerstchen.errors import ConfigError, ModelFolderError, SizeError
 from wuerstchen.geometry import latent_size_of_semantics, semantics_size, unscale_semantics
-from wuerstchen.inference.dtypes import Dtypes, component_dtypes
+from wuerstchen.inference.dtypes import COMPONENTS, Dtypes, component_dtypes
 from wuerstchen.inference.nan_check import finite
 from wuerstchen.inference.offload import CpuOffload, DiskOffload, Residence, Resident
 from wuerstchen.inference.sampling import (
@@ -54,10 +54,7 @@ class Cascade:
         text_b: TextEncoder,
         name: str = "",
     ) -> None:
-        """name: of the model, for errors.
-
-        Raises ModelFolderError where the output of one network does not fit the next.
-        """
+        """name: of the model, for errors. Raises ModelFolderError unless networks fit."""
         _check_fit(name, stage_b, stage_c, text_c, text_b)
         self.stage_a, self.stage_b, self.stage_c = stage_a.eval(), stage_b.eval(), stage_c.eval()
         self.text_c, self.text_b = text_c.eval(), text_b.eval()
@@ -67,19 +64,10 @@ class Cascade:
     @property
     def networks(self) -> dict[ComponentName, nn.Module]:
         """All networks, by the names of the components of a model folder."""
-        return {
-            "stage_a": self.stage_a,
-            "stage_b": self.stage_b,
-            "stage_c": self.stage_c,
-            "text_b": self.text_b,
-            "text_c": self.text_c,
-        }
+        return {name: getattr(self, name) for name in COMPONENTS}
 
     def to(self, device: str | torch.device | None = None, dtype: Dtypes | None = None) -> Self:
-        """Move all networks to a device, a dtype or both; returns the object itself.
-
-        dtype  of all, with the exceptions of `component_dtypes`, or by the names of `networks`
-        """
+        """Move all networks to a device, a dtype (`component_dtypes`) or both; returns itself."""
         if not self.low_memory:
             dtypes = None if dtype is None else component_dtypes(dtype)
             for name, network in self.networks.items():
@@ -97,7 +85,7 @@ class Cascade:
     def enable_model_cpu_offload(self, device: str | torch.device = "cuda") -> None:
         """Keep weights in CPU memory, and each network on `device` only while it computes.
 
-        With low_memory they take even less memory already: only the work moves to `device`.
+        With low_memory the weights stay on disk: only the work moves to `device`.
         """
         if not isinstance(self._residence, DiskOffload):
             if not self.low_memory:

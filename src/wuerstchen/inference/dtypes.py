@@ -19,18 +19,13 @@ OVERFLOWING: tuple[ComponentName, ...] = ("stage_c",)
 def component_dtypes(requested: Dtypes | None) -> dict[ComponentName, torch.dtype]:
     """The dtype of each component; one that is not named has fp32.
 
-    Where fp16 is requested for all, what overflows in it stays in fp32. Within every component,
-    sums that are too large or too fine for half precision are computed in fp32 anyway.
-
-    Raises ConfigError for other dtypes and unknown components.
+    Where fp16 is requested for all, what overflows in it stays in fp32. Raises ConfigError for
+    other dtypes and unknown components.
     """
     if isinstance(requested, Mapping):
-        unknown = sorted(set(requested) - set(REQUIRED))
-        if unknown:
-            raise ConfigError(
-                f"torch_dtype must name components out of {', '.join(REQUIRED)}, "
-                f"found {unknown[0]!r}."
-            )
+        if unknown := sorted(set(requested) - set(REQUIRED)):
+            known = ", ".join(REQUIRED)
+            raise ConfigError(f"torch_dtype must name some of {known}, found {unknown[0]!r}.")
         chosen = {name: requested.get(name, torch.float32) for name in REQUIRED}
     else:
         chosen = dict.fromkeys(REQUIRED, requested or torch.float32)
@@ -38,8 +33,6 @@ def component_dtypes(requested: Dtypes | None) -> dict[ComponentName, torch.dtyp
             chosen |= dict.fromkeys(OVERFLOWING, torch.float32)
     for name, dtype in chosen.items():
         if dtype not in DTYPES:
-            raise ConfigError(
-                f"torch_dtype must be one of {', '.join(map(str, DTYPES))}, found {dtype} for "
-                f"{name}."
-            )
+            known = ", ".join(map(str, DTYPES))
+            raise ConfigError(f"torch_dtype must be one of {known}, found {dtype} for {name}.")
     return chosen

@@ -80,12 +80,13 @@ def prompts_of(
     """
     if per_prompt < 1:
         raise ConfigError(f"num_images_per_prompt must be at least 1, found {per_prompt}.")
-    if prompt is None and prompt_embeds is None:
-        raise ConfigError(
-            'Expected a prompt or prompt_embeds, found neither; prompt="" generates without text.'
-        )
     if prompt is None:
-        prompt = [""] * (0 if prompt_embeds is None else len(prompt_embeds))
+        if prompt_embeds is None:
+            raise ConfigError(
+                "Expected a prompt or prompt_embeds, found neither; "
+                'prompt="" generates without text.'
+            )
+        prompt = [""] * len(prompt_embeds)
     positive = _list(prompt)
     if not positive:
         raise ConfigError("Expected at least one prompt, found an empty list.")

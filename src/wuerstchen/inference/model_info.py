@@ -57,9 +57,8 @@ class ModelStageSettings(StageSettings):
 class Defaults(StagePair):
     """Settings for what a call of the pipeline leaves open.
 
-    12 and 6 steps lost nothing against 60 and 12 of DDPM on the bundled model
-    (docs/benchmarks/quality.md). The released weights were not measured; their authors used 60 or
-    the published 29, and 12, of DDPM. Null for the steps of Stage C: the published list of 29.
+    On the bundled model 12 and 6 steps lost nothing against 60 and 12 of DDPM, which the authors
+    used (docs/benchmarks/quality.md). Null for the steps of Stage C: the published list of 29.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -68,9 +67,7 @@ class Defaults(StagePair):
     prior: ModelStageSettings = ModelStageSettings(
         steps=12, guidance_scale=4.0, guidance_interval=(0.25, 1.0), guidance_rescale=0.0
     )
-    """Of Stage C."""
     decoder: ModelStageSettings = ModelStageSettings(steps=6)
-    """Of Stage B."""
 
 
 class ModelInfo(Section):
@@ -84,10 +81,7 @@ class ModelInfo(Section):
 
 
 def read_info(folder: Path, called: str) -> ModelInfo:
-    """Read `wuerstchen.json`; the defaults if there is none.
-
-    called  name for a model whose file has none
-    """
+    """Read `wuerstchen.json`; the defaults without it, and `called` where it has no name."""
     path = folder / INFO_FILE
     if not path.is_file():
         return ModelInfo(name=called)
@@ -97,9 +91,8 @@ def read_info(folder: Path, called: str) -> ModelInfo:
 def info_of(files: ModelFiles) -> ModelInfo:
     """The same for the result of `weights.resolve`, in any layout."""
     source = files.source
-    on_hub = is_hub_id(files.name)
     if source.is_dir():
-        return read_info(source, files.name if on_hub else source.resolve().name)
+        return read_info(source, files.name if is_hub_id(files.name) else source.resolve().name)
     text = read_header(source).metadata.get(INFO_FILE)
     if text is None:
         return ModelInfo(name=source.stem)

@@ -36,18 +36,14 @@ def damaged_layer(network: nn.Module) -> str:
 def first_bad_layer(network: nn.Module, call: Callable[[], object]) -> str:
     """Name of the first layer, innermost first, whose result is not finite; empty if none."""
     found: list[str] = []
+    names = {module: name for name, module in network.named_modules() if name}
 
-    def note(name: str) -> Callable[[nn.Module, object, object], None]:
-        def hook(module: nn.Module, inputs: object, result: object) -> None:
-            del module, inputs
-            if not found and isinstance(result, Tensor) and not bool(result.isfinite().all()):
-                found.append(name)
+    def hook(module: nn.Module, inputs: object, result: object) -> None:
+        del inputs
+        if not found and isinstance(result, Tensor) and not bool(result.isfinite().all()):
+            found.append(names[module])
 
-        return hook
-
-    hooks = [
-        module.register_forward_hook(note(name)) for name, module in network.named_modules() if name
-    ]
+    hooks = [module.register_forward_hook(hook) for module in names]
     try:
         call()
     finally:

@@ -53,8 +53,7 @@ class PipelineOutput(NamedTuple):
     images: Images
     """Images; (B, H, W, 3) or (B, 3, H, W) numbers in [0, 1]; or (B, 4, H/4, W/4) latents."""
     seeds: list[int]
-    """Of each image: the same seed generates it again, alone or in a batch; a seed from a generator
-    on another device does so with a generator there."""
+    """Each generates its image again, alone or in a batch, on the device of its generator."""
 
 
 class PromptWarning(UserWarning):
@@ -73,10 +72,7 @@ class Pipeline:
         text_b: TextEncoder,
         info: ModelInfo | None = None,
     ) -> None:
-        """info: name, size and defaults of the model; those of the published one when None.
-
-        Raises ModelFolderError where the output of one network does not fit the next.
-        """
+        """info: the published model's when None. Raises ModelFolderError unless networks fit."""
         self.info = info or ModelInfo()
         self.cascade = Cascade(stage_a, stage_b, stage_c, text_c, text_b, self.info.name)
         self.adapters = Adapters({"stage_c": stage_c, "stage_b": stage_b, "text_c": text_c})
@@ -147,11 +143,9 @@ class Pipeline:
         return pipeline
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the model as a folder that diffusers opens too.
+        """Write the model, without its compressor, as a folder that diffusers opens too.
 
-        Without the compressor, which generation does not need.
-        LoRAs in use have to be fused: they are then part of the weights.
-        Raises SaveError if the folder cannot be written.
+        Raises ConfigError unless LoRAs in use are fused, and SaveError if it cannot be written.
         """
         folder = Path(folder)
         if self.low_memory or (self.adapters.weights and not self.adapters.fused):
@@ -238,8 +232,7 @@ class Pipeline:
     ) -> PipelineOutput:
         """Generate images. Names and order are those of diffusers' combined pipeline.
 
-        prompt  one or several; an empty one generates without text. Optional with
-            `prompt_embeds`; Stage B then reads an empty one
+        prompt  one or several; "" generates without text, as Stage B does if only embeds are given
         height, width  pixels, multiples of 128; by default the model's own size
         prior_num_inference_steps, prior_timesteps  of Stage C: a number of steps, or falling
             times from 1 (noise) to 0; by default the model's own
@@ -248,8 +241,7 @@ class Pipeline:
             against `negative_prompt`; up to 1 the negative prompt is not used
         prompt_embeds, negative_prompt_embeds  (prompts, L, D) for Stage C, in place of text
         num_images_per_prompt  images of the first prompt come first
-        generator  one per image, or one; by default they are seeded seed, seed + 1, ...
-            One that was used before provides a new seed, reported in `seeds`
+        generator  one per image, or one; one that was used before provides a new seed
         latents  (B, S, h, w) noise that Stage C starts from
         output_type  pil, np, pt, or latent for the output of Stage B
         return_dict  ignored; the output is both a tuple and an object
@@ -258,8 +250,7 @@ class Pipeline:
         seed  of the first image, the k-th has seed + k; None and -1: random
         guidance_scale  another name of prior_guidance_scale
         prior_sampler, decoder_sampler  ddpm, ddim, dpm++2m, dpm++2m-sde, heun, euler-ancestral
-        prior_spacing, decoder_spacing  quantity in which the steps are even: time, log_snr or
-            tuned; or published, the list of 29
+        prior_spacing, decoder_spacing  of steps: time, log_snr, tuned; or published, a list of 29
         prior_guidance_interval  the least and the greatest time that are guided; others cost half
         prior_guidance_rescale  fraction by which contrast is pulled back to that without guidance
         prior_guidance_end  the scale at time 0, reached linearly from that at time 1
@@ -276,7 +267,7 @@ class Pipeline:
         if prior_guidance_scale is not None:
             if guidance_scale is not None:
                 raise ConfigError(
-                    "Expected guidance_scale or prior_guidance_scale, its other name, found both."
+                    "guidance_scale is another name of prior_guidance_scale; give one, not both."
                 )
             guidance_scale = prior_guidance_scale
         plan = plan_generation(
@@ -302,11 +293,10 @@ class Pipeline:
             ),
         )
         prompts = prompts_of(prompt, negative_prompt, prompt_embeds, num_images_per_prompt)
-        streams = (
-            noise.seeded(seed, prompts.count)
-            if generator is None
-            else noise.from_generators(generator, prompts.count)
-        )
+        if generator is None:
+            streams = noise.seeded(seed, prompts.count)
+        else:
+            streams = noise.from_generators(generator, prompts.count)
         callbacks_c = self._callbacks(
             on_step, prior_callback_on_step_end, prior_callback_on_step_end_tensor_inputs
         )
@@ -316,15 +306,9 @@ class Pipeline:
         callbacks_c.check("Stage C", text_names(plan.prior))
         callbacks_b.check("Stage B", (*text_names(plan.decoder), SEMANTICS))
         self._warn_of_truncation(prompts)
+        embeds = (prompt_embeds, negative_prompt_embeds)
         return self._generate(
-            plan,
-            prompts,
-            streams,
-            callbacks_c,
-            callbacks_b,
-            embeds=(prompt_embeds, negative_prompt_embeds),
-            start=latents,
-            output_type=output_type,
+            plan, prompts, streams, callbacks_c, callbacks_b, embeds, latents, output_type
         )
 
     def generate(
@@ -349,15 +333,11 @@ class Pipeline:
         streams: noise.RandomStreams,
         callbacks_c: StepCallbacks,
         callbacks_b: StepCallbacks,
-        *,
         embeds: tuple[Tensor | None, Tensor | None] = (None, None),
         start: Tensor | None = None,
         output_type: str = "pil",
     ) -> PipelineOutput:
-        """embeds: (prompts, L, D) for Stage C in place of prompts and of negative prompts.
-
-        Stages C and B take their noise from `streams` in turn, so the order of the calls counts.
-        """
+        """embeds: (prompts, L, D) for Stage C in place of prompts and of negative prompts."""
         cascade, seeds = self.cascade, streams.seeds
         with _memory_errors(plan.size, prompts.count):
             guided = plan.prior.guidance.active
@@ -391,15 +371,14 @@ class Pipeline:
         encoder = self.cascade.text_c
         if embeds is None:
             return self.cascade.encode(encoder, prompts)
-        expected = (encoder.length, encoder.width)
-        fits = embeds.ndim == 3 and tuple(embeds.shape[1:]) == expected and len(embeds) > 0
+        length, width = encoder.length, encoder.width
+        fits = embeds.shape[1:] == (length, width) and len(embeds) > 0
         if not fits or len(prompts) % len(embeds):
             raise ConfigError(
                 "prompt_embeds and negative_prompt_embeds must be (prompts, "
-                f"{expected[0]}, {expected[1]}), found {tuple(embeds.shape)}."
+                f"{length}, {width}), found {tuple(embeds.shape)}."
             )
-        repeated = embeds.repeat_interleave(len(prompts) // len(embeds), dim=0)
-        return repeated.to(self.device)
+        return embeds.repeat_interleave(len(prompts) // len(embeds), dim=0).to(self.device)
 
     def load_lora_weights(
         self,
@@ -456,19 +435,17 @@ class Pipeline:
         )
 
     def _warn_of_truncation(self, prompts: Prompts) -> None:
-        sentences = [self.truncation(text) for text in dict.fromkeys(prompts.positive)]
-        negative = dict.fromkeys(prompts.negative)
-        sentences += [self.truncation(text, "negative prompt") for text in negative]
-        for sentence in filter(None, sentences):
-            warnings.warn(sentence, PromptWarning, stacklevel=3)  # where the pipeline was called
+        for name, texts in (("prompt", prompts.positive), ("negative prompt", prompts.negative)):
+            for text in dict.fromkeys(texts):
+                if sentence := self.truncation(text, name):
+                    warnings.warn(sentence, PromptWarning, stacklevel=3)  # where it was called
 
     def _callbacks(
         self, on_step: OnStep | None, callback: Callback | None, names: Sequence[str]
     ) -> StepCallbacks:
         if callback is None:
             return StepCallbacks(on_step=on_step)
-        on_step_end = partial(callback, self)
-        return StepCallbacks(on_step=on_step, on_step_end=on_step_end, names=names)
+        return StepCallbacks(on_step=on_step, on_step_end=partial(callback, self), names=names)
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def read_settings(path: Path) -> GenerationSettings:
         with Image.open(path) as image:
             text = image.info.get(OWN)
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "no image"
+        reason = getattr(error, "strerror", None) or "no image"
         raise ConfigError(
             f"Expected a PNG that `wuerstchen generate` made, found {str(path)!r} ({reason})."
         ) from None
@@ -107,8 +107,7 @@ def parameters(settings: GenerationSettings) -> str:
 def _parsed(text: str) -> GenerationSettings:
     values = from_json(text)
     if isinstance(values, dict):
-        missing = [key for key in REQUIRED if values.get(key) is None]
-        if missing:
+        if missing := [key for key in REQUIRED if values.get(key) is None]:
             raise ValueError(f"{missing[0]}: Field required")
         values = FIRST_VERSION | values
     return GenerationSettings.model_validate_json(to_json(values))  # strict, as JSON

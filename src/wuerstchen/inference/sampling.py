@@ -22,11 +22,8 @@ OnStep = Callable[[str, int, int], None]
 OnStepEnd = Callable[[int, float, dict[str, Tensor]], Mapping[str, Tensor] | None]
 """(step, time at its start, tensors by name) to the tensors to replace from here on."""
 
-PROGRAMS = 32
-"""Shapes for which a network is compiled: sizes, batches, and with guidance or without."""
-
-MOST_PROGRAMS = 128
-"""Those of all networks of a process."""
+PROGRAMS, MOST_PROGRAMS = 32, 128
+"""Shapes for which a network, and all of a process, are compiled: size, batch, guidance or not."""
 
 Condition = TypeVar("Condition")
 Made = TypeVar("Made", covariant=True)
@@ -136,8 +133,7 @@ class StageSampler(Generic[Condition]):
     ) -> Tensor:
         """Denoise (B, C, H, W) noise x to the state at the last time.
 
-        Raises WuerstchenError where a result is not finite, ConfigError for a name in
-        `callbacks.names` that the stage does not have.
+        Raises WuerstchenError for a result that is not finite, ConfigError for unknown names.
         """
         callbacks.check(self.stage, tensors)
         known = dict(tensors)
@@ -182,8 +178,7 @@ def compiled(network: nn.Module, settled: Callable[[], bool]) -> Callable[..., T
         capture = x.is_cuda and settled()
         program = (x.shape, x.device, capture)
         if program not in known and len(known) == PROGRAMS:
-            uncompiled: Tensor = network(x, *others)
-            return uncompiled
+            return network(x, *others)  # type: ignore[no-any-return]
         known.add(program)
         torch.compiler.cudagraph_mark_step_begin()
         # A CUDA graph writes every result to the same place: keep this one from the next.

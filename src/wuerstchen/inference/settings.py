@@ -75,7 +75,7 @@ JSON_NAMES: dict[str, dict[str, str]] = {
 
 
 class StagePair(BaseModel):
-    """Base of models with fields `prior` and `decoder`, nested in Python and flat in JSON."""
+    """Base of models with settings of Stages C (`prior`) and B (`decoder`), flat in JSON."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
     omitted: ClassVar[frozenset[str]] = frozenset()
@@ -121,9 +121,7 @@ class GenerationSettings(StagePair):
     width: int | None
     height: int | None
     prior: StageSettings = StageSettings()
-    """Of Stage C."""
     decoder: StageSettings = StageSettings()
-    """Of Stage B."""
     model: str = ""
     """Its name in `wuerstchen.json`."""
     dtype: Dtype = "fp32"

@@ -56,10 +56,8 @@ class GlobalResponseNorm(nn.Module):
 class Folded(NamedTuple):
     """The first linear layer of a `ConvBlock`, reading semantics at their own few channels."""
 
-    weight: Tensor
-    """(4C, C + S + semantic channels)"""
-    bias: Tensor
-    """(4C,)"""
+    weight: Tensor  # (4C, C + S + semantic channels)
+    bias: Tensor  # (4C,)
 
 
 class ConvBlock(nn.Module):
@@ -119,18 +117,15 @@ class TimeBlock(nn.Module):
         self.mapper = nn.Linear(time_width, 2 * width)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        mapped: Tensor = self.mapper(time)[:, :, None, None]  # (B, 2C, 1, 1)
-        scale, shift = mapped.chunk(2, dim=1)
+        scale, shift = self.mapper(time)[:, :, None, None].chunk(2, dim=1)  # (B, C, 1, 1) each
         return torch.addcmul(shift, x, 1 + scale)
 
 
 class TextKeys(NamedTuple):
     """Keys and values of a caption in an attention block, the same in every step."""
 
-    keys: Tensor
-    """(B, L, C)"""
-    values: Tensor
-    """(B, L, C)"""
+    keys: Tensor  # (B, L, C)
+    values: Tensor  # (B, L, C)
 
 
 class Attention(nn.Module):
@@ -139,9 +134,7 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
-        self.to_q = nn.Linear(width, width)
-        self.to_k = nn.Linear(width, width)
-        self.to_v = nn.Linear(width, width)
+        self.to_q, self.to_k, self.to_v = (nn.Linear(width, width) for _ in range(3))
         self.to_out = nn.Sequential(nn.Linear(width, width), Dropout(dropout))
 
     def keys_values(self, context: Tensor) -> TextKeys:
@@ -163,8 +156,7 @@ class Attention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """(B, N, C) to (B, heads, N, D)."""
-        heads: Tensor = x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        return heads
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # type: ignore[no-any-return]
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -177,8 +169,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (B, heads, HW, N)
         mixed: Tensor = scores.softmax(dim=-1).to(v) @ v
         return mixed
-    fused: Tensor = F.scaled_dot_product_attention(q, k, v)
-    return fused
+    return F.scaled_dot_product_attention(q, k, v)
 
 
 class AttentionBlock(nn.Module):

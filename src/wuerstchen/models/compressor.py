@@ -1,8 +1,7 @@
 """The Semantic Compressor: EfficientNetV2-S (arXiv:2104.00298) and a 1x1 map to the semantics.
 
-It reads the image at 0.75 of its size and is 32 times smaller per side: 42.67 : 1 in all.
-The backbone has torchvision's parameter names, so that its ImageNet weights load; torchvision
-itself is not needed. Stochastic depth, used in its training, is left out.
+It reads the image at 0.75 of its size and is 32 times smaller per side: 42.67 : 1 in all. The
+backbone has torchvision's parameter names, for its ImageNet weights; it has no stochastic depth.
 """
 
 from typing import NamedTuple
@@ -146,8 +145,8 @@ class Compressor(nn.Module):
 
 
 def shrink(image: Tensor) -> Tensor:
-    """(B, 3, H, W) images at the size at which the compressor looks at them, about 0.75."""
-    size = compressor_size(image.shape[-2], image.shape[-1])
+    """(B, 3, H, W) images at the size of the compressor's input, about 0.75."""
+    size = compressor_size(*image.shape[-2:])
     return F.interpolate(image, size, mode="bilinear", antialias=True)
 
 

@@ -15,8 +15,8 @@ MAX_LAYERS = 2**20
 class Dropout(nn.Module):
     """nn.Dropout whose mask for a row depends on the key of its image and the layer alone.
 
-    So an image has the same masks in other batches, micro-batches and processes, and when gradient
-    checkpointing computes a block again. Without keys it is torch's own.
+    So batches, micro-batches, processes and gradient checkpointing do not change it. Without keys
+    it is torch's own.
     """
 
     def __init__(self, probability: float) -> None:

@@ -52,12 +52,8 @@ class SemanticsHead(nn.Module):
     def __init__(self, text_width: int, width: int, shape: tuple[int, int, int]) -> None:
         super().__init__()
         self.shape = shape  # S, h, w
-        self.layers = nn.Sequential(
-            nn.LayerNorm(text_width),
-            nn.Linear(text_width, width),
-            nn.GELU(),
-            nn.Linear(width, math.prod(shape)),
-        )
+        first, last = nn.Linear(text_width, width), nn.Linear(width, math.prod(shape))
+        self.layers = nn.Sequential(nn.LayerNorm(text_width), first, nn.GELU(), last)
 
     def forward(self, text: Tensor) -> Tensor:
         semantics: Tensor = self.layers(text[:, -1]).unflatten(-1, self.shape)

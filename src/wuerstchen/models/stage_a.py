@@ -16,20 +16,15 @@ from wuerstchen.models.blocks import initialise
 
 
 class MixingBlock(nn.Module):
-    """Spatial, then channel mixing, each scaled by three learned numbers.
-
-    All six start at zero, so a new block is the identity.
-    """
+    """Spatial, then channel mixing, each scaled by three numbers that start at zero."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.width = width
-        self.depthwise = nn.Sequential(
-            nn.ReplicationPad2d(1), nn.Conv2d(width, width, kernel_size=3, groups=width)
-        )
-        self.channelwise = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
-        )
+        conv = nn.Conv2d(width, width, kernel_size=3, groups=width)
+        self.depthwise = nn.Sequential(nn.ReplicationPad2d(1), conv)
+        first, last = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.channelwise = nn.Sequential(first, nn.GELU(), last)
         self.gammas = nn.Parameter(torch.zeros(6))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -77,8 +72,6 @@ class MixingBlock(nn.Module):
 
 
 class Quantised(NamedTuple):
-    """A quantised latent."""
-
     latent: Tensor
     """(B, C, H, W) nearest codes; gradients pass straight through."""
     codes: Tensor
@@ -129,9 +122,7 @@ class StageA(nn.Module):
             MixingBlock(outer),
             nn.Conv2d(outer, inner, kernel_size=4, stride=2, padding=1),
             MixingBlock(inner),
-            nn.Sequential(
-                nn.Conv2d(inner, latent, kernel_size=1, bias=False), nn.BatchNorm2d(latent)
-            ),
+            nn.Sequential(nn.Conv2d(inner, latent, 1, bias=False), nn.BatchNorm2d(latent)),
         )
         self.codebook = Codebook(config.codebook, latent)
         self.up_blocks = nn.Sequential(

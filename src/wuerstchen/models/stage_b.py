@@ -88,12 +88,9 @@ class StageB(nn.Module):
         text       (B, L, D) encoded captions
         size       (H, W) of the latents
         """
-        levels = len(self.config.widths)
-        sizes = [
-            (size[0] // self.config.patch >> level, size[1] // self.config.patch >> level)
-            for level in range(levels)
-        ]
-        resized = [_resize(semantics, size) for size in sizes]
+        levels = range(len(self.config.widths))
+        height, width = (side // self.config.patch for side in size)
+        resized = [_resize(semantics, (height >> level, width >> level)) for level in levels]
         tokens = self.text_mapper(text)
         tokens = F.layer_norm(tokens, tokens.shape[-1:], eps=1e-6)  # (B, L, condition width)
         conditions = [
@@ -101,11 +98,12 @@ class StageB(nn.Module):
             for mapper, blocks, level in zip(
                 self.semantics_mappers,
                 (*self.down_blocks, *self.up_blocks),
-                (*range(levels), *reversed(range(levels))),
+                (*levels, *reversed(levels)),
                 strict=True,
             )
         ]
-        return StageBCondition(tuple(conditions[:levels]), tuple(conditions[levels:]))
+        down, up = conditions[: len(levels)], conditions[len(levels) :]
+        return StageBCondition(tuple(down), tuple(up))
 
     def forward(self, x: Tensor, t: Tensor, condition: StageBCondition) -> Tensor:
         """(B, 4, H, W) noisy latents at (B,) times to the noise, which is of the latents' type."""
@@ -185,13 +183,11 @@ class StageB(nn.Module):
                 yield AttentionBlock(width, text_width, heads, config.dropout)
 
     def _down_level(self, level: int) -> nn.ModuleList:
-        blocks = nn.ModuleList()
-        widths = self.config.widths
+        widths, blocks = self.config.widths, nn.ModuleList()
         if level > 0:
             halve = nn.Conv2d(widths[level - 1], widths[level], kernel_size=2, stride=2)
             blocks.append(nn.Sequential(MapNorm(widths[level - 1]), halve))
-        blocks.extend(self._blocks(level, skip_width=0))
-        return blocks
+        return blocks.extend(self._blocks(level, skip_width=0))
 
     def _up_level(self, level: int) -> nn.ModuleList:
         widths = self.config.widths
@@ -221,10 +217,9 @@ class StageB(nn.Module):
 
 def _resize(semantics: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, S, h, w) to (B, S, H, W); in fp32 whatever the dtype of the network, as published."""
-    resized = F.interpolate(
-        semantics.float(), size=size, mode="bicubic", antialias=True, align_corners=True
-    )
-    return resized.to(semantics.dtype)
+    y = semantics.float()
+    y = F.interpolate(y, size, mode="bicubic", antialias=True, align_corners=True)
+    return y.to(semantics.dtype)
 
 
 def _pass(

@@ -57,10 +57,9 @@ class StageC(nn.Module):
         return tuple(block.condition(mapped) for block in blocks)
 
     def forward(self, x: Tensor, t: Tensor, condition: StageCCondition) -> Tensor:
-        """(B, S, H, W) noisy semantics at (B,) times to the noise, by the published head unless the
-        config names another prediction.
+        """(B, S, H, W) noisy semantics at (B,) times to the noise, in their dtype.
 
-        The state may be in fp32 where the weights are not: the noise has the state's dtype.
+        By the published head, unless the config names another prediction.
         """
         dtype = self.projection.weight.dtype
         time = time_embedding(t, self.config.time_width).to(dtype)

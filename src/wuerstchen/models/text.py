@@ -4,6 +4,7 @@ Small ones are trained from scratch with Stage C; published ones (CLIP-bigG for 
 for Stage B) are loaded and frozen. B captions, L tokens, D text width.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -32,7 +33,7 @@ class TextEncoder(nn.Module):
 
     @property
     def length(self) -> int:
-        """L, the tokens of every encoded caption, start, end and padding included."""
+        """L, the tokens of an encoded caption with start, end and padding."""
         return int(self.tokenizer.model_max_length)
 
     def forward(self, captions: Sequence[str]) -> Tensor:
@@ -42,11 +43,9 @@ class TextEncoder(nn.Module):
             max_length=self.length,
             truncation=True,
             return_tensors="pt",
-        )
-        device = self.model.device
-        hidden: Tensor = self.model(
-            tokens.input_ids.to(device), attention_mask=tokens.attention_mask.to(device)
-        ).last_hidden_state
+        ).to(self.model.device)
+        output = self.model(tokens.input_ids, attention_mask=tokens.attention_mask)
+        hidden: Tensor = output.last_hidden_state
         return hidden  # (B, L, D)
 
     def truncated(self, caption: str) -> str:
@@ -60,20 +59,18 @@ class TextEncoder(nn.Module):
 def small_text_encoder(config: TextConfig, captions: Iterable[str]) -> TextEncoder:
     """A new encoder whose vocabulary is learned from `captions`."""
     tokenizer = learn_tokenizer(captions, config.vocab_size, config.max_length)
-    model = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=config.width,
-            intermediate_size=4 * config.width,
-            num_hidden_layers=config.depth,
-            num_attention_heads=config.heads,
-            max_position_embeddings=config.max_length,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
+    clip = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=config.width,
+        intermediate_size=4 * config.width,
+        num_hidden_layers=config.depth,
+        num_attention_heads=config.heads,
+        max_position_embeddings=config.max_length,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
     )
-    return TextEncoder(model, tokenizer)
+    return TextEncoder(CLIPTextModel(clip), tokenizer)
 
 
 def learn_tokenizer(captions: Iterable[str], vocabulary: int, length: int) -> CLIPTokenizer:
@@ -94,19 +91,13 @@ def learn_tokenizer(captions: Iterable[str], vocabulary: int, length: int) -> CL
         show_progress=False,
     )
     backend.train_from_iterator(captions, trainer)
+    merges = [(first, second) for first, second in json.loads(backend.to_str())["model"]["merges"]]
     return CLIPTokenizer(
         vocab=backend.get_vocab(with_added_tokens=False),
-        merges=_merges(backend),  # type: ignore[arg-type]  # it expects pairs
+        merges=merges,  # type: ignore[arg-type]  # it expects pairs
         model_max_length=length,
         pad_token=END,
     )
-
-
-def _merges(tokenizer: Tokenizer) -> list[tuple[str, str]]:
-    import json
-
-    state = json.loads(tokenizer.to_str())
-    return [(first, second) for first, second in state["model"]["merges"]]
 
 
 @torch.no_grad()
