@@ -88,10 +88,7 @@ def latent_size_of_semantics(rows: int, columns: int) -> tuple[int, int]:
 
 
 def bucket_shapes(size: int) -> list[Shape]:
-    """Shapes of about size x size pixels: the square, then longer ones, upright and wide.
-
-    At 256 pixels and below, the grid of 128 leaves only the square.
-    """
+    """Shapes of about size x size pixels: the square, then longer ones (none up to 256 pixels)."""
     found = [Shape(size, size)]
     for short in range(size - SIZE_STEP, 0, -SIZE_STEP):
         long = round(size * size / short / SIZE_STEP) * SIZE_STEP

@@ -66,10 +66,9 @@ def seeded(seed: int | None, count: int) -> RandomStreams:
 
 
 def streams_at(seed: int, positions: Sequence[int]) -> RandomStreams:
-    """Streams of the images at these positions of a training run.
+    """Streams of the images at these positions of a training run, by seed and position alone.
 
-    A stream depends on the seed and the position alone: resuming, another batch size or more
-    processes do not change what an image is trained with.
+    So resuming, another batch size or more processes do not change what an image is trained with.
     """
     return RandomStreams([torch.Generator().manual_seed(mixed(seed, at)) for at in positions])
 
@@ -88,11 +87,10 @@ def check_seed(seed: int | None, count: int) -> None:
 def from_generators(
     given: torch.Generator | Sequence[torch.Generator], count: int
 ) -> RandomStreams:
-    """Streams of the caller's generators.
+    """Streams of the caller's generators: one per image, or one for all.
 
-    A list has one per image. A single generator is the stream of a single image, and provides a
-    new seed for each of several images. So does one that was used before, or that is listed twice:
-    the reported seeds then generate each image again, alone.
+    One for several images, one used before and one listed twice provide new seeds, so that the
+    reported seeds generate each image again, alone.
     """
     if not isinstance(given, torch.Generator):
         if len(given) != count:
@@ -119,10 +117,7 @@ def _reseeded(generator: torch.Generator, count: int) -> list[torch.Generator]:
 
 
 def mixed(seed: int, place: int) -> int:
-    """One 63-bit number per pair: multiplication by odd constants, then a fold.
-
-    Generators on the CPU use only the lower half of their seed: it depends on all bits of both.
-    """
+    """One 63-bit number per pair; its lower half, which CPU generators use, depends on all bits."""
     both = (seed * 0x9E3779B97F4A7C15 + place * 0xD1B54A32D192ED03 + 1) % 2**64
     both = (both ^ both >> 31) * 0xBF58476D1CE4E5B9 % 2**64
     return (both ^ both >> 30) % 2**63

@@ -1,7 +1,4 @@
-"""The images of one `wuerstchen generate`, a batch at a time, with their settings.
-
-Progress goes to stderr.
-"""
+"""The images of one `wuerstchen generate`, a batch at a time; progress goes to stderr."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -32,9 +32,7 @@ def from_options(
     dtype: str | None,
     image: Path | None,
 ) -> Request:
-    """None stands for an option that was not given.
-
-    image  provides the settings for which no option was given
+    """None stands for an option that was not given, whose setting `image` provides.
 
     Raises ConfigError and SizeError for what cannot work.
     """

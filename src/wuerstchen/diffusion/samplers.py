@@ -2,8 +2,8 @@
 
 With alpha^2 = alpha_bar(t) and sigma^2 = 1 - alpha_bar(t), a state is x = alpha data + sigma noise.
 Where times end at 0 the last state of all but `ddpm` is the data that the last prediction implies.
-
 States keep the dtype of x; coefficients are Python floats, in double precision.
+
 Every sampler continues from the very tensor that it yielded, which a caller may have changed in
 place. Steps between times of equal alpha_bar, as the clamp makes them near 1 and 0, leave x as is.
 """
@@ -34,8 +34,7 @@ Sampler = Callable[[Denoiser, Tensor, Times, NoiseSource], States]
 FARTHEST = 4.0
 """Longest step, in lengths of the one before, over which `extrapolate` goes the full way.
 
-The jump in the published list is 3.6. Where the clamp of alpha_bar ends within a step, that step
-is nearly empty, and its neighbour hundreds of times as long.
+The published list jumps by 3.6; after a step within the clamp of alpha_bar it is hundreds.
 """
 
 
@@ -89,9 +88,8 @@ def ddim(denoise: Denoiser, x: Tensor, times: Times, randn: NoiseSource) -> Stat
 def heun(denoise: Denoiser, x: Tensor, times: Times, randn: NoiseSource) -> States:
     """Heun's method for the probability flow (arXiv:2206.00364, algorithm 1); `randn` is not used.
 
-    Order 2. In the variables x / alpha and sigma / alpha the flow of our schedule is theirs, and
-    its slope is the noise. A step averages the predictions at both its ends, so it costs two
-    evaluations. The step to t = 0 is Euler's and costs one.
+    Order 2. In the variables x / alpha and sigma / alpha the slope of the flow is the noise. A step
+    averages it at both its ends, two evaluations. The step to t = 0 is Euler's and costs one.
     """
     del randn
 
@@ -193,10 +191,7 @@ SAMPLERS: dict[str, Sampler] = {
 
 
 def evaluations(sampler: str, times: Times) -> int:
-    """How often a sampler, by its name in `SAMPLERS`, calls its denoiser over `times`.
-
-    Raises ConfigError for an unknown name.
-    """
+    """Calls of the denoiser by this sampler over `times`; ConfigError for an unknown name."""
     if sampler not in SAMPLERS:
         raise ConfigError(f"The sampler must be one of {', '.join(SAMPLERS)}, found {sampler!r}.")
     steps = len(times) - 1

@@ -46,10 +46,7 @@ def log_snr_at(t: float) -> float:
 
 
 def time_of(log_snr: float) -> float:
-    """The time with this log-SNR: the inverse of `log_snr_at`.
-
-    Where the clamp gives many times the same log-SNR, and beyond it, the outermost: 1 or 0.
-    """
+    """The time with this log-SNR: the inverse of `log_snr_at`; 1 or 0 where the clamp applies."""
     if log_snr <= log_snr_at(1):
         return 1.0
     if log_snr >= log_snr_at(0):

@@ -1,8 +1,4 @@
-"""Where weights are while their network computes, and while it waits.
-
-Always in memory; or read from their files for each use; or in CPU memory and moved to the
-accelerator for each use. The network itself stays the same object.
-"""
+"""Where weights are kept: in memory, in their files, or in CPU memory next to an accelerator."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -46,10 +42,9 @@ class CpuOffload:
 
 @final
 class DiskOffload:
-    """Weights that are memory-mapped from their files for each use, and otherwise nowhere.
+    """Weights that are memory-mapped from their files, which must not change, for each use.
 
-    The files must not be moved or changed. Between uses the parameters are on the meta device,
-    where they have a shape and a dtype and take no memory.
+    Between uses the parameters are on the meta device, where they take no memory.
     """
 
     def __init__(

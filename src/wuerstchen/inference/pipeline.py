@@ -122,8 +122,7 @@ class Pipeline:
         torch_dtype: Dtypes | None = None,
         low_memory: bool = False,
     ) -> Self:
-        """Open components from anywhere, as found by `weights.from_files`: folders, single files,
-        or the authors' .pt files. Arguments and errors as of `from_pretrained`."""
+        """Open components found by `weights.from_files`, otherwise as `from_pretrained`."""
         dtypes = component_dtypes(torch_dtype)
         pipeline = cls(
             weights.stage_a.empty(files.stage_a),
@@ -425,8 +424,7 @@ class Pipeline:
     def truncation(self, prompt: str, name: str = "prompt") -> str:
         """A sentence that quotes the part of the prompt which is not read; empty if all is."""
         encoder = self.cascade.text_c
-        rest = encoder.truncated(prompt)
-        if not rest:
+        if not (rest := encoder.truncated(prompt)):
             return ""
         start = prompt if len(prompt) <= 30 else f"{prompt[:29]}…"
         return (

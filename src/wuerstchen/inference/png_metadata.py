@@ -1,7 +1,6 @@
-"""PNG files that record how their image was made.
+"""PNG files that record how their image was made, in two text chunks without paths.
 
-Two text chunks: `parameters`, in the form of AUTOMATIC1111's web UI that most viewers read, and
-`wuerstchen`, JSON with the settings of all stages. Neither contains a path of the machine.
+`parameters` has the form of AUTOMATIC1111's web UI; `wuerstchen` is JSON with all settings.
 """
 
 import io

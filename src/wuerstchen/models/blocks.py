@@ -96,8 +96,7 @@ class ConvBlock(nn.Module):
     def fold(self, mapper: nn.Module) -> Folded | None:
         """The first layer, and the 1x1 convolution that maps the last of its maps, as one layer.
 
-        Both are linear, so their product is; it reads the few channels before the mapper. None
-        if one of the two is wrapped, and so has to be called.
+        It reads the few channels before the mapper. None if one of the two is wrapped.
         """
         first = self.channelwise[0]
         if type(first) is not nn.Linear or type(mapper) is not nn.Conv2d:

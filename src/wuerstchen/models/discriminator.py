@@ -8,8 +8,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 class Discriminator(nn.Module):
     """Strided spectral-norm convolutions (arXiv:1802.05957) with one logit per patch.
 
-    Widths double up to eight times the first; 64 and depth 6 are the published sizes. The published
-    one ends in a sigmoid; ours returns the logit, whose loss is better conditioned.
+    Widths double up to eight times the first; 64 and depth 6 are published. Ours has no sigmoid at
+    its end: the loss of a logit is better conditioned.
     """
 
     def __init__(self, width: int = 64, depth: int = 6) -> None:

@@ -22,8 +22,7 @@ _FUSED = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 def can_fuse(*layers: nn.Module) -> bool:
     """Whether the weights of the layers may be used directly: no gradient, tracing or wrapper.
 
-    A wrapped layer (an adapter, a hook that changes it) is not of the plain class any more and has
-    to be called. A compiler fuses by itself and better.
+    A wrapped layer (an adapter, a hook) has to be called; a compiler fuses by itself and better.
     """
     plain = all(type(layer) in (nn.Linear, nn.Conv2d) for layer in layers)
     return plain and not torch.is_grad_enabled() and not torch.compiler.is_compiling()

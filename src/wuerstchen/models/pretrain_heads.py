@@ -1,8 +1,6 @@
-"""Temporary heads that predict in one pass what a stage would sample: no noise, no time.
+"""Temporary heads with which a new compressor and a new text encoder are pretrained.
 
-A new compressor and a new text encoder are pretrained with them, before they are trained with
-their stage (training/pretrain_compressor.py, training/pretrain_text.py).
-S semantic channels, h x w semantic cells.
+They predict in one pass what a stage would sample. S semantic channels, h x w semantic cells.
 """
 
 import math

@@ -145,8 +145,7 @@ class StageA(nn.Module):
     def decode_in_strips(self, latent: Tensor, rows: int) -> Tensor:
         """`decode`, `rows` rows of the latent at a time: less memory, and no seam.
 
-        No layer of the decoder reads the whole map. Each strip is decoded with the rows in the
-        receptive field of its cells, so it equals that part of the whole.
+        Each strip is decoded with the rows in the receptive field of its cells.
         """
         height = latent.shape[2]
         around = self.config.depth + 2  # a row for each block, the doubling and the last block

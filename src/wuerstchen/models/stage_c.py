@@ -1,7 +1,7 @@
 """Stage C, the prior: from text to semantics (paper, section 3.3; sizes of the released weights).
 
-Every block works at the single resolution of the semantics; 3x3 convolutions encode positions, so
-there is no positional embedding. B images, S semantic channels, L tokens, D text width.
+Without positional embedding: 3x3 convolutions encode positions. B images, S semantic channels,
+L tokens, D text width.
 """
 
 import torch
