@@ -76,7 +76,7 @@ def test_the_states_of_every_sampler_stay_in_fp32(sampler):
 @pytest.mark.parametrize(
     ("requested", "words"),
     [
-        ({"stage_d": BF16}, "components out of stage_a, .*, text_c, found 'stage_d'"),
+        ({"stage_d": BF16}, "some of stage_a, .*, text_c, found 'stage_d'"),
         (torch.int8, "must be one of torch.float32, .*found torch.int8 for stage_a"),
         ({"stage_b": "bf16"}, "found bf16 for stage_b"),
     ],
