@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from wuerstchen.diffusion import NoiseSource
 from wuerstchen.errors import ConfigError, ModelFolderError, SizeError
 from wuerstchen.geometry import latent_size_of_semantics, semantics_size, unscale_semantics
-from wuerstchen.inference.dtypes import COMPONENTS, Dtypes, component_dtypes
+from wuerstchen.inference.dtypes import Dtypes, component_dtypes
 from wuerstchen.inference.nan_check import finite
 from wuerstchen.inference.offload import CpuOffload, DiskOffload, Residence, Resident
 from wuerstchen.inference.sampling import (
@@ -27,6 +27,7 @@ from wuerstchen.models.stage_b import LATENT_CHANNELS, StageB, StageBCondition
 from wuerstchen.models.stage_c import StageC, StageCCondition
 from wuerstchen.models.text import TextEncoder
 from wuerstchen.weights import ComponentFiles, ComponentName
+from wuerstchen.weights.layout import REQUIRED
 
 STRIP_CELLS = 256 * 256
 """Latent cells that Stage A decodes at once if memory is short: those of 1024 x 1024 pixels."""
@@ -64,7 +65,7 @@ class Cascade:
     @property
     def networks(self) -> dict[ComponentName, nn.Module]:
         """All networks, by the names of the components of a model folder."""
-        return {name: getattr(self, name) for name in COMPONENTS}
+        return {name: getattr(self, name) for name in REQUIRED}
 
     def to(self, device: str | torch.device | None = None, dtype: Dtypes | None = None) -> Self:
         """Move all networks to a device, a dtype (`component_dtypes`) or both; returns itself."""
