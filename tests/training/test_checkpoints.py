@@ -72,7 +72,8 @@ def test_damage_is_named_and_the_one_before_is_still_there(
 ) -> None:
     folder = tmp_path / "checkpoints" / f"{16:012d}"
     damage(folder)
-    with pytest.raises(TrainingError, match=rf"{folder.name}: expected a complete .*{words}.*delete"):
+    expected = rf"{folder.name}: expected a complete .*{words}.*delete"
+    with pytest.raises(TrainingError, match=expected):
         saved.newest()
     for path in folder.iterdir():
         path.unlink()

@@ -94,7 +94,7 @@ def test_a_checkpoint_with_the_progress_of_another_is_refused(tmp_path: Path) ->
     folders = [tmp_path / "checkpoints" / f"{images:012d}" for images in (8, 16)]
     progress = [folder / "progress.json" for folder in folders]
     progress[1].write_bytes(progress[0].read_bytes())
-    with pytest.raises(TrainingError, match=r"16: expected a complete .*progress.json is of 8 images"):
+    with pytest.raises(TrainingError, match=r"16: expected a complete .*json has 8 images"):
         kept.newest()
 
 

@@ -10,15 +10,7 @@ from typing import Annotated
 import typer
 from rich.progress import TimeRemainingColumn
 
-from wuerstchen.cli.options import (
-    MODEL_AND_DATA,
-    EvaluationSeed,
-    at_least,
-    make_folder,
-    metered,
-    progress_bars,
-    split_arguments,
-)
+from wuerstchen.cli import options
 from wuerstchen.errors import ConfigError
 
 EPILOG = """Examples:
@@ -30,23 +22,12 @@ EPILOG = """Examples:
 
 def diagnose(
     arguments: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="[MODEL] data.path=IMAGES [data.KEY=VALUE]...",
-            help=MODEL_AND_DATA,
-            default_factory=list,
-            show_default=False,
-        ),
+        list[str], options.model_and_data("[MODEL] data.path=IMAGES [data.KEY=VALUE]...")
     ],
     images: Annotated[
-        int,
-        typer.Option(
-            callback=at_least(1),
-            metavar="N",
-            help="Held-out images, and as many training captions.",
-        ),
+        int, options.number(1, "Held-out images, and as many training captions.")
     ] = 100,
-    seed: EvaluationSeed = 0,
+    seed: options.EvaluationSeed = 0,
     out: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Folder for diagnosis.json, .png and .html.")
     ] = Path("diagnosis"),
@@ -58,21 +39,21 @@ def diagnose(
     """
     from wuerstchen.config import load_data  # torch loads here and below, not for --help
 
-    model, settings = split_arguments(arguments)
+    model, settings = options.split_arguments(arguments)
     data = load_data(settings)
     if not data.path:
         raise ConfigError(
             "Expected data.path=FOLDER, found none; name the images that the model was trained on."
         )
-    make_folder(out)
+    options.make_folder(out)
 
     from wuerstchen import weights
     from wuerstchen.evaluation.diagnose import diagnose
     from wuerstchen.evaluation.diagnosis_report import lines, save
 
     folder = weights.find(model)
-    with progress_bars(TimeRemainingColumn()) as progress:
-        with metered(folder):
+    with options.progress_bars(TimeRemainingColumn()) as progress:
+        with options.metered(folder):
             found = diagnose(folder, data, images=images, seed=seed, progress=progress)
         paths = save(found, out)
     for line in lines(found):

@@ -10,15 +10,7 @@ from typing import Annotated
 import typer
 from rich.progress import TimeRemainingColumn
 
-from wuerstchen.cli.options import (
-    MODEL_AND_DATA,
-    EvaluationSeed,
-    at_least,
-    make_folder,
-    metered,
-    progress_bars,
-    split_arguments,
-)
+from wuerstchen.cli import options
 from wuerstchen.errors import ConfigError
 
 EPILOG = """Examples:
@@ -31,35 +23,19 @@ EPILOG = """Examples:
 
 
 def evaluate(
-    arguments: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="[MODEL] [data.KEY=VALUE]...",
-            help=MODEL_AND_DATA,
-            default_factory=list,
-            show_default=False,
-        ),
-    ],
+    arguments: Annotated[list[str], options.model_and_data("[MODEL] [data.KEY=VALUE]...")],
     prompts: Annotated[
-        int,
-        typer.Option(
-            callback=at_least(0), metavar="N", help="Training captions to generate, one per object."
-        ),
+        int, options.number(0, "Training captions to generate, one per object.")
     ] = 200,
     images: Annotated[
-        int | None,
-        typer.Option(
-            callback=at_least(0), metavar="N", help="Test images to reconstruct (default: all)."
-        ),
+        int | None, options.number(0, "Test images to reconstruct (default: all).")
     ] = None,
-    seed: EvaluationSeed = 0,
+    seed: options.EvaluationSeed = 0,
     prompt_file: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Prompts to generate as a grid, one per line."),
     ] = None,
-    columns: Annotated[
-        int, typer.Option(callback=at_least(1), metavar="N", help="Columns of the prompt grid.")
-    ] = 8,
+    columns: Annotated[int, options.number(1, "Columns of the prompt grid.")] = 8,
     out: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Folder for evaluation.json and the grids.")
     ] = Path("evaluation"),
@@ -71,7 +47,7 @@ def evaluate(
     """
     from wuerstchen.config import load_data  # torch loads here and below, not for --help
 
-    model, settings = split_arguments(arguments)
+    model, settings = options.split_arguments(arguments)
     data = load_data(settings)
     lines = read_prompts(prompt_file) if prompt_file is not None else []
     if not data.path and not lines:
@@ -79,15 +55,15 @@ def evaluate(
             "Expected data.path=FOLDER, --prompt-file FILE or both, found neither; "
             "name the images to measure on."
         )
-    make_folder(out)
+    options.make_folder(out)
 
     from wuerstchen import evaluation, weights
     from wuerstchen.evaluation.grid import save_image
 
     folder = weights.find(model)
-    with progress_bars(TimeRemainingColumn()) as progress:
+    with options.progress_bars(TimeRemainingColumn()) as progress:
         if data.path:
-            with metered(folder):
+            with options.metered(folder):
                 found = evaluation.evaluate(
                     folder, data, prompts=prompts, images=images, seed=seed, progress=progress
                 )

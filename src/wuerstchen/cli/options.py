@@ -30,11 +30,6 @@ TrainingSource = Annotated[
     ),
 ]
 
-MODEL_AND_DATA = (
-    "Model folder or Hub id (default: the bundled model), and the data settings of its training "
-    "config: data.path, data.balance_by, data.test_fraction."
-)
-
 
 def at_least(least: int) -> Callable[[typer.CallbackParam, int | None], int | None]:
     """An option callback that raises ConfigError for a number below `least`; None is accepted."""
@@ -47,9 +42,24 @@ def at_least(least: int) -> Callable[[typer.CallbackParam, int | None], int | No
     return check
 
 
+def model_and_data(metavar: str) -> object:
+    """The arguments that `split_arguments` reads."""
+    return typer.Argument(
+        metavar=metavar,
+        help="Model folder or Hub id (default: the bundled model), and the data settings of its "
+        "training config: data.path, data.balance_by, data.test_fraction.",
+        default_factory=list,
+        show_default=False,
+    )
+
+
+def number(least: int, meaning: str) -> object:
+    """An option for a number from `least`."""
+    return typer.Option(callback=at_least(least), metavar="N", help=meaning)
+
+
 EvaluationSeed = Annotated[
-    int,
-    typer.Option(callback=at_least(0), help="For captions and noise; same seed, same figures."),
+    int, typer.Option(callback=at_least(0), help="For captions and noise; same seed, same figures.")
 ]
 
 

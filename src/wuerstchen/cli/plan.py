@@ -21,8 +21,7 @@ def plan(
     device: Annotated[
         str,
         typer.Option(
-            metavar="NAME",
-            help="A100-40GB, A100-80GB, H100, H200, L4, L40S, RTX-3090 or RTX-4090.",
+            metavar="NAME", help="A100-40GB, A100-80GB, H100, H200, L4, L40S, RTX-3090 or RTX-4090."
         ),
     ] = "A100-40GB",
     device_memory: Annotated[

@@ -2,8 +2,7 @@
 
 import logging
 import sys
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,12 +12,6 @@ from wuerstchen.errors import TrainingError, how_to_install
 EPILOG = "wuerstchen train tiny data.path=images"
 
 
-class StageChoice(StrEnum):
-    A = "a"
-    B = "b"
-    C = "c"
-
-
 def train(
     config: TrainingSource,
     overrides: Annotated[
@@ -26,11 +19,11 @@ def train(
         typer.Argument(metavar="KEY=VALUE", help="Config values, such as data.path=images."),
     ] = None,
     stage: Annotated[
-        StageChoice | None, typer.Option(help="Train only this stage instead of all in order.")
+        Literal["a", "b", "c"] | None,
+        typer.Option(help="Train only this stage instead of all in order."),
     ] = None,
     allow_changes: Annotated[
-        bool,
-        typer.Option("--allow-changes", help="Resume a run even if its config has changed."),
+        bool, typer.Option("--allow-changes", help="Resume a run even if its config has changed.")
     ] = False,
 ) -> None:
     """Train Stage A, the compressor with Stage B, and Stage C into one model folder.
@@ -47,7 +40,7 @@ def train(
     try:
         from wuerstchen.training import distributed, run
 
-        folder = run.train(settings, stage.value if stage else None, allow_changes=allow_changes)
+        folder = run.train(settings, stage, allow_changes=allow_changes)
     except ModuleNotFoundError as error:
         raise TrainingError(
             f"Training needs {error.name}, which is not installed; {how_to_install('train')}."

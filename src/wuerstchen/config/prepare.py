@@ -82,7 +82,7 @@ PRESETS: dict[str, dict[str, object]] = {
             "max_watermark": 0.5,
             "max_unsafe": 0.99,
         },
-    },
+    }
 }
 """Named presets. paper: the filter in the authors' code (dome272/Wuerstchen), whose thresholds may
 not be the final ones; it also drops images without a score."""

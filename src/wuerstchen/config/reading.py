@@ -40,9 +40,8 @@ def load_data(overrides: Sequence[str]) -> DataConfig:
     values: dict[str, object] = {}
     for override in overrides:
         if not override.startswith("data."):
-            raise ConfigError(
-                f"Expected data.KEY=VALUE such as data.path=images, found {override!r}."
-            )
+            example = "data.KEY=VALUE such as data.path=images"
+            raise ConfigError(f"Expected {example}, found {override!r}.")
         _apply(override, values)
     try:
         return DataConfig.model_validate(values.get("data", {}))
@@ -57,7 +56,7 @@ def load_prepare(preset: str | None, overrides: Sequence[str] = ()) -> PrepareCo
     """
     if preset is not None and preset not in PRESETS:
         raise ConfigError(f"Expected a preset of {', '.join(PRESETS)}, found {preset!r}.")
-    values = copy.deepcopy(PRESETS[preset]) if preset is not None else {}
+    values = {} if preset is None else copy.deepcopy(PRESETS[preset])
     for override in overrides:
         _apply(override, values, PrepareConfig)
     try:
@@ -206,8 +205,7 @@ def _without_types(location: Location, root: type[BaseModel]) -> Location:
     return tuple(kept)
 
 
-def _known_keys(location: Sequence[int | str], root: type[BaseModel]) -> list[str]:
-    section = root
+def _known_keys(location: Location, root: type[BaseModel]) -> list[str]:
     for part in location:
-        (section,) = _sections(section.model_fields[str(part)].annotation)
-    return list(section.model_fields)
+        (root,) = _sections(root.model_fields[str(part)].annotation)
+    return list(root.model_fields)

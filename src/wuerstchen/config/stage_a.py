@@ -32,17 +32,13 @@ class StageATraining(TrainingConfig):
     quantise_dropout: float = Field(default=0.1, ge=0, le=1)
     """Fraction of the images whose latents bypass the codebook (section 3.1: 10 %)."""
     commitment_weight: float = Field(default=0.25, ge=0)
-    """Weight of the commitment loss."""
     codebook_weight: float = Field(default=1.0, ge=0)
-    """Weight of the codebook loss."""
     perceptual_loss: Literal["vgg16", "pyramid"] = "pyramid"
     """vgg16 needs `vgg16_weights`; pyramid compares several scales and needs no weights."""
     vgg16_weights: str = ""
     """A safetensors file of VGG16 features with torchvision key names."""
     perceptual_weight: float = Field(default=0.1, ge=0)
-    """Weight of the perceptual loss."""
     adversarial_weight: float = Field(default=0.01, ge=0)
-    """Weight of the adversarial loss."""
     adversarial_start: int = Field(default=10_000 * 256, ge=0)
     """Images after which the discriminator is trained and used."""
     discriminator_width: int = Field(default=64, gt=0)
@@ -75,8 +71,8 @@ class StageAConfig(Section):
             )
         if lora is not None and not training.init_from:
             raise ValueError(
-                "stage_a.training.lora needs a model to fine-tune; set "
-                "stage_a.training.init_from, or base, to a model folder"
+                "stage_a.training.lora needs a model to fine-tune; set stage_a.training.init_from, "
+                "or base, to a model folder"
             )
         if lora is not None and lora.train_text_encoder:
             raise ValueError(

@@ -40,9 +40,7 @@ class StageBModel(Section):
     condition_width: int = Field(default=1024, gt=0)
     """Width of the conditioning that attention reads."""
     text_width: int = Field(default=1024, gt=0)
-    """Width of the text encoder."""
     time_width: int = Field(default=64, gt=3, multiple_of=2)
-    """Width of the time embedding."""
     patch: Literal[1, 2, 4] = 2
     """Side of the patches of latent cells that the first level works on."""
     dropout: float = Field(default=0.1, ge=0, lt=1)

@@ -25,9 +25,7 @@ class StageCModel(Section):
     heads: int = Field(default=24, gt=0)
     """Attention heads; must divide `width`."""
     text_width: int = Field(default=1280, gt=0)
-    """Width of the text encoder."""
     time_width: int = Field(default=64, gt=3, multiple_of=2)
-    """Width of the time embedding."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     predicts: Prediction = "noise"
     """Prediction type: the noise, as published, or the velocity along the circle (v) or the

@@ -34,7 +34,6 @@ class TrainingConfig(Section):
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     """Betas of AdamW."""
     weight_decay: float = Field(default=0.01, ge=0)
-    """Weight decay of AdamW."""
     warmup_steps: int = Field(default=10_000, ge=0)
     """Optimizer steps over which the learning rate rises linearly from zero."""
     lr_schedule: Literal["constant", "cosine", "linear", "warmup_stable_decay"] = "constant"
@@ -65,7 +64,6 @@ class TrainingConfig(Section):
 
     @property
     def ema_decays(self) -> tuple[float, ...]:
-        """The decays of all EMAs."""
         return self.ema_decay if isinstance(self.ema_decay, tuple) else (self.ema_decay,)
 
     @field_validator("ema_decay")

@@ -17,7 +17,6 @@ class Config(Section):
     """One complete training: from data to a model folder."""
 
     name: str = Field(default="model", min_length=1)
-    """Name of the model."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of all randomness in training."""
     output: str = ""
@@ -88,14 +87,12 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _channels_fit(self) -> "Config":
-        for stage, found in (
-            ("stage_b", self.stage_b.model.semantic_channels),
-            ("stage_c", self.stage_c.model.semantic_channels),
-        ):
-            if found != self.compressor.channels:
+        for stage, model in (("stage_b", self.stage_b.model), ("stage_c", self.stage_c.model)):
+            found, needed = model.semantic_channels, self.compressor.channels
+            if found != needed:
                 raise ValueError(
                     f"{stage}.model.semantic_channels is {found}, but compressor.channels is "
-                    f"{self.compressor.channels}; they must be equal"
+                    f"{needed}; they must be equal"
                 )
         return self
 

@@ -34,10 +34,10 @@ def grams_per_kwh(country: str) -> float:
             f"{how_to_install('receipt')}, or name no country to use the world average."
         )
     if country not in table:
-        near = get_close_matches(country.upper(), table, n=3)
+        near = " or ".join(get_close_matches(country.upper(), table, n=3))
         raise ConfigError(
             "Expected a country as its three letters of ISO 3166, such as DEU, found "
-            f"{country!r}; " + (f"did you mean {' or '.join(near)}?" if near else "correct it.")
+            f"{country!r}; " + (f"did you mean {near}?" if near else "correct it.")
         )
     return table[country]
 

@@ -114,8 +114,7 @@ class _Listener:
         del delta
         self.totals = total
 
-    def live_out(self, total: _Totals, delta: _Totals) -> None:
-        self.out(total, delta)
+    live_out = out
 
     def task_out(self, data: Sequence[object], experiment_name: str) -> None:
         pass

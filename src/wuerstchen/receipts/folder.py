@@ -54,9 +54,8 @@ def write_receipts(folder: Path, tariff: Tariff) -> Receipt | None:
     runs = [folder / "runs" / stage for stage in sorted(own)]
     for place in (folder, *(run for run in runs if run.is_dir())):
         receipt = whole if place == folder else open_receipt(place, tariff)
-        write_file(
-            place / RECEIPT, (receipt.model_dump_json(indent=1, by_alias=True) + "\n").encode()
-        )
+        text = receipt.model_dump_json(indent=1, by_alias=True) + "\n"
+        write_file(place / RECEIPT, text.encode())
         write_page(place / "receipt.html", receipt)
     return whole
 
@@ -101,10 +100,10 @@ def _adopt_model(source: Path, folder: Path) -> None:
 
 def _all_phases(folder: Path) -> list[Phase]:
     """The phases in the ledger, or else in the receipt; empty without both."""
-    phases = _ledger_phases(folder)
-    if not phases and (old := _read_receipt(folder)):
-        return old.phases
-    return phases
+    if phases := _ledger_phases(folder):
+        return phases
+    old = _read_receipt(folder)
+    return old.phases if old else []
 
 
 def _ledger_phases(folder: Path) -> list[Phase]:
@@ -123,9 +122,8 @@ def _has_ledger(folder: Path) -> bool:
 
 
 def _name(folder: Path) -> str:
-    path = folder.resolve()
-    of_run = path.parent.name == "runs"
-    return f"{path.parent.parent.name}/{path.name}" if of_run else path.name
+    path, parent = folder.resolve(), folder.resolve().parent
+    return f"{parent.parent.name}/{path.name}" if parent.name == "runs" else path.name
 
 
 def _read_receipt(folder: Path) -> Receipt | None:

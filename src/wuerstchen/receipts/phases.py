@@ -12,7 +12,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -81,7 +81,7 @@ class Phase(BaseModel):
     measured here, or comes from a prepared set."""
 
 
-@lru_cache(maxsize=1)
+@cache
 def code_digest() -> str:
     """SHA-256 of the names and contents of all Python files of this package."""
     root = Path(wuerstchen.__file__).parent
@@ -123,13 +123,11 @@ def adopt_phases(source: Path, folder: Path) -> None:
     Phases that are already there are not copied again; a source without a ledger adds nothing.
     """
     known = {phase.id for phase in read_phases(folder)}
-    new = [phase for phase in _ended_phases(source) if phase.id not in known]
-    if new:
+    if new := [phase for phase in _ended_phases(source) if phase.id not in known]:
         append_phases(folder, new)
 
 
 def save_open(folder: Path, phase: Phase) -> None:
-    """Save the current state of a running phase."""
     write_file(folder / OPEN / f"{phase.id}.json", phase.model_dump_json(by_alias=True).encode())
 
 

@@ -28,7 +28,6 @@ class Published:
 
 @cache
 def published_receipts() -> dict[str, Published]:
-    """All published receipts by name."""
     text = Path(__file__).with_suffix(".json").read_text(encoding="utf-8")
     return {entry["name"]: Published(**entry) for entry in json.loads(text)}
 

@@ -34,9 +34,8 @@ class Tariff(BaseModel):
 
     def money(self, amounts: Amounts) -> float | None:
         """In `currency`; None without prices."""
-        if not self.has_prices:
-            return None
-        return amounts.device_hours * self.per_device_hour + amounts.kwh * self.per_kwh
+        price = amounts.device_hours * self.per_device_hour + amounts.kwh * self.per_kwh
+        return price if self.has_prices else None
 
 
 def check_same_tariff(tariffs: Sequence[Tariff]) -> None:
@@ -84,14 +83,13 @@ class Receipt(BaseModel):
 
     @property
     def failed(self) -> Amounts:
-        """The amounts of failed attempts."""
         return total(line.amounts for line in self.lines if line.kind == FAILED)
 
 
 def make_receipt(name: str, phases: Sequence[Phase], tariff: Tariff) -> Receipt:
     """The receipt of the phases of one folder; raises ConfigError for an unknown country."""
     relocated = list(_relocated(phases, tariff.country))
-    return _receipt(name, relocated, list(attribute(relocated)), tariff)
+    return _sum(name, relocated, list(attribute(relocated)), tariff)
 
 
 def add_receipts(name: str, receipts: Sequence[Receipt], tariff: Tariff) -> Receipt:
@@ -102,7 +100,7 @@ def add_receipts(name: str, receipts: Sequence[Receipt], tariff: Tariff) -> Rece
         relocated = list(_relocated(receipt.phases, tariff.country))
         entries += [entry for entry in attribute(relocated) if entry.phase_id not in phases]
         phases |= {phase.id: phase for phase in relocated if phase.id not in phases}
-    return _receipt(name, list(phases.values()), entries, tariff)
+    return _sum(name, list(phases.values()), entries, tariff)
 
 
 def _relocated(phases: Iterable[Phase], country: str) -> Iterator[Phase]:
@@ -119,7 +117,7 @@ def _relocated(phases: Iterable[Phase], country: str) -> Iterator[Phase]:
         yield phase.model_copy(update={"country": country, "grams_per_kwh": grams, "work": work})
 
 
-def _receipt(name: str, phases: list[Phase], entries: list[Entry], tariff: Tariff) -> Receipt:
+def _sum(name: str, phases: list[Phase], entries: list[Entry], tariff: Tariff) -> Receipt:
     lines = sorted(_lines(entries, tariff), key=_order)
     everything = total(line.amounts for line in lines)
     devices: dict[str, float] = {}
@@ -127,11 +125,8 @@ def _receipt(name: str, phases: list[Phase], entries: list[Entry], tariff: Tarif
     for phase in phases:
         seconds = total(phase.work.values()).device_seconds
         devices[phase.device] = devices.get(phase.device, 0.0) + seconds
-        for key, digest in (
-            ("code", phase.code),
-            (f"config of {phase.stage}", phase.config),
-            ("data", phase.data),
-        ):
+        inputs = {"code": phase.code, f"config of {phase.stage}": phase.config, "data": phase.data}
+        for key, digest in inputs.items():
             if digest:
                 hashes.setdefault(key, {})[digest] = None
     return Receipt(
@@ -151,8 +146,7 @@ def _lines(entries: Sequence[Entry], tariff: Tariff) -> Iterator[Line]:
     for stage, kind in dict.fromkeys((entry.stage, entry.kind) for entry in entries):
         found = [entry for entry in entries if (entry.stage, entry.kind) == (stage, kind)]
         amounts = total(entry.amounts for entry in found)
-        count = len({entry.phase_id for entry in found})
-        money = tariff.money(amounts)
+        count, money = len({entry.phase_id for entry in found}), tariff.money(amounts)
         yield Line(stage=stage, kind=kind, phases=count, amounts=amounts, money=money)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from wuerstchen.atomic_write import write_file
 from wuerstchen.html_page import html_page, html_table, scrollable
+from wuerstchen.receipts import table
 from wuerstchen.receipts.attribution import FAILED
 from wuerstchen.receipts.number_format import (
     format_hours,
@@ -16,16 +17,7 @@ from wuerstchen.receipts.number_format import (
     with_unit,
 )
 from wuerstchen.receipts.published import published_receipts
-from wuerstchen.receipts.receipt import Line, Receipt
-from wuerstchen.receipts.table import (
-    Row,
-    describe_tariff,
-    header,
-    line_cells,
-    line_header,
-    row_of,
-    row_of_published,
-)
+from wuerstchen.receipts.receipt import Receipt
 
 STYLE = "svg text { font: 12px sans-serif } code { font-size: 12px; overflow-wrap: anywhere }"
 
@@ -41,34 +33,25 @@ def write_page(path: Path, receipt: Receipt) -> None:
 
 
 def _sections(receipt: Receipt) -> Iterator[str]:
-    own = row_of(receipt)
+    own = table.row_of(receipt)
     published = published_receipts().values()
-    rows = [own, *(row_of_published(entry, receipt.tariff) for entry in published)]
+    rows = [own, *(table.row_of_published(entry, receipt.tariff) for entry in published)]
     currency = receipt.tariff.currency
     yield f"<p>{html.escape(_summary(receipt))}</p><p>Included: {html.escape(own.note)}</p>"
     yield "<h2>By stage and kind of work</h2>"
-    yield html_table([line_header(currency), *line_cells(receipt)], (0, 1), sums=True)
-    yield _bars(
-        "Device hours",
-        [
-            (f"{line.stage}, {line.kind}", line.amounts.device_hours, _colour(line))
-            for line in receipt.lines
-        ],
-    )
+    yield html_table([table.line_header(currency), *table.line_cells(receipt)], (0, 1), sums=True)
+    bars = [
+        (f"{x.stage}, {x.kind}", x.amounts.device_hours, RED if x.kind == FAILED else BLUE)
+        for x in receipt.lines
+    ]
+    yield _bars("Device hours", bars)
     yield "<h2>Compared with published costs</h2>"
-    yield html_table([header(currency), *(row.cells() for row in rows)], (0, 8))
-    yield _bars(
-        "Device hours, on a logarithmic scale",
-        [(row.title, row.device_hours or 0.0, BLUE if row is own else GREY) for row in rows],
-        logarithmic=True,
-    )
+    yield html_table([table.header(currency), *(row.cells() for row in rows)], (0, 8))
+    bars = [(row.title, row.device_hours or 0.0, BLUE if row is own else GREY) for row in rows]
+    yield _bars("Device hours, on a logarithmic scale", bars, logarithmic=True)
     yield _notes(rows, receipt)
     yield "<h2>Phases</h2>" + _phases(receipt)
     yield "<h2>Devices and hashes</h2>" + _hashes(receipt)
-
-
-def _colour(line: Line) -> str:
-    return RED if line.kind == FAILED else BLUE
 
 
 def _summary(receipt: Receipt) -> str:
@@ -78,7 +61,7 @@ def _summary(receipt: Receipt) -> str:
         f"Started {started} UTC, {len(receipt.phases)} phases, {_time(amounts.device_hours)} of "
         f"device time, of which {_time(failed.device_hours)} in failed attempts; "
         f"{with_unit(format_kwh(amounts.kwh), 'kWh')}, "
-        f"{with_unit(format_kg(amounts.kg), 'kg')} of CO2. {describe_tariff(receipt.tariff)}"
+        f"{with_unit(format_kg(amounts.kg), 'kg')} of CO2. {table.describe_tariff(receipt.tariff)}"
     )
 
 
@@ -101,10 +84,8 @@ def _bars(
     low, high = math.floor(math.log10(least)), math.log10(most)
     bars = []
     for index, (name, value, colour) in enumerate(shown):
-        fraction = value / most
-        if logarithmic:
-            fraction = (math.log10(value) - low) / max(high - low, 1)
-        length, y = max(1.0, BAR_WIDTH * fraction), index * LINE_HEIGHT
+        part = (math.log10(value) - low) / max(high - low, 1) if logarithmic else value / most
+        length, y = max(1.0, BAR_WIDTH * part), index * LINE_HEIGHT
         bars.append(
             f'<text x="{NAME_WIDTH - 8}" y="{y + 15}" text-anchor="end">{html.escape(name)}</text>'
             f'<rect x="{NAME_WIDTH}" y="{y + 4}" width="{length:.1f}" height="14" fill="{colour}"/>'
@@ -115,12 +96,12 @@ def _bars(
     return f'<p>{html.escape(title)}</p><svg role="img" {size}>{"".join(bars)}</svg>'
 
 
-def _notes(rows: Sequence[Row], receipt: Receipt) -> str:
+def _notes(rows: Sequence[table.Row], receipt: Receipt) -> str:
     lines = [f"<li>{html.escape(f'{row.title}: {row.note}')}</li>" for row in rows]
+    prices = html.escape(table.describe_tariff(receipt.tariff))
     return (
-        f"<p>What each includes, and its source. {html.escape(describe_tariff(receipt.tariff))} "
-        "Hours of different devices are not comparable; a dash means not counted or not "
-        f"published.</p><ul>{''.join(lines)}</ul>"
+        f"<p>What each includes, and its source. {prices} Hours of different devices are not "
+        f"comparable; a dash means not counted or not published.</p><ul>{''.join(lines)}</ul>"
     )
 
 
@@ -148,7 +129,5 @@ def _hashes(receipt: Receipt) -> str:
         for key, found in receipt.hashes.items()
         for digest in found
     ]
-    devices = [
-        f"{html.escape(name)}: {seconds:,.0f} s" for name, seconds in receipt.devices.items()
-    ]
+    devices = [f"{html.escape(name)}: {time:,.0f} s" for name, time in receipt.devices.items()]
     return f"<p>{'; '.join(devices)}</p>" + scrollable(f"<table>{''.join(lines)}</table>")

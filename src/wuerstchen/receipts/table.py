@@ -16,17 +16,17 @@ from wuerstchen.receipts.published import Published
 from wuerstchen.receipts.receipt import Receipt, Tariff
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One receipt as a row of the table; None: not counted or not published."""
 
     title: str
     device_hours: float | None
-    failed_hours: float | None
+    failed_hours: float | None = None
     """The part of `device_hours` in failed attempts."""
-    flops: float | None
+    flops: float | None = None
     images: int | None
-    kwh: float | None
+    kwh: float | None = None
     kg: float | None
     money: float | None
     device: str
@@ -54,7 +54,6 @@ def header(currency: str) -> list[str]:
 
 
 def row_of(receipt: Receipt) -> Row:
-    """The row of one of our receipts."""
     amounts = receipt.total
     methods = sorted({phase.energy for phase in receipt.phases})
     countries = sorted({f"{p.country} ({p.grams_per_kwh:g} g/kWh)" for p in receipt.phases})
@@ -80,10 +79,7 @@ def row_of_published(entry: Published, tariff: Tariff) -> Row:
     return Row(
         title=entry.title,
         device_hours=entry.device_hours,
-        failed_hours=None,
-        flops=None,
         images=entry.images,
-        kwh=None,
         kg=entry.kg,
         money=(entry.device_hours or 0.0) * tariff.per_device_hour if priced else None,
         device=entry.device,
@@ -102,12 +98,11 @@ def line_cells(receipt: Receipt) -> Iterator[list[str]]:
     for line in receipt.lines:
         money = format_number(line.money)
         yield [line.stage, line.kind, f"{line.phases}", *_cells(line.amounts), money]
-    count = len(receipt.phases)
-    yield ["all", "", f"{count}", *_cells(receipt.total), format_number(receipt.money)]
+    money = format_number(receipt.money)
+    yield ["all", "", f"{len(receipt.phases)}", *_cells(receipt.total), money]
 
 
 def describe_tariff(tariff: Tariff) -> str:
-    """The prices as a sentence."""
     if not tariff.has_prices:
         return "No price is set, so no money is shown."
     prices = [f"{tariff.per_device_hour:g} {tariff.currency} per device hour"]
@@ -137,10 +132,9 @@ def as_json(
     receipts: Sequence[Receipt], together: Receipt | None, published: Sequence[Published]
 ) -> str:
     """An object with `receipts`, `together` (null for a single one) and `published`."""
-    whole = None if together is None else together.model_dump(mode="json", by_alias=True)
     values = {
         "receipts": [receipt.model_dump(mode="json", by_alias=True) for receipt in receipts],
-        "together": whole,
+        "together": together and together.model_dump(mode="json", by_alias=True),
         "published": [asdict(entry) for entry in published],
     }
     return json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False)

@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -23,19 +22,9 @@ from wuerstchen.geometry import scale_semantics
 from wuerstchen.models.compressor import shrink
 from wuerstchen.models.text import encode_frozen
 from wuerstchen.receipts import Meter, update_receipts
+from wuerstchen.training import latent_cache
 from wuerstchen.training.distributed import local_device
-from wuerstchen.training.latent_cache import (
-    DTYPES,
-    ENCODING,
-    EncodingInfo,
-    EncodingKind,
-    all_captions,
-    encoding_inputs,
-    file_digest,
-    folder_name,
-    is_complete,
-    read_encoding,
-)
+from wuerstchen.training.latent_cache import EncodingInfo, EncodingKind, is_complete
 from wuerstchen.training.preflight import check_device
 from wuerstchen.training.stage import AT_ONCE
 from wuerstchen.weights import component_in
@@ -69,37 +58,39 @@ def encode(
     """
     if not config.data.latent_cache:
         raise TrainingError("data.latent_cache is empty; set data.latent_cache=FOLDER.")
-    if dtype not in DTYPES:
-        raise TrainingError(f"Expected a dtype of {', '.join(DTYPES)}, found {dtype!r}.")
+    if dtype not in latent_cache.DTYPES:
+        raise TrainingError(
+            f"Expected a dtype of {', '.join(latent_cache.DTYPES)}, found {dtype!r}."
+        )
     check_device()
     for kind in kinds:
         _check_encoder(kind, config)
     train, _, _ = open_pairs(config.data)
     root, device = Path(config.data.latent_cache), local_device()
-    folders = []
-    with ExitStack() as stack:
-        pool = stack.enter_context(ThreadPoolExecutor(os.cpu_count()))
-        meter = stack.enter_context(
-            Meter(
-                config.folder,
-                stage="b" if list(kinds) == ["latents"] else "c",
-                kind="encoding",
-                devices=world,
-                writes=rank == 0,
-                config=dump(config),
-                data=train.digest(),
-            )
-        )
+    folders: list[Path] = []
+    measured = Meter(
+        config.folder,
+        stage="b" if list(kinds) == ["latents"] else "c",
+        kind="encoding",
+        devices=world,
+        writes=rank == 0,
+        config=dump(config),
+        data=train.digest(),
+    )
+    with ThreadPoolExecutor(os.cpu_count()) as pool, measured as meter:
         for kind in kinds:
             encoder = _open_encoder(kind, config, train, device, pool)
-            inputs = encoding_inputs(kind, encoder.network, train, dtype)
-            folder = root / folder_name(kind, inputs)
+            inputs = latent_cache.encoding_inputs(kind, encoder.network, train, dtype)
+            folder = root / latent_cache.folder_name(kind, inputs)
             folders.append(folder)
             info = EncodingInfo(what=kind, rows=len(encoder.keys), dtype=dtype, made_of=inputs)
-            before = read_encoding(folder)
+            before = latent_cache.read_encoding(folder)
             if before is None or before.model_copy(update={"files": {}}) != info:
                 _Writer(folder, info, encoder, meter, on_progress).write(rank, world)
-            elif rank == 0 and not _is_intact(folder, before):
+            elif rank == 0 and not all(
+                is_complete(folder / name, rows, before.files.get(name))
+                for name, rows in before.chunks().items()
+            ):
                 log.warning("%s is damaged; its damaged files are encoded again.", folder)
                 _Writer(folder, before, encoder, meter, on_progress).write(0, 1)
     if rank == 0:
@@ -118,8 +109,6 @@ class _Encoder:
 
 @dataclass(frozen=True)
 class _Writer:
-    """Writes the files of an encoding."""
-
     folder: Path
     info: EncodingInfo
     """With the digests of the files, if the encoding was finished before."""
@@ -143,34 +132,27 @@ class _Writer:
                 time.sleep(WAIT)  # for the other processes
             self.meter.tick(sum(map(len, missing)))
             self.meter.mark_saved()
-            digests = {path.name: file_digest(path) for path, _ in files}
+            digests = {path.name: latent_cache.file_digest(path) for path, _ in files}
             info = self.info.model_copy(update={"files": digests})
-            write_file(self.folder / ENCODING, (info.model_dump_json(indent=2) + "\n").encode())
+            write_file(
+                self.folder / latent_cache.ENCODING,
+                (info.model_dump_json(indent=2) + "\n").encode(),
+            )
 
     def _content(self, rows: range) -> bytes:
         """The content of a file: one tensor per row."""
         info, tensors = self.info, dict[str, Tensor]()
         for batch in _batches(rows, self.encoder.keys):
-            values = self.encoder.encode(batch).to("cpu", DTYPES[info.dtype])
+            values = self.encoder.encode(batch).to("cpu", latent_cache.DTYPES[info.dtype])
             if not values.isfinite().all():
                 raise SaveError(
                     f"{info.what} of row {batch[0]} or near it are not finite as {info.dtype}; "
                     "encode with --dtype fp32."
                 )
-            tensors |= {
-                str(row): value.clone(memory_format=torch.contiguous_format)
-                for row, value in zip(batch, values, strict=True)
-            }
+            for row, value in zip(batch, values, strict=True):
+                tensors[str(row)] = value.clone(memory_format=torch.contiguous_format)
             self.on_progress(info.what, rows.start + len(tensors), info.rows)
         return bytes(save(tensors, metadata={"what": info.what}))
-
-
-def _is_intact(folder: Path, info: EncodingInfo) -> bool:
-    """Whether every file of a finished encoding is as it was written."""
-    return all(
-        is_complete(folder / name, rows, info.files.get(name))
-        for name, rows in info.chunks().items()
-    )
 
 
 def _batches(rows: range, keys: Sequence[object]) -> Iterator[list[int]]:
@@ -196,11 +178,7 @@ def _check_encoder(kind: EncodingKind, config: Config) -> None:
 
 
 def _open_encoder(
-    kind: EncodingKind,
-    config: Config,
-    train: Pairs,
-    device: torch.device,
-    pool: ThreadPoolExecutor,
+    kind: EncodingKind, config: Config, train: Pairs, device: torch.device, pool: ThreadPoolExecutor
 ) -> _Encoder:
     def images(rows: Sequence[int]) -> Tensor:
         return torch.stack(list(pool.map(train.image, rows))).to(device).float() / 255
@@ -208,12 +186,12 @@ def _open_encoder(
     if kind == "text":
         path = Path(config.text.pretrained)
         text = weights.load_clip_text(path, path).eval().requires_grad_(False).to(device)
-        captions = list(all_captions(train))
-        return _Encoder(
-            text,
-            lambda rows: encode_frozen(text, [captions[row] for row in rows]),
-            [0] * len(captions),
-        )
+        captions = list(latent_cache.all_captions(train))
+
+        def states(rows: Sequence[int]) -> Tensor:
+            return encode_frozen(text, [captions[row] for row in rows])
+
+        return _Encoder(text, states, [0] * len(captions))
     shapes: list[object] = train.buckets.tolist()
     if kind == "latents":
         stage_a = weights.stage_a.load(config.folder).eval().requires_grad_(False).to(device)
@@ -221,9 +199,5 @@ def _open_encoder(
         return _Encoder(stage_a, encode, shapes)
     compressor = weights.compressor.load(config.folder).eval().requires_grad_(False).to(device)
 
-    @torch.no_grad()
-    def semantics(rows: Sequence[int]) -> Tensor:
-        found: Tensor = compressor(shrink(images(rows)))
-        return scale_semantics(found)
-
-    return _Encoder(compressor, semantics, shapes)
+    encode = torch.no_grad()(lambda rows: scale_semantics(compressor(shrink(images(rows)))))
+    return _Encoder(compressor, encode, shapes)

@@ -21,10 +21,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.hf_storage import (
-    HuggingFaceStorageReader,
-    HuggingFaceStorageWriter,
-)
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader as Reader
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter as Writer
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load as load_distributed
 from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
@@ -138,15 +136,20 @@ def load(checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> None:
 
     Raises TrainingError if names or shapes do not match, and if it cannot be read.
     """
-    for name in sorted(tensors.keys() ^ checkpoint.tensors.keys()):
-        reason = f"{name} is {'missing' if name in tensors else 'not part of these networks'}"
-        raise _mismatch(checkpoint, reason)
-    for name, tensor in tensors.items():
-        saved = checkpoint.tensors[name].shape
-        if tensor.shape != saved:
-            reason = f"{name} has the shape {list(saved)} instead of {list(tensor.shape)}"
-            raise _mismatch(checkpoint, reason)
-    reader = HuggingFaceStorageReader(str(checkpoint.folder))
+    reasons = [
+        f"{name} is {'missing' if name in tensors else 'not part of these networks'}"
+        for name in sorted(tensors.keys() ^ checkpoint.tensors.keys())
+    ] or [
+        f"{name} has the shape {list(saved)} instead of {list(tensor.shape)}"
+        for name, tensor in tensors.items()
+        if tensor.shape != (saved := checkpoint.tensors[name].shape)
+    ]
+    if reasons:
+        raise TrainingError(
+            f"{checkpoint.folder}: the checkpoint does not fit the networks of this config "
+            f"({reasons[0]}); restore the config, or choose another output folder."
+        )
+    reader = Reader(str(checkpoint.folder))
     try:
         with _quiet():
             load_distributed(dict(tensors), storage_reader=reader, no_dist=not is_distributed())
@@ -155,16 +158,9 @@ def load(checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> None:
         raise _damaged(checkpoint.folder, str(cause)) from error
 
 
-def _mismatch(checkpoint: Checkpoint, reason: str) -> TrainingError:
-    return TrainingError(
-        f"{checkpoint.folder}: the checkpoint does not fit the networks of this config ({reason}); "
-        "restore the config, or choose another output folder."
-    )
-
-
 def _write(folder: Path, tensors: dict[str, Tensor]) -> None:
     """Raises OSError with the reason of the process that could not write."""
-    writer = HuggingFaceStorageWriter(str(folder), _files(tensors), save_distributed=True)
+    writer = Writer(str(folder), _files(tensors), save_distributed=True)
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}  # channels-last ones
     try:
         with _quiet():
@@ -196,7 +192,7 @@ def _open(folder: Path) -> Checkpoint:
                 raise ValueError(f"{name} has {found} bytes instead of {size}")
         if progress["images"] != int(folder.name):
             raise ValueError(f"progress.json has {progress['images']} images")
-        metadata = HuggingFaceStorageReader(str(folder)).read_metadata()
+        metadata = Reader(str(folder)).read_metadata()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise _damaged(folder, str(error) or type(error).__name__) from None
     tensors = {

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -118,7 +118,6 @@ _LOST_PEER = re.compile("connection (closed|reset)|broken pipe|timed out|timeout
 
 
 def barrier() -> None:
-    """Wait for all processes."""
     if is_distributed():
         dist.barrier()
 
@@ -155,11 +154,6 @@ class _Sum(torch.autograd.Function):
         return _Sum.forward(ctx, gradient)
 
 
-def _all_reduce_sum(x: Tensor) -> Tensor:
-    total: Tensor = _Sum.apply(x)  # type: ignore[no-untyped-call]
-    return total
-
-
 class SyncBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm over the images of all processes; torch's SyncBatchNorm needs a GPU."""
 
@@ -169,12 +163,11 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
             return local
         assert self.running_mean is not None and self.running_var is not None
         assert self.momentum is not None and self.num_batches_tracked is not None
-        count = dist.get_world_size() * x.numel() / x.shape[1]
-        dims = (0, 2, 3)
-        x32 = x.float()
-        mean = _all_reduce_sum(x32.sum(dims)) / count  # (C,)
+        sum_of_all: Callable[[Tensor], Tensor] = _Sum.apply
+        count, dims, x32 = dist.get_world_size() * x.numel() / x.shape[1], (0, 2, 3), x.float()
+        mean = sum_of_all(x32.sum(dims)) / count  # (C,)
         centred = x32 - mean.view(1, -1, 1, 1)
-        variance = _all_reduce_sum(centred.square().sum(dims)) / count  # (C,)
+        variance = sum_of_all(centred.square().sum(dims)) / count  # (C,)
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)

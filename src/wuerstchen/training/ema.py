@@ -22,11 +22,8 @@ class EMA:
     def __init__(self, network: nn.Module, decays: Sequence[float]) -> None:
         self._source = _TrainedTensors(network)
         self._averages = [
-            AveragedModel(
-                self._source.bare(),
-                multi_avg_fn=_update_by(decay),
-                use_buffers=True,  # statistics of BatchNorms are averaged too
-            )
+            # With the buffers: statistics of BatchNorms are averaged too.
+            AveragedModel(self._source.bare(), multi_avg_fn=_update_by(decay), use_buffers=True)
             for decay in decays
         ]
 
@@ -34,7 +31,6 @@ class EMA:
         return len(self._averages)
 
     def update(self) -> None:
-        """Update every EMA from the network."""
         self._source.refresh()
         for average in self._averages:
             average.update_parameters(self._source)
@@ -56,7 +52,8 @@ class EMA:
     def swapped_in(self, index: int) -> Iterator[None]:
         """Use EMA `index` in place of the trained weights within the block."""
         self._source.refresh()
-        pairs = list(zip(self._source.tensors(), self._of(index).values(), strict=True))
+        trained = [*self._source.parameters(), *self._source.buffers()]
+        pairs = list(zip(trained, self._of(index).values(), strict=True))
         _swap(pairs)
         try:
             yield
@@ -96,9 +93,6 @@ class _TrainedTensors(nn.Module):
         """Read the current buffers: DDP replaces those of a network."""
         for name in self._buffers:
             self._buffers[name] = self._network[0].get_buffer(name.replace(_DOT, "."))
-
-    def tensors(self) -> list[Tensor]:
-        return [*self.parameters(), *self.buffers()]
 
 
 @torch.no_grad()

@@ -15,16 +15,13 @@ def interrupts(*, visible: bool) -> Iterator[list[bool]]:
     """
     received: list[bool] = []
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        del number, frame
+    def handle(_number: int, _frame: FrameType | None) -> None:
         if received:
             raise KeyboardInterrupt
         received.append(True)
+        message = "\nFinishing this step, then saving; press again to exit without saving."
         if visible:
-            print(
-                "\nFinishing this step, then saving; press again to exit without saving.",
-                file=sys.stderr,
-            )
+            print(message, file=sys.stderr)
 
     previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -30,9 +30,7 @@ CHUNK = 4096
 """Rows in a file."""
 
 OPEN_FILES = 64
-
 ENCODING = "encoding.json"
-
 DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
 
 log = logging.getLogger(__name__)
@@ -96,7 +94,6 @@ class Encoding:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of the content of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -116,11 +113,10 @@ def encoding_inputs(
 ) -> dict[str, str]:
     """Everything that a row depends on, by name."""
     config = pairs.config
-    parts = {"weights": weights_digest(network), "data": pairs.digest(), "dtype": dtype}
-    if what != "text":
-        parts |= {"size": str(config.size), "buckets": str(config.buckets)}
-        parts["background"] = config.background
-    return parts
+    crops = {"size": f"{config.size}", "buckets": f"{config.buckets}"}
+    images = {} if what == "text" else crops | {"background": config.background}
+    weights = weights_digest(network)
+    return {"weights": weights, "data": pairs.digest(), "dtype": dtype, **images}
 
 
 def find_encoding(
@@ -136,13 +132,11 @@ def find_encoding(
         if (info := read_encoding(folder)) is not None:
             log.info("Reading %s from %s.", what, folder)
             return Encoding(folder, info)
-    log.info(
+    message = (
         "%s has no %s of this data by these weights (%s), so they are computed during training; "
-        "`wuerstchen encode` computes them once for all runs.",
-        root,
-        what,
-        _others(Path(root), what, parts),
+        "`wuerstchen encode` computes them once for all runs."
     )
+    log.info(message, root, what, _others(Path(root), what, parts))
     return None
 
 

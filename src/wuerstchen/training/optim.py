@@ -25,10 +25,8 @@ class Optimizers:
     """Networks and optimizers by name; `stage.trained` names the network with EMA weights."""
 
     def __init__(self, stage: Stage, accelerator: Accelerator) -> None:
-        self.training = stage.training
-        self._accelerator, self._trained = accelerator, stage.trained
-        self._stage = stage
-        self.networks = stage.networks()
+        self.training, self.networks = stage.training, stage.networks()
+        self._stage, self._accelerator, self._trained = stage, accelerator, stage.trained
         self.sharded = self.training.sharded and is_distributed()
         self._unsharded: nn.Module | None = None
         self._parallel = dict(self.networks)
@@ -137,23 +135,18 @@ class Optimizers:
             for saved, (shape, dtype) in shapes.items():
                 kind, _, key = saved.removeprefix(prefix).partition(".")
                 if saved.startswith(prefix) and key in parameters:
-                    parameter = parameters[key]
-                    value: Tensor = parameter
-                    if parameter.shape != shape:  # the step count
-                        value = torch.zeros(shape, dtype=dtype, device=parameter.device)
-                    state[parameter][kind] = torch.zeros_like(value).detach()
+                    value: Tensor = parameters[key]
+                    if value.shape != shape:  # the step count
+                        value = torch.zeros(shape, dtype=dtype, device=value.device)
+                    state[parameters[key]][kind] = torch.zeros_like(value).detach()
         return self.state()
 
     def _optimizer(self, name: str) -> torch.optim.Optimizer:
-        rate, decay = self.training.learning_rate, self.training.weight_decay
-        groups = [
-            {"params": group.parameters, "rate": group.rate}
-            for group in self._stage.parameter_groups(name)
-        ]
+        found, training = self._stage.parameter_groups(name), self.training
+        groups = [{"params": group.parameters, "rate": group.rate} for group in found]
+        rate, decay = training.learning_rate, training.weight_decay
         # Fused, it reads the weights once: on a CPU less than a third of the time.
-        return torch.optim.AdamW(
-            groups, lr=rate, betas=self.training.betas, weight_decay=decay, fused=True
-        )
+        return torch.optim.AdamW(groups, rate, training.betas, weight_decay=decay, fused=True)
 
 
 def _place(network: nn.Module, device: torch.device) -> None:
@@ -194,9 +187,7 @@ def autocast_dtype(training: TrainingConfig) -> torch.dtype:
 
 def emulates_bf16(device: torch.device) -> bool:
     """Whether a processor lacks bf16 instructions; False if this is unknown."""
-    if device.type != "cpu" or not hasattr(
-        torch.cpu, "get_capabilities"
-    ):  # in newer versions of torch
+    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):  # older torch
         return False
     found = torch.cpu.get_capabilities()
     return not any(found.get(key) for key in ("avx512_bf16", "amx_bf16", "bf16"))
@@ -212,12 +203,8 @@ def lr_factor(training: TrainingConfig, step: int, images: int) -> float:
             return warm * (0.505 + 0.495 * math.cos(math.pi * done))
         case "linear":
             return warm * (1 - 0.99 * done)
-        case "warmup_stable_decay":
-            return warm * min(1.0, 0.01 + 0.99 * (1 - done) / DECAY_FRACTION)
-
-
-DECAY_FRACTION = 0.2
-"""Last fraction of a run in which warmup_stable_decay decays."""
+        case "warmup_stable_decay":  # over the last fifth
+            return warm * min(1.0, 0.01 + 0.99 * (1 - done) / 0.2)
 
 
 def _trained_state(network: nn.Module) -> dict[str, Tensor]:

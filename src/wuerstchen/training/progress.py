@@ -37,12 +37,9 @@ class Throughput:
         """Images per second and the fraction of waiting since the previous call."""
         now = time.perf_counter()
         seconds = max(now - self._start, 1e-9)
-        found = {
-            "images_per_second": (images - self._images) / seconds,
-            "waiting": min(self._waited / seconds, 1.0),
-        }
+        speed, waiting = (images - self._images) / seconds, min(self._waited / seconds, 1.0)
         self._images, self._start, self._waited = images, now, 0.0
-        return found
+        return {"images_per_second": speed, "waiting": waiting}
 
 
 @contextmanager
@@ -62,26 +59,22 @@ def progress(stage: str, total: int, before: int, *, visible: bool) -> Iterator[
     if not visible:
         yield lambda images, loss: None
     elif console.is_terminal:
-        with _bar(console) as bar:
+        with Progress(
+            "stage {task.fields[stage]}",
+            BarColumn(),
+            TaskProgressColumn(),
+            "{task.completed:.0f}/{task.total:.0f} images",
+            "loss {task.fields[loss]:.4f}",
+            "{task.fields[speed]:.1f} images/s",
+            TimeRemainingColumn(),
+            console=console,
+        ) as bar:
             task = bar.add_task("", total=total, completed=before, stage=stage, loss=0.0, speed=0.0)
             yield lambda images, loss: bar.update(
                 task, completed=images, loss=loss, speed=speed(images)
             )
     else:
         yield _lines(console, stage, total, speed)
-
-
-def _bar(console: Console) -> Progress:
-    return Progress(
-        "stage {task.fields[stage]}",
-        BarColumn(),
-        TaskProgressColumn(),
-        "{task.completed:.0f}/{task.total:.0f} images",
-        "loss {task.fields[loss]:.4f}",
-        "{task.fields[speed]:.1f} images/s",
-        TimeRemainingColumn(),
-        console=console,
-    )
 
 
 def _lines(console: Console, stage: str, total: int, speed: Callable[[int], float]) -> OnStep:
@@ -95,11 +88,7 @@ def _lines(console: Console, stage: str, total: int, speed: Callable[[int], floa
         due = time.monotonic() + LINE_EVERY
         rate = speed(images)
         left = timedelta(seconds=round(max(total - images, 0) / rate))
-        console.print(
-            f"stage {stage}: {images} of {total} images, loss {loss:.4f}, "
-            f"{rate:.1f} images/s, {left} left",
-            highlight=False,
-            soft_wrap=True,
-        )
+        line = f"stage {stage}: {images} of {total} images, loss {loss:.4f}, {rate:.1f} images/s"
+        console.print(f"{line}, {left} left", highlight=False, soft_wrap=True)
 
     return on_step

@@ -35,7 +35,6 @@ from wuerstchen.training.stage import RUN_ORDER, RunName, section_of, training_o
 
 StageName = Literal["a", "b", "c"]
 
-
 log = logging.getLogger(__name__)
 
 
@@ -74,26 +73,20 @@ def train(config: Config, only: StageName | None = None, *, allow_changes: bool 
     return config.folder
 
 
-def is_finished(folder: Path, name: RunName) -> bool:
+def is_finished(folder: Path, name: str) -> bool:
     """Whether run `name` of this model folder is complete."""
     return (folder / "runs" / name / "finished.json").is_file()
 
 
 def _planned_runs(config: Config, only: StageName | None) -> list[RunName]:
     """The requested runs in order; a finished stage needs no pretraining."""
-    stages: tuple[StageName, ...] = (only,) if only else ("a", "b", "c")
-    runs: list[RunName] = []
-    for stage in stages:
-        done = is_finished(config.folder, stage)
-        for name in RUN_ORDER:
-            wanted = name == stage or (name[0] == stage and not done)
-            if wanted and training_of(config, name) is not None:
-                runs.append(name)
-    return runs
-
-
-def _is_pretraining(name: RunName) -> bool:
-    return name in ("b-pretraining", "c-pretraining")
+    return [
+        name
+        for name in RUN_ORDER
+        if (only is None or name[0] == only)
+        and training_of(config, name) is not None
+        and not (name.endswith("-pretraining") and is_finished(config.folder, name[0]))
+    ]
 
 
 def _train_run(
@@ -129,8 +122,8 @@ def _train_run(
             if accelerator.is_main_process:
                 # Pretrained networks stay in the run folder: the model folder gets those of the
                 # stage that is trained from them.
-                folder = run_log.folder if _is_pretraining(name) else config.folder
-                stage.export(network, folder)
+                pretrained = name.endswith("-pretraining")
+                stage.export(network, run_log.folder if pretrained else config.folder)
                 run_log.write("finished.json", json.dumps(finished))
         accelerator.wait_for_everyone()
         loop.checkpoints.clear()
@@ -198,11 +191,8 @@ def _warn_of_changes(config: Config, name: RunName) -> None:
     """Warn that a finished stage keeps its weights although its config changed."""
     with suppress(TrainingError):  # an unreadable config cannot be compared
         if changed := changed_keys(run_folder(config, name), config, name[0]):
-            log.warning(
-                "Stage %s is not trained again, though its config changed: %s.",
-                name,
-                "; ".join(changed),
-            )
+            message = "Stage %s is not trained again, though its config changed: %s."
+            log.warning(message, name, "; ".join(changed))
 
 
 def _run_folders(config: Config, names: Iterable[RunName]) -> str:
@@ -212,13 +202,12 @@ def _run_folders(config: Config, names: Iterable[RunName]) -> str:
 @contextmanager
 def _exclusive(folder: Path) -> Iterator[None]:
     """Lock a model folder: two trainings would overwrite each other's files."""
-    lock = FileLock(folder / "runs" / "lock", blocking=False)
     with ExitStack() as stack:
         if is_main_process():
             with explain_disk_errors(folder):
                 (folder / "runs").mkdir(parents=True, exist_ok=True)
             try:
-                stack.enter_context(lock)
+                stack.enter_context(FileLock(folder / "runs" / "lock", blocking=False))
             except Timeout:
                 raise TrainingError(
                     f"Another process is training in {folder}; wait for it, or choose another "

@@ -27,10 +27,8 @@ class RunLog:
     """Writes the log of a run, in the main process only. Raises SaveError."""
 
     def __init__(self, folder: Path, *, writes: bool) -> None:
-        self.folder = folder
-        self.writes = writes
+        self.folder, self.writes, self._resumed_at = folder, writes, 0
         self._board: SummaryWriter | None = None
-        self._resumed_at = 0
 
     def write(self, name: str, text: str, *, everywhere: bool = False) -> None:
         """Write a small file atomically; `everywhere`: also from other processes."""
@@ -71,7 +69,6 @@ class RunLog:
             write_file(self.folder / "grids" / f"{images:010d}.png", file.getvalue())
 
     def close(self) -> None:
-        """Flush TensorBoard."""
         if self._board is not None:
             with explain_disk_errors(self.folder / "tensorboard"):
                 self._board.close()

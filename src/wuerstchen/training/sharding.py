@@ -47,7 +47,5 @@ def set_gradient_sync(network: nn.Module, *, last: bool) -> None:
 
 def full_tensor(tensor: Tensor) -> Tensor:
     """Gather a sharded tensor, a collective call; other tensors are returned unchanged."""
-    if isinstance(tensor, DTensor):
-        full: Tensor = tensor.full_tensor()
-        return full
-    return tensor
+    full: Tensor = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return full
