@@ -47,14 +47,20 @@ def errors(folder: Path, run: str) -> list[float]:
 
 def test_they_come_before_their_stage_and_never_after(tmp_path: Path) -> None:
     config = load("emoji", [f"output={tmp_path}"])
-    assert training_run._steps(config, None) == ["a", "b-pretraining", "b", "c-pretraining", "c"]
-    assert training_run._steps(config, "b") == ["b-pretraining", "b"]
-    assert training_run._steps(config, "c") == ["c-pretraining", "c"]
+    assert training_run._planned_runs(config, None) == [
+        "a",
+        "b-pretraining",
+        "b",
+        "c-pretraining",
+        "c",
+    ]
+    assert training_run._planned_runs(config, "b") == ["b-pretraining", "b"]
+    assert training_run._planned_runs(config, "c") == ["c-pretraining", "c"]
     for stage, left in (("b", ["a", "b", "c-pretraining", "c"]), ("c", ["a", "b", "c"])):
         done = tmp_path / "runs" / stage / "finished.json"
         done.parent.mkdir(parents=True)
         done.write_text("{}")
-        assert training_run._steps(config, None) == left
+        assert training_run._planned_runs(config, None) == left
 
 
 @pytest.mark.parametrize(
