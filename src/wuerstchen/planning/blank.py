@@ -226,16 +226,14 @@ class _BlankRows:
         return self.rows(dropped)
 
 
-class _NoMask:
-    """Every token counts: the real mask depends on captions."""
-
-    def to(self, device: torch.device) -> None:
-        del device
-
-
 class _Tokens(NamedTuple):
     input_ids: Tensor
-    attention_mask: _NoMask
+    attention_mask: None = None
+    """Every token counts: the real mask depends on captions."""
+
+    def to(self, device: torch.device) -> "_Tokens":
+        del device  # already on the meta device
+        return self
 
 
 class _BlankTokenizer:
@@ -247,4 +245,4 @@ class _BlankTokenizer:
     def __call__(self, captions: Sequence[str], **options: object) -> _Tokens:
         del options
         shape = (len(captions), self.model_max_length)
-        return _Tokens(torch.empty(shape, dtype=torch.int64, device=META), _NoMask())
+        return _Tokens(torch.empty(shape, dtype=torch.int64, device=META))
