@@ -1,9 +1,9 @@
-# One door for users and for CI. `make` alone lists the targets.
+# Entry points for users and CI. `make` alone lists the targets.
 #
 # Set-up happens once: a stamp file in .venv stands for "installed", and it is older than
 # pyproject.toml or constraints.txt when it has to happen again.
 #
-# The package is installed editable, so that what runs is what stands in src/ and a change of the
+# The package is installed editable, so that what runs is what is in src/ and a change of the
 # code needs no new set-up. That the wheel holds all files is proved by .ci/run.
 
 # PROMPT is passed on without being read by make or by the shell: `$(value ...)` keeps a `$` as it
@@ -16,10 +16,10 @@ PROMPT = a 3D emoji of a red heart
 # takes torch from wherever else it is set to look.
 TORCH_INDEX = https://download.pytorch.org/whl/cpu
 
-# Words for `make bench`, such as BENCH="--only flops,stages --sizes 512".
+# Arguments for `make bench`, such as BENCH="--only flops,stages --sizes 512".
 BENCH =
 
-# Test processes beside each other; each keeps to one thread.
+# Number of parallel test processes; each keeps to one thread.
 WORKERS = 2
 
 PYTHON := .venv/bin/python
@@ -36,7 +36,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: export DEMO_PROMPT = $(value PROMPT)
-demo: .venv/.core ## install, and draw an image; another one with PROMPT="a yellow banana"
+demo: .venv/.core ## install and generate an image; set PROMPT="a yellow banana" for your own
 	@.venv/bin/wuerstchen generate -- "$$DEMO_PROMPT"
 
 test: .venv/.dev ## install, and run the test suite without the slow tests

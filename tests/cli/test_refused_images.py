@@ -78,7 +78,10 @@ def test_an_image_of_another_model_is_refused_unless_a_seed_requests_a_new_one(
         ),
         (("x", "--seed", "-5"), "seed must be a whole number between 0 and"),
         (("x", "--seed", str(2**63 - 2), "--num-images", "9"), "between 0 and 9223372036854775799"),
-        (("x", "--guidance-interval", "0.8:0.9", "--steps", "2"), "must hold one of the times"),
+        (
+            ("x", "--guidance-interval", "0.8:0.9", "--steps", "2"),
+            "must contain at least one of its step",
+        ),
         (("x", "--spacing", "published", "--steps", "7"), "29 steps, found 7"),
         (("x", "--guidance-interval", "0.3"), "must be two times such as 0.3:1, found '0.3'"),
         (("x", "--guidance-interval", "a:b"), "must be two times such as 0.3:1, found 'a:b'"),

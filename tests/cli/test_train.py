@@ -95,7 +95,7 @@ def test_bad_words_are_one_sentence(
                 "stage_a.training.perceptual_loss=vgg16",
                 "stage_a.training.vgg16_weights=nowhere",
             ],
-            "stage_a.training.vgg16_weights is 'nowhere', but there is nothing",
+            "stage_a.training.vgg16_weights is 'nowhere', which does not exist",
         ),
     ):
         assert expected in fails(words, monkeypatch, capsys)

@@ -184,7 +184,7 @@ def test_text_is_mapped_to_keys_and_values_once_however_many_steps_follow(pipeli
         ({"prior_guidance_interval": (0.8, 0.2)}, "smaller one first, found 0.8 and 0.2"),
         (
             {"prior_guidance_interval": (0.8, 0.9), "prior_num_inference_steps": 2},
-            "must hold one of the times of its steps, 1, 0.5, found 0.8 to 0.9; widen it",
+            "must contain at least one of its step times, 1, 0.5, found 0.8 to 0.9; widen it",
         ),
         ({"prior_guidance_interval": (-1.0, 2.0)}, "between 0 .* and 1 .*found -1.0 and 2.0"),
         ({"prior_guidance_interval": (float("nan"), 1.0)}, "two times between 0 .*found nan"),

@@ -48,7 +48,7 @@ def test_a_file_that_cannot_grow_leaves_the_old_component(folder: Path) -> None:
             (weights.compressor, Compressor(COMPRESSOR)),
             (weights.text_c, small_text()),
         ):
-            with pytest.raises(SaveError, match="what was there before is untouched"):
+            with pytest.raises(SaveError, match="the previous contents are unchanged"):
                 component.save(folder, network)
     assert contents(folder) == before
 

@@ -50,7 +50,7 @@ def encode(
 
     `wuerstchen train` with the same config then reads them, and Stage C reads no images at all.
     Encodings are bound to the weights and the data they were made from; stale ones are never read.
-    Running it again adds what is missing or damaged. To share the work among processes:
+    Running it again adds what is missing or damaged. To use several processes:
     torchrun --nproc-per-node 2 -m wuerstchen encode CONFIG …
     """
     from wuerstchen.config import load

@@ -76,14 +76,14 @@ def generate(
         _sampling("Of the steps of Stage C: time, log_snr, tuned or published (29).", "NAME"),
     ] = None,
     guidance: Annotated[
-        float | None, _sampling("Strength of the prompt in Stage C; up to 1: no guidance.")
+        float | None, _sampling("Strength of the prompt in Stage C; 1 or less: no guidance.")
     ] = None,
     guidance_interval: Annotated[
         str | None,
         _sampling("Times that are guided, 0 (image) to 1 (noise); others cost half.", "LOW:HIGH"),
     ] = None,
     guidance_rescale: Annotated[
-        float | None, _sampling("Against harsh colours at high guidance, 0 to 1.", "FRACTION")
+        float | None, _sampling("Reduces harsh colours at high guidance, 0 to 1.", "FRACTION")
     ] = None,
     guidance_end: Annotated[
         float | None, _sampling("Guidance falls linearly to this scale.", "SCALE")

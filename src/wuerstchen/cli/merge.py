@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-EPILOG = "wuerstchen merge models/base models/art models/both --share 0.5"
+EPILOG = "wuerstchen merge models/base models/art models/both --fraction 0.5"
 
 
 def merge(
@@ -17,7 +17,7 @@ def merge(
     fraction: Annotated[
         float,
         typer.Option(
-            "--share",
+            "--fraction",
             help="Fraction of B: 0 is A, 1 is B; the published Stage C is a merge at 0.5.",
         ),
     ] = 0.5,

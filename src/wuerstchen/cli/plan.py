@@ -47,7 +47,7 @@ def plan(
 ) -> None:
     """Estimate a training: memory, the batch that fits, hours, energy and money.
 
-    Nothing is computed or downloaded and no weight is read: networks are built without content,
+    Nothing is computed or downloaded and no weight is read: networks are built on the meta device,
     and the device need not be present. The plan goes to stdout; the exit code is 2 if a stage
     does not fit.
     """

@@ -74,7 +74,7 @@ def diagnose(
         )
     if not len(train):
         raise DataError(
-            f"{data.path}: expected training images too, found only test images; name the "
+            f"{data.path}: expected training images as well, found only test images; name the "
             "data that the model was trained on."
         )
     model = ModelParts(pipeline.cascade, compressor, plan_generation(pipeline.info))

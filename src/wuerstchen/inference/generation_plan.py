@@ -140,8 +140,8 @@ def _plan(stage: str, settings: StageSettings) -> SamplingPlan:
         shown = ", ".join(f"{t:.3g}" for t in times[:-1])
         low, high = guidance.interval
         raise ConfigError(
-            f"The guidance interval of {name} must hold one of the times of its steps, "
-            f"{shown}, found {low:g} to {high:g}; widen it, or set the guidance scale to 1."
+            f"The guidance interval of {name} must contain at least one of its step "
+            f"times, {shown}, found {low:g} to {high:g}; widen it, or set the guidance scale to 1."
         )
     return SamplingPlan(times=times, sampler=sampler, guidance=guidance)
 

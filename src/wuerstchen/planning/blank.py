@@ -165,7 +165,7 @@ def missing_bases(config: Config) -> list[str]:
 
 
 def text_sizes(origin: Origin, text: TextConfig, width: int, key: str) -> ClipSizes:
-    """Sizes of a text encoder: of the config for a new one, else as its folder or width tells.
+    """Sizes of a text encoder: from the config if it is new, otherwise from its folder or width.
 
     width, key  D of the stage that reads it, and its config key
 

@@ -54,7 +54,7 @@ class Setting:
 
     @contextmanager
     def backward(self, networks: Iterable[nn.Module]) -> Iterator[None]:
-        """Around a backward pass: what checkpoints recompute runs as it did before.
+        """Around a backward pass: recomputed activations run under the same modes.
 
         torch drops such modes in the backward pass; so each block that a checkpoint may recompute
         enters them again.

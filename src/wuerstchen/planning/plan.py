@@ -99,9 +99,9 @@ class Plan:
 def plan(config: Config, assumptions: Assumptions) -> Plan:
     """What every training of `config` needs.
 
-    The sizes of a base model are read from its configs. Raises TrainingError where devices cannot
-    share a batch equally, ConfigError where a text encoder's sizes are unknown, and
-    ModelFolderError where a base lacks a component.
+    The sizes of a base model are read from its configs. Raises TrainingError where a batch
+    cannot be divided equally among devices, ConfigError where a text encoder's sizes are unknown,
+    and ModelFolderError where a base lacks a component.
     """
     notes = (*missing_bases(config), *assumptions.sentences())
     sized = with_base_sizes(config)
@@ -158,7 +158,7 @@ def _is_sharded(name: RunName, training: TrainingConfig, assumptions: Assumption
 def _remedies(name: RunName, training: TrainingConfig, *, sharded: bool) -> Iterator[str]:
     """What helps this training if one image is too much for a device."""
     yield "a larger device"
-    if name != "a" and not sharded:  # Stage A's codebook is edited by hand, which needs it whole
+    if name != "a" and not sharded:  # Stage A's codebook is updated without gradients
         yield "--sharded with more devices"
     if getattr(training, "gradient_checkpointing", None) is False:
         yield f"stage_{name}.training.gradient_checkpointing=true"

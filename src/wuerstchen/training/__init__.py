@@ -1,1 +1,1 @@
-"""Training: stage (abstract) · stage_a · stage_b · stage_c · loop · run."""
+"""Training of the three stages: config, networks, loop, checkpoints, model folder."""

@@ -33,7 +33,7 @@ class Weighting(ABC):
         """(B,) weights that never change, for losses that are compared."""
 
     def state(self) -> dict[str, Tensor]:
-        """The tensors of a checkpoint, which it is loaded into."""
+        """State tensors: saved in checkpoints, and loaded in place."""
         return {}
 
     def before_step(self) -> None:  # noqa: B027  # a formula collects nothing

@@ -52,14 +52,14 @@ def _check_path(key: str, path: str, *, is_model: bool) -> None:
         return
     if is_model and is_hub_id(path):
         raise TrainingError(
-            f"{key} is {path!r}, expected a model folder, found no such path here; if it is a "
-            f"model on the hub, make a folder of it with `wuerstchen convert {path} models/base "
-            "--to diffusers`, and name that."
+            f"{key} is {path!r}, which is not a local path; if it is a model on the hub, "
+            f"convert it to a folder with `wuerstchen convert {path} models/base --to diffusers` "
+            f"and set {key} to that folder."
         )
     other = f", or name the bundled model, {BUNDLED}" if is_model else ""
     raise TrainingError(
-        f"{key} is {path!r}, but there is nothing; correct the path, relative ones begin at "
-        f"{Path.cwd()}{other}."
+        f"{key} is {path!r}, which does not exist; correct the path (relative paths start at "
+        f"{Path.cwd()}){other}."
     )
 
 
@@ -76,9 +76,9 @@ def check_device() -> None:
         asked = f"CUDA_VISIBLE_DEVICES={visible}"
     if asked:
         raise TrainingError(
-            f"{asked} asks for an accelerator, found {found.type if found else 'none'} by torch "
-            f"{torch.__version__}; check its driver and that this torch is built for it, or leave "
-            "the setting (and --gpu_ids) out to train without."
+            f"{asked} asks for an accelerator, but torch {torch.__version__} found "
+            f"{found.type if found else 'none'}; check the driver and the torch build, or remove "
+            "the setting (and --gpu_ids) to train on the CPU."
         )
 
 
@@ -176,8 +176,8 @@ def check_batch(name: RunName, training: TrainingConfig, accelerator: Accelerato
     if accelerator.distributed_type not in _LAUNCHES:
         instead = "" if name == "a" else f", and set {section_of(name)}.sharded=true"
         raise TrainingError(
-            f"Expected plain processes, found a launch with {accelerator.distributed_type.value}; "
-            f"leave --use_fsdp and the like out{instead}."
+            f"This launch uses {accelerator.distributed_type.value}, which is not supported; "
+            f"remove --use_fsdp and similar options{instead}."
         )
     device_batch(name, training, accelerator.num_processes)
 

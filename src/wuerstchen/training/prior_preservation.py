@@ -1,4 +1,4 @@
-"""What a model knows of a class before it learns a subject of it (arXiv:2208.12242, section 3.2).
+"""Prior preservation: class semantics generated before training (arXiv:2208.12242, section 3.2).
 
 The paper generates images; here semantics suffice, since Stage C learns from nothing else.
 B images, S semantic channels, h x w semantic cells, L tokens, D text width.

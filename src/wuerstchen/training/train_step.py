@@ -164,9 +164,9 @@ class TrainStep:
         content = json.dumps({"parts": self.accumulation})
         self._run_log.write(MICRO_BATCH_FILE, content, everywhere=True)
         sentence = (
-            f"Stage {name} ran out of memory at step {state.step}; from now on a batch is "
-            f"{self.accumulation} micro-batches of {self._batch // self.accumulation} instead of "
-            f"{before}, and as large as before."
+            f"Stage {name} ran out of memory at step {state.step}; from now on it uses "
+            f"{self.accumulation} micro-batches of {self._batch // self.accumulation} images "
+            f"instead of {before}; the batch size is unchanged."
         )
         if is_distributed():
             raise TrainingError(f"{sentence} A restart, or the same command, resumes with them.")
@@ -183,8 +183,8 @@ def explain_out_of_memory(who: str) -> Iterator[None]:
         if not _is_out_of_memory(error):
             raise
         raise TrainingError(
-            f"{who} ran out of memory in its optimizer, its EMA weights or its validation, which "
-            "need the same for any micro-batch; set fewer decays in ema_decay, a smaller "
+            f"{who} ran out of memory in its optimizer, its EMA weights or its validation, whose "
+            "memory does not depend on the micro-batch; set fewer decays in ema_decay, a smaller "
             "validation_images, or sharded on several devices (`wuerstchen plan` shows what is "
             "needed), then run the same command: what was saved is kept."
         ) from error

@@ -58,7 +58,7 @@ def replacing(*targets: Path) -> Iterator[tuple[Path, ...]]:
     except (OSError, SafetensorError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise SaveError(
-            f"{targets[0]} could not be written ({reason}); what was there before is untouched. "
+            f"{targets[0]} could not be written ({reason}); the previous contents are unchanged. "
             "Free some space or choose a writable folder, then run the same command again."
         ) from error
     finally:
@@ -111,7 +111,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype)
         if not kept.isfinite().all():
             raise SaveError(
                 f"{name} has values that are not finite as {dtype}, so {path.name} was not "
-                "written; what was there before is untouched."
+                "written; the previous contents are unchanged."
             )
         stored[name] = kept.contiguous()
     save_file(stored, path, metadata={"format": "pt"})

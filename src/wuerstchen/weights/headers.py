@@ -1,7 +1,7 @@
 """Headers of weight files, which are read without a weight, and tensors mapped from such files.
 
-A file is a safetensors file or one that `torch.save` wrote, told apart by their first bytes, not
-by their names. Nested keys of `torch.save` are joined by dots, so both are flat lists of keys.
+A file is a safetensors file or one that `torch.save` wrote, distinguished by their first bytes,
+not by their names. Nested keys of `torch.save` are joined by dots, so both are flat lists of keys.
 """
 
 import pickle

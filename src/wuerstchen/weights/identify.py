@@ -88,7 +88,7 @@ def _component(tensors: Mapping[str, TensorInfo], prefix: str) -> ComponentName 
         return "stage_a"
     if "backbone.0.0.weight" in tensors and "mapper.0.weight" in tensors:
         return "compressor"
-    # Stages B and C of Stable Cascade are one network; their conditioning tells them apart.
+    # Stages B and C of Stable Cascade are one network; they differ in their conditioning.
     if "clip_txt_mapper.weight" in tensors:
         return "stage_c"
     if "in_mapper.0.weight" in tensors or "clf.1.weight" in tensors:
