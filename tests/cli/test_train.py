@@ -18,7 +18,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_images(tmp_path_factory.mktemp("data") / "images")
 
 
-def test_from_images_to_a_image(images: Path, tmp_path: Path) -> None:
+def test_from_images_to_an_image(images: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
     few = [f"stage_{stage}.training.images=8" for stage in "abc"]
     done = run("train", write_config(images, model), *few)

@@ -114,8 +114,10 @@ def test_late_times_have_their_fraction_and_are_distributed_as_published(
     uniform = torch.rand(400_000, generator=rng)
     times, published = diffusion.training_times(uniform, late), diffusion.training_times(uniform)
     assert times.min() >= 0.001 and times.max() == 1
-    assert (times > diffusion.LATE).float().mean().item() == pytest.approx(late, abs=0.004)
-    for side in (torch.gt, torch.le):  # the same distribution on either side of LATE
+    assert (times > diffusion.HIGH_NOISE_TIME).float().mean().item() == pytest.approx(
+        late, abs=0.004
+    )
+    for side in (torch.gt, torch.le):  # the same distribution on either side of HIGH_NOISE_TIME
         drawn, expected = times[side(times, 0.6)], published[side(published, 0.6)]
         for fraction in (0.1, 0.5, 0.9):
             there = expected.quantile(fraction).item()

@@ -53,7 +53,7 @@ def test_log_snr_times_have_the_middle_where_signal_and_noise_are_equal() -> Non
 def test_tuned_times_reach_from_one_even_list_to_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     ends = diffusion.uniform_times(12), diffusion.log_snr_times(12)
     for leaning, expected in zip((0.0, 1.0), ends, strict=True):
-        monkeypatch.setattr(times_module, "LEANING", leaning)
+        monkeypatch.setattr(times_module, "TUNED_MIX", leaning)
         assert diffusion.tuned_times(12) == pytest.approx(expected)
 
 

@@ -349,8 +349,8 @@ def test_several_averages_take_room_each(config: Config) -> None:
     several = with_training(config, "stage_c", ema_decay=(0.9, 0.99, 0.999))
     one = step_memory(dry_run(config, "c"), CPU, Layout(1, False), 2, 1)
     three = step_memory(dry_run(several, "c"), CPU, Layout(1, False), 2, 1)
-    assert three.averages == 3 * one.averages
-    assert three.total - one.total == 2 * one.averages
+    assert three.ema == 3 * one.ema
+    assert three.total - one.total == 2 * one.ema
 
 
 def test_the_micro_batch_is_the_largest_that_fits(config: Config) -> None:

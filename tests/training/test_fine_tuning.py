@@ -192,7 +192,9 @@ def test_a_lora_of_stage_a_that_cannot_be_is_one_sentence(
 
 
 @pytest.mark.slow
-def test_a_class_is_learned_beside_its_subject(trained: Path, images: Path, tmp_path: Path) -> None:
+def test_a_class_is_learned_together_with_its_subject(
+    trained: Path, images: Path, tmp_path: Path
+) -> None:
     """Two trainings with the same images and noise; the one that preserves knows its class."""
     losses = []
     for name, weight in (("preserved", 20.0), ("forgotten", 1e-6)):
@@ -212,9 +214,7 @@ def test_a_class_is_learned_beside_its_subject(trained: Path, images: Path, tmp_
     assert sum(preserved[-16:]) < sum(forgotten[-16:])
 
 
-def test_what_is_drawn_of_a_class_is_in_the_receipt(
-    trained: Path, images: Path, tmp_path: Path
-) -> None:
+def test_class_generation_is_in_the_receipt(trained: Path, images: Path, tmp_path: Path) -> None:
     """Twenty images more, each with 29 guided evaluations, and the training the same."""
     counts = []
     for drawn in (1, 21):

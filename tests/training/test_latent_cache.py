@@ -114,7 +114,7 @@ def test_encodings_of_other_weights_other_cuts_or_other_data_are_not_read(
     assert "has other weights)" in caplog.text
 
 
-def test_a_killed_encoding_goes_on_and_processes_share_it(
+def test_a_killed_encoding_resumes_and_processes_divide_it(
     images: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     how = settings(images, model, tmp_path / "whole")
@@ -205,7 +205,7 @@ def test_a_receipt_counts_the_rows_of_all_processes_once(
 
 
 @pytest.mark.parametrize("harm", [lambda whole: whole[:-100], lambda whole: whole[:-1] + b"\0"])
-def test_a_damaged_file_is_said_by_name(images: Path, model: Path, tmp_path: Path, harm) -> None:
+def test_a_damaged_file_is_named(images: Path, model: Path, tmp_path: Path, harm) -> None:
     how = settings(images, model, tmp_path / "encoded")
     (folder,) = encode(how, ["semantics"], "fp16")
     path = folder / "00000.safetensors"

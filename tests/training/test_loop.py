@@ -23,7 +23,7 @@ from wuerstchen.training.stage import TrainState, held_out_batch
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_the_same_command_goes_on(
+def test_a_signal_saves_and_the_same_command_resumes(
     splits: tuple[Pairs, Pairs], tmp_path: Path, number: signal.Signals
 ) -> None:
     whole = Line(recipe())

@@ -125,7 +125,7 @@ def test_parts_of_a_larger_share_are_those_of_a_smaller_one_as_far_as_it_goes(
         ("c-pretraining", "further; set sharded in stage_c.pretraining, use smaller networks"),
     ],
 )
-def test_a_image_that_does_not_fit_alone_is_told(
+def test_an_image_that_does_not_fit_alone_is_told(
     splits: tuple[Pairs, Pairs], tmp_path: Path, name: RunName, advice: str
 ) -> None:
     """With keys that this stage has, and none else."""

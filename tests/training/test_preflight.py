@@ -1,4 +1,4 @@
-"""Models that a training cannot start from are told before the first stage is trained."""
+"""Models that a training cannot start from are rejected before the first stage is trained."""
 
 import json
 from pathlib import Path

@@ -15,7 +15,7 @@ def all_of(streams: RandomStreams, like: Tensor) -> list[Tensor]:
     return [streams.uniform(), streams.chosen(0.5), streams(like), streams.uniform()]
 
 
-def test_a_images_stream_depends_on_seed_and_place_alone() -> None:
+def test_an_images_stream_depends_on_seed_and_place_alone() -> None:
     whole = all_of(streams_at(3, range(10, 16)), torch.empty(6, 2, 3))
     for places in ([10, 11], [15, 12, 10], [13]):
         rows = [place - 10 for place in places]

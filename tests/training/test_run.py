@@ -42,7 +42,7 @@ def test_a_run_leaves_what_it_did(trained: Path, images: Path, stage: str) -> No
     assert not [path for path in run.rglob("*") if path.name.startswith(".")]
 
 
-def test_the_model_folder_draws_at_the_size_it_was_trained_at(trained: Path) -> None:
+def test_the_model_folder_generates_at_its_training_size(trained: Path) -> None:
     info = json.loads((trained / "wuerstchen.json").read_text())
     assert (info["name"], info["size"]) == ("made", 128)
     pipeline = Pipeline.from_pretrained(trained)
@@ -65,7 +65,7 @@ def test_a_stage_without_the_ones_before_it_is_refused(images: Path, tmp_path: P
     assert not (tmp_path / "none").exists()
 
 
-def test_a_finished_stage_is_not_left_behind_by_one_before_it(
+def test_an_earlier_stage_is_not_retrained_under_a_later_one(
     trained: Path, images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = Path(shutil.copytree(trained, tmp_path / "model"))
@@ -119,9 +119,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(images: Path, tmp_path: Path) 
         training_run.train(odd, "a")
 
 
-def test_a_run_without_a_test_split_trains_and_looks_at_nothing(
-    images: Path, tmp_path: Path
-) -> None:
+def test_a_run_without_a_test_split_trains_without_validation(images: Path, tmp_path: Path) -> None:
     short = _with(config(images, tmp_path / "model"), "a", images=8, adversarial_start=0)
     data = short.data.model_copy(update={"test_fraction": 0.0})
     training_run.train(short.model_copy(update={"data": data}), "a")
@@ -151,9 +149,7 @@ def test_training_from_a_finished_model_changes_it_as_training_does(
         assert all(after[key] == before[key] + 2 for key in counts)
 
 
-def test_zero_images_take_a_stage_over_as_it_is(
-    trained: Path, images: Path, tmp_path: Path
-) -> None:
+def test_zero_images_copy_a_stage_unchanged(trained: Path, images: Path, tmp_path: Path) -> None:
     settings = _with(config(images, tmp_path / "next"), "b", images=0, init_from=str(trained))
     shutil.copytree(trained / "vqgan", tmp_path / "next" / "vqgan")
     after = weights_of(training_run.train(settings, "b"))

@@ -167,7 +167,7 @@ def test_several_processes_end_before_threads_of_theirs_could_abort_them(
 @pytest.mark.parametrize(
     ("before", "after", "sharded"), [(2, 1, True), (1, 4, True), (4, 2, True), (2, 1, False)]
 )
-def test_another_number_of_processes_goes_on_with_a_run(
+def test_another_number_of_processes_resumes_a_run(
     trained: Path, images: Path, tmp_path: Path, before: int, after: int, sharded: bool
 ) -> None:
     """Same images, same losses: checkpoints are laid out anew for who reads them."""
@@ -204,7 +204,7 @@ def children(parent: int) -> list[int]:
 
 
 @pytest.mark.slow
-def test_a_lost_process_ends_the_others_and_the_restart_goes_on(
+def test_a_lost_process_stops_the_others_and_the_restart_resumes(
     trained: Path, images: Path, tmp_path: Path
 ) -> None:
     one, several = (prepared(trained, tmp_path / name, "c") for name in ("one", "several"))

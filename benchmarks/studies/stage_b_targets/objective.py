@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks.studies.stage_b_targets.fixed_divisor import divisor_logit
 from wuerstchen import diffusion
-from wuerstchen.diffusion.schedule import OFFSET, START, STEEPEST
+from wuerstchen.diffusion.schedule import MAX_DATA_WEIGHT, OFFSET, START
 from wuerstchen.models.stage_b import DIVISOR_MARGIN
 
 Head = Literal["published", "fixed", "data", "v"]
@@ -27,7 +27,7 @@ HEADS: tuple[Head, ...] = get_args(Head)
 
 WEIGHTS: dict[str, Callable[[Tensor], Tensor]] = {
     "p2": lambda a_bar: a_bar,
-    "capped": lambda a_bar: (a_bar * STEEPEST).clamp(max=1),
+    "capped": lambda a_bar: (a_bar * MAX_DATA_WEIGHT).clamp(max=1),
     "plain": torch.ones_like,
     "v": lambda a_bar: 1 / (1 - a_bar),
     "min-snr": lambda a_bar: (a_bar / (1 - a_bar)).clamp(max=5),

@@ -20,7 +20,7 @@ from wuerstchen.diffusion.samplers import ddim as ddim
 from wuerstchen.diffusion.samplers import ddpm as ddpm
 from wuerstchen.diffusion.samplers import euler_ancestral as euler_ancestral
 from wuerstchen.diffusion.samplers import evaluations as evaluations
-from wuerstchen.diffusion.schedule import LATE as LATE
+from wuerstchen.diffusion.schedule import HIGH_NOISE_TIME as HIGH_NOISE_TIME
 from wuerstchen.diffusion.schedule import LEAST as LEAST
 from wuerstchen.diffusion.schedule import MOST as MOST
 from wuerstchen.diffusion.schedule import add_noise as add_noise

@@ -11,10 +11,10 @@ OFFSET = 0.008
 LEAST, MOST = 0.0001, 0.9999
 """alpha_bar(t) is clamped to this range: t = 1 keeps a trace of data, t = 0 a trace of noise."""
 
-STEEPEST = 10.0
+MAX_DATA_WEIGHT = 10.0
 """Cap of `data_weight`, reached at t = 0.8."""
 
-LATE = 0.6
+HIGH_NOISE_TIME = 0.6
 """Above this time the caption decides the semantics of an image (docs/log.md)."""
 
 START = cos(OFFSET / (1 + OFFSET) * (pi / 2)) ** 2
@@ -72,10 +72,10 @@ def p2_weight(t: Tensor) -> Tensor:
 def data_weight(t: Tensor) -> Tensor:
     """Loss weight (1 - alpha_bar) / alpha_bar: squared error of the data implied by the noise.
 
-    Capped at `STEEPEST` times the p2 weight, so that it vanishes where nearly all is noise. With
-    it a small model learns to use its condition sooner than with p2 (docs/log.md).
+    Capped at `MAX_DATA_WEIGHT` times the p2 weight, so that it vanishes where nearly all is noise.
+    With it a small model learns to use its condition sooner than with p2 (docs/log.md).
     """
-    return (1 - alpha_bar(t)) * (1 / alpha_bar(t)).clamp(max=STEEPEST)
+    return (1 - alpha_bar(t)) * (1 / alpha_bar(t)).clamp(max=MAX_DATA_WEIGHT)
 
 
 def training_times(uniform: Tensor, late: float | None = None) -> Tensor:
@@ -83,9 +83,11 @@ def training_times(uniform: Tensor, late: float | None = None) -> Tensor:
 
     About 7.5 % are exactly 1, so that the start of sampling is well trained.
 
-    late  fraction of times above `LATE`, in (0, 1); None: as published, about 45 %
+    late  fraction of times above `HIGH_NOISE_TIME`, in (0, 1); None: as published, about 45 %
     """
-    published = 1 - (LATE - 0.001) / 1.08  # fraction of samples whose time is above LATE
+    published = (
+        1 - (HIGH_NOISE_TIME - 0.001) / 1.08
+    )  # fraction of samples whose time is above HIGH_NOISE_TIME
     if late is not None:
         above = uniform * (published / late)
         below = published + (uniform - late) * ((1 - published) / (1 - late))

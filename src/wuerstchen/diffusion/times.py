@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from wuerstchen.diffusion.schedule import log_snr_at, time_of
 
-LEANING = 0.5
+TUNED_MIX = 0.5
 """`tuned_times` between uniform in t (0) and in log-SNR (1), measured on the bundled model."""
 
 
@@ -26,9 +26,9 @@ def log_snr_times(steps: int) -> list[float]:
 
 
 def tuned_times(steps: int) -> list[float]:
-    """`steps` + 1 times interpolated between the two lists above, by `LEANING`."""
+    """`steps` + 1 times interpolated between the two lists above, by `TUNED_MIX`."""
     pairs = zip(uniform_times(steps), log_snr_times(steps), strict=True)
-    return [even + LEANING * (by_ratio - even) for even, by_ratio in pairs]
+    return [even + TUNED_MIX * (by_ratio - even) for even, by_ratio in pairs]
 
 
 TIMES: dict[str, Callable[[int], list[float]]] = {

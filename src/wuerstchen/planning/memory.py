@@ -26,9 +26,9 @@ class Memory:
     gradients: int
     optimizer: int
     """AdamW's two moments."""
-    averages: int
+    ema: int
     """EMA weights."""
-    exchange: int
+    ddp_buckets: int
     """DDP's second copy of the gradients, in its buckets."""
     frozen: int
     """Networks that only encode, and those for validation."""
@@ -97,8 +97,8 @@ def step_memory(
         weights=learned + _bytes(buffers) + _gathered(list(networks.values()), layout),
         gradients=learned,
         optimizer=2 * learned,
-        averages=len(run.stage.training.ema_decays) * ema,
-        exchange=_bytes(trained) if layout.devices > 1 and not layout.sharded else 0,
+        ema=len(run.stage.training.ema_decays) * ema,
+        ddp_buckets=_bytes(trained) if layout.devices > 1 and not layout.sharded else 0,
         frozen=_bytes(frozen) + sum(_bytes(m.parameters()) + _bytes(m.buffers()) for m in others),
         activations=peak if kept else peak - _bytes(trained),
     )
