@@ -77,7 +77,7 @@ def test_inspect_counts_the_published_parameters_in_the_headers_alone(
     found = {
         part["title"]: part["parameters"]
         for folder in ("wuerstchen", "wuerstchen-prior")
-        for part in json.loads(run("wuerstchen", "inspect", "--json", pair / folder))["parts"]
+        for part in json.loads(run("wuerstchen", "inspect", "--json", pair / folder))["components"]
     }
     assert {"Stage A": 18_406_894, "Stage B": STAGE_B, "Stage C": 993_636_896}.items() <= (
         found.items()
