@@ -169,7 +169,8 @@ class Server:
     def __init__(self) -> None:
         self._folder = TemporaryDirectory(prefix="warm-")
         self.path = str(Path(self._folder.name, "socket"))
-        self._process = subprocess.Popen([sys.executable, __file__, "serve", self.path])
+        alone = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}  # read at import
+        self._process = subprocess.Popen([sys.executable, __file__, "serve", self.path], env=alone)
         while not Path(self.path).exists():
             if self._process.poll() is not None:
                 raise RuntimeError(f"the server ended with {self._process.returncode}")
