@@ -70,7 +70,10 @@ def test_out_of_memory_halves_the_parts_and_keeps_the_batch(
     assert large.parts[:3] == [4, 4, 4] and set(large.parts[3:]) == {1}
     for key, value in state_of(found).items():
         torch.testing.assert_close(value, state_of(expected)[key], atol=1e-6, rtol=1e-5)
-    assert "ran out of memory at step 4; from now on a batch is 4 micro-batches of 1" in caplog.text
+    assert (
+        "ran out of memory at step 4; from now on it uses 4 micro-batches of 1 images"
+        in caplog.text
+    )
     large.parts = []
     again = loop_of(large, splits, tmp_path / "large")
     again.state = TrainState(step=4, images=16)

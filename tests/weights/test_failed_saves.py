@@ -67,7 +67,7 @@ def test_a_rename_that_fails_leaves_both_folders_of_a_text_encoder(
             rename(source, target)
 
         monkeypatch.setattr(files.os, "replace", fails_once)
-        with pytest.raises(SaveError, match=r"No space left on device.*untouched"):
+        with pytest.raises(SaveError, match=r"No space left on device.*unchanged"):
             weights.text_c.save(folder, small_text(seed=9))
         monkeypatch.undo()
         assert contents(folder) == before
