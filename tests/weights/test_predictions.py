@@ -1,4 +1,4 @@
-"""A prior that predicts v or flow is saved and loaded as such, never as one of noise."""
+"""A network that does not predict the noise is saved and loaded as such."""
 
 import json
 import shutil
@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from wuerstchen import Pipeline, weights
-from wuerstchen.config import StageCModel
+from wuerstchen.config import StageBModel, StageCModel
+from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
 
 SIZES = {"semantic_channels": 6, "width": 16, "depth": 1, "heads": 2, "text_width": 16}
@@ -26,7 +27,7 @@ def flowing(folder: Path, tmp_path: Path) -> Path:
     return model
 
 
-@pytest.mark.parametrize("predicts", ["v", "flow"])
+@pytest.mark.parametrize("predicts", ["v", "flow", "data"])
 def test_what_it_predicts_is_saved_and_loaded(tmp_path: Path, predicts: str) -> None:
     network = StageC(StageCModel.model_validate({**SIZES, "time_width": 8, "predicts": predicts}))
     torch.nn.init.normal_(network.head[1].weight, std=0.1)  # type: ignore[arg-type]
@@ -37,6 +38,24 @@ def test_what_it_predicts_is_saved_and_loaded(tmp_path: Path, predicts: str) -> 
     with torch.no_grad():
         expected = network.eval()(x, t, network.condition(text))
         assert torch.equal(loaded.eval()(x, t, loaded.condition(text)), expected)
+
+
+@pytest.mark.parametrize("predicts", ["v", "data"])
+def test_what_stage_b_predicts_is_saved_and_loaded(tmp_path: Path, predicts: str) -> None:
+    sizes = {"widths": [8, 16], "blocks": [1, 1], "heads": [0, 2], "semantics": [False, True]}
+    sizes |= {"semantic_channels": 6, "condition_width": 8, "text_width": 8, "time_width": 8}
+    network = StageB(StageBModel.model_validate({**sizes, "predicts": predicts}))
+    torch.nn.init.normal_(network.head[1].weight, std=0.1)  # type: ignore[arg-type]
+    weights.stage_b.save(tmp_path, network)
+    loaded = weights.stage_b.load(tmp_path)
+    x, t = torch.randn(2, 4, 16, 16), torch.tensor([0.2, 0.9])
+    semantics, text = torch.randn(2, 6, 3, 3), torch.zeros(2, 4, 8)
+    with torch.no_grad():
+        answers = [
+            each.eval()(x, t, each.condition(semantics, text, (16, 16)))
+            for each in (network, loaded)
+        ]
+    assert torch.equal(*answers)
 
 
 def test_diffusers_refuses_a_prior_that_it_would_sample_wrongly(flowing: Path) -> None:

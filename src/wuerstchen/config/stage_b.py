@@ -5,7 +5,13 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from wuerstchen.config.section import Section
-from wuerstchen.config.training import LoraConfig, LossWeight, PretrainingConfig, TrainingConfig
+from wuerstchen.config.training import (
+    LoraConfig,
+    LossWeight,
+    Prediction,
+    PretrainingConfig,
+    TrainingConfig,
+)
 
 Size = Annotated[int, Field(gt=0)]
 
@@ -44,6 +50,9 @@ class StageBModel(Section):
     patch: Literal[1, 2, 4] = 2
     """Side of the patches of latent cells that the first level works on."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    predicts: Prediction = "noise"
+    """Prediction type, as for Stage C. A narrow network learns the data several times faster than
+    the noise, which it cannot pass through its channels (docs/log.md)."""
 
     @model_validator(mode="after")
     def _levels_agree(self) -> "StageBModel":
@@ -65,6 +74,9 @@ class StageBTraining(TrainingConfig):
     """How the loss is weighted by noise level."""
     gradient_checkpointing: bool = False
     """Recompute the blocks' activations in the backward pass: less memory, a third more time."""
+    high_noise_fraction: float | None = Field(default=None, gt=0, lt=1)
+    """Fraction of the training times above 0.6, where the semantics matter most; null: 45 %, as
+    published."""
     semantics_dropout: float = Field(default=0.05, ge=0, le=1)
     """Fraction of the images whose semantics are replaced by zeros."""
     semantics_noise: float = Field(default=0.3, ge=0, le=1)

@@ -28,8 +28,8 @@ class StageCModel(Section):
     time_width: int = Field(default=64, gt=3, multiple_of=2)
     dropout: float = Field(default=0.1, ge=0, lt=1)
     predicts: Prediction = "noise"
-    """Prediction type: the noise, as published, or the velocity along the circle (v) or the
-    straight line (flow) between data and noise. diffusers opens only models that predict noise."""
+    """Prediction type: the noise, as published, the data, or the velocity along the circle (v) or
+    the straight line (flow) between them. diffusers opens only models that predict noise."""
 
     @model_validator(mode="after")
     def _heads_divide(self) -> "StageCModel":

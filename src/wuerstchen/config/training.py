@@ -7,11 +7,12 @@ from pydantic import Field, field_validator, model_validator
 from wuerstchen.config.section import Section
 
 Precision = Literal["auto", "fp32", "bf16"]
-LossWeight = Literal["p2", "data", "v", "flow", "adaptive"]
-"""p2: used for the released weights; data, v, flow: the error of these instead of the noise's;
-adaptive: all noise levels contribute equally, whatever their error (see diffusion/)."""
+LossWeight = Literal["p2", "data", "data_uncapped", "v", "flow", "adaptive"]
+"""p2: used for the released weights; data, v, flow: the error of these instead of the noise's, that
+of the data with a cap unless uncapped; adaptive: all noise levels contribute equally, whatever
+their error (see diffusion/)."""
 
-Prediction = Literal["noise", "v", "flow"]
+Prediction = Literal["noise", "v", "flow", "data"]
 """The quantity that a network's output represents."""
 
 Decay = Annotated[float, Field(ge=0, lt=1)]

@@ -19,6 +19,7 @@ def noise_of(predicts: Prediction, output: Tensor, x: Tensor, t: Tensor) -> Tens
 
     v     noise = sigma x + alpha v
     flow  noise = (x + alpha flow) / (alpha + sigma)
+    data  noise = (x - alpha data) / sigma
     """
     if predicts == "noise":
         return output
@@ -26,7 +27,14 @@ def noise_of(predicts: Prediction, output: Tensor, x: Tensor, t: Tensor) -> Tens
     alpha, sigma = a_bar.sqrt(), (1 - a_bar).sqrt()
     if predicts == "v":
         return sigma * x + alpha * output
+    if predicts == "data":
+        return (x - alpha * output) / sigma
     return (x + alpha * output) / (alpha + sigma)
+
+
+def data_error_weight(t: Tensor) -> Tensor:
+    """Turns squared error of the noise into that of the data: 1 / alpha_bar - 1."""
+    return 1 / alpha_bar(t) - 1
 
 
 def v_weight(t: Tensor) -> Tensor:
@@ -43,6 +51,7 @@ def flow_weight(t: Tensor) -> Tensor:
 LOSS_WEIGHTS: dict[str, Callable[[Tensor], Tensor]] = {
     "p2": p2_weight,
     "data": data_weight,
+    "data_uncapped": data_error_weight,
     "v": v_weight,
     "flow": flow_weight,
 }

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from wuerstchen.config import StageBModel
+from wuerstchen.diffusion import noise_of
 from wuerstchen.models.blocks import (
     AttentionBlock,
     ConvBlock,
@@ -106,7 +107,10 @@ class StageB(nn.Module):
         return StageBCondition(tuple(down), tuple(up))
 
     def forward(self, x: Tensor, t: Tensor, condition: StageBCondition) -> Tensor:
-        """(B, 4, H, W) noisy latents at (B,) times to the noise, which is of the latents' type."""
+        """(B, 4, H, W) noisy latents at (B,) times to the noise, which is of the latents' type.
+
+        By the published head, unless the config names another prediction.
+        """
         dtype = self.text_mapper.weight.dtype
         time = time_embedding(t, self.config.time_width).to(dtype)
         y = self.embedding(x.to(dtype).contiguous(memory_format=torch.channels_last))
@@ -125,6 +129,8 @@ class StageB(nn.Module):
             if blocks is not self.up_blocks[-1]:
                 y = blocks[-1](y)  # to twice the side
         a, b = self.head(y).to(x.dtype).chunk(2, dim=1)  # (B, 4, H, W) each
+        if self.config.predicts != "noise":
+            return noise_of(self.config.predicts, a, x, t)
         divisor = b.sigmoid() * (1 - 2 * DIVISOR_MARGIN) + DIVISOR_MARGIN
         noise: Tensor = (x - a) / divisor
         return noise

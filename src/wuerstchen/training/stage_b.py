@@ -149,7 +149,7 @@ class StageBTrainer(DiffusionStage):
     ) -> Iterator[Loss]:
         del state
         device = device_of(self._both)
-        t = diffusion.training_times(streams.uniform())
+        t = diffusion.training_times(streams.uniform(), self.training.high_noise_fraction)
         noised = streams.chosen(self.training.semantics_noise)
         semantic_t = (streams.uniform() * SEMANTIC_NOISE_END * noised).to(device)
         dropped = streams.chosen(self.training.semantics_dropout).view(-1, 1, 1, 1).to(device)

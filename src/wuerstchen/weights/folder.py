@@ -9,7 +9,7 @@ from wuerstchen.weights.component_files import component_in
 from wuerstchen.weights.files import json_text, read_json, replacing, write_json
 from wuerstchen.weights.headers import file_format, read_header
 from wuerstchen.weights.layout import CONFIG, PLACES, REQUIRED
-from wuerstchen.weights.names import DIFFUSERS_VERSION, NAMES, OWN_STAGE_C
+from wuerstchen.weights.names import DIFFUSERS_VERSION, NAMES, OWN_STAGE_B, OWN_STAGE_C
 
 SCHEDULER = "DDPMWuerstchenScheduler"
 INDEX = "model_index.json"
@@ -19,7 +19,9 @@ MODULES = {
     "PaellaVQModel": "diffusers.pipelines.deprecated.wuerstchen.modeling_paella_vq_model",
     "WuerstchenDiffNeXt": "diffusers.pipelines.deprecated.wuerstchen.modeling_wuerstchen_diffnext",
     "WuerstchenPrior": "diffusers.pipelines.deprecated.wuerstchen.modeling_wuerstchen_prior",
-    OWN_STAGE_C: "wuerstchen.models.stage_c",  # diffusers reports it as unknown
+    # diffusers reports these two as unknown.
+    OWN_STAGE_B: "wuerstchen.models.stage_b",
+    OWN_STAGE_C: "wuerstchen.models.stage_c",
 }
 NOT_STATED = "not stated"
 

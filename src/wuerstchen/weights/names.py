@@ -74,8 +74,8 @@ STAGE_C = Names(
     },
     {},
 )
-OWN_STAGE_C = "WuerstchenStageC"
-"""The class of a prior that predicts v or flow, which no class of diffusers does."""
+OWN_STAGE_B, OWN_STAGE_C = "WuerstchenStageB", "WuerstchenStageC"
+"""Classes of networks that do not predict the noise, as all classes of diffusers do."""
 
 COMPRESSOR = Names(
     "Compressor", {}, {key: key for key in ("channels", "width", "depth", "affine")}, {}
@@ -130,7 +130,7 @@ def published_config(config: Section, names: Names) -> dict[str, object]:
         values["level_config"] = ["CTA" if heads else "CT" for heads in ours["heads"]]
         values["nhead"] = [heads or -1 for heads in ours["heads"]]
     return {
-        "_class_name": names.class_name if predicts == "noise" else OWN_STAGE_C,
+        "_class_name": names.class_name if predicts == "noise" else _own_class(names),
         "_diffusers_version": DIFFUSERS_VERSION,
         **values,
         **names.fixed,
@@ -151,7 +151,7 @@ def read_config(values: Mapping[str, object], path: Path, names: Names, section:
             f"{path}: expected a {names.class_name}, found a {found}, which is of "
             f"{GENERATIONS['v3']}; {NEEDS['v3']}."
         )
-    own = names is STAGE_C and found == OWN_STAGE_C
+    own = found == _own_class(names)
     if found != names.class_name and not own:
         raise ModelFolderError(f"{path}: expected a {names.class_name}, found a {found}.")
     values = {key: value for key, value in values.items() if not key.startswith("_")}
@@ -178,6 +178,11 @@ def read_config(values: Mapping[str, object], path: Path, names: Names, section:
         return section.model_validate(known | ({"predicts": values["predicts"]} if own else {}))
     except ValidationError as error:
         raise ModelFolderError(f"{path}: {_explain(error, names)}") from None
+
+
+def _own_class(names: Names) -> str | None:
+    """The class of this network if it does not predict the noise."""
+    return {STAGE_B.class_name: OWN_STAGE_B, STAGE_C.class_name: OWN_STAGE_C}.get(names.class_name)
 
 
 @cache

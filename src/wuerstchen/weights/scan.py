@@ -25,6 +25,7 @@ CLASSES: dict[str, ComponentName] = {
     "PaellaVQModel": "stage_a",
     "WuerstchenDiffNeXt": "stage_b",
     "WuerstchenPrior": "stage_c",
+    "WuerstchenStageB": "stage_b",
     "WuerstchenStageC": "stage_c",
     "Compressor": "compressor",
     "EfficientNetEncoder": "compressor",
