@@ -220,14 +220,21 @@ def test_other_networks_than_in_the_checkpoint_are_named(
         loop_of(Line(recipe(), width=2), splits, tmp_path)
 
 
-def test_a_damaged_checkpoint_is_named(splits: tuple[Pairs, Pairs], tmp_path: Path) -> None:
-    loop_of(Line(recipe()), splits, tmp_path).run()
-    (path,) = (tmp_path / "checkpoints" / "000000000080").glob("*.safetensors")
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(
-        TrainingError, match=r"080: expected a complete checkpoint, .* has 100 bytes .*delete this"
-    ):
-        loop_of(Line(recipe()), splits, tmp_path)
+def test_a_run_with_a_damaged_checkpoint_ends_as_an_undamaged_one(
+    splits: tuple[Pairs, Pairs], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    never, half, rest = Line(recipe()), Line(recipe(images=40)), Line(recipe())
+    whole = loop_of(never, splits, tmp_path / "never")
+    whole.run()
+    loop_of(half, splits, tmp_path / "run").run()
+    (path,) = (tmp_path / "run" / "checkpoints" / "000000000040").glob("*.safetensors")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    resumed = loop_of(rest, splits, tmp_path / "run")
+    assert resumed.state.images == 32 and "found a damaged one" in caplog.text
+    resumed.run()
+    assert_equal(state_of(resumed), state_of(whole))
 
 
 @pytest.mark.parametrize("saved", [True, False], ids=["saved", "killed before the first save"])

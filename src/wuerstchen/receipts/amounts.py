@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Amounts(BaseModel):
@@ -10,18 +10,18 @@ class Amounts(BaseModel):
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
-    seconds: float = 0.0
+    seconds: float = Field(default=0.0, ge=0)
     """Wall-clock time."""
-    device_seconds: float = 0.0
+    device_seconds: float = Field(default=0.0, ge=0)
     """Wall-clock time times the number of devices."""
-    images: int = 0
+    images: int = Field(default=0, ge=0)
     """Images processed, repeats included."""
-    flops: float = 0.0
+    flops: float = Field(default=0.0, ge=0)
     """Floating point operations; 0 if they were not counted."""
-    kwh: float = 0.0
-    kwh_measured: float = 0.0
+    kwh: float = Field(default=0.0, ge=0)
+    kwh_measured: float = Field(default=0.0, ge=0)
     """The part of `kwh` measured by hardware counters; the rest is estimated."""
-    kg: float = 0.0
+    kg: float = Field(default=0.0, ge=0)
     """Kilograms of CO2 equivalents: `kwh` times the average of the country."""
 
     def __add__(self, other: "Amounts") -> "Amounts":

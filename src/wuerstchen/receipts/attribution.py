@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator
 
 from wuerstchen.receipts.amounts import Amounts
-from wuerstchen.receipts.phases import Phase, current_kind
+from wuerstchen.receipts.phase import Phase, current_kind
 
 FAILED: Literal["failed attempts"] = "failed attempts"
 
@@ -34,9 +34,9 @@ class Entry:
 
 
 def attribute(phases: Sequence[Phase]) -> Iterator[Entry]:
-    """Split the phases of one folder, ordered by time, into entries of one kind each."""
-    for index, phase in enumerate(phases):
-        lost = _lost_fraction(phase, phases[index + 1 :])
+    """Split the phases of one folder, in the order of its ledger, into entries of one kind each."""
+    for phase, resumed in zip(phases, _resumptions(phases), strict=True):
+        lost = _lost_fraction(phase, resumed)
         for kind, amounts in phase.work.items():
             failed, kept = amounts.split(lost)
             if lost < 1:
@@ -45,22 +45,29 @@ def attribute(phases: Sequence[Phase]) -> Iterator[Entry]:
                 yield Entry(phase.id, phase.stage, FAILED, failed)
 
 
-def _lost_fraction(phase: Phase, later: Sequence[Phase]) -> float:
-    """The fraction of a phase that is lost, 0 to 1; all images count as equally long."""
-    ended_well = phase.end in ("done", "open")
-    resumed = _resumed_at(phase, later)
-    images = phase.work.get(phase.kind, Amounts()).images
+def _resumptions(phases: Sequence[Phase]) -> list[int | None]:
+    """For each phase, the fewest images from which a later one like it resumed."""
+    found: list[int | None] = []
+    fewest: dict[tuple[str, str, str], int] = {}
+    for phase in reversed(phases):
+        same = (phase.origin, phase.stage, phase.kind)
+        found.append(fewest.get(same))
+        if phase.resumed_at is not None:
+            fewest[same] = min(phase.resumed_at, fewest.get(same, phase.resumed_at))
+    return found[::-1]
+
+
+def _lost_fraction(phase: Phase, resumed: int | None) -> float:
+    """The fraction of a phase that is lost, 0 to 1; all images count as equally long.
+
+    resumed  images from which a later phase resumed; None if none did
+    """
+    images, saved = phase.images, phase.saved
+    ended_well = phase.end in ("done", "open") or (saved is not None and saved >= images)
     if phase.resumed_at is None or resumed is None:
-        if ended_well or not images or phase.saved is None:
+        if ended_well or not images or saved is None:
             return 0.0 if ended_well else 1.0
-        return 1 - phase.saved / images
+        return 1 - saved / images
     if not images:
         return 0.0 if ended_well and resumed >= phase.resumed_at else 1.0
     return min(max(phase.resumed_at + images - resumed, 0), images) / images
-
-
-def _resumed_at(phase: Phase, later: Sequence[Phase]) -> int | None:
-    """The fewest images from which a later phase of its model, stage and kind resumed."""
-    same = (phase.origin, phase.stage, phase.kind)
-    starts = [p.resumed_at for p in later if (p.origin, p.stage, p.kind) == same]
-    return min((start for start in starts if start is not None), default=None)

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from wuerstchen.atomic_write import write_file
 from wuerstchen.errors import ModelFolderError, WuerstchenError
-from wuerstchen.receipts.phases import LEDGER, OPEN, Phase, append_phases, read_phases, text_digest
+from wuerstchen.receipts.phase import Phase, text_digest
+from wuerstchen.receipts.phases import LEDGER, OPEN, append_phases, read_phases
 from wuerstchen.receipts.receipt import Receipt, Tariff, make_receipt
 from wuerstchen.receipts.receipt_page import write_page
 
@@ -47,17 +48,31 @@ def write_receipts(folder: Path, tariff: Tariff) -> Receipt | None:
 
     None if nothing was measured. Raises SaveError.
     """
-    if not _ledger_phases(folder):
+    phases = _ledger_phases(folder)
+    if not phases:
         return None
-    whole = open_receipt(folder, tariff)
-    own = {phase.stage for phase in whole.phases if not phase.origin}
-    runs = [folder / "runs" / stage for stage in sorted(own)]
-    for place in (folder, *(run for run in runs if run.is_dir())):
-        receipt = whole if place == folder else open_receipt(place, tariff)
-        text = receipt.model_dump_json(indent=1, by_alias=True) + "\n"
-        write_file(place / RECEIPT, text.encode())
-        write_page(place / "receipt.html", receipt)
+    whole = make_receipt(_name(folder), phases, tariff)
+    _write_receipt(folder, whole)
+    for stage, own in _by_stage(phases).items():
+        run = folder / "runs" / stage
+        if run.is_dir():
+            _write_receipt(run, make_receipt(_name(run), own, tariff))
     return whole
+
+
+def _write_receipt(folder: Path, receipt: Receipt) -> None:
+    text = receipt.model_dump_json(indent=1, by_alias=True) + "\n"
+    write_file(folder / RECEIPT, text.encode())
+    write_page(folder / "receipt.html", receipt)
+
+
+def _by_stage(phases: Sequence[Phase]) -> dict[str, list[Phase]]:
+    """The phases that were measured here."""
+    found: dict[str, list[Phase]] = {}
+    for phase in phases:
+        if not phase.origin:
+            found.setdefault(phase.stage, []).append(phase)
+    return found
 
 
 def update_receipts(folder: Path) -> None:
@@ -113,7 +128,7 @@ def _ledger_phases(folder: Path) -> list[Phase]:
     model = folder.resolve().parent.parent
     if folder.resolve().parent.name == "runs" and _has_ledger(model):
         stage = folder.resolve().name
-        return [each for each in read_phases(model) if each.stage == stage and not each.origin]
+        return _by_stage(read_phases(model)).get(stage, [])
     return []
 
 
@@ -132,6 +147,11 @@ def _read_receipt(folder: Path) -> Receipt | None:
         return None
     try:
         return Receipt.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ModelFolderError(
+            f"{path}: expected a readable receipt, found: {error.strerror or error}; correct its "
+            "permissions."
+        ) from None
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"])) or "the file"
         raise ModelFolderError(

@@ -26,17 +26,8 @@ from wuerstchen.hardware import WORLD_GRAMS, co2_kilograms, device_name
 from wuerstchen.receipts.amounts import Amounts
 from wuerstchen.receipts.carbon import WORLD, country_code, grams_per_kwh
 from wuerstchen.receipts.energy import EnergyMeter, Reading, open_energy_meter
-from wuerstchen.receipts.phases import (
-    End,
-    Kind,
-    Phase,
-    close_killed,
-    close_phase,
-    code_digest,
-    locked,
-    save_open,
-    text_digest,
-)
+from wuerstchen.receipts.phase import End, Kind, Phase, code_digest, text_digest
+from wuerstchen.receipts.phases import close_killed, close_phase, locked, save_open
 
 SAVE_EVERY = 10.0
 """Seconds between saves of a running phase, which a kill may remove from the receipt."""
@@ -118,6 +109,7 @@ class Meter:
         self._book()
         message = f"{kind.__name__}: {error}".splitlines()[0] if kind else ""
         with self._safely():
+            close_killed(self._folder)  # again, if the disk was full at the start
             phase = self._phase("done" if kind is None else "stopped", message[:300])
             close_phase(self._folder, phase)
         with self._safely():
@@ -140,9 +132,18 @@ class Meter:
             self._book()
             self._save()
 
-    def mark_saved(self) -> None:
-        """Results of all images so far are on disk, and count however this phase ends."""
-        self._saved = self._tallies[self._kind].images
+    def resume_from(self, images: int) -> None:
+        """Set `resumed_at`, where it is known only after the start."""
+        self._resumed_at = images
+        self.save()
+
+    def mark_saved(self, images: int = 0) -> None:
+        """Results of all images so far, and of `images` more, count however this phase ends."""
+        tally = self._tallies[self._kind]
+        tally.images += images
+        if self._saved != tally.images:
+            self._saved = tally.images
+            self.save()
 
     @contextmanager
     def as_kind(self, kind: Kind) -> Iterator[None]:
@@ -164,8 +165,8 @@ class Meter:
         assert self._energy is not None
         now, read = time.perf_counter(), self._reading()
         self._tally.seconds += now - self._booked_at
-        self._tally.kwh += read.kwh - self._read.kwh
-        self._tally.kwh_measured += read.measured - self._read.measured
+        self._tally.kwh += max(0.0, read.kwh - self._read.kwh)  # counters may start again
+        self._tally.kwh_measured += max(0.0, read.measured - self._read.measured)
         self._booked_at, self._read = now, read
 
     def _reading(self) -> Reading:

@@ -5,104 +5,69 @@ FOLDER/runs/open/ID.json    a running phase, at most a few seconds old
 FOLDER/runs/open/ID.lock    locked by its process; the system releases it if that is killed
 
 A phase whose process was killed therefore has a file but no lock, and only its last seconds are
-lost. Lines that a kill or a full disk truncated are skipped.
+lost. Lines that are not phases, such as truncated ones, are left out with a warning.
 """
 
-import hashlib
+import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-import wuerstchen
 from wuerstchen.atomic_write import explain_disk_errors, write_file
-from wuerstchen.receipts.amounts import Amounts
-
-_OLD_KINDS = {"look": "validation", "failed tries": "failed attempts"}
-
-
-def current_kind(kind: object) -> object:
-    """The current name of a kind of work; earlier ledgers and receipts have others."""
-    return _OLD_KINDS.get(kind, kind) if isinstance(kind, str) else kind
-
-
-Kind = Annotated[
-    Literal["preparation", "encoding", "training", "validation", "evaluation"],
-    BeforeValidator(current_kind),
-]
-
-End = Literal["open", "done", "stopped", "killed"]
-"""Running; ended normally; by an error or Ctrl-C; by the system."""
+from wuerstchen.errors import ModelFolderError
+from wuerstchen.receipts.phase import End as End
+from wuerstchen.receipts.phase import Kind as Kind
+from wuerstchen.receipts.phase import Phase as Phase
+from wuerstchen.receipts.phase import parse_phase
 
 LEDGER = Path("runs", "phases.jsonl")
 OPEN = Path("runs", "open")
+FINISHED = "finished.json"
+"""In the folder of a run that is finished, with the number of its images."""
+
+NAMED = 3
+"""Damaged lines and unknown keys that a warning names."""
+
+LONGEST_LINE = 2**20
+"""Bytes; a phase has one or two thousand."""
 
 
-class Phase(BaseModel):
-    """The work of one process, from its start or resumption to its end."""
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
-
-    id: str
-    stage: str
-    """Name of the run folder, such as `b-pretraining`; `data`: preparation; `model`: all stages."""
-    kind: Kind
-    started: str
-    """Date and time in UTC, ISO 8601, which sort as text."""
-    end: End
-    error: str = ""
-    """First line of the error that stopped it."""
-    resumed_at: int | None = Field(default=None, alias="at")
-    """Images of earlier phases that it resumed from; work beyond them is lost. None if the work
-    cannot be resumed."""
-    saved: int | None = Field(default=None, alias="standing")
-    """Its images whose results are on disk, however it ended; None if that depends on its end or on
-    a later phase."""
-    devices: int
-    device: str
-    work: dict[Kind, Amounts]
-    """Amounts by kind: its own, and validation within a training."""
-    energy: str
-    """How its energy was determined."""
-    country: str
-    grams_per_kwh: float
-    """CO2 intensity of the country's electricity."""
-    code: str
-    config: str
-    data: str
-    """SHA-256 of the package's code, of the config, and of the data; or empty."""
-    origin: str = ""
-    """The model it was measured in, if this one was merged or converted from that; empty if it was
-    measured here, or comes from a prepared set."""
-
-
-@cache
-def code_digest() -> str:
-    """SHA-256 of the names and contents of all Python files of this package."""
-    root = Path(wuerstchen.__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(root).as_posix()}\0{len(content)}\0".encode() + content)
-    return digest.hexdigest()
-
-
-def text_digest(text: str) -> str:
-    """SHA-256 of a text, such as a resolved config; empty for an empty text."""
-    return hashlib.sha256(text.encode()).hexdigest() if text else ""
+log = logging.getLogger(__name__)
 
 
 def read_phases(folder: Path) -> list[Phase]:
-    """All phases of a folder, ordered by start, including running and killed ones."""
-    # If two lines end a phase, the first is its own; the second is by a reader that raced with it.
-    ended = reversed(list(_ended_phases(folder)))
-    found = {phase.id: phase for phase in (*_open_phases(folder), *ended)}
-    return sorted(found.values(), key=lambda phase: phase.started)
+    """All phases of a folder, including running and killed ones, those of a stage as they ran.
+
+    Raises ModelFolderError if the ledger may not be read.
+    """
+    found: dict[str, Phase] = {}
+    for phase in _ended_phases(folder):
+        known = found.get(phase.id)
+        # If two lines end a phase, a reader that took it for killed wrote one of them.
+        if known is None or (known.end == "killed" and phase.end != "killed"):
+            found[phase.id] = phase
+    unrecorded = [phase for phase in _open_phases(folder) if phase.id not in found]
+    unrecorded.sort(key=lambda phase: phase.end == "open")
+    return _in_order([_with_results(folder, each) for each in (*found.values(), *unrecorded)])
+
+
+def _in_order(phases: Sequence[Phase]) -> list[Phase]:
+    """Ordered by start, but those of one stage as recorded: a clock may have been set back.
+
+    A phase is recorded at its end, or by the next one if it was killed.
+    """
+    starts: list[str] = []
+    latest: dict[tuple[str, str, str], str] = {}
+    for phase in phases:
+        same = (phase.origin, phase.stage, phase.kind)
+        latest[same] = max(phase.started, latest.get(same, ""))
+        starts.append(latest[same])
+    return [phases[index] for index in sorted(range(len(phases)), key=starts.__getitem__)]
 
 
 def append_phases(folder: Path, phases: Sequence[Phase]) -> None:
@@ -123,7 +88,8 @@ def adopt_phases(source: Path, folder: Path) -> None:
     Phases that are already there are not copied again; a source without a ledger adds nothing.
     """
     known = {phase.id for phase in read_phases(folder)}
-    if new := [phase for phase in _ended_phases(source) if phase.id not in known]:
+    ended = [phase for phase in read_phases(source) if phase.end != "open"]
+    if new := [phase for phase in ended if phase.id not in known]:
         append_phases(folder, new)
 
 
@@ -141,7 +107,7 @@ def close_killed(folder: Path) -> None:
     """Move phases whose process was killed to the ledger."""
     for phase in _open_phases(folder):
         if phase.end == "killed":
-            close_phase(folder, phase)
+            close_phase(folder, _with_results(folder, phase))
             (folder / OPEN / f"{phase.id}.lock").unlink(missing_ok=True)
     for lock in (folder / OPEN).glob("*.lock"):  # of processes killed before they wrote anything
         if not lock.with_suffix(".json").exists() and not _is_held(lock):
@@ -165,19 +131,72 @@ def locked(folder: Path, name: str) -> Iterator[None]:
 
 
 def _ended_phases(folder: Path) -> Iterator[Phase]:
-    with suppress(FileNotFoundError):
-        for line in (folder / LEDGER).read_bytes().splitlines():
-            with suppress(ValidationError):
-                yield Phase.model_validate_json(line)
+    """The lines of the ledger that are phases; others are named, and cost only themselves."""
+    path = folder / LEDGER
+    damaged, unknown = dict[int, str](), dict[str, None]()
+    for number, line in enumerate(_lines(path), 1):
+        try:
+            phase, keys = parse_phase(line)
+        except ValueError as error:
+            if line.strip():
+                damaged[number] = str(error)
+            continue
+        unknown |= dict.fromkeys(keys)
+        yield phase if phase.end != "open" else phase.model_copy(update={"end": "killed"})
+    if damaged:
+        reasons = [f"line {number} ({reason})" for number, reason in damaged.items()]
+        more = f" and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
+        left_out = "; ".join(reasons[:NAMED]) + more
+        _warn_once(f"{path}: expected a phase of work on each line; left out: {left_out}.")
+    if unknown:
+        names = ", ".join([*unknown][:NAMED]) + (", …" if len(unknown) > NAMED else "")
+        _warn_once(f"{path}: keys that this version does not know are not used: {names}.")
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            yield from iter(lambda: file.readline(LONGEST_LINE), b"")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ModelFolderError(
+            f"{path}: expected a readable ledger, found: {error.strerror or error}; correct its "
+            "permissions, or move it away."
+        ) from None
+
+
+@cache
+def _warn_once(message: str) -> None:
+    log.warning("%s", message)
 
 
 def _open_phases(folder: Path) -> Iterator[Phase]:
     for path in sorted((folder / OPEN).glob("*.json")):
         try:
-            phase = Phase.model_validate_json(path.read_bytes())
-        except (OSError, ValidationError):  # just closed, or not a phase
+            phase, _ = parse_phase(path.read_bytes())
+        except OSError:  # just closed
+            continue
+        except ValueError as error:
+            _warn_once(f"{path}: expected a phase of work, found something else ({error}).")
+            continue
+        if phase.id != path.stem:
+            _warn_once(f"{path}: expected the phase of this name, found {phase.id!r}.")
             continue
         yield phase if _is_held(path) else phase.model_copy(update={"end": "killed"})
+
+
+def _with_results(folder: Path, phase: Phase) -> Phase:
+    """Marks all images of a phase as saved if its run is finished, and ended with them."""
+    if phase.end not in ("killed", "stopped") or phase.resumed_at is None or phase.origin:
+        return phase
+    try:
+        path = folder / "runs" / phase.stage / FINISHED
+        images = json.loads(path.read_text(encoding="utf-8"))["images"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return phase
+    is_last = images == phase.resumed_at + phase.images
+    return phase.model_copy(update={"saved": phase.images}) if is_last else phase
 
 
 def _is_held(path: Path) -> bool:

@@ -11,7 +11,7 @@ from wuerstchen.hardware import co2_kilograms
 from wuerstchen.receipts.amounts import Amounts, total
 from wuerstchen.receipts.attribution import FAILED, Entry, LineKind, attribute
 from wuerstchen.receipts.carbon import grams_per_kwh
-from wuerstchen.receipts.phases import Phase
+from wuerstchen.receipts.phase import Phase
 
 STAGES = ("data", "a", "b-pretraining", "b", "c-pretraining", "c", "model")
 KINDS: tuple[str, ...] = get_args(get_args(LineKind)[0])

@@ -17,6 +17,7 @@ from wuerstchen import weights
 from wuerstchen.atomic_write import write_file
 from wuerstchen.config import Config, dump
 from wuerstchen.data import Pairs, open_pairs
+from wuerstchen.digests import file_digest
 from wuerstchen.errors import SaveError, TrainingError
 from wuerstchen.geometry import scale_semantics
 from wuerstchen.models.compressor import shrink
@@ -124,15 +125,13 @@ class _Writer:
         for path, rows in files[rank::world]:
             if not is_complete(path, rows, self.info.files.get(path.name)):
                 write_file(path, self._content(rows))
-                self.meter.tick(len(rows))
-            self.meter.mark_saved()
+                self.meter.mark_saved(len(rows))
             self.on_progress(self.info.what, rows.stop, self.info.rows)
         if rank == 0:
             while not all(is_complete(path, rows) for path, rows in files):
                 time.sleep(WAIT)  # for the other processes
-            self.meter.tick(sum(map(len, missing)))
-            self.meter.mark_saved()
-            digests = {path.name: latent_cache.file_digest(path) for path, _ in files}
+            self.meter.mark_saved(sum(map(len, missing)))
+            digests = {path.name: file_digest(path) for path, _ in files}
             info = self.info.model_copy(update={"files": digests})
             write_file(
                 self.folder / latent_cache.ENCODING,
@@ -151,6 +150,7 @@ class _Writer:
                 )
             for row, value in zip(batch, values, strict=True):
                 tensors[str(row)] = value.clone(memory_format=torch.contiguous_format)
+            self.meter.tick()  # saves the time so far now and then
             self.on_progress(info.what, rows.start + len(tensors), info.rows)
         return bytes(save(tensors, metadata={"what": info.what}))
 

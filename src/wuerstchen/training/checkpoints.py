@@ -1,7 +1,9 @@
 """Checkpoints in the format of torch's distributed checkpoint (DCP), as safetensors.
 
-    checkpoints/000000016384/progress.json     progress of the run, and the size of each file
+    checkpoints/000000016384/progress.json     progress of the run
     checkpoints/000000016384/*.safetensors     the tensors, with files of its own for each process
+    checkpoints/000000016384/SHA256SUMS        the digests of all of these, checked before use
+    checkpoints/000000016384.damaged/          one that did not match them
 
 The best one is the earliest that has the lowest validation loss: it was saved with that result.
 
@@ -9,11 +11,12 @@ A checkpoint can be loaded with any number of processes. Nothing in it is a pick
 """
 
 import json
+import logging
 import math
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,8 +30,16 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load as load_distributed
 from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 
+from wuerstchen.digests import SUMS, difference, file_digests, read_sums, write_sums
 from wuerstchen.errors import SaveError, TrainingError
-from wuerstchen.training.distributed import any_rank, barrier, is_distributed, is_main_process
+from wuerstchen.training.distributed import (
+    any_rank,
+    barrier,
+    gather,
+    is_distributed,
+    is_main_process,
+    rank_and_world,
+)
 from wuerstchen.weights.files import replacing
 
 FOLDER = "checkpoints"
@@ -37,8 +48,12 @@ FOLDER = "checkpoints"
 FILE_SIZE = 2**29
 """Approximate bytes per file; a file is assembled in memory before it is written."""
 
+PROGRESS = "progress.json"
+
 Progress = dict[str, int | float | None]
 """State of the loop; JSON preserves every bit of these numbers."""
+
+log = logging.getLogger(__name__)
 
 
 class TensorSpec(NamedTuple):
@@ -69,24 +84,54 @@ class Checkpoints:
         target = self._folder / f"{progress['images']:012d}"
         with self._replacing(target) as folder:
             _write(folder, dict(tensors))
-            barrier()
             if is_main_process():
-                sizes = {path.name: path.stat().st_size for path in folder.glob("*.safetensors")}
-                values = {**progress, "files": dict(sorted(sizes.items()))}
-                (folder / "progress.json").write_text(json.dumps(values, indent=1))
+                (folder / PROGRESS).write_text(json.dumps(progress, indent=1))
+            barrier()
+            digests = _digests(folder)
+            if is_main_process():
+                write_sums(folder, digests)
         if is_main_process():
             self._prune()
         barrier()
 
     def newest(self) -> Checkpoint | None:
-        """The newest one, or None for a new run. Raises TrainingError if it is damaged."""
-        found = self._all()
-        return _open(found[-1]) if found else None
+        """The newest one, or None for a new run. Damaged ones are renamed, with a warning.
+
+        Raises TrainingError if there are only damaged ones.
+        """
+        return self._first(list(reversed(self._all())), "The run resumes from {}.")
 
     def best(self) -> Checkpoint | None:
-        """The one with the lowest validation loss, or None before the first validation."""
-        folder = self._best()
-        return None if folder is None else _open(folder)
+        """The one with the lowest validation loss, or None before the first validation.
+
+        If that is damaged, the next best is taken, with a warning.
+        """
+        return self._first(self._ranked(), "The stage ends with the weights of {} instead.")
+
+    def _first(self, folders: Sequence[Path], consequence: str) -> Checkpoint | None:
+        """The first of `folders` that is not damaged; None if there are none."""
+        damaged: dict[Path, str] = {}
+        for folder in folders:
+            found = _open(folder)
+            if isinstance(found, Checkpoint):
+                for each, reason in damaged.items():
+                    self._set_aside(each, reason, consequence.format(folder))
+                return found
+            damaged[folder] = found
+        if damaged:
+            raise _damaged(*next(iter(damaged.items())))
+        return None
+
+    def _set_aside(self, folder: Path, reason: str, consequence: str) -> None:
+        """Rename a damaged checkpoint, so that it is neither read again nor counted as kept."""
+        renamed = folder.with_name(f"{folder.name}.damaged")
+        if is_main_process():
+            message = "%s: expected a complete checkpoint, found a damaged one (%s). %s"
+            log.warning(message, folder, reason, consequence)
+            shutil.rmtree(renamed, ignore_errors=True)
+            with suppress(OSError):
+                folder.rename(renamed)
+        barrier()
 
     def clear(self) -> None:
         """Delete all checkpoints, once the stage is exported."""
@@ -96,12 +141,15 @@ class Checkpoints:
     def _all(self) -> list[Path]:
         return sorted(p for p in self._folder.glob("*") if p.is_dir() and p.name.isdecimal())
 
-    def _best(self) -> Path | None:
-        best = min(self._all(), key=_validation_loss, default=None)  # the earliest of equals
-        return None if best is None or math.isinf(_validation_loss(best)) else best
+    def _ranked(self) -> list[Path]:
+        """Those with a validation loss, the lowest first, and the earliest of equals."""
+        losses = {folder: _validation_loss(folder) for folder in self._all()}
+        return [each for each in sorted(losses, key=losses.__getitem__) if losses[each] < math.inf]
 
     def _prune(self) -> None:
-        old = [path for path in self._all()[: -self._keep] if path != self._best()]
+        found = self._all()
+        kept = {*found[-self._keep :], *self._ranked()[:1]}
+        old = [path for path in found if path not in kept]
         leftovers = [*self._folder.glob(".*.new"), *self._folder.glob(".*.old")]  # after a kill
         for path in (*old, *leftovers):
             shutil.rmtree(path, ignore_errors=True)
@@ -183,39 +231,98 @@ def _files(tensors: Mapping[str, Tensor]) -> dict[str, int]:
     return files
 
 
-def _open(folder: Path) -> Checkpoint:
+def _digests(folder: Path) -> dict[str, str]:
+    """The digests of all files of a new checkpoint. A collective call.
+
+    Every process hashes what it wrote, which its machine still has in memory.
+    """
+    rank, world = rank_and_world()
+    files = [path for path in folder.iterdir() if path.name != SUMS]
+    own = [path for path in files if path.name.startswith(f"shard-{rank + 1:05d}-")]
+    if rank == 0:
+        others = tuple(f"shard-{other + 1:05d}-" for other in range(1, world))
+        own = [path for path in files if not path.name.startswith(others)]
+    digests: dict[str, str] = {}
+    for text in gather(json.dumps(file_digests(own))):
+        digests |= json.loads(text)
+    return digests
+
+
+def _open(folder: Path) -> Checkpoint | str:
+    """A checkpoint, or the reason why it is damaged. A collective call.
+
+    Raises TrainingError if it may not be read.
+    """
+    reason = ""
     try:
-        progress = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
-        for name, size in progress.pop("files").items():
-            found = (folder / name).stat().st_size
-            if found != size:
-                raise ValueError(f"{name} has {found} bytes instead of {size}")
-        if progress["images"] != int(folder.name):
-            raise ValueError(f"progress.json has {progress['images']} images")
-        metadata = Reader(str(folder)).read_metadata()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise _damaged(folder, str(error) or type(error).__name__) from None
+        progress = _read_progress(folder)
+        reason = _check_files(folder, progress)
+        if not reason:
+            metadata = Reader(str(folder)).read_metadata()
+    except PermissionError as error:
+        raise TrainingError(
+            f"{folder} cannot be read ({error.strerror}); correct its permissions, or delete it "
+            "to resume from the previous checkpoint."
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError, RecursionError) as error:
+        reason = str(error) or type(error).__name__
+    if reasons := [text for text in gather(reason) if text]:
+        return reasons[0]
     tensors = {
         name: TensorSpec(entry.size, entry.properties.dtype)
         for name, entry in metadata.state_dict_metadata.items()
         if isinstance(entry, TensorStorageMetadata)
     }
+    progress.pop("files", None)
     return Checkpoint(folder, progress, tensors)
+
+
+def _read_progress(folder: Path) -> Progress:
+    """Raises OSError or ValueError."""
+    progress = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
+    if not isinstance(progress, dict):
+        raise ValueError(f"{PROGRESS} is not a JSON object")
+    if progress.get("images") != int(folder.name):
+        raise ValueError(f"{PROGRESS} has {progress.get('images')} images")
+    return progress
+
+
+def _check_files(folder: Path, progress: Mapping[str, object]) -> str:
+    """The first difference between the files and what was recorded of them; or empty."""
+    files = {path.name: path for path in folder.iterdir() if path.name != SUMS}
+    # Versions that recorded no digests recorded the sizes of the tensors' files.
+    sizes = None if (folder / SUMS).exists() else progress.get("files")
+    digests = {} if isinstance(sizes, dict) else read_sums(folder)
+    recorded = {PROGRESS, *sizes} if isinstance(sizes, dict) else digests.keys()
+    if missing := sorted(recorded - files.keys()):
+        return f"No such file: {missing[0]}"
+    foreign = sorted(name for name in files.keys() - recorded if name.endswith(".safetensors"))
+    if foreign:
+        return f"{foreign[0]} is not a file of this checkpoint"
+    if not isinstance(sizes, dict):
+        rank, world = rank_and_world()
+        return difference([files[name] for name in sorted(recorded)[rank::world]], digests)
+    if is_main_process():
+        log.info("%s has no digests (an earlier version saved it): only sizes are checked.", folder)
+    for name, size in sizes.items():
+        if (found := files[name].stat().st_size) != size:
+            return f"{name} has {found} bytes instead of {size}"
+    return ""
 
 
 def _validation_loss(folder: Path) -> float:
     """The lowest validation loss up to a checkpoint."""
     try:
-        value = json.loads((folder / "progress.json").read_text(encoding="utf-8"))["held_out"]
-        return math.inf if value is None else float(value)
-    except (OSError, ValueError, KeyError, TypeError):
+        value = _read_progress(folder)["held_out"]
+        return math.inf if value is None or math.isnan(value) else float(value)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return math.inf
 
 
 def _damaged(folder: Path, reason: str) -> TrainingError:
     return TrainingError(
-        f"{folder}: expected a complete checkpoint, found a damaged one ({reason}); delete this "
-        "folder to resume from the previous one."
+        f"{folder}: expected a complete checkpoint, found a damaged one ({reason}), and no other "
+        f"to resume from; restore it from a backup, or delete {folder.parent} to start again."
     )
 
 

@@ -71,6 +71,11 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def rank_and_world() -> tuple[int, int]:
+    """The rank of this process, and the number of processes."""
+    return (dist.get_rank(), dist.get_world_size()) if is_distributed() else (0, 1)
+
+
 def all_reduce_max(values: Tensor) -> Tensor:
     """The elementwise maximum over all processes, in place."""
     if is_distributed():
@@ -129,6 +134,15 @@ def all_gather(values: Tensor) -> Tensor:
     parts = [torch.empty_like(values) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, values.contiguous())
     return torch.cat(parts)
+
+
+def gather(text: str) -> list[str]:
+    """The texts of all processes, by rank. A collective call."""
+    if not is_distributed():
+        return [text]
+    texts = [""] * dist.get_world_size()
+    dist.all_gather_object(texts, text)
+    return texts
 
 
 def all_reduce_mean(values: Mapping[str, float], device: torch.device) -> dict[str, float]:

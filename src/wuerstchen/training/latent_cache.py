@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from wuerstchen.data import Batch, Pairs
+from wuerstchen.digests import file_digest
 from wuerstchen.errors import TrainingError
 
 EncodingKind = Literal["latents", "semantics", "text"]
@@ -86,16 +87,11 @@ class Encoding:
     def _open(self, chunk: int) -> safe_open:
         path = self.folder / file_name(chunk)
         expected = self.info.files.get(path.name)
-        if path.name not in self._verified and expected is not None:
+        if path.name not in self._verified and self.info.files:
             if file_digest(path) != expected:
                 raise OSError(f"the content of {path.name} changed")
             self._verified.add(path.name)
         return safe_open(path, framework="pt")
-
-
-def file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def file_name(chunk: int) -> str:
@@ -129,7 +125,8 @@ def find_encoding(
     for dtype in DTYPES:
         parts = made | {"dtype": dtype}
         folder = Path(root) / folder_name(what, parts)
-        if (info := read_encoding(folder)) is not None:
+        info = read_encoding(folder)
+        if info is not None and info.rows == row_count(what, pairs):
             log.info("Reading %s from %s.", what, folder)
             return Encoding(folder, info)
     message = (
@@ -141,11 +138,18 @@ def find_encoding(
 
 
 def read_encoding(folder: Path) -> EncodingInfo | None:
-    """The file encoding.json; None if it is missing or damaged."""
+    """The file encoding.json; None if it is missing, damaged or of another folder."""
     try:
-        return EncodingInfo.model_validate_json((folder / ENCODING).read_bytes())
+        info = EncodingInfo.model_validate_json((folder / ENCODING).read_bytes())
     except (OSError, ValidationError):
         return None
+    own = folder.name == folder_name(info.what, info.made_of)
+    return info if own and info.dtype == info.made_of.get("dtype") else None
+
+
+def row_count(what: EncodingKind, pairs: Pairs) -> int:
+    """The rows of an encoding of `pairs`."""
+    return sum(1 for _ in all_captions(pairs)) if what == "text" else len(pairs)
 
 
 def is_complete(path: Path, rows: range, sha256: str | None = None) -> bool:
@@ -172,7 +176,7 @@ def _others(root: Path, what: EncodingKind, parts: dict[str, str]) -> str:
     """Describe an encoding that exists instead, and how it differs."""
     for folder in sorted(root.glob(f"{what}-*")):
         if (other := read_encoding(folder)) is None:
-            return f"{folder.name} is not finished"
+            return f"{folder.name} is not finished, or damaged"
         differs = [key for key in parts if key != "dtype" and other.made_of.get(key) != parts[key]]
         return f"{folder.name} has other {', '.join(differs)}"
     return "none exist"

@@ -17,12 +17,9 @@ from wuerstchen.training.stage import RunName
 
 @contextmanager
 def measure_training(
-    name: RunName, config: Config, pairs: Pairs, resumed_at: int, accelerator: Accelerator
+    name: RunName, config: Config, pairs: Pairs, accelerator: Accelerator
 ) -> Iterator[Meter]:
-    """Measure a training run; its receipt is written even if the run fails.
-
-    resumed_at  images already trained on when this process started
-    """
+    """Measure a training run; its receipt is written even if the run fails."""
     source = Path(config.data.path).expanduser()
     try:
         with Meter(
@@ -31,7 +28,6 @@ def measure_training(
             kind="training",
             devices=accelerator.num_processes,
             writes=accelerator.is_main_process,
-            resumed_at=resumed_at,
             config=dump(config),
             data=pairs.digest(),
         ) as meter:

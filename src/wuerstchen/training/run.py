@@ -106,13 +106,12 @@ def _train_run(
     if accelerator.is_main_process:
         _announce(name, training, accelerator.device)
     run_log = RunLog(run_folder(config, name), writes=accelerator.is_main_process)
-    newest = Checkpoints(run_log.folder, training.keep_checkpoints).newest()
-    seen = int(newest.progress["images"] or 0) if newest else 0
     set_seed(config.seed)
-    with measure_training(name, config, train_pairs, seen, accelerator) as meter:
+    with measure_training(name, config, train_pairs, accelerator) as meter:
         with count_flops(meter, accelerator.num_processes):
             stage = build_stage(name, Files(config, train_pairs))
         loop = Loop(stage, train_pairs, test_pairs, run_log, accelerator, config.seed)
+        meter.resume_from(loop.state.images)
         # Only after the checkpoint was loaded: if it does not fit, the old config explains why.
         run_log.write("config.yaml", dump(config))
         run_log.write(DATA, json.dumps(data_report, indent=2, ensure_ascii=False))
