@@ -56,7 +56,7 @@ def test_a_missing_component_is_named_with_the_stage_to_train(
 
 def test_a_folder_that_does_not_exist_has_no_component(tmp_path: Path) -> None:
     assert not weights.has_component(tmp_path / "none", "stage_a")
-    with pytest.raises(ModelFolderError, match=r"Expected a model folder at .*none"):
+    with pytest.raises(ModelFolderError, match=r"Expected Stage A at .*none"):
         weights.stage_a.load(tmp_path / "none")
 
 
@@ -163,7 +163,7 @@ DAMAGES: list[tuple[str, Callable[[Path], object]]] = [
     ),
     (r"\(\d+ more differ\)", lambda f: edit(f / PRIOR, "c", 32)),
     (
-        "cannot be read as a CLIP text model",
+        "cannot be read as safetensors",
         lambda f: cut(f / "text_encoder/model.safetensors", 0.7),
     ),
     ("cannot be read as JSON", lambda f: cut(f / "text_encoder/config.json", 0.5)),
@@ -208,7 +208,7 @@ DAMAGES: list[tuple[str, Callable[[Path], object]]] = [
     ),
     ("eos_token_id should be", lambda f: edit(f / TEXT_CONFIG, "eos_token_id", None)),
     ("attention_dropout", lambda f: edit(f / TEXT_CONFIG, "attention_dropout", "x")),
-    ("cannot be read as a CLIP text model", lambda f: edit(f / TEXT_CONFIG, "dtype", "nope")),
+    ("config of a CLIP text model", lambda f: edit(f / TEXT_CONFIG, "dtype", "nope")),
     ("model_max_length should be", lambda f: edit(f / TOKENS, "model_max_length", "x")),
     ("model_max_length should be", lambda f: edit(f / TOKENS, "model_max_length", 0)),
     ("model_max_length should be", lambda f: edit(f / TOKENS, "model_max_length", 1)),

@@ -54,6 +54,11 @@ class StageBModel(Section):
     """Prediction type, as for Stage C. A narrow network learns the data several times faster than
     the noise, which it cannot pass through its channels (docs/log.md)."""
 
+    @property
+    def reads_semantics(self) -> bool:
+        """Whether any level does; otherwise their channels are without effect."""
+        return any(self.semantics)
+
     @model_validator(mode="after")
     def _levels_agree(self) -> "StageBModel":
         lengths = {len(self.widths), len(self.blocks), len(self.heads), len(self.semantics)}

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from wuerstchen.config.data import DataConfig
 from wuerstchen.config.section import Section
 from wuerstchen.config.stage_a import StageAConfig
-from wuerstchen.config.stage_b import CompressorModel, StageBConfig
+from wuerstchen.config.stage_b import CompressorModel, StageBConfig, StageBModel
 from wuerstchen.config.stage_c import StageCConfig
 from wuerstchen.config.text import TextConfig
 from wuerstchen.geometry import LATENT_STRIDE, SIZE_STEP, bucket_shapes
@@ -89,7 +89,8 @@ class Config(Section):
     def _channels_fit(self) -> "Config":
         for stage, model in (("stage_b", self.stage_b.model), ("stage_c", self.stage_c.model)):
             found, needed = model.semantic_channels, self.compressor.channels
-            if found != needed:
+            reads = model.reads_semantics if isinstance(model, StageBModel) else True
+            if reads and found != needed:
                 raise ValueError(
                     f"{stage}.model.semantic_channels is {found}, but compressor.channels is "
                     f"{needed}; they must be equal"

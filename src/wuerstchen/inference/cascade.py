@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from wuerstchen.diffusion import NoiseSource
-from wuerstchen.errors import ConfigError, ModelFolderError, SizeError
+from wuerstchen.errors import ConfigError, SizeError
 from wuerstchen.geometry import latent_size_of_semantics, semantics_size, unscale_semantics
 from wuerstchen.inference.dtypes import Dtypes, component_dtypes
 from wuerstchen.inference.nan_check import finite
@@ -27,6 +27,7 @@ from wuerstchen.models.stage_b import LATENT_CHANNELS, StageB, StageBCondition
 from wuerstchen.models.stage_c import StageC, StageCCondition
 from wuerstchen.models.text import TextEncoder
 from wuerstchen.weights import ComponentFiles, ComponentName
+from wuerstchen.weights.checks import check_sizes
 from wuerstchen.weights.layout import REQUIRED
 
 STRIP_CELLS = 256 * 256
@@ -56,7 +57,8 @@ class Cascade:
         name: str = "",
     ) -> None:
         """name: of the model, for errors. Raises ModelFolderError unless networks fit."""
-        _check_fit(name, stage_b, stage_c, text_c, text_b)
+        b, c = stage_b.config, stage_c.config
+        check_sizes(name, b, c, text_b=text_b.width, text_c=text_c.width)
         self.stage_a, self.stage_b, self.stage_c = stage_a.eval(), stage_b.eval(), stage_c.eval()
         self.text_c, self.text_b = text_c.eval(), text_b.eval()
         self._forward_b, self._forward_c = self.stage_b, self.stage_c
@@ -231,22 +233,6 @@ class Cascade:
 def text_names(plan: SamplingPlan) -> tuple[str, ...]:
     """Names of the text tensors of a stage."""
     return (TEXT, NEGATIVE) if plan.guidance.active else (TEXT,)
-
-
-def _check_fit(
-    name: str, stage_b: StageB, stage_c: StageC, text_c: TextEncoder, text_b: TextEncoder
-) -> None:
-    b, c = stage_b.config, stage_c.config
-    for what, made, read in (
-        ("channels of semantics of Stage C and B", c.semantic_channels, b.semantic_channels),
-        ("text widths of its encoder and Stage C", text_c.width, c.text_width),
-        ("text widths of its encoder and Stage B", text_b.width, b.text_width),
-    ):
-        if made != read:
-            raise ModelFolderError(
-                f"Model {name or 'without name'}: the {what} must be equal, found "
-                f"{made} and {read}; combine only components that were trained together."
-            )
 
 
 def _texts(text: Tensor, negative: Tensor | None, plan: SamplingPlan) -> dict[str, Tensor]:

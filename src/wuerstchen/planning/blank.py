@@ -32,9 +32,9 @@ from wuerstchen.training.perceptual import vgg16_features
 from wuerstchen.training.prior_preservation import ClassSemantics
 from wuerstchen.training.stage import Rows
 from wuerstchen.training.stage_c import StoredText
-from wuerstchen.weights.component_files import component_in
 from wuerstchen.weights.components import COMPONENTS
 from wuerstchen.weights.hub import is_here
+from wuerstchen.weights.scan import scan_component
 
 META = torch.device("meta")
 
@@ -144,7 +144,7 @@ def with_base_sizes(config: Config) -> Config:
     for origin in (parts.stage_a, parts.stage_b, parts.compressor, parts.stage_c):
         if origin.kind == "base" and is_here(origin.folder):
             name = origin.component
-            sizes = COMPONENTS[name].config(component_in(origin.path, name))
+            sizes = COMPONENTS[name].config(scan_component(origin.path, name))
             if name == "compressor":
                 changes[name] = sizes
             else:
@@ -172,7 +172,7 @@ def text_sizes(origin: Origin, text: TextConfig, width: int, key: str) -> ClipSi
     Raises ConfigError for a config.json that lacks them, or a width that nothing is known of.
     """
     if origin.kind == "base" and is_here(origin.folder):
-        files = component_in(origin.path, origin.component)
+        files = scan_component(origin.path, origin.component)
         assert files.config is not None
         return _read_sizes(files.config)
     if origin.kind not in ("base", "published"):  # as if its vocabulary were filled

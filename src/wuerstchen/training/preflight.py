@@ -19,7 +19,7 @@ from wuerstchen.training.stage import RunName, section_of
 from wuerstchen.weights.component_files import ComponentFiles, component_in
 from wuerstchen.weights.hub import BUNDLED, is_here, is_hub_id
 from wuerstchen.weights.layout import PLACES
-from wuerstchen.weights.scan import scan
+from wuerstchen.weights.scan import scan, scan_component
 
 _LAUNCHES = tuple(
     DistributedType(kind) for kind in ("NO", "MULTI_CPU", "MULTI_GPU", "MULTI_XPU", "MULTI_NPU")
@@ -96,7 +96,9 @@ def check_models(config: Config, waiting: Sequence[RunName]) -> None:
     b = config.stage_b.model if files_b is None else weights.stage_b.config(files_b)
     below = _files(parts.compressor, "b", config, waiting)
     channels = (config.compressor if below is None else weights.compressor.config(below)).channels
-    _check_equal("semantic channels of the compressor and Stage B", channels, b.semantic_channels)
+    if b.reads_semantics:
+        what = "semantic channels of the compressor and Stage B"
+        _check_equal(what, channels, b.semantic_channels)
     if parts.text_b is not None:
         text_b = _text_width(parts.text_b, config)
         _check_equal("text widths of its encoder and Stage B", text_b, b.text_width)
@@ -134,7 +136,7 @@ def _base_files(origin: Origin) -> ComponentFiles:
             f"{origin.key} is {str(folder)!r}, expected a model folder, found a file; make a "
             "folder of it with `wuerstchen convert`."
         )
-    found = component_in(folder, origin.component)
+    found = scan_component(folder, origin.component)
     weights.check_component(found)
     return found
 

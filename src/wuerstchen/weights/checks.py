@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from wuerstchen.config import CompressorModel, StageBModel, StageCModel
 from wuerstchen.errors import ModelFolderError
 from wuerstchen.weights import components
 from wuerstchen.weights.component_files import ComponentFiles, ModelFiles
@@ -23,24 +24,48 @@ def check_component(files: ComponentFiles) -> None:
 
 def check_fit(files: ModelFiles) -> None:
     """Check by the configs that the components' channels and text widths agree."""
-    b, c = components.stage_b.config(files.stage_b), components.stage_c.config(files.stage_c)
-    text_b = components.text_b.config(files.text_b)
-    text_c = components.text_c.config(files.text_c)
-    pairs = [
-        ("semantic channels of Stage C and Stage B", c.semantic_channels, b.semantic_channels),
-        ("text widths of its encoder and Stage C", text_c.hidden_size, c.text_width),
-        ("text widths of its encoder and Stage B", text_b.hidden_size, b.text_width),
-    ]
+    compressor = None
     if files.compressor is not None:
-        channels = components.compressor.config(files.compressor).channels
-        pairs.append(
-            ("semantic channels of the compressor and Stage B", channels, b.semantic_channels)
-        )
+        compressor = components.compressor.config(files.compressor)
+    check_sizes(
+        files.name,
+        components.stage_b.config(files.stage_b),
+        components.stage_c.config(files.stage_c),
+        text_b=components.text_b.config(files.text_b).hidden_size,
+        text_c=components.text_c.config(files.text_c).hidden_size,
+        compressor=compressor,
+    )
+
+
+def check_sizes(
+    name: str,
+    b: StageBModel,
+    c: StageCModel,
+    *,
+    text_b: int,
+    text_c: int,
+    compressor: CompressorModel | None = None,
+) -> None:
+    """Raise ModelFolderError unless the components of the model `name` fit each other.
+
+    text_b, text_c  widths of the encoders
+    """
+    pairs = [
+        ("text widths of its encoder and Stage C", text_c, c.text_width),
+        ("text widths of its encoder and Stage B", text_b, b.text_width),
+    ]
+    made, read = c.semantic_channels, b.semantic_channels
+    if b.reads_semantics:
+        pairs.insert(0, ("semantic channels of Stage C and Stage B", made, read))
+    if compressor is not None:
+        reader, read = ("Stage B", read) if b.reads_semantics else ("Stage C", made)
+        what = f"semantic channels of the compressor and {reader}"
+        pairs.append((what, compressor.channels, read))
     for what, made, expected in pairs:
         if made != expected:
             raise ModelFolderError(
-                f"Model {files.name}: the {what} must be equal, found {made} and {expected}; "
-                "combine only components that were trained together."
+                f"Model {name or 'without name'}: the {what} must be equal, found "
+                f"{made} and {expected}; combine only components that were trained together."
             )
 
 

@@ -5,7 +5,7 @@ dtype, and are converted tensor by tensor if not. What must outlive its file is 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -13,11 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from wuerstchen.errors import ModelFolderError
-from wuerstchen.weights.component_files import ComponentFiles, component_in
-from wuerstchen.weights.headers import mapped, read_header
+from wuerstchen.weights.component_files import ComponentFiles
+from wuerstchen.weights.headers import TensorInfo, mapped, read_header
 from wuerstchen.weights.layout import ComponentName
 from wuerstchen.weights.names import NAMES, our_key, text_names
 from wuerstchen.weights.original import published_names
+from wuerstchen.weights.scan import scan_component
+
+TENSORS_PER_BLOCK = 6
+"""At least; blocks of all components have more."""
 
 N = TypeVar("N", bound=nn.Module)
 C = TypeVar("C")
@@ -50,12 +54,12 @@ class Component(ABC, Generic[N, C]):
     ) -> N:
         """The network on the CPU in eval mode.
 
-        source  a model folder, or the files of the component
+        source  a folder or file that has it, in any layout, or the files of the component
         mmap    share the pages of the file, which must not change meanwhile, instead of copying
 
         Raises ModelFolderError where a file is missing, damaged or does not fit.
         """
-        files = component_in(source, self.name) if isinstance(source, Path) else source
+        files = scan_component(source, self.name) if isinstance(source, Path) else source
         return fill(self.empty(files), files, dtype, copy=not mmap)
 
     @abstractmethod
@@ -109,6 +113,31 @@ def stored_dtype(files: ComponentFiles) -> torch.dtype:
         if stored.dtype.is_floating_point:
             counts[stored.dtype] = counts.get(stored.dtype, 0) + stored.count
     return max(counts, key=lambda dtype: counts[dtype], default=torch.float32)
+
+
+def check_blocks(files: ComponentFiles, blocks: int) -> Mapping[str, TensorInfo]:
+    """The tensors in the file's header, which must be enough for the blocks of the config.
+
+    Raises ModelFolderError otherwise, before a network of an untrue depth is built.
+    """
+    stored = read_header(files.weights).below(files.prefix)
+    if blocks * TENSORS_PER_BLOCK > len(stored):
+        raise ModelFolderError(
+            f"{files.config or files.weights}: expected the sizes of the weights in "
+            f"{files.weights.name}, found {blocks:,} blocks, but only {len(stored):,} tensors "
+            "there; copy both files again."
+        )
+    return stored
+
+
+def check_stored(files: ComponentFiles, key: str, stored: TensorInfo, expected: Tensor) -> None:
+    """Raise ModelFolderError for integers in place of weights, as in quantised files."""
+    if expected.is_floating_point() and not stored.dtype.is_floating_point:
+        dtype = str(stored.dtype).removeprefix("torch.")
+        raise ModelFolderError(
+            f"{files.weights}: expected floating-point weights, found {key} as {dtype}; use a "
+            "file that is not quantised."
+        )
 
 
 def check_keys(files: ComponentFiles, expected: Collection[str], found: Collection[str]) -> None:

@@ -13,16 +13,17 @@ from wuerstchen.models.compressor import MEAN, STD, Compressor
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
-from wuerstchen.weights.component import Component, check_keys
+from wuerstchen.weights.component import Component, check_blocks, check_keys, check_stored
 from wuerstchen.weights.component_files import ComponentFiles
 from wuerstchen.weights.files import replacing, write_json, write_tensors
-from wuerstchen.weights.headers import read_header
+from wuerstchen.weights.headers import TensorInfo, read_header
 from wuerstchen.weights.identify import identify, refuse_foreign
 from wuerstchen.weights.infer_config import infer_config
 from wuerstchen.weights.layout import CONFIG, PLACES, ComponentName
 from wuerstchen.weights.names import NAMES, published_config, published_key, read_config
 from wuerstchen.weights.original import source_of
 from wuerstchen.weights.text import TextComponent
+from wuerstchen.weights.tokenizer import first_line
 
 N = TypeVar("N", bound=nn.Module)
 S = TypeVar("S", bound=Section)
@@ -54,9 +55,16 @@ class NetworkComponent(Component[N, S], Generic[N, S]):
 
     def empty(self, files: ComponentFiles) -> N:
         config = self.config(files)
-        with torch.device("meta"):
-            network = self._network(config)
-        self._check(network, files)
+        stored = check_blocks(files, _blocks(config))
+        try:
+            with torch.device("meta"):
+                network = self._network(config)
+        except (OverflowError, RuntimeError, TypeError, ValueError) as error:
+            raise ModelFolderError(
+                f"{files.config or files.weights}: {files.title} of these sizes cannot be built "
+                f"({first_line(error)}); copy it again."
+            ) from None
+        self._check(network, files, stored)
         return network.eval()
 
     def save(self, folder: Path, network: N, dtype: torch.dtype = torch.float32) -> None:
@@ -67,13 +75,14 @@ class NetworkComponent(Component[N, S], Generic[N, S]):
             tensors = {published_key(name, self._names): value for name, value in state}
             write_tensors(new / place.weights, tensors, dtype)
 
-    def _check(self, network: N, files: ComponentFiles) -> None:
-        stored = read_header(files.weights).below(files.prefix)
+    def _check(self, network: N, files: ComponentFiles, stored: Mapping[str, TensorInfo]) -> None:
         state = network.state_dict()
         sources = {
             name: source_of(published_key(name, self._names), files.naming) for name in state
         }
         check_keys(files, dict.fromkeys(source.key for source in sources.values()), stored)
+        for name, source in sources.items():
+            check_stored(files, source.key, stored[source.key], state[name])
         misfits = [
             (name, source)
             for name, source in sources.items()
@@ -89,6 +98,13 @@ class NetworkComponent(Component[N, S], Generic[N, S]):
                 f"{files.weights}: {source.key} should have the shape {expected} by "
                 f"{files.config_source}, found {list(stored[source.key].shape)}{more}."
             )
+
+
+def _blocks(config: Section) -> int:
+    """The blocks that a config names; those of the compressor have an upper limit anyway."""
+    if isinstance(config, StageBModel):
+        return sum(config.blocks)
+    return config.depth if isinstance(config, StageAModel | StageCModel) else 0
 
 
 @final

@@ -4,8 +4,8 @@ A file is a safetensors file or one that `torch.save` wrote, distinguished by th
 not by their names. Nested keys of `torch.save` are joined by dots, so both are flat lists of keys.
 """
 
-import pickle
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,12 +17,18 @@ from torch import Tensor
 from wuerstchen.errors import ModelFolderError
 from wuerstchen.weights.files import DTYPES
 from wuerstchen.weights.layout import prefix_of
+from wuerstchen.weights.shards import is_shard_index, shard_of_tensors
+from wuerstchen.weights.torch_files import read_torch
 
 ZIP = b"PK\x03\x04"
 PICKLE = b"\x80"
 LFS_POINTER = b"version https://git-lfs"
-OPTIMIZER = "optimizer_state_dict"
-"""Skipped: a checkpoint's optimizer is twice as large as its network and unused here."""
+MAX_HEADER = 64 * 2**20
+"""Bytes of a safetensors header; whole models with tokenizers in theirs have about ten."""
+MAX_TENSORS = 50_000
+"""Tensors of a file; a whole published model has about 4,000."""
+UNREADABLE = (OSError, OverflowError, RuntimeError, SafetensorError, TypeError, ValueError)
+"""What safetensors and torch raise for damaged files and impossible shapes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,7 @@ class TensorInfo:
     @property
     def count(self) -> int:
         """The number of its elements."""
-        return int(torch.Size(self.shape).numel())
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +67,28 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Raises ModelFolderError for a file that is cut off, a pointer, or of neither format."""
+    """The header of a file, or of all shards of an index.
+
+    Raises ModelFolderError for a file that is cut off, a pointer, or of neither format.
+    """
+    if is_shard_index(path):
+        return _header_of_shards(path)
     if file_format(path) == "pt":
         tensors = {
             key: TensorInfo(tensor.dtype, tuple(tensor.shape))
-            for key, tensor in _flat(_unpickled(path, "meta"))
+            for key, tensor in read_torch(path, "meta").items()
         }
         return Header(path, "pt", tensors, {})
+    _check_length(path)
     try:
         with safe_open(path, "pt") as file:
-            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118  # no mapping
+            keys = file.keys()
+            if len(keys) > MAX_TENSORS:
+                raise _too_large(path, f"{MAX_TENSORS:,} tensors", f"{len(keys):,}")
+            slices = {key: file.get_slice(key) for key in keys}
             found = {key: (each.get_dtype(), each.get_shape()) for key, each in slices.items()}
             metadata = dict(file.metadata() or {})
-    except (OSError, SafetensorError) as error:
+    except UNREADABLE as error:
         raise damaged(path, error) from None
     unknown = sorted({dtype for dtype, _ in found.values()} - DTYPES.keys())
     if unknown:
@@ -92,13 +107,23 @@ def mapped(path: Path, keys: Iterable[str]) -> dict[str, Tensor]:
 
     The file must not change while they exist.
     """
+    keys = list(keys)
+    if is_shard_index(path):
+        shards = shard_of_tensors(path)
+        parts = {shard: [key for key in keys if shards[key] == shard] for shard in shards.values()}
+        joined = {
+            key: tensor
+            for shard, own in parts.items()
+            for key, tensor in mapped(shard, own).items()
+        }
+        return {key: joined[key] for key in keys}
     if file_format(path) == "pt":
-        found = dict(_flat(_unpickled(path, "cpu")))
+        found = read_torch(path, "cpu")
         return {key: found[key] for key in keys}
     try:
         with safe_open(path, "pt") as file:
             return {key: file.get_tensor(key) for key in keys}
-    except (OSError, SafetensorError) as error:
+    except UNREADABLE as error:
         raise damaged(path, error) from None
 
 
@@ -130,27 +155,35 @@ def damaged(path: Path, error: Exception) -> ModelFolderError:
     )
 
 
-def _unpickled(path: Path, device: Literal["meta", "cpu"]) -> object:
-    """The contents of a `torch.save` file; torch itself allows only tensors and plain values."""
-    try:
-        return torch.load(path, map_location=device, weights_only=True, mmap=True)
-    except pickle.UnpicklingError:
-        raise ModelFolderError(
-            f"{path} has Python objects next to its weights, which are never opened, since they "
-            "can run code; use a safetensors file of these weights."
-        ) from None
-    except Exception as error:  # a damaged archive can raise anything
-        reason = str(error).strip().split("\n")[0].split(". ")[0]
-        raise ModelFolderError(
-            f"{path} is damaged or cut off and cannot be read as a file of torch ({reason}); "
-            "copy it again."
-        ) from None
+def _header_of_shards(index: Path) -> Header:
+    """The tensors of all shards as one file; raises ModelFolderError where they disagree."""
+    shards = shard_of_tensors(index)
+    headers = {shard: read_header(shard) for shard in sorted(set(shards.values()))}
+    for key, shard in shards.items():
+        if key not in headers[shard].tensors:
+            raise ModelFolderError(
+                f"{index} says that {shard.name} has {key}, which it lacks; copy both again."
+            )
+    for shard, header in headers.items():
+        surplus = next((key for key in header.tensors if shards.get(key) != shard), None)
+        if surplus is not None:
+            raise ModelFolderError(
+                f"{shard} has {surplus}, which {index.name} does not say; copy both again."
+            )
+    tensors = {key: headers[shard].tensors[key] for key, shard in shards.items()}
+    return Header(index, "safetensors", tensors, {})
 
 
-def _flat(values: object, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    if isinstance(values, Tensor):
-        yield prefix, values.detach()
-    elif isinstance(values, Mapping):
-        for key, value in values.items():
-            if isinstance(key, str) and key != OPTIMIZER:
-                yield from _flat(value, f"{prefix}.{key}" if prefix else key)
+def _check_length(path: Path) -> None:
+    """Raise ModelFolderError for a header that is too large to be one."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if MAX_HEADER < length <= path.stat().st_size:
+        raise _too_large(path, f"a header of {MAX_HEADER:,} bytes", f"{length:,}")
+
+
+def _too_large(path: Path, limit: str, found: str) -> ModelFolderError:
+    return ModelFolderError(
+        f"{path}: expected at most {limit}, found {found}; it is damaged or no model: copy it "
+        "again."
+    )

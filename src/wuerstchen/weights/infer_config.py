@@ -45,17 +45,20 @@ def stage_b_sizes(tensors: Tensors) -> dict[str, object]:
     mappers = [tensors.get(f"effnet_mappers.{level}.weight") for level in range(levels)]
     condition_width, text_width = tensors["clip_mapper.weight"].shape
     first_time = next(key for key in tensors if key.endswith(".mapper.weight"))
-    return {
+    sizes: dict[str, object] = {
         "widths": widths,
         "blocks": blocks,
         "heads": heads,
         "semantics": [mapper is not None for mapper in mappers],
-        "semantic_channels": next(m.shape[1] for m in mappers if m is not None),
         "condition_width": condition_width,
         "text_width": text_width,
         "time_width": tensors[first_time].shape[1],
         "patch": math.isqrt(tensors["embedding.1.weight"].shape[1] // 4),
     }
+    read = [mapper for mapper in mappers if mapper is not None]
+    if read:  # otherwise no level reads semantics, and their channels change nothing
+        sizes["semantic_channels"] = read[0].shape[1]
+    return sizes
 
 
 def stage_c_sizes(tensors: Tensors) -> dict[str, object]:
@@ -111,7 +114,7 @@ def infer_config(path: Path, component: ComponentName, section: type[S], tensors
             reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}, found {first['input']!r}"
         raise ModelFolderError(
             f"{path}: the sizes of {title} cannot be inferred from its shapes ({reason}); "
-            "copy it again, or use a model folder with a config.json."
+            "copy it again, or put its config.json next to it or name that file (--config)."
         ) from None
 
 

@@ -1,9 +1,11 @@
 """Our names of classes, tensors and config keys, and the published ones of diffusers 0.42.1."""
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from reprlib import repr as brief
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -153,7 +155,7 @@ def read_config(values: Mapping[str, object], path: Path, names: Names, section:
         )
     own = found == _own_class(names)
     if found != names.class_name and not own:
-        raise ModelFolderError(f"{path}: expected a {names.class_name}, found a {found}.")
+        raise ModelFolderError(f"{path}: expected a {names.class_name}, found a {brief(found)}.")
     values = {key: value for key, value in values.items() if not key.startswith("_")}
     expected = {*names.keys.values(), *names.fixed}
     if names is STAGE_B:
@@ -169,13 +171,16 @@ def read_config(values: Mapping[str, object], path: Path, names: Names, section:
     for key, value in names.fixed.items():
         if values[key] != value:
             raise ModelFolderError(
-                f"{path}: {key} is {values[key]!r}, but only {value!r} can be opened."
+                f"{path}: {key} is {brief(values[key])}, but only {value!r} can be opened."
             )
     if names is STAGE_B:
         values["nhead"] = _heads(path, values["level_config"], values["nhead"])
     try:
-        known = {ours: values[theirs] for ours, theirs in names.keys.items()}
-        return section.model_validate(known | ({"predicts": values["predicts"]} if own else {}))
+        known = {ours: _whole(values[theirs]) for ours, theirs in names.keys.items()}
+        if own:
+            known["predicts"] = values["predicts"]
+        # Strict, so that true is no 1 and "8" no 8; as JSON, where lists are tuples.
+        return section.model_validate_json(json.dumps(known), strict=True)
     except ValidationError as error:
         raise ModelFolderError(f"{path}: {_explain(error, names)}") from None
 
@@ -194,15 +199,22 @@ def _text_prefix() -> str:
     return TEXT_PREFIX if next(iter(tiny.state_dict())).startswith(TEXT_PREFIX) else ""
 
 
+def _whole(value: object) -> object:
+    """Numbers such as 16.0 as integers, also in lists."""
+    if isinstance(value, list):
+        return [_whole(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _heads(path: Path, levels: object, heads: object) -> list[object]:
     if not isinstance(levels, list) or not isinstance(heads, list) or len(levels) != len(heads):
         raise ModelFolderError(
             f"{path}: level_config and nhead must be lists of equal length, "
-            f"found {levels!r} and {heads!r}."
+            f"found {brief(levels)} and {brief(heads)}."
         )
     for level in levels:
         if level not in ("CT", "CTA"):
-            raise ModelFolderError(f"{path}: level_config has {level!r}, expected CT or CTA.")
+            raise ModelFolderError(f"{path}: level_config has {brief(level)}, expected CT or CTA.")
     return [count if level == "CTA" else 0 for level, count in zip(levels, heads, strict=True)]
 
 
@@ -212,4 +224,4 @@ def _explain(error: ValidationError, names: Names) -> str:
     if not first["loc"]:
         return f"{message}."
     key = names.keys.get(str(first["loc"][0]), str(first["loc"][0]))
-    return f"{key}: {message}, found {first['input']!r}."
+    return f"{key}: {message}, found {brief(first['input'])}."

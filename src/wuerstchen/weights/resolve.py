@@ -1,15 +1,16 @@
 """Resolve whole models: all components found, complete and fitting before a weight is read."""
 
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wuerstchen.errors import ModelFolderError
 from wuerstchen.weights.checks import advice, check_component, check_fit
 from wuerstchen.weights.component_files import ComponentFiles, ModelFiles, component_in
 from wuerstchen.weights.folder import front_matter
-from wuerstchen.weights.hub import TEXT_FILES, USUAL, Hub, find, is_hub_id
+from wuerstchen.weights.hub import HUB_FILES, TEXT_FILES, USUAL, Hub, find, is_hub_id
 from wuerstchen.weights.layout import PLACES, REQUIRED, ComponentName
-from wuerstchen.weights.scan import Scan, scan, scan_component
+from wuerstchen.weights.scan import Scan, scan, scan_component, with_configs
 
 PUBLISHED, PUBLISHED_PRIOR = "warp-ai/wuerstchen", "warp-ai/wuerstchen-prior"
 
@@ -22,6 +23,8 @@ def resolve(
     revision: str | None = None,
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
+    configs: Sequence[str | Path] = (),
+    tell: Callable[[str], None] | None = None,
 ) -> ModelFiles:
     """The files of a whole model: the bundled one, or in a folder, a file or on the hub.
 
@@ -30,11 +33,17 @@ def resolve(
              the decoder's usual prior
     variant  fp16 for NAME.fp16.safetensors, and so on, in both
     revision  of `name`; the others as in huggingface_hub
+    configs  config.json files of networks in single files, each identified by its class; also
+             taken without being named if it is next to its file
+    tell     called with a sentence before another repository is opened, which the README.md of
+             a model of the hub names
 
-    No weight is read. Raises ModelFolderError where a component is missing, half downloaded, of
-    another generation or does not fit the others.
+    No weight is read, and only hub ids that the caller or their README.md name are downloaded.
+    Raises ModelFolderError where a component is missing, half downloaded, of another generation or
+    does not fit the others.
     """
     hub = Hub(cache_dir=cache_dir, local_files_only=local_files_only)
+    named_hub = is_hub_id(name) or is_hub_id(prior)
     base = scan(find(name, replace(hub, revision=revision)), variant)
     title = "the bundled model" if name is None else str(name)
     found = dict(base.components)
@@ -44,10 +53,11 @@ def resolve(
             f"its decoder, such as {PUBLISHED}."
         )
     if prior is not None:
-        found |= _given_prior(title, base, prior, variant, hub)
+        found |= _given_prior(_Card(title, base, hub, named_hub, tell), prior, variant)
     elif base.layout == "decoder" and "stage_c" not in found:
-        named = _named_prior(title, base)
-        found |= _prior_components(scan(find(named, hub), variant), named)
+        card = _Card(title, base, hub, named_hub, tell)
+        found |= _prior_components(scan(card.open(HUB_FILES), variant), card.named())
+    found = with_configs(found, configs)
     _check_whole(title, base, found)
     files = ModelFiles(name=title, source=base.path, **found)
     check_fit(files)
@@ -55,7 +65,12 @@ def resolve(
 
 
 def resolve_components(
-    name: str | Path | None, *, prior: str | Path | None = None, variant: str | None = None
+    name: str | Path | None,
+    *,
+    prior: str | Path | None = None,
+    variant: str | None = None,
+    configs: Sequence[str | Path] = (),
+    tell: Callable[[str], None] | None = None,
 ) -> tuple[Path, dict[ComponentName, ComponentFiles]]:
     """The path and all components there, a whole model or not; arguments as of `resolve`."""
     base = scan(find(name), variant)
@@ -66,10 +81,17 @@ def resolve_components(
             f"{title}: expected a model or a component of one, found no file with their keys; name "
             "the folder or file with the weights."
         )
+    card = _Card(title, base, USUAL, is_hub_id(name) or is_hub_id(prior), tell)
     if prior is not None:
-        found |= _given_prior(title, base, prior, variant, USUAL)
+        found |= _given_prior(card, prior, variant)
     elif base.layout == "decoder" and (named := _card_prior(title, base)):
-        found |= _prior_components(scan(find(named), variant), named)
+        try:
+            found |= _prior_components(scan(card.open(HUB_FILES), variant), named)
+        except ModelFolderError:
+            if is_hub_id(name):
+                raise
+            # A decoder on this machine alone: its prior is only taken if it is here too.
+    found = with_configs(found, configs)
     for files in found.values():
         check_component(files)
     return base.path, found
@@ -118,20 +140,57 @@ def from_files(
     return files
 
 
+@dataclass(frozen=True, slots=True)
+class _Card:
+    """The README.md of a decoder, which may name its prior."""
+
+    title: str
+    base: Scan
+    hub: Hub
+    network: bool
+    """Whether the caller named a repository of the hub, so that others may be downloaded."""
+    tell: Callable[[str], None] | None
+
+    def named(self) -> str:
+        """The hub id of the prior; raises ModelFolderError if none is named."""
+        if named := _card_prior(self.title, self.base):
+            return named
+        raise ModelFolderError(
+            f"{self.title} is a decoder (it has {self.base.titles}) without Stage C or its text "
+            "encoder, and no README.md there names its prior; pass prior= (--prior), a folder or "
+            f"a hub id such as {PUBLISHED_PRIOR}."
+        )
+
+    def open(self, patterns: Sequence[str]) -> Path:
+        """The folder of the named prior; without the network, unless the caller named a hub id."""
+        named = self.named()
+        if self.network:
+            if self.tell is not None:
+                self.tell(f"{self.title} names {named} as its prior, which is opened too.")
+            return find(named, self.hub, patterns=patterns)
+        try:
+            return find(named, replace(self.hub, local_files_only=True), patterns=patterns)
+        except ModelFolderError:
+            raise ModelFolderError(
+                f"{self.title} is a decoder (it has {self.base.titles}), and its README.md names "
+                f"the prior {named}, which is not on this machine; pass prior={named!r} (--prior "
+                f"{named}) to download it, or a folder."
+            ) from None
+
+
 def _given_prior(
-    title: str, base: Scan, prior: str | Path, variant: str | None, hub: Hub
+    card: _Card, prior: str | Path, variant: str | None
 ) -> dict[ComponentName, ComponentFiles]:
-    given = scan(find(prior, hub), variant)
+    given = scan(find(prior, card.hub), variant)
     if "stage_c" not in given.components and "stage_b" in given.components:
         raise ModelFolderError(
             f"prior={str(prior)!r} is a decoder (it has {given.titles}); pass it as the model, "
             "and a prior, which has Stage C, as prior= (--prior)."
         )
     found = _prior_components(given, str(prior))
-    if "text_c" not in found and "text_c" not in base.components:
+    if "text_c" not in found and "text_c" not in card.base.components:
         # Stage C alone: its text encoder is that of the decoder's usual prior.
-        named = _named_prior(title, base)
-        text = scan(find(named, hub, patterns=TEXT_FILES), variant).components
+        text = scan(card.open(TEXT_FILES), variant).components
         encoder = text.get("text_c") or text.get("text_b")
         if encoder is not None:
             found["text_c"] = replace(encoder, component="text_c")
@@ -155,16 +214,6 @@ def _card_prior(title: str, base: Scan) -> str:
     if isinstance(first, str) and first:
         return first
     return PUBLISHED_PRIOR if title == PUBLISHED else ""
-
-
-def _named_prior(title: str, base: Scan) -> str:
-    if named := _card_prior(title, base):
-        return named
-    raise ModelFolderError(
-        f"{title} is a decoder (it has {base.titles}) without Stage C or its text encoder, and "
-        f"no README.md there names its prior; pass prior= (--prior), a folder or a hub id such as "
-        f"{PUBLISHED_PRIOR}."
-    )
 
 
 def _check_whole(title: str, base: Scan, components: dict[ComponentName, ComponentFiles]) -> None:

@@ -3,23 +3,26 @@
 a model folder       vqgan decoder prior_prior text_encoder tokenizer prior_text_encoder …
 a decoder            vqgan decoder text_encoder tokenizer, as on the hub
 a prior              prior text_encoder tokenizer, as on the hub
+both in one folder   vqgan decoder prior text_encoder tokenizer …
 a component          a folder with config.json and weights, such as a prior without its text
 files                one or several files of weights, identified by their keys
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from wuerstchen.errors import ModelFolderError
-from wuerstchen.weights.component_files import ComponentFiles
+from wuerstchen.errors import ConfigError, ModelFolderError
+from wuerstchen.weights.component_files import ComponentFiles, component_in, has_component
 from wuerstchen.weights.files import current_path, read_json
 from wuerstchen.weights.folder import INDEX
 from wuerstchen.weights.headers import read_header
 from wuerstchen.weights.identify import V3_CLASSES, ForeignModelError, identify, refuse_foreign
 from wuerstchen.weights.layout import CONFIG, FOLDERS, PLACES, ComponentName, has_vocabulary
+from wuerstchen.weights.weight_files import WEIGHT_FILES, find_weights
 
-Layout = Literal["model", "decoder", "prior", "component", "files"]
+Layout = Literal["model", "decoder", "prior", "both", "component", "files"]
 
 CLASSES: dict[str, ComponentName] = {
     "PaellaVQModel": "stage_a",
@@ -33,7 +36,8 @@ CLASSES: dict[str, ComponentName] = {
 TEXT_MODELS = ("clip_text_model", "clip")
 DECODER_CLASS = "WuerstchenDecoderPipeline"
 STAGES: set[ComponentName] = {"stage_a", "stage_b", "stage_c"}
-WEIGHT_FILES = ("*.safetensors", "*.pt", "*.pth", "*.ckpt")
+PRIOR = "prior"
+"""The folder of Stage C in a prior of the hub."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +65,28 @@ def scan(path: Path, variant: str | None = None) -> Scan:
         return Scan(path, "files", _in_file(path))
     if _index_class(path) in V3_CLASSES:
         raise ForeignModelError(path, "a model", "v3")
-    if (name := _described_by_config(path)) is not None:
-        found = _in_folder(path, name, _tokenizer_of(path), variant)
-        return Scan(path, "component", {name: found})
     layout, folders = _layout(path)
+    if not folders and (name := _described_by_config(path)) is not None:
+        found = _in_folder(path, name, _tokenizer_of(path), variant)
+        if found.missing() is None or not (loose := _loose_files(path)):
+            return Scan(path, "component", {name: found})
+        return Scan(path, "files", loose)
     components = {
-        name: _in_folder(current_path(path / folder), name, path / tokenizer, variant)
-        for name, folder, tokenizer in folders
-        if current_path(path / folder).is_dir()
+        name: _in_folder(folder, name, tokenizer, variant) for name, folder, tokenizer in folders
     }
-    loose = {} if components.keys() >= STAGES else _loose_files(path)
-    if loose.keys() - components.keys():
-        return Scan(path, "files", loose | components)
+    if layout == "both":
+        components = _with_shared_text(components)
+    complete = {name: files for name, files in components.items() if files.missing() is None}
+    loose = {} if complete.keys() >= STAGES else _loose_files(path)
+    if loose.keys() - complete.keys():
+        return Scan(path, "files", components | loose | complete)
     return Scan(path, layout, components)
 
 
 def scan_component(path: Path, component: ComponentName) -> ComponentFiles:
     """`component` in any folder or file that contains it; else raises ModelFolderError."""
+    if has_component(path, component):
+        return component_in(path, component)
     if not path.exists():
         raise ModelFolderError(f"Expected {PLACES[component].title} at {path}, found no such path.")
     found = scan(path)
@@ -86,25 +95,60 @@ def scan_component(path: Path, component: ComponentName) -> ComponentFiles:
         [(name, files)] = found.components.items()
         if name in ("text_b", "text_c"):
             return replace(files, component=component)
-    if component not in found.components:
+    files_found = found.components.get(component)
+    incomplete = files_found is None or files_found.missing() is not None
+    if incomplete and found.layout == "model":
+        return component_in(path, component)  # raises, and says how to train it
+    if files_found is None:
         raise ModelFolderError(
             f"{path}: expected {PLACES[component].title}, found {found.titles}; name another path."
         )
-    return found.components[component]
+    return files_found
+
+
+def with_configs(
+    components: dict[ComponentName, ComponentFiles], configs: Sequence[str | Path]
+) -> dict[ComponentName, ComponentFiles]:
+    """`components` with the config.json files that the caller named, each by its class.
+
+    Raises ModelFolderError for a file that describes no network, ConfigError for one too many.
+    """
+    for path in map(Path, configs):
+        name = _class_in(path)
+        if name is None:
+            known = ", ".join(CLASSES)
+            raise ModelFolderError(
+                f"{path}: expected the {CONFIG} of a network, whose _class_name is one of {known}."
+            )
+        if name not in components:
+            titles = ", ".join(PLACES[each].title for each in components) or "no component"
+            raise ConfigError(
+                f"{path} describes {PLACES[name].title}, but the model has {titles}; name the "
+                "config of one of them."
+            )
+        components = {**components, name: replace(components[name], config=path)}
+    return components
+
+
+def _class_in(config: Path) -> ComponentName | None:
+    """The component that a config.json describes by its class."""
+    values = read_json(config)
+    if (class_name := values.get("_class_name")) in V3_CLASSES:
+        raise ForeignModelError(config, f"a {class_name}", "v3")
+    if values.get("model_type") in TEXT_MODELS:
+        return "text_c"
+    if isinstance(class_name, str) and class_name in CLASSES:
+        return CLASSES[class_name]
+    return "compressor" if {"c_latent", "effnet"} & values.keys() else None
 
 
 def _described_by_config(folder: Path) -> ComponentName | None:
     """The component that config.json describes; text encoders by the folder's name."""
     if not (folder / CONFIG).is_file():
         return None
-    values = read_json(folder / CONFIG)
-    if (class_name := values.get("_class_name")) in V3_CLASSES:
-        raise ForeignModelError(folder / CONFIG, f"a {class_name}", "v3")
-    if values.get("model_type") in TEXT_MODELS:
-        return "text_b" if FOLDERS.get(folder.resolve().name) == "text_b" else "text_c"
-    if isinstance(class_name, str) and class_name in CLASSES:
-        return CLASSES[class_name]
-    return "compressor" if {"c_latent", "effnet"} & values.keys() else None
+    name = _class_in(folder / CONFIG)
+    is_b = FOLDERS.get(folder.resolve().name) == "text_b"
+    return "text_b" if name == "text_c" and is_b else name
 
 
 def _tokenizer_of(folder: Path) -> Path:
@@ -122,24 +166,78 @@ def _loose_files(path: Path) -> dict[ComponentName, ComponentFiles]:
         for file in sorted(path.glob(pattern)):
             for name, found in _in_file(file).items():
                 if name in loose:
-                    raise ModelFolderError(
-                        f"{path} has {PLACES[name].title} twice, in {loose[name].weights.name} "
-                        f"and {file.name}; name one of the files."
-                    )
+                    raise _found_twice(path, name, loose[name].weights.name, file.name)
                 loose[name] = found
     return loose
 
 
-def _layout(path: Path) -> tuple[Layout, list[tuple[ComponentName, str, str]]]:
-    """The layout, and each component that it may contain, with its folder and tokenizer's."""
-    places = [(name, place.folder, place.tokenizer) for name, place in PLACES.items()]
-    if (path / "prior").is_dir() and not (path / "prior_prior").is_dir():
-        return "prior", [("stage_c", "prior", ""), ("text_c", "text_encoder", "tokenizer")]
-    prior = ("prior_prior", "prior_text_encoder")
-    decoder = ("vqgan", "decoder", "text_encoder", "tokenizer")
-    has_prior = any(current_path(path / folder).is_dir() for folder in prior)
-    is_decoder = not has_prior and all((path / folder).is_dir() for folder in decoder)
-    return "decoder" if is_decoder or _index_class(path) == DECODER_CLASS else "model", places
+def _found_twice(path: Path, name: ComponentName, one: str, other: str) -> ModelFolderError:
+    return ModelFolderError(
+        f"{path} has {PLACES[name].title} twice, in {one} and {other}; name one of them, or move "
+        "the other elsewhere."
+    )
+
+
+def _layout(path: Path) -> tuple[Layout, list[tuple[ComponentName, Path, Path]]]:
+    """The layout, and each component whose folder exists, with its folder and tokenizer's."""
+    folders: dict[ComponentName, tuple[Path, Path]] = {
+        name: (current_path(path / place.folder), path / place.tokenizer)
+        for name, place in PLACES.items()
+        if current_path(path / place.folder).is_dir()
+    }
+    layout: Layout = "model"
+    if (prior := _prior_folder(path)) is not None:
+        if "stage_c" in folders:
+            raise _found_twice(path, "stage_c", folders["stage_c"][0].name, PRIOR)
+        folders["stage_c"] = prior, path
+        layout = "both" if folders.keys() & {"stage_a", "stage_b", "compressor"} else "prior"
+        own_text = prior.parent / "text_encoder"
+        if "text_c" not in folders and prior.parent != path and own_text.is_dir():
+            folders["text_c"] = own_text, prior.parent / "tokenizer"
+        if layout == "prior" and "text_c" not in folders and "text_b" in folders:
+            folders["text_c"] = folders.pop("text_b")
+    elif not folders.keys() & {"stage_c", "text_c"}:
+        whole = {"stage_a", "stage_b", "text_b"} <= folders.keys()
+        if whole and (path / PLACES["text_b"].tokenizer).is_dir():
+            layout = "decoder"
+    if layout == "model" and _index_class(path) == DECODER_CLASS:
+        layout = "decoder"
+    return layout, [(name, *folders[name]) for name in PLACES if name in folders]
+
+
+def _prior_folder(path: Path) -> Path | None:
+    """The folder of Stage C in `prior/`, which is a component, or a prior of the hub itself."""
+    for folder in (path / PRIOR, path / PRIOR / PRIOR):
+        if (folder / CONFIG).is_file() or any(any(folder.glob(each)) for each in WEIGHT_FILES):
+            return folder
+    return None
+
+
+def _with_shared_text(
+    components: dict[ComponentName, ComponentFiles],
+) -> dict[ComponentName, ComponentFiles]:
+    """Decide by widths which stages read `text_encoder/` where decoder and prior share a folder.
+
+    In both repositories of the hub the text encoder has that name.
+    """
+    text = components.get("text_b")
+    if text is None or text.missing() or "text_c" in components:
+        return components
+    width = _number(text, "hidden_size")
+    reads_c = width == _number(components["stage_c"], "c_cond")
+    reads_b = "stage_b" in components and width == _number(components["stage_b"], "clip_embd")
+    if not reads_c:
+        return components
+    shared = {**components, "text_c": replace(text, component="text_c")}
+    return {name: files for name, files in shared.items() if name != "text_b" or reads_b}
+
+
+def _number(files: ComponentFiles, key: str) -> object:
+    if files.config is None or not files.config.is_file():
+        return None
+    values = read_json(files.config)
+    nested = values.get("text_config")
+    return (nested if isinstance(nested, dict) else values).get(key)
 
 
 def _index_class(path: Path) -> object:
@@ -149,54 +247,41 @@ def _index_class(path: Path) -> object:
 def _in_folder(
     folder: Path, component: ComponentName, tokenizer: Path, variant: str | None
 ) -> ComponentFiles:
+    weights = find_weights(folder, component, variant)
+    text = current_path(tokenizer) if PLACES[component].tokenizer else None
+    if not weights.is_file() and text is None:  # one file of any name, such as the authors' own
+        found = [file for each in WEIGHT_FILES for file in sorted(folder.glob(each))]
+        if len(found) == 1 and (network := _in_file(found[0]).get(component)):
+            own = folder / CONFIG
+            return replace(network, config=own if own.is_file() else network.config)
     return ComponentFiles(
-        component=component,
-        weights=_weights(folder, component, variant),
-        config=folder / CONFIG,
-        tokenizer=current_path(tokenizer) if PLACES[component].tokenizer else None,
+        component=component, weights=weights, config=folder / CONFIG, tokenizer=text
     )
 
 
-def _weights(folder: Path, component: ComponentName, variant: str | None) -> Path:
-    usual = PLACES[component].weights
-    names = dict.fromkeys((usual, "diffusion_pytorch_model.safetensors", "model.safetensors"))
-    stems = [name.removesuffix(".safetensors") for name in names]
-    infix = f".{variant}" if variant else ""
-    for stem in stems:
-        if (path := folder / f"{stem}{infix}.safetensors").is_file():
-            return path
-        if (folder / f"{stem}.safetensors.index{infix}.json").is_file():
-            raise ModelFolderError(
-                f"{folder} has sharded weights, which cannot be opened; join them in one "
-                f"{stem}{infix}.safetensors."
-            )
-    variants = [
-        path.name.removesuffix(".safetensors").removeprefix(f"{stem}.")
-        for stem in stems
-        for path in sorted(folder.glob(f"{stem}.*.safetensors"))
-    ]
-    if variant and component != "compressor":
-        plain = "the one without a variant" if (folder / usual).is_file() else ""
-        known = ", ".join(filter(None, [plain, *variants])) or "none"
-        raise ModelFolderError(
-            f"{folder}: expected the variant {variant!r} ({stems[0]}{infix}.safetensors), found "
-            f"{known}; choose a variant that all components have."
-        )
-    if variants:
-        raise ModelFolderError(
-            f"{folder}: expected {usual}, found only the variants {', '.join(variants)}; "
-            f"pass variant={variants[0]!r} (--variant {variants[0]})."
-        )
-    if variant:  # the compressor is published separately, in one dtype
-        return _weights(folder, component, None)
-    return folder / usual
-
-
 def _in_file(path: Path) -> dict[ComponentName, ComponentFiles]:
-    found = identify(read_header(path))
+    """The components in a file, with a config next to it: config.json, or of the file's name."""
+    header = read_header(path)
+    found = identify(header)
     for network in found.values():
         refuse_foreign(network, path)
-    return {
+    components = {
         name: ComponentFiles(component=name, weights=path, naming=each.naming, prefix=each.prefix)
         for name, each in found.items()
     }
+    for config in (path.with_name(CONFIG), path.with_suffix(".json")):
+        name = _class_beside(config)
+        if name in components and f"{PLACES[name].folder}/{CONFIG}" not in header.metadata:
+            components[name] = replace(components[name], config=config)
+    return components
+
+
+def _class_beside(config: Path) -> ComponentName | None:
+    """The network that a file next to weights describes, which may be of something else."""
+    if not config.is_file():
+        return None
+    try:
+        name = _class_in(config)
+    except ModelFolderError:
+        return None
+    return None if name in ("text_b", "text_c") else name

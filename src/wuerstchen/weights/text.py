@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from reprlib import repr as brief
 from typing import final
 
 import torch
@@ -15,10 +16,10 @@ from transformers.utils import logging
 
 from wuerstchen.errors import ModelFolderError
 from wuerstchen.models.text import TextEncoder
-from wuerstchen.weights.component import Component, check_keys
+from wuerstchen.weights.component import Component, check_blocks, check_keys, check_stored
 from wuerstchen.weights.component_files import ComponentFiles
 from wuerstchen.weights.files import replacing, write_tensors
-from wuerstchen.weights.headers import TensorInfo, read_header
+from wuerstchen.weights.headers import TensorInfo
 from wuerstchen.weights.layout import CONFIG, PLACES
 from wuerstchen.weights.names import text_names
 from wuerstchen.weights.tokenizer import first_line, is_int, load_tokenizer
@@ -34,10 +35,27 @@ SIZES = (
     "vocab_size",
 )
 
+KEYS = (
+    *SIZES,
+    "attention_dropout",
+    "bos_token_id",
+    "dtype",
+    "eos_token_id",
+    "hidden_act",
+    "initializer_factor",
+    "initializer_range",
+    "layer_norm_eps",
+    "pad_token_id",
+    "projection_dim",
+)
+"""The keys of a config that describe a text model. transformers acts on others too, such as
+num_labels, for which it makes that many names, and return_dict."""
+
 DAMAGED = (
     AttributeError,
     KeyError,
     OSError,
+    OverflowError,
     RuntimeError,
     SafetensorError,
     StrictDataclassError,
@@ -54,7 +72,7 @@ class TextComponent(Component[TextEncoder, CLIPTextConfig]):
     def config(self, files: ComponentFiles) -> CLIPTextConfig:
         path, values = _config_values(files)
         try:
-            return CLIPTextConfig.from_dict(dict(values))
+            return CLIPTextConfig.from_dict({key: values[key] for key in KEYS if key in values})
         except DAMAGED as error:
             raise ModelFolderError(
                 f"{path} cannot be read as the config of a CLIP text model ({first_line(error)})."
@@ -119,7 +137,9 @@ def _check_config(values: Mapping[str, object], path: Path) -> None:
     """Check the values that shape the text model; transformers has defaults for absent ones."""
     for key in SIZES:
         if not is_int(value := values.get(key, 1), 1):
-            raise ModelFolderError(f"{path}: {key} should be a positive integer, found {value!r}.")
+            raise ModelFolderError(
+                f"{path}: {key} should be a positive integer, found {brief(value)}."
+            )
     width, heads = values.get("hidden_size"), values.get("num_attention_heads")
     if isinstance(width, int) and isinstance(heads, int) and width % heads:
         raise ModelFolderError(
@@ -127,28 +147,33 @@ def _check_config(values: Mapping[str, object], path: Path) -> None:
         )
     for key in ("bos_token_id", "eos_token_id"):
         if not isinstance(value := values.get(key, 0), int):
-            raise ModelFolderError(f"{path}: {key} should be an integer, found {value!r}.")
+            raise ModelFolderError(f"{path}: {key} should be an integer, found {brief(value)}.")
+    dropout = values.get("attention_dropout", 0)
+    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        raise ModelFolderError(
+            f"{path}: attention_dropout should be at least 0 and below 1, found {brief(dropout)}."
+        )
     epsilon = values.get("layer_norm_eps", 1e-5)
     if not isinstance(epsilon, float) or not 0 < epsilon < 1:
         raise ModelFolderError(
-            f"{path}: layer_norm_eps should be a number between 0 and 1, found {epsilon!r}."
+            f"{path}: layer_norm_eps should be a number between 0 and 1, found {brief(epsilon)}."
         )
     activation = values.get("hidden_act", "gelu")
     if not isinstance(activation, str) or activation not in ACT2FN:
         raise ModelFolderError(
             f"{path}: hidden_act should be an activation that transformers knows, such as "
-            f"quick_gelu or gelu, found {activation!r}."
+            f"quick_gelu or gelu, found {brief(activation)}."
         )
 
 
 def _empty_model(files: ComponentFiles) -> CLIPTextModel:
-    _, values = _config_values(files)
+    config = TextComponent(files.component).config(files)
+    stored = check_blocks(files, config.num_hidden_layers)
     folder = files.weights.parent
     try:
-        stored = read_header(files.weights).below(files.prefix)
         with torch.device("meta"), _quiet():
-            model = CLIPTextModel(CLIPTextConfig.from_dict(dict(values)))
-    except (*DAMAGED, ModelFolderError) as error:
+            model = CLIPTextModel(config)
+    except DAMAGED as error:
         raise ModelFolderError(
             f"{folder} cannot be read as a CLIP text model ({first_line(error)}); "
             "copy it again, or train Stage C again."
@@ -168,6 +193,7 @@ def _check_tensors(
     # transformers would fill gaps with random weights and ignore layers that the config lacks.
     check_keys(files, state, names.values())
     for key, name in names.items():
+        check_stored(files, key, stored[key], state[name])
         if stored[key].shape != tuple(state[name].shape):
             raise ModelFolderError(
                 f"{files.weights.parent} cannot be read as a CLIP text model ({key} should have "
