@@ -213,7 +213,7 @@ DAMAGES: list[tuple[str, Callable[[Path], object]]] = [
     ("model_max_length should be", lambda f: edit(f / TOKENS, "model_max_length", 0)),
     ("model_max_length should be", lambda f: edit(f / TOKENS, "model_max_length", 1)),
     ("model_max_length should be", lambda f: edit(f / TOKENS, "model_max_length", 8.5)),
-    ("model_max_length should be", lambda f: edit(f / TOKENS, "model_max_length", float("nan"))),
+    ("not finite", lambda f: edit(f / TOKENS, "model_max_length", float("nan"))),
     ("cannot be read as a CLIP tokenizer", lambda f: edit(f / TOKENS, "eos_token", None)),
     ("cannot be read as a CLIP tokenizer", lambda f: edit(f / TOKENS, "added_tokens_decoder", 3)),
     ("pad_token", lambda f: edit(f / TOKENS, "pad_token", None)),

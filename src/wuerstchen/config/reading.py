@@ -17,6 +17,7 @@ from wuerstchen.config.prepare import PRESETS, PrepareConfig
 from wuerstchen.config.section import new_name
 from wuerstchen.config.whole import Config
 from wuerstchen.errors import ConfigError
+from wuerstchen.parsing import YAML, ParseError, parse_yaml, read_bytes
 
 Location = tuple[int | str, ...]
 """The keys that lead to a value, and its index if it is in a list."""
@@ -29,7 +30,7 @@ def load(source: str, overrides: Sequence[str] = ()) -> Config:
 
     Raises ConfigError for a missing file, an unknown key or an invalid value.
     """
-    values = _read_yaml(_find(source))
+    values = _read_yaml(_find(source), source)
     for override in overrides:
         _apply(override, values)
     return parse(values, source)
@@ -84,11 +85,11 @@ def shipped() -> list[str]:
     return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-def _find(source: str) -> str:
+def _find(source: str) -> str | bytes:
     if Path(source).is_file():
         try:
-            return Path(source).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            return read_bytes(Path(source), YAML.bytes)
+        except (OSError, ParseError) as error:
             raise ConfigError(f"{source}: expected a YAML file, but {error}.") from None
     if source in shipped():
         return (files("wuerstchen.configs") / f"{source}.yaml").read_text(encoding="utf-8")
@@ -98,16 +99,15 @@ def _find(source: str) -> str:
     )
 
 
-def _read_yaml(text: str) -> dict[str, object]:
+def _read_yaml(text: str | bytes, source: str) -> dict[str, object]:
     try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"The config is not valid YAML: {reason}.") from None
+        values = parse_yaml(text)
+    except ParseError as error:
+        raise ConfigError(f"{source} is not valid YAML: {error}.") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise ConfigError(f"A config must be a table of keys, found {type(values).__name__}.")
+        raise ConfigError(f"{source}: expected a table of keys, found {type(values).__name__}.")
     return values
 
 
@@ -131,8 +131,8 @@ def _value(text: str, types: Sequence[object]) -> object:
     if str in types:
         return None if text == "null" and type(None) in types else text
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return parse_yaml(text)
+    except ParseError:
         return text
 
 

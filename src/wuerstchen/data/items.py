@@ -1,7 +1,6 @@
 """One item of a source, usable or not: an image, its captions, metadata fields and split."""
 
 import hashlib
-import json
 import re
 import stat
 from contextlib import suppress
@@ -11,6 +10,7 @@ from typing import Literal
 
 from wuerstchen.data.report import Reason, escape_non_utf8
 from wuerstchen.errors import DataError
+from wuerstchen.parsing import RECORD, ParseError, parse_json
 
 Split = Literal["train", "test"]
 
@@ -123,8 +123,8 @@ def folder_split(relative: PurePosixPath) -> Split | None:
 def parse_record(data: bytes | str) -> dict[str, object] | None:
     """A JSON object; None if `data` is anything else."""
     try:
-        record = json.loads(data)
-    except (ValueError, RecursionError):
+        record = parse_json(data, RECORD)
+    except ParseError:
         return None
     return record if isinstance(record, dict) else None
 
@@ -132,7 +132,7 @@ def parse_record(data: bytes | str) -> dict[str, object] | None:
 def _parse_captions(value: object) -> list[str]:
     """Captions of a field: a string, a list, or a list as JSON text (as needed in CSV)."""
     if isinstance(value, str) and value.lstrip().startswith("["):
-        with suppress(ValueError, RecursionError):
-            value = json.loads(value)
+        with suppress(ParseError):
+            value = parse_json(value, RECORD)
     values = value if isinstance(value, list) else [value]
     return [text for text in values if isinstance(text, str)]

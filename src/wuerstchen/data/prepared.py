@@ -14,13 +14,14 @@ from typing import Annotated, Literal, final, overload
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from wuerstchen.config.section import RENAMED
 from wuerstchen.data.items import ByteRange, Split
 from wuerstchen.data.pairs import Pair
 from wuerstchen.data.sources import PREPARED
 from wuerstchen.errors import DataError
+from wuerstchen.parsing import parse_model, read_bytes
 
 INDEX, SHARDS = "index.parquet", "shards"
 
@@ -157,8 +158,8 @@ def open_index(folder: Path) -> tuple[Index, PreparedInfo]:
 def read_info(folder: Path) -> PreparedInfo:
     path = folder / PREPARED
     try:
-        return PreparedInfo.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
+        return parse_model(PreparedInfo, read_bytes(path))
+    except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(
             f"{path}: expected a file written by `wuerstchen prepare`, found: {reason}; "

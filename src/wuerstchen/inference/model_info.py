@@ -8,6 +8,7 @@ from reprlib import repr as brief
 from typing import Annotated
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError
+from pydantic_core import to_json
 
 from wuerstchen.atomic_write import write_file
 from wuerstchen.config import Section
@@ -15,6 +16,7 @@ from wuerstchen.diffusion import SAMPLERS, TIMES
 from wuerstchen.errors import ModelFolderError
 from wuerstchen.geometry import SIZE_STEP
 from wuerstchen.inference.settings import StagePair, StageSettings, first_error
+from wuerstchen.parsing import ParseError, parse_object
 from wuerstchen.weights import ModelFiles
 from wuerstchen.weights.headers import read_header
 from wuerstchen.weights.hub import is_hub_id
@@ -101,12 +103,16 @@ def info_of(files: ModelFiles) -> ModelInfo:
 
 def _parsed(content: bytes, path: Path, called: str) -> ModelInfo:
     try:
-        info = ModelInfo.model_validate_json(content)
+        info = ModelInfo.model_validate_json(to_json(parse_object(content)))
     except ValidationError as error:
         key, reason, found = first_error(error, "the file")
         raise ModelFolderError(
             f"{path}: {key} cannot be used ({reason}; found {brief(found)}); "
             "correct it, or remove the file to use the defaults."
+        ) from None
+    except ParseError as error:
+        raise ModelFolderError(
+            f"{path} cannot be used: {error}; correct it, or remove it to use the defaults."
         ) from None
     return info if info.name else info.model_copy(update={"name": called})
 

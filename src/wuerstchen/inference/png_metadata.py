@@ -11,11 +11,12 @@ from pathlib import Path
 
 from PIL import Image, PngImagePlugin
 from pydantic import ValidationError
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from wuerstchen.atomic_write import write_file
 from wuerstchen.errors import ConfigError
 from wuerstchen.inference.settings import GenerationSettings, StageSettings, first_error
+from wuerstchen.parsing import parse_json
 
 PARAMETERS, OWN = "parameters", "wuerstchen"
 """Keys of the two chunks."""
@@ -104,7 +105,7 @@ def parameters(settings: GenerationSettings) -> str:
 
 
 def _parsed(text: str) -> GenerationSettings:
-    values = from_json(text)
+    values = parse_json(text)
     if isinstance(values, dict):
         if missing := [key for key in REQUIRED if values.get(key) is None]:
             raise ValueError(f"{missing[0]}: Field required")

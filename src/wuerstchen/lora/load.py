@@ -15,7 +15,7 @@ from wuerstchen.lora.lora import Lora, LoraLayer, Network
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
 from wuerstchen.models.text import TextEncoder
-from wuerstchen.weights.files import parse_json, read_json
+from wuerstchen.weights.files import json_object, read_json
 from wuerstchen.weights.headers import mapped, read_header
 
 PEFT_CONFIG = "adapter_config.json"
@@ -76,7 +76,7 @@ def read_lora(
         config = read_json(config_file)
     else:
         text = header.metadata.get(METADATA, "{}")
-        config = parse_json(text, f"{file}: {METADATA} in its metadata")
+        config = json_object(text, f"{file}: {METADATA} in its metadata")
     if config.get("peft_type", "LORA") != "LORA":
         raise ModelFolderError(f"{config_file}: expected a LORA, found a {config['peft_type']}.")
     alphas = Alphas(config_file or file, config, header.metadata.get("ss_network_alpha"))

@@ -4,7 +4,6 @@ What a training reads is replaced too: encodings on disk, tokens, and the semant
 B images, L tokens, D text width.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, cast, final
@@ -23,6 +22,7 @@ from wuerstchen.inference.model_info import ModelInfo
 from wuerstchen.models.compressor import Compressor
 from wuerstchen.models.stage_c import StageC
 from wuerstchen.models.text import TextEncoder
+from wuerstchen.parsing import parse_object, read_bytes
 from wuerstchen.planning.kernels import Setting
 from wuerstchen.planning.trace import Kind, Trace
 from wuerstchen.training.build import Files
@@ -201,10 +201,11 @@ def blank_text(sizes: ClipSizes) -> TextEncoder:
 
 def _read_sizes(path: Path) -> ClipSizes:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        values = ClipSizes._field_defaults | values.get("text_config", values)
-        return ClipSizes(*(int(values[size]) for size in ClipSizes._fields))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        values = parse_object(read_bytes(path))
+        text = values.get("text_config", values)
+        sizes = ClipSizes._field_defaults | (text if isinstance(text, dict) else {})
+        return ClipSizes(*(int(sizes[size]) for size in ClipSizes._fields))
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{path}: expected the config of a CLIP text model, found none that can be read "
             f"({type(error).__name__}: {error})."

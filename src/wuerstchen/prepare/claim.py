@@ -10,13 +10,14 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from wuerstchen.atomic_write import explain_disk_errors, write_file
 from wuerstchen.config import PrepareConfig
 from wuerstchen.data.prepared import SHARDS, Settings, open_index
 from wuerstchen.data.sources import PREPARED, is_prepared, pattern_matches
 from wuerstchen.errors import DataError
+from wuerstchen.parsing import parse_model, read_bytes
 from wuerstchen.prepare.assembly import PARTS
 from wuerstchen.prepare.work_units import digest_of, work_units
 
@@ -99,8 +100,8 @@ def check_outside(source: str, out: Path) -> None:
 
 def _check_claim(path: Path, source: str, settings: dict[str, object]) -> None:
     try:
-        claim = Claim.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
+        claim = parse_model(Claim, read_bytes(path))
+    except (OSError, ValueError):
         raise DataError(
             f"{path}: expected a file written by an earlier run, found something else; delete "
             f"{path.parent.parent} to start again."

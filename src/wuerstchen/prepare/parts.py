@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from wuerstchen.atomic_write import explain_disk_errors, fsync_file, write_file
 from wuerstchen.config import PrepareConfig
@@ -24,6 +24,7 @@ from wuerstchen.data.items import ByteRange, Item
 from wuerstchen.data.prepared import PERCEPTUAL_HASH, SCHEMA
 from wuerstchen.data.report import Report, escape_non_utf8
 from wuerstchen.data.splits import group_of
+from wuerstchen.parsing import parse_model, read_bytes
 from wuerstchen.prepare.duplicates import CHROMA
 from wuerstchen.prepare.images import SUFFIXES, StoredImage, process, scores_of, usable_captions
 from wuerstchen.prepare.work_units import WorkUnit
@@ -66,9 +67,9 @@ class Part(BaseModel):
 def read_part(folder: Path, unit: WorkUnit) -> Part | None:
     """A complete part; None if it is missing or damaged, or the source has changed since."""
     try:
-        part = Part.model_validate_json((folder / f"{unit.name}.json").read_bytes())
+        part = parse_model(Part, read_bytes(folder / f"{unit.name}.json"))
         sizes = _file_sizes(folder, unit)
-    except (OSError, ValidationError):
+    except (OSError, ValueError):
         return None
     return part if (part.digest, part.sizes) == (unit.digest, sizes) else None
 

@@ -1,18 +1,28 @@
 """CO2 per kilowatt hour: the yearly average of a country, from codecarbon's table."""
 
-import json
 from difflib import get_close_matches
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from pydantic import BaseModel, RootModel
+
 from wuerstchen.errors import ConfigError, how_to_install
 from wuerstchen.hardware import WORLD_GRAMS
+from wuerstchen.parsing import parse_model, read_bytes
 
 WORLD = "world"
 """The default country."""
 
 TABLE = Path("data", "private_infra", "global_energy_mix.json")
+
+
+class _Country(BaseModel):
+    carbon_intensity: float
+
+
+class _Table(RootModel[dict[str, _Country]]):
+    """Codecarbon's table: country to g/kWh, and more that is not used here."""
 
 
 def country_code(country: str) -> str:
@@ -49,7 +59,7 @@ def _table() -> dict[str, float]:
     if spec is None or spec.origin is None:
         return {}
     try:
-        found = json.loads((Path(spec.origin).parent / TABLE).read_text(encoding="utf-8"))
-        return {name: float(entry["carbon_intensity"]) for name, entry in found.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        found = parse_model(_Table, read_bytes(Path(spec.origin).parent / TABLE))
+        return {name: entry.carbon_intensity for name, entry in found.root.items()}
+    except (OSError, ValueError):
         return {}  # another release of codecarbon keeps it elsewhere

@@ -9,10 +9,9 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from wuerstchen.atomic_write import write_file
 from wuerstchen.errors import ModelFolderError, WuerstchenError
+from wuerstchen.parsing import ParseError, parse_model, read_bytes
 from wuerstchen.receipts.phase import Phase, text_digest
 from wuerstchen.receipts.phases import LEDGER, OPEN, append_phases, read_phases
 from wuerstchen.receipts.receipt import Receipt, Tariff, make_receipt
@@ -146,15 +145,14 @@ def _read_receipt(folder: Path) -> Receipt | None:
     if not path.is_file():
         return None
     try:
-        return Receipt.model_validate_json(path.read_bytes())
+        return parse_model(Receipt, read_bytes(path))
     except OSError as error:
         raise ModelFolderError(
             f"{path}: expected a readable receipt, found: {error.strerror or error}; correct its "
             "permissions."
         ) from None
-    except ValidationError as error:
-        where = ".".join(map(str, error.errors()[0]["loc"])) or "the file"
+    except ParseError as error:
         raise ModelFolderError(
-            f"{path}: expected a receipt, found something else at {where}; delete it to have it "
+            f"{path}: expected a receipt, found something else ({error}); delete it to have it "
             "made again from the ledger."
         ) from None

@@ -1,7 +1,6 @@
 """A phase of work, as a line of JSON, and the digests of what it worked with."""
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -12,11 +11,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     field_validator,
 )
 
 import wuerstchen
+from wuerstchen.parsing import parse_model, parse_object
 from wuerstchen.receipts.amounts import Amounts
 
 LARGEST = 10**30
@@ -100,15 +99,7 @@ def parse_phase(line: bytes) -> tuple[Phase, list[str]]:
 
     Raises ValueError with the reason if the line is not a phase.
     """
-    try:
-        phase = Phase.model_validate_json(line)
-        return phase, sorted(_unknown_keys(json.loads(line)))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{where}: {first['msg']}" if where else first["msg"]) from None
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+    return parse_model(Phase, line), sorted(_unknown_keys(parse_object(line)))
 
 
 def _unknown_keys(values: Mapping[str, object]) -> Iterator[str]:

@@ -32,6 +32,7 @@ from torch.distributed.checkpoint.state_dict_saver import save as save_distribut
 
 from wuerstchen.digests import SUMS, difference, file_digests, read_sums, write_sums
 from wuerstchen.errors import SaveError, TrainingError
+from wuerstchen.parsing import parse_object, read_bytes
 from wuerstchen.training.distributed import (
     any_rank,
     barrier,
@@ -279,9 +280,7 @@ def _open(folder: Path) -> Checkpoint | str:
 
 def _read_progress(folder: Path) -> Progress:
     """Raises OSError or ValueError."""
-    progress = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
-    if not isinstance(progress, dict):
-        raise ValueError(f"{PROGRESS} is not a JSON object")
+    progress = cast(Progress, parse_object(read_bytes(folder / PROGRESS)))
     if progress.get("images") != int(folder.name):
         raise ValueError(f"{PROGRESS} has {progress.get('images')} images")
     return progress

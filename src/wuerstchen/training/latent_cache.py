@@ -17,13 +17,14 @@ from typing import Literal, final
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from wuerstchen.data import Batch, Pairs
 from wuerstchen.digests import file_digest
 from wuerstchen.errors import TrainingError
+from wuerstchen.parsing import parse_model, read_bytes
 
 EncodingKind = Literal["latents", "semantics", "text"]
 
@@ -140,8 +141,8 @@ def find_encoding(
 def read_encoding(folder: Path) -> EncodingInfo | None:
     """The file encoding.json; None if it is missing, damaged or of another folder."""
     try:
-        info = EncodingInfo.model_validate_json((folder / ENCODING).read_bytes())
-    except (OSError, ValidationError):
+        info = parse_model(EncodingInfo, read_bytes(folder / ENCODING))
+    except (OSError, ValueError):
         return None
     own = folder.name == folder_name(info.what, info.made_of)
     return info if own and info.dtype == info.made_of.get("dtype") else None

@@ -1,13 +1,11 @@
 """Refuse to resume a run whose config or data changed."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import yaml
-
 from wuerstchen.config import Config
 from wuerstchen.errors import TrainingError
+from wuerstchen.parsing import OWN, ParseError, parse_json, parse_yaml, read_bytes
 from wuerstchen.training.checkpoints import Checkpoints
 
 DATA = "data.json"
@@ -51,8 +49,8 @@ def changed_keys(run: Path, config: Config, stage: str) -> list[str]:
     if not path.is_file():
         return []
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        values = parse_yaml(read_bytes(path))
+    except (OSError, ParseError):
         values = None
     if not isinstance(values, dict):
         raise TrainingError(
@@ -82,7 +80,7 @@ def check_same_data(run: Path, digest: str) -> None:
 def data_digest(run: Path) -> str:
     """The digest of the training images of a run; empty if none was recorded."""
     try:
-        values = json.loads((run / DATA).read_text(encoding="utf-8"))
+        values = parse_json(read_bytes(run / DATA, OWN.bytes), OWN)
     except (OSError, ValueError):
         return ""
     return str(values.get("digest", "")) if isinstance(values, dict) else ""

@@ -21,6 +21,7 @@ from wuerstchen.atomic_write import explain_disk_errors
 from wuerstchen.config import Config, TrainingConfig, dump
 from wuerstchen.data import Pairs, open_pairs
 from wuerstchen.errors import TrainingError
+from wuerstchen.parsing import ParseError, parse_object, read_bytes
 from wuerstchen.training.build import Files, build_stage
 from wuerstchen.training.checkpoints import Checkpoints
 from wuerstchen.training.distributed import is_main_process, rejoin_after_restart
@@ -180,10 +181,17 @@ def _later_runs(config: Config, name: RunName) -> list[RunName]:
 def _why_finished(config: Config, name: RunName) -> str:
     """The state of a finished run, and how to repeat it."""
     finished = run_folder(config, name) / "finished.json"
-    if json.loads(finished.read_text(encoding="utf-8") or "{}").get("images") == 0:
+    if _images_of(finished) == 0:
         return "was already copied, so there is nothing to train."
     done = [run for run in (name, *_later_runs(config, name)) if is_finished(config.folder, run)]
     return f"is already finished; delete {_run_folders(config, done)} to train it again."
+
+
+def _images_of(finished: Path) -> object:
+    """The images of a finished run; None if its file, whose existence is enough, has none."""
+    with suppress(OSError, ParseError):
+        return parse_object(read_bytes(finished)).get("images")
+    return None
 
 
 def _warn_of_changes(config: Config, name: RunName) -> None:

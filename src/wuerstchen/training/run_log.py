@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from wuerstchen.atomic_write import explain_disk_errors, write_file
+from wuerstchen.parsing import ParseError, parse_object
 
 
 class RunLog:
@@ -77,6 +78,8 @@ class RunLog:
 def _is_entry_up_to(images: int, line: str) -> bool:
     """Whether a line of the log is complete (a kill may truncate it) and at most at `images`."""
     try:
-        return bool(json.loads(line)["images"] <= images)
-    except (ValueError, KeyError, TypeError):
+        entry = parse_object(line)
+    except ParseError:
         return False
+    found = entry.get("images")
+    return isinstance(found, int | float) and found <= images

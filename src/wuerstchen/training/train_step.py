@@ -15,6 +15,7 @@ from wuerstchen.errors import TrainingError
 from wuerstchen.flops import FlopCounter
 from wuerstchen.models.dropout import number_dropouts
 from wuerstchen.noise import streams_at
+from wuerstchen.parsing import parse_object, read_bytes
 from wuerstchen.training.distributed import all_reduce_mean, is_distributed, is_main_process
 from wuerstchen.training.optim import Optimizers
 from wuerstchen.training.run_log import RunLog
@@ -193,9 +194,9 @@ def explain_out_of_memory(who: str) -> Iterator[None]:
 def _remembered(run_log: RunLog) -> int:
     """The number of micro-batches that an earlier start of this run arrived at."""
     try:
-        values = json.loads((run_log.folder / MICRO_BATCH_FILE).read_text(encoding="utf-8"))
-        return max(1, int(values["parts"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        parts = parse_object(read_bytes(run_log.folder / MICRO_BATCH_FILE))["parts"]
+        return max(1, int(str(parts)))
+    except (OSError, ValueError, KeyError):
         return 1
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from wuerstchen.errors import ModelFolderError
-from wuerstchen.weights.files import current_path, parse_json, read_json
+from wuerstchen.weights.files import current_path, json_object, read_json
 from wuerstchen.weights.headers import read_header
 from wuerstchen.weights.layout import CONFIG, PLACES, ComponentName, tokenizer_needs
 
@@ -43,7 +43,7 @@ class ComponentFiles:
         name = f"{PLACES[self.component].folder}/{CONFIG}"
         text = read_header(self.weights).metadata.get(name)
         where = f"{self.weights}: {name} in its metadata"
-        return None if text is None else parse_json(text, where)
+        return None if text is None else json_object(text, where)
 
     def missing(self) -> Path | None:
         """The first of its files that does not exist."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from wuerstchen.atomic_write import explain_disk_errors, fsync_file
 from wuerstchen.errors import ModelFolderError, SaveError
+from wuerstchen.parsing import ParseError, parse_json, read_bytes
 
 DTYPES = {
     "F64": torch.float64,
@@ -83,18 +84,18 @@ def write_json(path: Path, values: Mapping[str, object]) -> None:
 def read_json(path: Path) -> dict[str, object]:
     """Raises ModelFolderError unless the file contains a JSON object."""
     try:
-        return parse_json(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
+        return json_object(read_bytes(path), str(path))
+    except (OSError, ParseError) as error:
         raise ModelFolderError(
             f"{path} cannot be read as JSON: {error}; copy or download it again."
         ) from None
 
 
-def parse_json(text: str, where: str) -> dict[str, object]:
+def json_object(text: bytes | str, where: str) -> dict[str, object]:
     """Raises ModelFolderError unless `text` is a JSON object."""
     try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        values = parse_json(text)
+    except ParseError as error:
         raise ModelFolderError(
             f"{where} cannot be read as JSON: {error}; copy or download it again."
         ) from None

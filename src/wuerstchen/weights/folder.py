@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-import yaml
-
 from wuerstchen.atomic_write import write_file
+from wuerstchen.parsing import ParseError, parse_yaml, read_bytes
 from wuerstchen.weights.component_files import component_in
 from wuerstchen.weights.files import json_text, read_json, replacing, write_json
 from wuerstchen.weights.headers import file_format, read_header
@@ -24,6 +23,8 @@ MODULES = {
     OWN_STAGE_C: "wuerstchen.models.stage_c",
 }
 NOT_STATED = "not stated"
+CARD = 4 << 20
+"""Bytes of the longest model card that is read."""
 
 
 def write_index(folder: Path) -> None:
@@ -45,8 +46,8 @@ def write_index(folder: Path) -> None:
 def front_matter(readme: Path) -> dict[str, object]:
     """The metadata of a model card; empty where there is none, since nothing depends on it."""
     try:
-        return _front_matter(readme.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
+        return _front_matter(read_bytes(readme, CARD).decode("utf-8"))
+    except (OSError, ValueError):
         return {}
 
 
@@ -88,7 +89,7 @@ def _front_matter(text: str) -> dict[str, object]:
     if start.strip() or not closed:
         return {}
     try:
-        values: object = yaml.safe_load(header)
-    except yaml.YAMLError:
+        values: object = parse_yaml(header)
+    except ParseError:
         return {}
     return values if isinstance(values, dict) else {}

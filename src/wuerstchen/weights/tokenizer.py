@@ -1,12 +1,12 @@
 """CLIP tokenizers, from a folder or from the metadata of a single-file model."""
 
-import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from transformers import CLIPTokenizer
 
 from wuerstchen.errors import ModelFolderError
+from wuerstchen.parsing import parse_object
 from wuerstchen.weights.component_files import ComponentFiles, files_in_metadata
 from wuerstchen.weights.files import read_json
 from wuerstchen.weights.headers import read_header
@@ -64,7 +64,7 @@ def is_int(value: object, least: int) -> bool:
 
 def _behaviour(tokenizer: CLIPTokenizer) -> dict[str, object]:
     """Everything that affects the tokens of a text."""
-    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    state = parse_object(tokenizer.backend_tokenizer.to_str())
     own = {name: value for name, value in state.items() if name not in ("truncation", "padding")}
     return {**own, "length": tokenizer.model_max_length, "padding": tokenizer.pad_token_id}
 
