@@ -410,7 +410,7 @@ def test_overrides_of_text_keys_are_literal(
         ("stage_b.model.patch=3", "stage_b.model.patch"),
         ("stage_b.model.patch=4", "need latent sides divisible by 64"),
         ("seed=-1", "seed"),
-        ("seed=4294967296", "seed"),
+        ("seed=9223372036854775808", "seed"),
         ("stage_a.training.betas=[2, 3]", "betas"),
         ("stage_a.training.crop_size=4", "crop_size"),
         ("stage_a.training.learning_rate=.inf", "learning_rate"),

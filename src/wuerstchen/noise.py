@@ -7,23 +7,33 @@ image k of a batch is the image of seed + k alone.
 import secrets
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from wuerstchen.config import SEED_LIMIT
 from wuerstchen.errors import ConfigError
 
-SEED_LIMIT = 2**63
-"""Seeds are in [0, SEED_LIMIT)."""
+TORCH_SEEDS = 2**32
+"""Of a seed, a CPU generator of torch reads the lower 32 bits alone."""
 
 RANDOM_SEEDS = 2**32
 """Random seeds are below this, so that other programs that read the metadata accept them."""
 
+STATE_WORDS = slice(3, 3 + 624)
+"""Where the state of a CPU generator of torch, as 64-bit numbers, has the words of its MT19937."""
+
 
 class RandomStreams:
-    """Random numbers for the B images of a batch, row k from the k-th generator."""
+    """Random numbers for the B images of a batch, row k from the k-th generator.
 
-    def __init__(self, generators: Sequence[torch.Generator]) -> None:
+    A single generator draws the rows of all images at once, as in diffusers.
+    """
+
+    def __init__(self, generators: Sequence[torch.Generator], count: int | None = None) -> None:
+        """count: B, where one generator serves several images."""
         self.generators = list(generators)
+        self.rows = len(self.generators) if count is None else count
 
     @property
     def seeds(self) -> list[int]:
@@ -38,15 +48,18 @@ class RandomStreams:
         self, shape: tuple[int, ...], device: torch.device, dtype: torch.dtype = torch.float32
     ) -> Tensor:
         """(B, *shape) noise, generated in fp32 so that it does not depend on `dtype`."""
+        each = self.rows // len(self.generators)
         rows = [
-            torch.randn(1, *shape, generator=g, device=g.device).to(device) for g in self.generators
+            torch.randn(each, *shape, generator=g, device=g.device).to(device)
+            for g in self.generators
         ]
         return torch.cat(rows).to(dtype)
 
     def uniform(self) -> Tensor:
         """(B,) numbers in [0, 1), on the CPU, where the host can read them without waiting."""
+        each = self.rows // len(self.generators)
         return torch.cat(
-            [torch.rand(1, generator=g, device=g.device).cpu() for g in self.generators]
+            [torch.rand(each, generator=g, device=g.device).cpu() for g in self.generators]
         )
 
     def chosen(self, probability: float) -> Tensor:
@@ -62,7 +75,33 @@ def seeded(seed: int | None, count: int) -> RandomStreams:
     if seed is None or seed == -1:
         seed = secrets.randbelow(RANDOM_SEEDS)
     check_seed(seed, count)
-    return RandomStreams([torch.Generator().manual_seed(seed + k) for k in range(count)])
+    return RandomStreams([generator_of(seed + k) for k in range(count)])
+
+
+def generator_of(seed: int) -> torch.Generator:
+    """A CPU generator with a stream of its own for every seed in [0, SEED_LIMIT).
+
+    Below 2^32 it is torch's; above, MT19937 is initialised by both halves of the seed as its
+    authors do it by an array (`init_by_array`), where torch would repeat the stream of the lower.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if seed >= TORCH_SEEDS:
+        halves = np.random.RandomState([seed % TORCH_SEEDS, seed // TORCH_SEEDS])
+        words = np.asarray(halves.get_state(legacy=False)["state"]["key"], dtype=np.int64)
+        state = generator.get_state()
+        state.view(torch.int64)[STATE_WORDS] = torch.from_numpy(words)
+        generator.set_state(state)
+    return generator
+
+
+def folded(seed: int) -> int:
+    """A seed below 2^32, for what takes no larger one; those below are as they are."""
+    return seed if seed < TORCH_SEEDS else mixed(seed, 0) % TORCH_SEEDS
+
+
+def global_seed(seed: int, place: int) -> int:
+    """A seed for torch's own generators at a place of a training run."""
+    return (seed * 1_000_003 + place) % 2**63 if seed < TORCH_SEEDS else mixed(seed, place)
 
 
 def streams_at(seed: int, positions: Sequence[int]) -> RandomStreams:
@@ -86,34 +125,41 @@ def check_seed(seed: int | None, count: int) -> None:
 
 def from_generators(
     given: torch.Generator | Sequence[torch.Generator], count: int
-) -> RandomStreams:
-    """Streams of the caller's generators: one per image, or one for all.
+) -> tuple[RandomStreams, list[int | None]]:
+    """Streams of the caller's generators, which draw what they draw in diffusers; and seeds.
 
-    One for several images, one used before and one listed twice provide new seeds, so that the
-    reported seeds generate each image again, alone.
+    given  one per image, or one for all, whose images are drawn together
+
+    A seed is None for an image that no seed generates again: of a generator that was used before,
+    is listed twice, or serves several images.
     """
-    if not isinstance(given, torch.Generator):
-        if len(given) != count:
-            raise ConfigError(
-                f"generator must be one, or a list of one per image: expected {count}, "
-                f"found {len(given)}."
-            )
-        used = [_was_used(one) or sum(one is other for other in given) > 1 for one in given]
-        pairs = zip(given, used, strict=True)
-        return RandomStreams([_reseeded(one, 1)[0] if again else one for one, again in pairs])
-    return RandomStreams(_reseeded(given, count) if count > 1 or _was_used(given) else [given])
+    generators = [given] if isinstance(given, torch.Generator) else list(given)
+    if len(generators) == 1 and count > 1:
+        return RandomStreams(generators, count), [None] * count
+    if len(generators) != count:
+        raise ConfigError(
+            f"generator must be one, or a list of one per image: expected {count}, "
+            f"found {len(generators)}."
+        )
+    alone = [sum(one is other for other in generators) == 1 for one in generators]
+    return RandomStreams(generators), [
+        _seed_of(one) if once else None for one, once in zip(generators, alone, strict=True)
+    ]
 
 
-def _was_used(generator: torch.Generator) -> bool:
-    """Whether it is no longer in its initial state."""
-    fresh = torch.Generator(generator.device).manual_seed(generator.initial_seed())
-    return not torch.equal(generator.get_state(), fresh.get_state())
-
-
-def _reseeded(generator: torch.Generator, count: int) -> list[torch.Generator]:
-    """New generators, with seeds from another one."""
-    seeds = torch.randint(RANDOM_SEEDS, (count,), generator=generator, device=generator.device)
-    return [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]
+def _seed_of(generator: torch.Generator) -> int | None:
+    """The seed whose stream the generator is at the start of; None if it was used before."""
+    seed = generator.initial_seed()
+    if generator.device.type != "cpu":
+        fresh = torch.Generator(generator.device).manual_seed(seed)
+        return seed if torch.equal(generator.get_state(), fresh.get_state()) else None
+    state = generator.get_state().view(torch.int64)[1:]  # without the seed, which it also has
+    for candidate in dict.fromkeys((seed % TORCH_SEEDS, seed)):
+        if candidate < SEED_LIMIT:
+            fresh_state = generator_of(candidate).get_state().view(torch.int64)[1:]
+            if torch.equal(state, fresh_state):
+                return candidate
+    return None
 
 
 def mixed(seed: int, place: int) -> int:

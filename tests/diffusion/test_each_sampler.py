@@ -26,7 +26,7 @@ def rng() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-@pytest.mark.parametrize("name", ["ddim", "heun", "dpm++2m"])
+@pytest.mark.parametrize("name", ["ddim", "ddim-published", "heun", "dpm++2m"])
 def test_deterministic_samplers_use_no_noise(name: str) -> None:
     last(SAMPLERS[name](exact_noise, torch.randn(5), diffusion.uniform_times(3), forbidden))
 
@@ -44,6 +44,25 @@ def test_stochastic_samplers_add_no_noise_at_the_last_step(name: str, draws: int
     found = last(SAMPLERS[name](exact_noise, torch.randn(5), diffusion.uniform_times(3), huge))
     assert drawn == draws  # ddpm draws once more than it needs, as diffusers does
     assert found.abs().max() < 100
+
+
+def test_the_published_ddim_takes_the_authors_step_to_the_very_end(rng: torch.Generator) -> None:
+    x = torch.randn(100, generator=rng, dtype=torch.float64)
+    times = diffusion.uniform_times(12)
+    t = torch.tensor(times, dtype=torch.float64)
+    a_bar = ((t + 0.008) / 1.008 * torch.pi / 2).cos() ** 2
+    a_bar = (a_bar / a_bar[-1]).clamp(0.0001, 0.9999)
+    states = SAMPLERS["ddim-published"](exact_noise, x, times, forbidden)
+    for state, (now, after), time in zip(states, pairwise(a_bar), times, strict=False):
+        noise = exact_noise(x, time)
+        data = (x - (1 - now).sqrt() * noise) / now.sqrt()
+        x = after.sqrt() * data + (1 - after).sqrt() * noise
+        torch.testing.assert_close(state, x, atol=1e-12, rtol=0)
+    ours = last(diffusion.ddim(exact_noise, torch.zeros(1).double(), times, forbidden))
+    theirs = last(
+        SAMPLERS["ddim-published"](exact_noise, torch.zeros(1).double(), times, forbidden)
+    )
+    assert abs(theirs - ours).item() > 1e-5, "only the last step tells them apart"
 
 
 def test_ddim_converges_to_the_probability_flow_with_order_one(rng: torch.Generator) -> None:

@@ -25,7 +25,7 @@ from wuerstchen.diffusion import SAMPLERS
 
 FIRST, LAST = 0.95, 0.05
 
-DETERMINISTIC = {"ddim": 1, "dpm++2m": 2, "heun": 2}
+DETERMINISTIC = {"ddim": 1, "ddim-published": 1, "dpm++2m": 2, "heun": 2}
 STOCHASTIC = {"ddpm": 1, "euler-ancestral": 1, "dpm++2m-sde": 2}
 """Samplers by name, with their order."""
 

@@ -40,8 +40,8 @@ def test_a_perfect_denoiser_restores_the_data(
         return (x - a_bar**0.5 * data) / (1 - a_bar) ** 0.5
 
     found = last(SAMPLERS[name](oracle, torch.randn_like(data), times, normal))
-    # ddpm ends at alpha_bar 0.9999, whose root keeps 1 - 0.00005 of the data
-    tolerance = 0.02 if name == "ddpm" else 1e-10
+    # These end at alpha_bar 0.9999: its root keeps 1 - 0.00005 of the data, and 0.01 of the noise.
+    tolerance = 0.06 if name in ("ddpm", "ddim-published") else 1e-10
     torch.testing.assert_close(found, data, atol=tolerance, rtol=0)
 
 

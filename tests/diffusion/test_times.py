@@ -34,6 +34,25 @@ def test_uniform_times_fall_evenly_from_one_to_zero() -> None:
     assert diffusion.uniform_times(4) == [1.0, 0.75, 0.5, 0.25, 0.0]
 
 
+@pytest.mark.filterwarnings("ignore")  # diffusers' own, about deprecation
+def test_even_times_are_in_fp32_those_of_diffusers_at_every_number_of_steps() -> None:
+    from diffusers import DDPMWuerstchenScheduler
+
+    scheduler = DDPMWuerstchenScheduler()
+    for steps in range(1, 1001):
+        scheduler.set_timesteps(steps)
+        found = torch.tensor(diffusion.uniform_times(steps), dtype=torch.float32)
+        assert torch.equal(found, scheduler.timesteps), steps
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_published_times_are_in_fp32_those_of_diffusers() -> None:
+    from diffusers.pipelines.deprecated.wuerstchen import pipeline_wuerstchen_prior as theirs
+
+    expected = torch.tensor(theirs.DEFAULT_STAGE_C_TIMESTEPS, dtype=torch.float32)
+    assert torch.equal(torch.tensor(diffusion.published_times()), expected)
+
+
 def test_a_time_equals_the_decimal_number_of_an_interval() -> None:
     assert diffusion.uniform_times(10)[1:-1] == [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]
     assert diffusion.published_times()[20:] == [k / 15 for k in range(9, -1, -1)]

@@ -1,11 +1,15 @@
 """The noise that an image is made from."""
 
+from itertools import combinations
+
+import numpy as np
 import pytest
 import torch
 from generated import PROMPT, difference, pixels
 from models_small import CHANNELS
 from torch import Tensor
 
+from wuerstchen import noise
 from wuerstchen.diffusion import SAMPLERS
 from wuerstchen.errors import ConfigError
 
@@ -59,12 +63,6 @@ def test_a_list_of_generators_is_the_same_as_their_seeds(pipeline):
     )
 
 
-def test_one_generator_for_several_images_reports_seeds_that_make_each_again(double):
-    generator = torch.Generator().manual_seed(0)
-    images, seeds = double(PROMPT, num_images_per_prompt=2, generator=generator, output_type="pt")
-    torch.testing.assert_close(images[1:], pixels(double, seed=seeds[1]), atol=1e-7, rtol=0)
-
-
 def test_the_global_generator_of_torch_is_neither_used_nor_advanced(pipeline):
     torch.manual_seed(1)
     first = pixels(pipeline)
@@ -74,22 +72,55 @@ def test_the_global_generator_of_torch_is_neither_used_nor_advanced(pipeline):
     assert torch.equal(first, pixels(pipeline))
 
 
-def test_a_used_generator_reports_a_seed_that_makes_the_image_again(pipeline):
+def test_a_fresh_generator_reports_its_seed_and_others_report_none(pipeline):
     generator = torch.Generator().manual_seed(3)
     first = pipeline(PROMPT, generator=generator, output_type="pt")
     assert first.seeds == [3] and torch.equal(first.images, pixels(pipeline))
-    second = pipeline(PROMPT, generator=generator, output_type="pt")
-    third = pipeline(PROMPT, generator=[generator], output_type="pt")
-    assert len({*first.seeds, *second.seeds, *third.seeds}) == 3
-    for images, (seed,) in (second, third):
-        assert torch.equal(images, pixels(pipeline, seed=seed))
+    assert pipeline(PROMPT, generator=generator).seeds == [None], "used before"
+    fresh = torch.Generator().manual_seed(3)
+    assert pipeline(PROMPT, num_images_per_prompt=2, generator=fresh).seeds == [None, None]
+    twice = [torch.Generator().manual_seed(3)] * 2
+    assert pipeline(PROMPT, num_images_per_prompt=2, generator=twice).seeds == [None, None]
 
 
-def test_a_generator_listed_twice_reports_seeds_that_make_each_image_again(double):
-    generators = [torch.Generator().manual_seed(3)] * 2
-    images, seeds = double(PROMPT, num_images_per_prompt=2, generator=generators, output_type="pt")
-    for k, seed in enumerate(seeds):
-        torch.testing.assert_close(images[k : k + 1], pixels(double, seed=seed), atol=1e-7, rtol=0)
+@pytest.mark.parametrize("seed", [0, 3, 2**32 - 1, 2**32 + 3])
+def test_the_reported_seed_of_a_generator_makes_the_image_again(pipeline, seed):
+    generator = torch.Generator().manual_seed(seed)
+    images, (reported,) = pipeline(PROMPT, generator=generator, output_type="pt")
+    assert torch.equal(images, pixels(pipeline, seed=reported))
+
+
+LARGE = [3, 2**32 + 3, 2**33 + 3, 3 * 2**32 + 3, 2**62 + 3, 2**63 - 1]
+"""Seeds of which torch reads the same lower 32 bits, or all but the highest."""
+
+
+def test_every_seed_has_its_own_image_and_reports_it(pipeline):
+    made = {seed: pipeline(PROMPT, seed=seed, output_type="pt") for seed in LARGE}
+    assert [result.seeds for result in made.values()] == [[seed] for seed in LARGE]
+    for one, other in combinations(made.values(), 2):
+        assert difference(one.images, other.images) > 0.05
+
+
+@pytest.mark.parametrize("seed", [2**32 - 2, 2**63 - 3])
+def test_image_k_is_that_of_seed_plus_k_across_and_up_to_the_largest(double, seed):
+    batch = pixels(double, seed=seed, num_images_per_prompt=3)
+    for k in range(3):
+        alone = pixels(double, seed=seed + k)
+        torch.testing.assert_close(batch[k : k + 1], alone, atol=1e-7, rtol=0)
+
+
+def test_streams_of_seeds_below_32_bits_are_those_of_torch():
+    for seed in (0, 3, 2**31, 2**32 - 1):
+        expected = torch.randn(64, generator=torch.Generator().manual_seed(seed))
+        assert torch.equal(torch.randn(64, generator=noise.generator_of(seed)), expected)
+
+
+def test_streams_of_larger_seeds_are_those_of_mt19937_initialised_by_both_halves():
+    for seed in LARGE[1:]:
+        theirs = np.random.RandomState([seed % 2**32, seed // 2**32])
+        expected = theirs.randint(0, 2**32, 1300, dtype=np.uint32) % 2**31
+        found = torch.empty(1300, dtype=torch.int32).random_(generator=noise.generator_of(seed))
+        assert found.tolist() == expected.tolist()
 
 
 def test_given_start_noise_replaces_the_first_noise(pipeline):

@@ -69,7 +69,10 @@ def generate(
     ] = None,
     sampler: Annotated[
         str | None,
-        _sampling("Of Stage C: ddpm, ddim, dpm++2m, dpm++2m-sde, heun or euler-ancestral.", "NAME"),
+        _sampling(
+            "Of Stage C: ddpm, ddim, ddim-published, dpm++2m, dpm++2m-sde, heun, euler-ancestral.",
+            "NAME",
+        ),
     ] = None,
     spacing: Annotated[
         str | None,

@@ -31,8 +31,9 @@ def generate_images(
         texts = (settings.prompt, settings.negative_prompt)
         with _progress() as on_step:
             images, seeds = pipeline.generate(plan, *texts, count=count, seed=seed, on_step=on_step)
-        last = seeds[-1]
-        batch = (seeds[0], len(seeds))
+        last, start = seeds[-1], seeds[0]
+        assert last is not None and start is not None  # no generator was passed
+        batch = (start, len(seeds))
         for index, (of_image, image) in enumerate(zip(seeds, images, strict=True)):
             if only is None or index == only:
                 assert isinstance(image, Image)

@@ -16,6 +16,7 @@ from wuerstchen.config.reading import load_data as load_data
 from wuerstchen.config.reading import load_prepare as load_prepare
 from wuerstchen.config.reading import parse as parse
 from wuerstchen.config.reading import shipped as shipped
+from wuerstchen.config.section import SEED_LIMIT as SEED_LIMIT
 from wuerstchen.config.section import Section as Section
 from wuerstchen.config.stage_a import StageAConfig as StageAConfig
 from wuerstchen.config.stage_a import StageAModel as StageAModel

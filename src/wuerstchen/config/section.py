@@ -2,6 +2,9 @@
 
 from pydantic import BaseModel, ConfigDict
 
+SEED_LIMIT = 2**63
+"""Seeds are in [0, SEED_LIMIT)."""
+
 
 class Section(BaseModel):
     """A section of the config: immutable; unknown keys are errors."""

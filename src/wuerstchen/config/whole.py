@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from wuerstchen.config.data import DataConfig
-from wuerstchen.config.section import Section
+from wuerstchen.config.section import SEED_LIMIT, Section
 from wuerstchen.config.stage_a import StageAConfig
 from wuerstchen.config.stage_b import CompressorModel, StageBConfig, StageBModel
 from wuerstchen.config.stage_c import StageCConfig
@@ -17,7 +17,7 @@ class Config(Section):
     """One complete training: from data to a model folder."""
 
     name: str = Field(default="model", min_length=1)
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    seed: int = Field(default=0, ge=0, lt=SEED_LIMIT)
     """Seed of all randomness in training."""
     output: str = ""
     """The model folder; empty: `models/NAME`. Runs keep their state in its `runs/` folder."""

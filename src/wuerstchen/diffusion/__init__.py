@@ -17,6 +17,7 @@ from wuerstchen.diffusion.samplers import SAMPLERS as SAMPLERS
 from wuerstchen.diffusion.samplers import NoiseSource as NoiseSource
 from wuerstchen.diffusion.samplers import Sampler as Sampler
 from wuerstchen.diffusion.samplers import ddim as ddim
+from wuerstchen.diffusion.samplers import ddim_published as ddim_published
 from wuerstchen.diffusion.samplers import ddpm as ddpm
 from wuerstchen.diffusion.samplers import euler_ancestral as euler_ancestral
 from wuerstchen.diffusion.samplers import evaluations as evaluations

@@ -18,6 +18,9 @@ Denoiser = Callable[[Tensor, float], Tensor]
 
 Condition = TypeVar("Condition", contravariant=True)
 
+ROUNDING = 1e-6
+"""Times within this of an end of an interval are in it: they may have been rounded to fp32."""
+
 
 class Network(Protocol[Condition]):
     """A stage as diffusion sees it: (noisy, (B,) times, condition) to the noise."""
@@ -61,7 +64,7 @@ class Guidance:
     def scale_at(self, t: float) -> float | None:
         """The scale at time t; None where t is not guided, so that the negative half is saved."""
         low, high = self.interval
-        if not low <= t <= high:
+        if not low - ROUNDING <= t <= high + ROUNDING:
             return None
         scale = self.scale if self.end is None else self.end + (self.scale - self.end) * t
         return scale if scale > 1 else None

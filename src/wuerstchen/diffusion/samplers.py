@@ -1,7 +1,8 @@
 """Samplers from noise to data: generators of states, all with one signature.
 
 With alpha^2 = alpha_bar(t) and sigma^2 = 1 - alpha_bar(t), a state is x = alpha data + sigma noise.
-Where times end at 0 the last state of all but `ddpm` is the data that the last prediction implies.
+Where times end at 0 the last state of all but `ddpm` and `ddim_published` is the data that the last
+prediction implies.
 States keep the dtype of x; coefficients are Python floats, in double precision.
 
 Every sampler continues from the very tensor that it yielded, which a caller may have changed in
@@ -83,6 +84,19 @@ def ddim(denoise: Denoiser, x: Tensor, times: Times, randn: NoiseSource) -> Stat
         return step.alpha_s * step.data(x, noise) + step.sigma_s * noise
 
     return _sample(denoise, x, times, advance)
+
+
+def ddim_published(denoise: Denoiser, x: Tensor, times: Times, randn: NoiseSource) -> States:
+    """`ddim` as in the authors' code: the last step is like any other.
+
+    It ends where alpha_bar is clamped, so 1 % of the predicted noise stays in the last state.
+    """
+    del randn
+    for t, s in pairwise(times):
+        step = Step(t, s, *alpha_sigma(t), *alpha_sigma(s))
+        noise = denoise(x, t)
+        x = step.alpha_s * step.data(x, noise) + step.sigma_s * noise
+        yield x
 
 
 def heun(denoise: Denoiser, x: Tensor, times: Times, randn: NoiseSource) -> States:
@@ -183,6 +197,7 @@ def _sample(denoise: Denoiser, x: Tensor, times: Times, advance: Advance) -> Sta
 SAMPLERS: dict[str, Sampler] = {
     "ddpm": ddpm,
     "ddim": ddim,
+    "ddim-published": ddim_published,
     "dpm++2m": dpm_solver,
     "dpm++2m-sde": dpm_solver_sde,
     "heun": heun,

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import torch
+
 from wuerstchen.diffusion.schedule import log_snr_at, time_of
 
 TUNED_MIX = 0.5
@@ -9,8 +11,25 @@ TUNED_MIX = 0.5
 
 
 def uniform_times(steps: int) -> list[float]:
-    """`steps` + 1 evenly spaced times from 1 to 0."""
-    return [(steps - k) / steps for k in range(steps + 1)]  # 0.6 is 0.6, as in an interval
+    """`steps` + 1 evenly spaced times from 1 to 0; in fp32 they are those of diffusers.
+
+    Its `torch.linspace` is one bit off the nearest number at 12, 60 and other counts; where it is
+    not, 0.6 is 0.6.
+    """
+    even = _even_times(steps)
+    stride = _fp32([1 / steps])[0]
+    half = (steps + 1) // 2  # linspace counts from both ends
+    ramp = [1 - stride * k if k < half else stride * (steps - k) for k in range(steps + 1)]
+    pairs = zip(even, _fp32(even), _fp32(ramp), strict=True)
+    return [exact if nearest == theirs else theirs for exact, nearest, theirs in pairs]
+
+
+def _even_times(steps: int) -> list[float]:
+    return [(steps - k) / steps for k in range(steps + 1)]
+
+
+def _fp32(values: list[float]) -> list[float]:
+    return torch.tensor(values, dtype=torch.float32).tolist()
 
 
 def published_times() -> list[float]:
@@ -26,8 +45,8 @@ def log_snr_times(steps: int) -> list[float]:
 
 
 def tuned_times(steps: int) -> list[float]:
-    """`steps` + 1 times interpolated between the two lists above, by `TUNED_MIX`."""
-    pairs = zip(uniform_times(steps), log_snr_times(steps), strict=True)
+    """`steps` + 1 times interpolated between even and `log_snr_times`, by `TUNED_MIX`."""
+    pairs = zip(_even_times(steps), log_snr_times(steps), strict=True)
     return [even + TUNED_MIX * (by_ratio - even) for even, by_ratio in pairs]
 
 

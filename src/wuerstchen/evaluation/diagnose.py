@@ -31,6 +31,7 @@ from wuerstchen.evaluation.reconstruction import (
 from wuerstchen.evaluation.retrieval import choose_queries, image_thumbnails
 from wuerstchen.geometry import SEMANTICS_SCALE
 from wuerstchen.inference.generation_plan import plan_generation
+from wuerstchen.noise import check_seed
 
 IMAGES = 100
 """Per split: fractions of captions are then known to ten percentage points or better."""
@@ -65,6 +66,7 @@ def diagnose(
     Raises ModelFolderError for a model without a compressor (published ones have none), DataError
     for data without a held-out or a training image.
     """
+    check_seed(seed, max(images, 1))
     pipeline = inputs.open_pipeline(folder)
     compressor = weights.compressor.load(folder).to(pipeline.device, pipeline.dtype)
     train, test = inputs.open_squares(data, pipeline)

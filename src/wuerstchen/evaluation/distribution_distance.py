@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wuerstchen.noise import generator_of
+
 PERMUTATIONS = 50
 """Random relabellings whose mean distance is the chance level, known to a seventh of its spread."""
 
@@ -51,7 +53,7 @@ def compare_semantics(true: Tensor, generated: Tensor, seed: int) -> SemanticsDi
     scale[scale < MIN_STD] = 1.0  # a single image, or a constant feature
     a, b = (_features(x) / scale for x in (true, generated))
     pooled = torch.cat([a, b])
-    rng = torch.Generator().manual_seed(seed)
+    rng = generator_of(seed)
     chance = [
         frechet_distance(pooled[order[: len(a)]], pooled[order[len(a) :]])
         for order in (torch.randperm(len(pooled), generator=rng) for _ in range(PERMUTATIONS))

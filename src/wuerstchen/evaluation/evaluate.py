@@ -20,6 +20,7 @@ from wuerstchen.evaluation.reconstruction import ModelParts
 from wuerstchen.evaluation.report import Evaluation, neighbour_grid, reconstruction_grid
 from wuerstchen.inference.generation_plan import plan_generation
 from wuerstchen.inference.pipeline import Pipeline, PromptWarning
+from wuerstchen.noise import check_seed
 
 RECONSTRUCTION_EXAMPLES, NEIGHBOUR_EXAMPLES = 16, 24
 
@@ -55,6 +56,7 @@ def evaluate(
     figures: dict[str, Estimate] = {}
     grids: dict[str, Image.Image] = {}
     indices = inputs.evenly_spaced(len(test), len(test) if images is None else images)
+    check_seed(seed, max(len(indices), prompts, 1))
     if indices:
         model = ModelParts(pipeline.cascade, compressor, settings)
         psnrs, grids["reconstructions"] = _reconstruct(model, test, indices, seed, progress)
@@ -93,6 +95,7 @@ def prompt_grid(
     progress: inputs.Progress = inputs.no_progress,
 ) -> Image.Image:
     """An image for each prompt with the prompt below it; the k-th is seeded with seed + k."""
+    check_seed(seed, len(prompts))
     images: list[Image.Image] = []
     progress("prompts", 0, len(prompts))
     for start, stop in inputs.batches(len(prompts), pipeline.info.size):

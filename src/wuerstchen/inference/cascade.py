@@ -151,10 +151,7 @@ class Cascade:
         start     (B, S, h, w) noise to start from, in place of the first of `randn`
         """
         shape = (len(text), self.stage_c.config.semantic_channels, *semantics_size(*size))
-        if start is not None and start.shape != shape:
-            raise SizeError(
-                f"latents must be the start noise of Stage C, {shape}, found {tuple(start.shape)}."
-            )
+        _check_start("Stage C", start, shape)
         state = self._state(self.stage_c, shape)
 
         def prepare(tensors: Mapping[str, Tensor], *, both: bool) -> StageCCondition:
@@ -176,13 +173,17 @@ class Cascade:
         plan: SamplingPlan,
         *,
         negative: Tensor | None = None,
+        start: Tensor | None = None,
         callbacks: StepCallbacks = NO_CALLBACKS,
     ) -> Tensor:
         """Stage B: (B, S, h, w) unscaled semantics and (B, L, D) text to (B, 4, H/4, W/4) latents.
 
         negative  (B, L, D) text to guide away from, together with semantics of zeros
+        start     (B, 4, H/4, W/4) noise to start from, in place of the first of `randn`
         """
         size = latent_size_of_semantics(*semantics.shape[2:])
+        shape = (len(semantics), LATENT_CHANNELS, *size)
+        _check_start("Stage B", start, shape)
 
         def prepare(tensors: Mapping[str, Tensor], *, both: bool) -> StageBCondition:
             given = self._cast(tensors[SEMANTICS], self.stage_b)
@@ -193,7 +194,8 @@ class Cascade:
 
         sampler = StageSampler("Stage B", self.stage_b, self._forward_b, prepare)
         tensors = {**_texts(text, negative, plan), SEMANTICS: semantics}
-        x = randn(self._state(self.stage_b, (len(semantics), LATENT_CHANNELS, *size)))
+        state = self._state(self.stage_b, shape)
+        x = randn(state) if start is None else start.to(state, copy=True)
         with self._residence.loaded(self.stage_b):
             return sampler.sample(tensors, plan, x, randn, callbacks)
 
@@ -233,6 +235,13 @@ class Cascade:
 def text_names(plan: SamplingPlan) -> tuple[str, ...]:
     """Names of the text tensors of a stage."""
     return (TEXT, NEGATIVE) if plan.guidance.active else (TEXT,)
+
+
+def _check_start(stage: str, start: Tensor | None, shape: tuple[int, ...]) -> None:
+    if start is not None and start.shape != shape:
+        raise SizeError(
+            f"latents must be the start noise of {stage}, {shape}, found {tuple(start.shape)}."
+        )
 
 
 def _texts(text: Tensor, negative: Tensor | None, plan: SamplingPlan) -> dict[str, Tensor]:

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TypeVar
 
-from torch import Tensor
-
 from wuerstchen.diffusion import SAMPLERS, TIMES, Guidance, published_times
 from wuerstchen.errors import ConfigError
 from wuerstchen.geometry import check_size
@@ -71,30 +69,36 @@ def plan_generation(
 def prompts_of(
     prompt: str | Sequence[str] | None,
     negative_prompt: str | Sequence[str] | None,
-    prompt_embeds: Tensor | None,
+    embeds: int | None,
     per_prompt: int,
+    semantics: int | None = None,
 ) -> Prompts:
     """One prompt for each image; the images of the first prompt come first.
 
-    Without a prompt (`prompt_embeds` are given) or a negative one, it is an empty text.
+    embeds     rows of the `prompt_embeds`
+    semantics  rows of the `image_embeddings`, each with its own prompt, or all with one
+
+    Without a prompt (one of the two is given) or a negative one, it is an empty text.
     """
     if per_prompt < 1:
         raise ConfigError(f"num_images_per_prompt must be at least 1, found {per_prompt}.")
     if prompt is None:
-        if prompt_embeds is None:
+        if embeds is None and semantics is None:
             raise ConfigError(
                 "Expected a prompt or prompt_embeds, found neither; "
                 'prompt="" generates without text.'
             )
-        prompt = [""] * len(prompt_embeds)
+        prompt = [""] * (embeds or semantics or 0)
     positive = _list(prompt)
+    if semantics is not None and len(positive) == 1:
+        positive *= semantics
     if not positive:
         raise ConfigError("Expected at least one prompt, found an empty list.")
-    if prompt_embeds is not None and len(prompt_embeds) != len(positive):
-        raise ConfigError(
-            f"prompt_embeds must have a row for each of the {len(positive)} prompts, "
-            f"found {len(prompt_embeds)}."
-        )
+    for name, rows in (("prompt_embeds", embeds), ("image_embeddings", semantics)):
+        if rows is not None and rows != len(positive):
+            raise ConfigError(
+                f"{name} must have a row for each of the {len(positive)} prompts, found {rows}."
+            )
     if negative_prompt is None or isinstance(negative_prompt, str):
         negative_prompt = [negative_prompt or ""] * len(positive)
     negative = _list(negative_prompt)
@@ -107,11 +111,6 @@ def prompts_of(
         positive=[text for text in positive for _ in range(per_prompt)],
         negative=[text for text in negative for _ in range(per_prompt)],
     )
-
-
-def check_finite(name: str, tensor: Tensor | None) -> None:
-    if tensor is not None and not bool(tensor.isfinite().all()):
-        raise ConfigError(f"{name} must hold finite numbers, found NaN or infinity.")
 
 
 def check_output_type(output_type: str) -> None:

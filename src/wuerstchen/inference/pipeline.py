@@ -24,10 +24,17 @@ from wuerstchen.inference.dtypes import Dtypes, component_dtypes
 from wuerstchen.inference.generation_plan import (
     GenerationPlan,
     Prompts,
-    check_finite,
     check_output_type,
     plan_generation,
     prompts_of,
+)
+from wuerstchen.inference.given import (
+    NOTHING,
+    Given,
+    ImageEmbeddings,
+    check_alone,
+    joined_embeddings,
+    size_of_embeddings,
 )
 from wuerstchen.inference.model_info import ModelInfo
 from wuerstchen.inference.sampling import OnStep, StepCallbacks
@@ -52,8 +59,10 @@ class PipelineOutput(NamedTuple):
 
     images: Images
     """Images; (B, H, W, 3) or (B, 3, H, W) numbers in [0, 1]; or (B, 4, H/4, W/4) latents."""
-    seeds: list[int]
-    """Each generates its image again, alone or in a batch, on the device of its generator."""
+    seeds: list[int | None]
+    """Each generates its image again, alone or in a batch, on the device of its generator.
+
+    None for images of a generator that was used before, or that serves several of them."""
 
 
 class PromptWarning(UserWarning):
@@ -227,6 +236,7 @@ class Pipeline:
         prior_guidance_end: float | None = None,
         decoder_sampler: str | None = None,
         decoder_spacing: str | None = None,
+        image_embeddings: ImageEmbeddings | None = None,
         on_step: OnStep | None = None,
     ) -> PipelineOutput:
         """Generate images. Names and order are those of diffusers' combined pipeline.
@@ -240,7 +250,7 @@ class Pipeline:
             against `negative_prompt`; up to 1 the negative prompt is not used
         prompt_embeds, negative_prompt_embeds  (prompts, L, D) for Stage C, in place of text
         num_images_per_prompt  images of the first prompt come first
-        generator  one per image, or one; one that was used before provides a new seed
+        generator  one per image, or one for all; noise is drawn from them as in diffusers, in fp32
         latents  (B, S, h, w) noise that Stage C starts from
         output_type  pil, np, pt, or latent for the output of Stage B
         return_dict  ignored; the output is both a tuple and an object
@@ -248,11 +258,14 @@ class Pipeline:
             tensors it names; those it returns replace them from there on
         seed  of the first image, the k-th has seed + k; None and -1: random
         guidance_scale  another name of prior_guidance_scale
-        prior_sampler, decoder_sampler  ddpm, ddim, dpm++2m, dpm++2m-sde, heun, euler-ancestral
+        prior_sampler, decoder_sampler  ddpm, ddim, ddim-published, dpm++2m, dpm++2m-sde, heun,
+            euler-ancestral
         prior_spacing, decoder_spacing  of steps: time, log_snr, tuned; or published, a list of 29
         prior_guidance_interval  the least and the greatest time that are guided; others cost half
         prior_guidance_rescale  fraction by which contrast is pulled back to that without guidance
         prior_guidance_end  the scale at time 0, reached linearly from that at time 1
+        image_embeddings  (images, S, h, w) semantics, as diffusers' decoder takes them: Stage C
+            does not run, and `latents` are the (B, 4, H/4, W/4) noise that Stage B starts from
         on_step  called with the stage, its steps done and its total steps
 
         Raises SizeError and ConfigError for arguments that cannot work, WuerstchenError where a
@@ -260,9 +273,33 @@ class Pipeline:
         """
         del return_dict
         check_output_type(output_type)
-        check_finite("latents", latents)
-        check_finite("prompt_embeds", prompt_embeds)
-        check_finite("negative_prompt_embeds", negative_prompt_embeds)
+        semantics = None
+        if image_embeddings is not None:
+            check_alone(
+                {
+                    "prompt_embeds": prompt_embeds,
+                    "negative_prompt_embeds": negative_prompt_embeds,
+                    "guidance_scale": guidance_scale,
+                    "prior_guidance_scale": prior_guidance_scale,
+                    "prior_num_inference_steps": prior_num_inference_steps,
+                    "prior_timesteps": prior_timesteps,
+                    "prior_sampler": prior_sampler,
+                    "prior_spacing": prior_spacing,
+                    "prior_guidance_interval": prior_guidance_interval,
+                    "prior_guidance_rescale": prior_guidance_rescale,
+                    "prior_guidance_end": prior_guidance_end,
+                    "prior_callback_on_step_end": prior_callback_on_step_end,
+                }
+            )
+            channels = self.cascade.stage_b.config.semantic_channels
+            semantics = joined_embeddings(image_embeddings, channels)
+            height, width = size_of_embeddings(semantics, height, width)
+        given = Given(
+            prompt_embeds=prompt_embeds,
+            negative_prompt_embeds=negative_prompt_embeds,
+            latents=latents,
+            image_embeddings=semantics,
+        )
         if prior_guidance_scale is not None:
             if guidance_scale is not None:
                 raise ConfigError(
@@ -291,11 +328,18 @@ class Pipeline:
                 guidance_scale=decoder_guidance_scale,
             ),
         )
-        prompts = prompts_of(prompt, negative_prompt, prompt_embeds, num_images_per_prompt)
+        prompts = prompts_of(
+            prompt,
+            negative_prompt,
+            None if prompt_embeds is None else len(prompt_embeds),
+            num_images_per_prompt,
+            None if semantics is None else len(semantics),
+        )
         if generator is None:
             streams = noise.seeded(seed, prompts.count)
+            seeds: Sequence[int | None] = streams.seeds
         else:
-            streams = noise.from_generators(generator, prompts.count)
+            streams, seeds = noise.from_generators(generator, prompts.count)
         callbacks_c = self._callbacks(
             on_step, prior_callback_on_step_end, prior_callback_on_step_end_tensor_inputs
         )
@@ -305,10 +349,10 @@ class Pipeline:
         callbacks_c.check("Stage C", text_names(plan.prior))
         callbacks_b.check("Stage B", (*text_names(plan.decoder), SEMANTICS))
         self._warn_of_truncation(prompts)
-        embeds = (prompt_embeds, negative_prompt_embeds)
-        return self._generate(
-            plan, prompts, streams, callbacks_c, callbacks_b, embeds, latents, output_type
+        result = self._generate(
+            plan, prompts, streams, callbacks_c, callbacks_b, given, output_type
         )
+        return PipelineOutput(_converted(result, output_type), list(seeds))
 
     def generate(
         self,
@@ -322,8 +366,10 @@ class Pipeline:
     ) -> PipelineOutput:
         """Generate `count` images of one prompt by a plan that was made before."""
         prompts = prompts_of(prompt, negative_prompt, None, count)
-        callbacks = StepCallbacks(on_step=on_step)
-        return self._generate(plan, prompts, noise.seeded(seed, count), callbacks, callbacks)
+        callbacks, streams = StepCallbacks(on_step=on_step), noise.seeded(seed, count)
+        seeds: list[int | None] = [*streams.seeds]
+        result = self._generate(plan, prompts, streams, callbacks, callbacks)
+        return PipelineOutput(_converted(result, "pil"), seeds)
 
     def _generate(
         self,
@@ -332,23 +378,28 @@ class Pipeline:
         streams: noise.RandomStreams,
         callbacks_c: StepCallbacks,
         callbacks_b: StepCallbacks,
-        embeds: tuple[Tensor | None, Tensor | None] = (None, None),
-        start: Tensor | None = None,
+        given: Given = NOTHING,
         output_type: str = "pil",
-    ) -> PipelineOutput:
-        """embeds: (prompts, L, D) for Stage C in place of prompts and of negative prompts."""
-        cascade, seeds = self.cascade, streams.seeds
+    ) -> Tensor:
+        """(B, 3, H, W) pixels in [0, 1], or the latents."""
+        cascade, start = self.cascade, given.latents
         with _memory_errors(plan.size, prompts.count):
-            guided = plan.prior.guidance.active
-            semantics = cascade.semantics_from_text(
-                self._text_c(prompts.positive, embeds[0]),
-                streams,
-                plan.size,
-                plan.prior,
-                negative=self._text_c(prompts.negative, embeds[1]) if guided else None,
-                start=start,
-                callbacks=callbacks_c,
-            )
+            if given.image_embeddings is None:
+                guided, negative = plan.prior.guidance.active, given.negative_prompt_embeds
+                semantics = cascade.semantics_from_text(
+                    self._text_c(prompts.positive, given.prompt_embeds),
+                    streams,
+                    plan.size,
+                    plan.prior,
+                    negative=self._text_c(prompts.negative, negative) if guided else None,
+                    start=start,
+                    callbacks=callbacks_c,
+                )
+                start = None  # that of Stage B is drawn
+            else:
+                semantics = given.image_embeddings.to(self.device)
+                repeats = prompts.count // len(semantics)
+                semantics = semantics.repeat_interleave(repeats, dim=0)
             guided = plan.decoder.guidance.active
             result = cascade.latents_from_semantics(
                 semantics,
@@ -356,6 +407,7 @@ class Pipeline:
                 streams,
                 plan.decoder,
                 negative=cascade.encode(cascade.text_b, prompts.negative) if guided else None,
+                start=start,
                 callbacks=callbacks_b,
             )
             if output_type != "latent":
@@ -363,7 +415,7 @@ class Pipeline:
                 if callbacks_b.on_step is not None:
                     callbacks_b.on_step("Stage A", 1, 1)
             # Cloned outside of inference mode, so that callers may compute with it as they like.
-            return PipelineOutput(_converted(result.clone(), output_type), seeds)
+            return result.clone()
 
     def _text_c(self, prompts: Sequence[str], embeds: Tensor | None) -> Tensor:
         """(B, L, D) for Stage C: encoded prompts, or the embeds repeated for the images of each."""

@@ -21,6 +21,7 @@ from wuerstchen.atomic_write import explain_disk_errors
 from wuerstchen.config import Config, TrainingConfig, dump
 from wuerstchen.data import Pairs, open_pairs
 from wuerstchen.errors import TrainingError
+from wuerstchen.noise import folded
 from wuerstchen.parsing import ParseError, parse_object, read_bytes
 from wuerstchen.training.build import Files, build_stage
 from wuerstchen.training.checkpoints import Checkpoints
@@ -107,7 +108,7 @@ def _train_run(
     if accelerator.is_main_process:
         _announce(name, training, accelerator.device)
     run_log = RunLog(run_folder(config, name), writes=accelerator.is_main_process)
-    set_seed(config.seed)
+    set_seed(folded(config.seed))
     with measure_training(name, config, train_pairs, accelerator) as meter:
         with count_flops(meter, accelerator.num_processes):
             stage = build_stage(name, Files(config, train_pairs))

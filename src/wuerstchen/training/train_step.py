@@ -14,7 +14,7 @@ from wuerstchen.data import Batch
 from wuerstchen.errors import TrainingError
 from wuerstchen.flops import FlopCounter
 from wuerstchen.models.dropout import number_dropouts
-from wuerstchen.noise import streams_at
+from wuerstchen.noise import global_seed, streams_at
 from wuerstchen.parsing import parse_object, read_bytes
 from wuerstchen.training.distributed import all_reduce_mean, is_distributed, is_main_process
 from wuerstchen.training.optim import Optimizers
@@ -63,7 +63,7 @@ class TrainStep:
         while True:
             self._stage.before_step()
             # For layers with torch's own dropout, as in a published text encoder.
-            torch.manual_seed((self._seed * 1_000_003 + first) % 2**63)
+            torch.manual_seed(global_seed(self._seed, first))
             try:
                 with self._counted():
                     scalars, used = self._backward(batch, first, state)
