@@ -7,12 +7,14 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from wuerstchen.atomic_write import write_file
+
 SUMS = "SHA256SUMS"
 
 THREADS = 4
 """Files hashed at a time; more are rarely faster than the disk."""
 
-_LINE = re.compile(r"([0-9a-f]{64})  ([^/\0]+)")
+_LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 
 
 def file_digest(path: Path) -> str:
@@ -29,9 +31,9 @@ def file_digests(paths: Iterable[Path]) -> dict[str, str]:
 
 
 def write_sums(folder: Path, digests: Mapping[str, str]) -> None:
-    """Write SHA256SUMS. Raises OSError."""
+    """Write SHA256SUMS; the names are paths from the folder. Raises SaveError."""
     lines = (f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
-    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+    write_file(folder / SUMS, "".join(lines).encode())
 
 
 def read_sums(folder: Path) -> dict[str, str]:

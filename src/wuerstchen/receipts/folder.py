@@ -82,6 +82,16 @@ def update_receipts(folder: Path) -> None:
         log.warning("The receipt of %s could not be written: %s", folder, error)
 
 
+def has_unrecorded(folder: Path) -> bool:
+    """Whether the receipt of a folder lacks phases that ended, as after a kill at the end.
+
+    Raises ModelFolderError if the ledger or the receipt cannot be read.
+    """
+    ended = {phase.id: phase.end for phase in _ledger_phases(folder) if phase.end != "open"}
+    old = _read_receipt(folder)
+    return bool(ended) and ended != {each.id: each.end for each in (old.phases if old else [])}
+
+
 def adopt_models(sources: Sequence[Path], folder: Path) -> None:
     """Add the costs of the models at `sources` to the receipt of `folder`, made from them.
 

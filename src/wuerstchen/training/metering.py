@@ -9,9 +9,11 @@ from accelerate import Accelerator
 from wuerstchen.config import Config, dump
 from wuerstchen.data import Pairs
 from wuerstchen.data.sources import is_prepared
-from wuerstchen.errors import SaveError
+from wuerstchen.errors import WuerstchenError
 from wuerstchen.flops import FlopCounter
 from wuerstchen.receipts import Meter, adopt_phases, update_receipts
+from wuerstchen.receipts.folder import has_unrecorded
+from wuerstchen.receipts.phases import close_killed
 from wuerstchen.training.stage import RunName
 
 
@@ -20,7 +22,6 @@ def measure_training(
     name: RunName, config: Config, pairs: Pairs, accelerator: Accelerator
 ) -> Iterator[Meter]:
     """Measure a training run; its receipt is written even if the run fails."""
-    source = Path(config.data.path).expanduser()
     try:
         with Meter(
             config.folder,
@@ -34,10 +35,23 @@ def measure_training(
             yield meter
     finally:
         if accelerator.is_main_process:
-            if is_prepared(source):
-                with suppress(SaveError, OSError):  # already logged by the meter
-                    adopt_phases(source, config.folder)
-            update_receipts(config.folder)
+            _write_receipts(config)
+
+
+def complete_receipts(config: Config) -> None:
+    """Write what a kill after the last step kept from the receipt of a finished model."""
+    with suppress(WuerstchenError, OSError):
+        if has_unrecorded(config.folder):
+            close_killed(config.folder)
+            _write_receipts(config)
+
+
+def _write_receipts(config: Config) -> None:
+    source = Path(config.data.path).expanduser()
+    if is_prepared(source):
+        with suppress(WuerstchenError, OSError):  # already logged by the meter
+            adopt_phases(source, config.folder)
+    update_receipts(config.folder)
 
 
 @contextmanager

@@ -20,18 +20,30 @@ from wuerstchen import weights
 from wuerstchen.atomic_write import explain_disk_errors
 from wuerstchen.config import Config, TrainingConfig, dump
 from wuerstchen.data import Pairs, open_pairs
-from wuerstchen.errors import TrainingError
+from wuerstchen.errors import SaveError, TrainingError
 from wuerstchen.noise import folded
-from wuerstchen.parsing import ParseError, parse_object, read_bytes
+from wuerstchen.receipts.phases import FINISHED
 from wuerstchen.training.build import Files, build_stage
 from wuerstchen.training.checkpoints import Checkpoints
 from wuerstchen.training.distributed import is_main_process, rejoin_after_restart
 from wuerstchen.training.loop import Loop
-from wuerstchen.training.metering import count_flops, measure_training
+from wuerstchen.training.metering import complete_receipts, count_flops, measure_training
 from wuerstchen.training.optim import autocast_dtype, emulates_bf16
 from wuerstchen.training.origins import run_folder
 from wuerstchen.training.preflight import check_batch, check_device, check_models, check_paths
-from wuerstchen.training.resume_check import DATA, changed_keys, check_same_data, check_unchanged
+from wuerstchen.training.results import (
+    check_results,
+    finished_images,
+    is_finished,
+    record_results,
+)
+from wuerstchen.training.resume_check import (
+    DATA,
+    changed_since_finished,
+    check_same_data,
+    check_unchanged,
+    data_digest,
+)
 from wuerstchen.training.run_log import RunLog
 from wuerstchen.training.stage import RUN_ORDER, RunName, section_of, training_of
 
@@ -62,6 +74,7 @@ def train(config: Config, only: StageName | None = None, *, allow_changes: bool 
         check_paths(config, pending)
         check_device()
         check_models(config, pending)
+        check_results(config, pending)
         for name in () if allow_changes else pending:
             check_unchanged(run_folder(config, name), config, name[0])
         with _exclusive(config.folder):
@@ -70,14 +83,12 @@ def train(config: Config, only: StageName | None = None, *, allow_changes: bool 
             data_report = {**report.to_dict(), "digest": digest}
             for name in () if allow_changes else pending:
                 check_same_data(run_folder(config, name), digest)
+            _warn_of_other_data(config, set(runs) - set(pending), digest)
             for name in pending:
                 _train_run(name, config, train_pairs, test_pairs, data_report)
+    elif is_main_process():
+        complete_receipts(config)
     return config.folder
-
-
-def is_finished(folder: Path, name: str) -> bool:
-    """Whether run `name` of this model folder is complete."""
-    return (folder / "runs" / name / "finished.json").is_file()
 
 
 def _planned_runs(config: Config, only: StageName | None) -> list[RunName]:
@@ -125,7 +136,8 @@ def _train_run(
                 # stage that is trained from them.
                 pretrained = name.endswith("-pretraining")
                 stage.export(network, run_log.folder if pretrained else config.folder)
-                run_log.write("finished.json", json.dumps(finished))
+                record_results(config, name)
+                run_log.write(FINISHED, json.dumps(finished))
         accelerator.wait_for_everyone()
         loop.checkpoints.clear()
     accelerator.free_memory()
@@ -181,26 +193,31 @@ def _later_runs(config: Config, name: RunName) -> list[RunName]:
 
 def _why_finished(config: Config, name: RunName) -> str:
     """The state of a finished run, and how to repeat it."""
-    finished = run_folder(config, name) / "finished.json"
-    if _images_of(finished) == 0:
+    if finished_images(config.folder, name) == 0:
         return "was already copied, so there is nothing to train."
     done = [run for run in (name, *_later_runs(config, name)) if is_finished(config.folder, run)]
     return f"is already finished; delete {_run_folders(config, done)} to train it again."
 
 
-def _images_of(finished: Path) -> object:
-    """The images of a finished run; None if its file, whose existence is enough, has none."""
-    with suppress(OSError, ParseError):
-        return parse_object(read_bytes(finished)).get("images")
-    return None
-
-
 def _warn_of_changes(config: Config, name: RunName) -> None:
     """Warn that a finished stage keeps its weights although its config changed."""
-    with suppress(TrainingError):  # an unreadable config cannot be compared
-        if changed := changed_keys(run_folder(config, name), config, name[0]):
-            message = "Stage %s is not trained again, though its config changed: %s."
-            log.warning(message, name, "; ".join(changed))
+    run = run_folder(config, name)
+    try:
+        changed = changed_since_finished(run, config, name) if run.is_dir() else []
+    except TrainingError as error:
+        changed = [f"it cannot be compared ({error})"]
+    if changed:
+        message = "Stage %s is not trained again, though its config changed: %s."
+        log.warning(message, name, "; ".join(changed))
+
+
+def _warn_of_other_data(config: Config, finished: Iterable[RunName], digest: str) -> None:
+    """Warn of finished stages that were trained on other images or captions."""
+    for name in sorted(finished):
+        with suppress(TrainingError):  # a damaged record stops no other stage
+            if data_digest(run_folder(config, name)) not in ("", digest):
+                message = "Stage %s is not trained again, though its images or captions changed."
+                log.warning(message, name)
 
 
 def _run_folders(config: Config, names: Iterable[RunName]) -> str:
@@ -214,11 +231,17 @@ def _exclusive(folder: Path) -> Iterator[None]:
         if is_main_process():
             with explain_disk_errors(folder):
                 (folder / "runs").mkdir(parents=True, exist_ok=True)
+            lock = folder / "runs" / "lock"
             try:
-                stack.enter_context(FileLock(folder / "runs" / "lock", blocking=False))
+                stack.enter_context(FileLock(lock, blocking=False))
             except Timeout:
                 raise TrainingError(
                     f"Another process is training in {folder}; wait for it, or choose another "
                     "folder with output=FOLDER."
+                ) from None
+            except (OSError, NotImplementedError) as error:
+                raise SaveError(
+                    f"{lock} could not be locked ({error}); choose a writable folder on a disk "
+                    "that supports locks with output=FOLDER."
                 ) from None
         yield
