@@ -81,7 +81,7 @@ def as_files(samples: dict[str, Sample]) -> dict[str, bytes | str]:
     for stem, sample in samples.items():
         files[f"{stem}.png"] = png(sample.colour)
         files[f"{stem}.txt"] = "\n".join(sample.captions) + "\n"
-        files[f"{stem}.json"] = json.dumps(sample.fields)
+        files[f"{stem}.json"] = json.dumps({"captions": sample.captions, **sample.fields})
     return files
 
 

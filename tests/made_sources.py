@@ -37,8 +37,10 @@ def some(count: int, first: int = 0, **size: int) -> Files:
     files: Files = {}
     for k in range(first, first + count):
         files[f"{k:03d}.png"] = _drawing_as_png(k, **size)
-        files[f"{k:03d}.txt"] = f"image {k}\nanother caption of {k}"
-        files[f"{k:03d}.json"] = json.dumps({"number": k, "name": f"group {k // 2}"})
+        captions = [f"image {k}", f"another caption of {k}"]
+        files[f"{k:03d}.txt"] = "\n".join(captions)
+        fields = {"number": k, "name": f"group {k // 2}", "captions": captions}
+        files[f"{k:03d}.json"] = json.dumps(fields)
     return files
 
 

@@ -45,10 +45,10 @@ IMAGES = {
 }
 
 CAPTIONS = {
-    "utf-16": ("ein Würstchen".encode("utf-16"), None),
+    "utf-16": ("ein Würstchen".encode("utf-16"), ("ein Würstchen",)),
     "latin-1": ("ein Würstchen".encode("latin-1"), None),
     "utf-8 with a mark": ("ein Würstchen".encode("utf-8-sig"), ("ein Würstchen",)),
-    "lines of Windows": (b"one\r\ntwo\r\n", ("one", "two")),
+    "lines of Windows": (b"one\r\ntwo\r\n", ("one\ntwo",)),
     "a very long line": (b"word " * 50_000, (("word " * 50_000).strip(),)),
 }
 

@@ -92,7 +92,8 @@ def test_captions_of_text_and_json_are_joined_in_order_without_repeats(tmp_path)
     files = {"a.png": png(), "a.txt": "one\n\n  two  \r\n", "a.json": json.dumps(side)}
     folder, tar = write(tmp_path / "f", files), write_tar(tmp_path / "t.tar", files)
     for path in (folder, tar):
-        assert open_all(path)[0].captions == ("one", "two", "three", "four")
+        pairs = open_all(path, caption_per_line=True)
+        assert pairs[0].captions == ("one", "two", "three", "four")
 
 
 def test_rows_of_one_image_are_its_captions(tmp_path):
@@ -199,8 +200,10 @@ def test_a_compressed_tar_is_explained(tmp_path):
 
 
 def test_a_table_without_file_names_is_explained(tmp_path):
-    write(tmp_path, {"a.png": png(), "metadata.csv": "image,text\na.png,one\n"})
-    with pytest.raises(DataError, match=r"metadata\.csv line 2.*file_name.*image, text"):
+    write(tmp_path, {"a.png": png(), "metadata.csv": "url,text\na.png,one\n"})
+    with pytest.raises(
+        DataError, match=r"without a column file_name \(metadata\.csv has url, text"
+    ):
         open_all(tmp_path)
 
 

@@ -87,9 +87,10 @@ def test_scores_come_into_the_index(tmp_path: Path) -> None:
 
 def test_captions(tmp_path: Path) -> None:
     files: Files = {}
-    texts = {"short": "a cat", "long": "x" * 40, "both": "a good caption\n" + "y" * 40}
-    for seed, (name, text) in enumerate(texts.items()):
-        files |= {f"{name}.png": as_bytes(drawing(seed)), f"{name}.txt": text}
+    texts = {"short": ["a cat"], "long": ["x" * 40], "both": ["a good caption", "y" * 40]}
+    for seed, (name, captions) in enumerate(texts.items()):
+        files[f"{name}.png"] = as_bytes(drawing(seed))
+        files[f"{name}.json"] = json.dumps({"captions": captions})
     names, reasons = kept(tmp_path, files, min_caption=6, max_caption=30)
     assert names == {"both"}
     assert reasons == {"caption under 6 characters": 1, "caption over 30 characters": 1}
@@ -97,8 +98,14 @@ def test_captions(tmp_path: Path) -> None:
 
 
 def test_a_caption_that_is_left_out_makes_up_for_no_short_one(tmp_path: Path) -> None:
-    files: Files = {"a.png": as_bytes(drawing(1)), "a.txt": "a cat\n" + "x" * 40}
-    files |= {"b.png": as_bytes(drawing(2)), "b.txt": "a good caption\n" + "y" * 40}
+    files: Files = {
+        "a.png": as_bytes(drawing(1)),
+        "a.json": json.dumps({"captions": ["a cat", "x" * 40]}),
+    }
+    files |= {
+        "b.png": as_bytes(drawing(2)),
+        "b.json": json.dumps({"captions": ["a good caption", "y" * 40]}),
+    }
     names, reasons = kept(tmp_path, files, min_caption=6, max_caption=30)
     assert (names, reasons) == ({"b"}, {"caption under 6 characters": 1})
 

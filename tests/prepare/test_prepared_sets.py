@@ -46,7 +46,9 @@ def test_a_prepared_set_is_not_decoded_to_be_opened(ready: Path) -> None:
     shard.write_bytes(data)
     train, test, _ = opened(ready)
     where = next((s, i) for s in (train, test) for i in range(len(s)) if s[i].key == first["key"])
-    with pytest.raises(DataError, match=rf"{first['shard']}: image {first['key']} could be read"):
+    with pytest.raises(
+        DataError, match=rf"{first['shard']}: expected image {first['key']} as .* damage"
+    ):
         where[0].image(where[1])
 
 

@@ -172,7 +172,8 @@ def test_processes_share_the_work_and_end_as_one(tmp_path: Path) -> None:
 def test_images_that_changed_since_the_interruption_are_made_again(tmp_path: Path) -> None:
     source = write(tmp_path / "source", some(6))
     out = interrupt(source, tmp_path / "out")
-    write(source, {"000.png": as_bytes(drawing(77)), "000.txt": "another image"})
+    write(source, {"000.png": as_bytes(drawing(77)), "000.json": '{"captions": []}'})
+    write(source, {"000.txt": "another image"})
     prepare(str(source), out, CONFIG)
     assert next(r for r in rows(out) if r["key"] == "000.png")["captions"] == ["another image"]
 
@@ -221,4 +222,4 @@ def test_shards_of_a_preparation_that_was_stopped_are_no_failed_attempt(
     lines = {line.kind: line.amounts.images for line in open_receipt(out, Tariff()).lines}
     assert lines == {"preparation": 9, "failed attempts": 3}
     data = {phase.data for phase in read_phases(out)}
-    assert data == {digest_of(work_units(str(source), 3)[0])}
+    assert data == {digest_of(work_units(str(source), PrepareConfig(shard_size=3))[0])}

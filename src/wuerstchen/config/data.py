@@ -20,6 +20,9 @@ class DataConfig(Section):
     caption: str = ""
     """One caption for all images, which then need none of their own; for example `a photo of sks
     dog` for a few images of one subject."""
+    caption_per_line: bool = False
+    """Every line of a .txt file is a caption of its own; otherwise the file is one caption, with
+    its line breaks."""
     background: str = "white"
     """Background of transparent images: a colour name or #rrggbb."""
     balance_by: str | None = None

@@ -52,6 +52,9 @@ class PrepareConfig(Section):
     shape: Literal["area", "square"] = "area"
     """area: keep the aspect ratio, so that both a square and the nearest shape of data.buckets can
     be cropped; square: keep only the centre."""
+    caption_per_line: bool = False
+    """Every line of a .txt file is a caption of its own; otherwise the file is one caption, with
+    its line breaks."""
     background: str = "white"
     """Background of transparent images: a colour name or #rrggbb."""
     format: Literal["jpeg", "webp", "png"] = "jpeg"

@@ -7,27 +7,33 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from PIL import ExifTags, Image, ImageOps, features
+from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngImageFile
 from torch import Tensor
 
 from wuerstchen.data import colours
 from wuerstchen.data.png import check_rows
+from wuerstchen.data.png_metadata import SIGNATURE, without_large_metadata
+from wuerstchen.data.report import Note
 from wuerstchen.errors import DataError
 from wuerstchen.geometry import Shape
 
 MAX_PIXELS = 89_478_485
 """Larger images are refused unread (Pillow's own limit against decompression bombs)."""
 
-_ALWAYS_SUPPORTED = {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+_POSTSCRIPT = (b"%!PS", b"\xc5\xd0\xd3\xc6")
+"""Pillow would start another program, Ghostscript, on these."""
 
-IMAGE_SUFFIXES = frozenset(_ALWAYS_SUPPORTED | ({".avif"} if features.check("avif") else set()))
-"""Files that are read as images; Pillow's wheels support AVIF, other builds may not."""
-
-_OTHER_FORMATS = {".avif", ".heic", ".heif", ".jxl", ".jp2", ".tga", ".psd", ".svg", ".dng", ".cr2"}
-
-UNSUPPORTED_SUFFIXES = frozenset(_OTHER_FORMATS - IMAGE_SUFFIXES)
-"""Images that are not read, and so are listed in the report."""
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""How to turn an image that is stored under each EXIF orientation (EXIF 2.32, tag 0x0112)."""
 
 _REDUCING_GAP = 3.0
 """Least factor between a fast reduction and the final size, which an exact filter brings it to
@@ -46,6 +52,8 @@ class DecodedImage(NamedTuple):
     width: int
     """Upright width of the original in pixels."""
     height: int
+    notes: tuple[Note, ...]
+    """What is not used of the file."""
 
 
 def decode(data: bytes, shapes: Sequence[Shape], background: str) -> tuple[int, Tensor]:
@@ -54,7 +62,11 @@ def decode(data: bytes, shapes: Sequence[Shape], background: str) -> tuple[int, 
     The image is resized with antialiasing to cover the shape, then centre cropped; see
     `open_image` for colours, orientation and errors.
     """
-    opened = open_image(data, max(map(max, shapes)), background)
+    return fit(open_image(data, max(map(max, shapes)), background), shapes)
+
+
+def fit(opened: DecodedImage, shapes: Sequence[Shape]) -> tuple[int, Tensor]:
+    """As `decode`, of an image that is open."""
     bucket = int(nearest_bucket([opened.width], [opened.height], shapes)[0])
     height, width = shapes[bucket]
     pixels = np.array(resize_and_crop(opened.image, width, height))
@@ -69,25 +81,38 @@ def open_image(data: bytes, min_side: int, background: str) -> DecodedImage:
 
     min_side  pixels that the shorter side needs: much larger JPEGs are decoded at a reduced size
 
-    Raises PixelLimitError above `MAX_PIXELS`, DataError if the file does not decode, and
-    ConfigError for an unknown background colour.
+    Raises PixelLimitError above `MAX_PIXELS`, MetadataLimitError for a PNG whose text unpacks to
+    far more than any program writes, DataError if the file does not decode, and ConfigError for an
+    unknown background colour.
     """
     colour = colours.parse_colour(background)
+    notes: list[Note] = []
+    profile = None
     try:
+        if data.startswith(_POSTSCRIPT):
+            raise DataError("Expected an image of pixels, found PostScript.")
+        if data.startswith(SIGNATURE):
+            data, profile, large = without_large_metadata(data)
+            notes += ["text or profile over the size limit"] if large and not profile else []
         with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise PixelLimitError(_over_limit(image.width * image.height))
             width, height = image.size
+            if profile:
+                image.info["icc_profile"] = profile
             _reduce_jpeg(image, min_side)
             colours.scale_transparent_colour(image)
             white = colours.white_level(image)
-            upright = ImageOps.exif_transpose(image)
+            image.load()
+            orientation, note = _orientation(image)
+            notes += [note] if note else []
+            upright = image.transpose(_UPRIGHT[orientation]) if orientation > 1 else image
             if isinstance(image, PngImageFile):
                 check_rows(image, data)
-            if image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:  # rotated by 90 degrees
+            if orientation >= 5:  # rotated by 90 degrees
                 width, height = height, width
             rgb = colours.to_rgb(colours.to_srgb(upright), colour, white)
-            return DecodedImage(rgb, width, height)
+            return DecodedImage(rgb, width, height, tuple(notes))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PixelLimitError(_over_limit()) from None
     except DataError:
@@ -95,6 +120,20 @@ def open_image(data: bytes, min_side: int, background: str) -> DecodedImage:
     except Exception as error:  # decoders raise any kind of exception on damaged files
         found = f"{type(error).__name__}: {error}"
         raise DataError(f"Expected an image that decodes, found {found}") from None
+
+
+def _orientation(image: Image.Image) -> tuple[int, Note | None]:
+    """The EXIF orientation of a loaded image, 1 to 8; 1 with a note if there is no such number.
+
+    Pillow turns TIFFs while it loads them, and removes their orientation.
+    """
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # like its decoders, Pillow's reader raises any kind of exception
+        return 1, "EXIF that cannot be read"
+    if type(found) is int and 1 <= found <= 8:
+        return found, None
+    return 1, "EXIF orientation other than 1 to 8"
 
 
 def _over_limit(pixels: int | None = None) -> str:

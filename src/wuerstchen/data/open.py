@@ -15,10 +15,12 @@ from torch import Tensor
 
 from wuerstchen.config import DataConfig
 from wuerstchen.data.colours import parse_colour
-from wuerstchen.data.images import UNSUPPORTED_SUFFIXES, PixelLimitError, decode, nearest_bucket
-from wuerstchen.data.items import Item, Split
+from wuerstchen.data.file_kinds import UNSUPPORTED_SUFFIXES
+from wuerstchen.data.images import PixelLimitError, fit, nearest_bucket, open_image
+from wuerstchen.data.items import DamagedFileError, FileTooLargeError, Item, Split
 from wuerstchen.data.pairs import Pair, Pairs, training_shapes
-from wuerstchen.data.report import Reason, Report
+from wuerstchen.data.png_metadata import MetadataLimitError
+from wuerstchen.data.report import Note, Reason, Report
 from wuerstchen.data.sources import find_source, is_prepared
 from wuerstchen.data.splits import assign_splits, group_of, shuffle_by_key
 from wuerstchen.errors import DataError, how_to_install
@@ -32,8 +34,17 @@ _CHUNK = 256
 _LOG_INTERVAL = 10.0
 """Seconds."""
 
-_FIXED_BY_PREPARE = ("balance_by", "test_fraction", "background")
+_FIXED_BY_PREPARE = ("balance_by", "test_fraction", "background", "caption_per_line")
 """Keys of the data that cannot be changed once a set is prepared."""
+
+
+class _Decoded(NamedTuple):
+    """An image of a training shape."""
+
+    bucket: int
+    image: Tensor
+    """(3, H, W) uint8."""
+    notes: tuple[Note, ...]
 
 
 class _Usable(NamedTuple):
@@ -61,7 +72,7 @@ def open_pairs(config: DataConfig) -> tuple[Pairs, Pairs, Report]:
     if config.path and is_prepared(folder):
         return _open_prepared(folder, config)
     source = find_source(config.path)
-    report, items = source.report, source.items()
+    report, items = source.report, source.items(caption_per_line=config.caption_per_line)
     if config.caption:
         for item in items:
             item.override_caption(config.caption)
@@ -192,7 +203,9 @@ def _check_images(items: Sequence[Item], config: DataConfig, report: Report) -> 
                 if isinstance(result, str):
                     report.skip(result, item.key)
                     continue
-                bucket, image = result
+                bucket, image, notes = result
+                for note in notes:
+                    report.ignore(note, item.key)
                 free_bytes -= image.nbytes
                 assert item.image is not None and item.captions
                 group = group_of(item, config.balance_by)
@@ -204,19 +217,30 @@ def _check_images(items: Sequence[Item], config: DataConfig, report: Report) -> 
     return kept
 
 
-def _try_decode(item: Item, config: DataConfig, shapes: list[Shape]) -> tuple[int, Tensor] | Reason:
-    """Bucket and pixels, or why there are none."""
+def _try_decode(item: Item, config: DataConfig, shapes: list[Shape]) -> _Decoded | Reason:
     assert item.image is not None
     try:
-        return decode(item.image.read(), shapes, config.background)
-    except OSError:
-        return "file cannot be read"
-    except PixelLimitError:
-        return "image over the pixel limit"
-    except DataError:
-        if item.image.path.suffix.lower() in UNSUPPORTED_SUFFIXES:
-            return "image format is not supported"
-        return "image does not decode"
+        opened = open_image(item.image.read(), max(map(max, shapes)), config.background)
+        return _Decoded(*fit(opened, shapes), opened.notes)
+    except (OSError, DataError) as error:
+        return decoding_problem(error, item)
+
+
+def decoding_problem(error: OSError | DataError, item: Item) -> Reason:
+    """Why reading and decoding the image of an item failed."""
+    match error:
+        case OSError() | DamagedFileError():
+            return "file cannot be read"
+        case PixelLimitError():
+            return "image over the pixel limit"
+        case MetadataLimitError():
+            return "text beside the pixels over the size limit"
+        case FileTooLargeError():
+            return "file over the size limit"
+    assert item.image is not None
+    if item.image.path.suffix.lower() in UNSUPPORTED_SUFFIXES:
+        return "image format is not supported"
+    return "image does not decode"
 
 
 def _to_pairs(split: Split, usable: Sequence[_Usable], config: DataConfig) -> Pairs:

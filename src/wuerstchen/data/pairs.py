@@ -87,10 +87,7 @@ class Pairs:
         try:
             _, image = decode(pair.file.read(), self.shapes, self.config.background)
         except (OSError, DataError) as error:
-            raise DataError(
-                f"{pair.file.path}: image {pair.key} could be read when the data was opened, but "
-                f"not any more: {error}. Do not change the data while it is in use."
-            ) from None
+            raise DataError(_explain_unreadable(pair, error)) from None
         with self._lock:
             if i not in self._cache and image.nbytes <= self._free_bytes:
                 self._free_bytes -= image.nbytes
@@ -116,3 +113,15 @@ class Pairs:
             return []
         bucket = np.bincount(self.buckets).argmax()
         return [int(i) for i in np.flatnonzero(self.buckets == bucket)[:count]]
+
+
+def _explain_unreadable(pair: Pair, error: OSError | DataError) -> str:
+    if pair.file.sha256:  # images of a prepared set are not read when it is opened
+        return (
+            f"{pair.file.path}: expected image {pair.key} as `wuerstchen prepare` wrote it, found "
+            f"damage: {error}. Copy the set again, or delete it and prepare it again."
+        )
+    return (
+        f"{pair.file.path}: image {pair.key} could be read when the data was opened, but not any "
+        f"more: {error}. Do not change the data while it is in use."
+    )

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from PIL.PngImagePlugin import PngImageFile
 
+from wuerstchen.data.png_metadata import chunks
 from wuerstchen.errors import DataError
 
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -66,13 +67,8 @@ def _expected_bytes(data: bytes) -> int:
 def _inflated_sizes(data: bytes) -> Iterator[int]:
     """Sizes of the decompressed image data, chunk by chunk."""
     inflater = zlib.decompressobj()
-    at = 8
-    while at < len(data):
-        (length,) = struct.unpack(">I", data[at : at + 4])
-        name, rest = data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
-        at += 12 + length
-        while name == b"IDAT" and rest:
+    for chunk in chunks(data):
+        rest = bytes(chunk.data) if chunk.name == b"IDAT" else b""
+        while rest:
             yield len(inflater.decompress(rest, _INFLATE_LIMIT))
             rest = inflater.unconsumed_tail
-        if name == b"IEND":
-            return

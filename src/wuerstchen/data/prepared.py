@@ -8,11 +8,12 @@ OUT/shards/00000.tar   KEY.jpg, KEY.txt and KEY.json, as other webdataset reader
 import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, final, overload
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -20,6 +21,7 @@ from wuerstchen.config.section import RENAMED
 from wuerstchen.data.items import ByteRange, Split
 from wuerstchen.data.pairs import Pair
 from wuerstchen.data.sources import PREPARED
+from wuerstchen.data.tar_members import BLOCK
 from wuerstchen.errors import DataError
 from wuerstchen.parsing import parse_model, read_bytes
 
@@ -48,13 +50,19 @@ _PAIR_COLUMNS = ("key", "captions", "group", "shard", "offset", "bytes", "hash")
 _NEW_NAMES = dict(RENAMED)
 
 
+def _update(settings: object) -> object:
+    """Current names, and what was not yet a setting: every line of a text was a caption."""
+    renamed = _rename_keys(settings)
+    return {"caption_per_line": True} | renamed if isinstance(renamed, dict) else renamed
+
+
 def _rename_keys(settings: object) -> object:
     if not isinstance(settings, dict):
         return settings
     return {_NEW_NAMES.get(key, key): _rename_keys(value) for key, value in settings.items()}
 
 
-Settings = Annotated[dict[str, object], BeforeValidator(_rename_keys)]
+Settings = Annotated[dict[str, object], BeforeValidator(_update)]
 """Values of `PrepareConfig`; keys in files of earlier versions get their current names."""
 
 
@@ -145,6 +153,8 @@ def open_index(folder: Path) -> tuple[Index, PreparedInfo]:
             f"{_advice(folder)}."
         )
     for name, size in info.shards.items():
+        if PurePosixPath(name).name != name:
+            raise DataError(f"{folder / PREPARED}: expected names of shards, found {name!r}.")
         shard = folder / SHARDS / name
         found = shard.stat().st_size if shard.is_file() else None
         if found != size:
@@ -152,7 +162,36 @@ def open_index(folder: Path) -> tuple[Index, PreparedInfo]:
                 f"{shard}: expected a shard of {size} bytes, found "
                 f"{'nothing' if found is None else f'{found} bytes'}; {_advice(folder)}."
             )
-    return Index(folder, pq.read_table(pa.BufferReader(content))), info
+    try:
+        table = _read_table(content, info)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"{path}: expected rows of {info.images} images, found: {reason}; {_advice(folder)}."
+        ) from None
+    return Index(folder, table), info
+
+
+def _read_table(content: bytes, info: PreparedInfo) -> pa.Table:
+    """The index; ValueError for rows that are not of images in the shards."""
+    file = pq.ParquetFile(pa.BufferReader(content))
+    if file.metadata.num_rows != info.images or info.images * BLOCK > sum(info.shards.values()):
+        raise ValueError(f"{file.metadata.num_rows} rows")  # before they take memory
+    table = file.read(columns=SCHEMA.names).cast(SCHEMA)
+    required = [name for name in SCHEMA.names if name not in SCORES]
+    if missing := [name for name in required if table.column(name).null_count]:
+        raise ValueError(f"rows without {missing[0]}")
+    column = {name: table.column(name) for name in ("shard", "offset", "bytes")}
+    names, sizes = pa.array(info.shards, pa.string()), pa.array(info.shards.values(), pa.int64())
+    end = pc.take(sizes, pc.index_in(column["shard"], names))  # null for an unknown shard
+    inside = pc.less_equal(pc.add_checked(column["offset"], column["bytes"]), end)
+    positive = (pc.greater(table.column(name), 0) for name in ("bytes", "width", "height"))
+    for right in (inside, pc.greater_equal(column["offset"], 0), *positive):
+        if not pc.all(pc.fill_null(right, False)).as_py():
+            raise ValueError("rows that lead to no image of a shard")
+    if not pc.all(pc.greater(pc.list_value_length(table.column("captions")), 0)).as_py():
+        raise ValueError("rows without a caption")
+    return table
 
 
 def read_info(folder: Path) -> PreparedInfo:

@@ -9,8 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from wuerstchen.data.folder import TABLE_NAMES, read_folder, read_tables
-from wuerstchen.data.images import IMAGE_SUFFIXES, UNSUPPORTED_SUFFIXES
+from wuerstchen.data.file_kinds import (
+    is_table,
+    is_tar,
+    is_unread_table,
+    kind_of,
+    left_out,
+    other_kind,
+)
+from wuerstchen.data.folder import read_folder, read_tables
 from wuerstchen.data.items import Item
 from wuerstchen.data.report import Report
 from wuerstchen.data.tars import read_tars
@@ -42,12 +49,15 @@ class Source:
     report: Report
     """Already lists the files that are skipped."""
 
-    def items(self) -> list[Item]:
-        """All items, their images not yet decoded."""
-        if self.kind == "folder":
-            return read_folder(self.root, self.files)
-        read = read_tables if self.kind == "table" else read_tars
-        return read(self.root, self.files, self.report)
+    def items(self, *, caption_per_line: bool = False) -> list[Item]:
+        """All items, their images not yet decoded.
+
+        caption_per_line  every line of a .txt file is a caption; otherwise all of it is one
+        """
+        if self.kind == "table":
+            return read_tables(self.root, self.files, self.report)
+        read = read_folder if self.kind == "folder" else read_tars
+        return read(self.root, self.files, self.report, caption_per_line=caption_per_line)
 
 
 def find_source(path: str) -> Source:
@@ -62,27 +72,37 @@ def find_source(path: str) -> Source:
 
 def _find_in_folder(root: Path, path: str) -> Source:
     """A table takes precedence over tars, and tars over loose images."""
-    files = _list_files(root)
-    tars = [file for file in files if file.suffix == ".tar"]
-    if any(file.name in TABLE_NAMES for file in files):
-        report = Report(path, "images with a table of captions")
+    report = Report(path, "images with caption files")
+    files = _list_files(root, report)
+    tars = [file for file in files if is_tar(file)]
+    if any(map(is_table, files)):
+        report.kind = "images with a table of captions"
         for tar in tars:
             report.skip("next to a table, which takes precedence", str(tar))
-        return Source(root, files, "table", report)
+        return Source(root, [file for file in files if not is_tar(file)], "table", report)
     if tars:
-        report = Report(path, _count(len(tars), "webdataset tar"))
-        for item in read_folder(root, [file for file in files if file.suffix != ".tar"]):
-            report.skip("next to tars, which take precedence", item.key)
+        report.kind = _count(len(tars), "webdataset tar")
+        _report_next_to_tars(root, [file for file in files if not is_tar(file)], report)
         return Source(root, tars, "tars", report)
-    if any(file.suffix.lower() in IMAGE_SUFFIXES | UNSUPPORTED_SUFFIXES for file in files):
-        return Source(root, files, "folder", Report(path, "images with caption files"))
+    if any(kind_of(file) in ("image", "unsupported") for file in files):
+        return Source(root, files, "folder", report)
+    names = ", ".join(map(str, files[:3])) + (", …" if len(files) > 3 else "")
     raise DataError(
-        f"{path}: expected {_EXPECTED}; found {_count(len(files), 'file')}, but none of these."
+        f"{path}: expected {_EXPECTED}; found {_count(len(files), 'file')}, but none of these"
+        f"{f' ({names})' if files else ''}."
     )
 
 
+def _report_next_to_tars(root: Path, files: Sequence[PurePosixPath], report: Report) -> None:
+    for file in filter(is_unread_table, files):  # img2dataset writes 00000.parquet next to its tar
+        report.leave_out(other_kind(file))
+    rest = [file for file in files if not is_unread_table(file)]
+    for item in read_folder(root, rest, report):
+        report.skip("next to tars, which take precedence", item.key)
+
+
 def _find_tars(tars: Sequence[Path], path: str) -> Source:
-    others = [str(tar) for tar in tars if tar.suffix != ".tar"]
+    others = [str(tar) for tar in tars if not is_tar(PurePosixPath(tar))]
     if others:
         raise DataError(f"{path}: expected {_EXPECTED}; found {', '.join(others[:3])}.")
     # A folder may name the split ({train,test}/0.tar), but not a parent of all tars.
@@ -95,24 +115,34 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _list_files(root: Path) -> list[PurePosixPath]:
-    """All visible files under `root`, relative and sorted; links to folders are followed once."""
+def _list_files(root: Path, report: Report) -> list[PurePosixPath]:
+    """All files under `root` that may be data, relative and sorted; the others are counted.
+
+    Links to folders are followed once.
+    """
     seen: set[str] = set()
     found: list[PurePosixPath] = []
-    for folder, folders, names in os.walk(root, followlinks=True, onerror=_raise_unreadable):
+
+    def skip_unreadable(error: OSError) -> None:
+        if Path(error.filename) == root:
+            raise DataError(f"{root}: expected a folder that can be read, found: {error}.")
+        report.skip("folder cannot be read", str(Path(error.filename).relative_to(root)))
+
+    def keep(name: str) -> bool:
+        if (label := left_out(name)) is not None:
+            report.leave_out(label)
+        return label is None
+
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=skip_unreadable):
         real = os.path.realpath(folder)
-        folders[:] = [name for name in folders if not name.startswith(".")]
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
+        folders[:] = filter(keep, folders)
         inside = PurePosixPath(Path(folder).relative_to(root).as_posix())
-        found += [inside / name for name in names if not name.startswith(".")]
+        found += [inside / name for name in names if keep(name)]
     return sorted(found)
-
-
-def _raise_unreadable(error: OSError) -> None:
-    raise DataError(f"{error.filename}: expected a folder that can be read, found: {error}.")
 
 
 def _expand(pattern: str) -> list[Path]:

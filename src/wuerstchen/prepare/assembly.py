@@ -7,7 +7,7 @@ import hashlib
 import logging
 import os
 import shutil
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -42,11 +42,16 @@ def assemble(
     parts = out / PARTS
     dropped = dropped_items(skipped)
     fields: set[str] = set()
+    ignored: defaultdict[str, list[str]] = defaultdict(list)
+    left_out = Counter(skipped.left_out)
     for unit in units:
         part = read_part(parts, unit)
         assert part is not None, unit.name
         dropped += part.dropped
         fields.update(part.fields)
+        left_out.update(part.left_out)
+        for note, keys in part.ignored.items():
+            ignored[note] += keys
     rows = pa.concat_tables(pq.read_table(parts / f"{unit.name}.parquet") for unit in units)
     rows = _with_unique_keys(rows, units)
     duplicates = find_duplicates(rows, config.duplicate_distance)
@@ -69,7 +74,9 @@ def assemble(
     kept = _with_shards(out, kept, units, rows, SUFFIXES[config.format])
     index = write_rows(out / INDEX, kept.select(SCHEMA.names))
     overlap = count_overlap(kept, config.duplicate_distance)
-    summary = summarise(source, skipped.kind, kept, rows, duplicates, dropped, overlap)
+    summary = summarise(
+        source, skipped.kind, kept, rows, duplicates, dropped, overlap, ignored, left_out
+    )
     _warn(summary, out)
     write_file(out / "report.json", (summary.model_dump_json(indent=2) + "\n").encode())
     write_page(summary, kept, rows, duplicates, dropped, out)

@@ -82,7 +82,7 @@ def check_finished(out: Path, source: str, config: PrepareConfig) -> None:
     _check_same(out / PREPARED, before, source, config.model_dump(mode="json"))
     log.info("%s is already prepared; to prepare it again, delete the folder.", out)
     with suppress(DataError):  # the set is usable even if its source is gone
-        units, _ = work_units(source, config.shard_size)
+        units, _ = work_units(source, config)
         if info.source_digest and digest_of(units) != info.source_digest:
             log.warning("%s has changed since %s was prepared from it.", source, out)
 

@@ -11,10 +11,11 @@ import numpy as np
 from PIL import Image
 
 from wuerstchen.config import FilterConfig, PrepareConfig
-from wuerstchen.data.images import PixelLimitError, nearest_bucket, open_image, resize_and_crop
+from wuerstchen.data.images import nearest_bucket, open_image, resize_and_crop
 from wuerstchen.data.items import ByteRange, Item
-from wuerstchen.data.open import item_problem
+from wuerstchen.data.open import decoding_problem, item_problem
 from wuerstchen.data.prepared import SCORES
+from wuerstchen.data.report import Note
 from wuerstchen.errors import DataError
 from wuerstchen.geometry import Shape, bucket_shapes
 
@@ -38,6 +39,8 @@ class StoredImage(NamedTuple):
     """64 bits that hardly change if an image is resized, encoded again or made brighter."""
     chroma: bytes
     """Mean Cb and Cr on a 4 x 4 grid, 32 bytes: the perceptual hash ignores colour."""
+    notes: tuple[Note, ...]
+    """What is not used of the source."""
 
 
 def process(item: Item, config: PrepareConfig) -> StoredImage | str:
@@ -49,7 +52,7 @@ def process(item: Item, config: PrepareConfig) -> StoredImage | str:
     return (
         _captions_problem(item.captions, config.filters)
         or _scores_problem(scores_of(item.fields), config.filters)
-        or _store_image(item.image, config)
+        or _store_image(item, item.image, config)
     )
 
 
@@ -118,24 +121,19 @@ def _number(fields: Mapping[str, object], names: Sequence[str]) -> float | None:
     return None
 
 
-def _store_image(file: ByteRange, config: PrepareConfig) -> StoredImage | str:
+def _store_image(item: Item, file: ByteRange, config: PrepareConfig) -> StoredImage | str:
     try:
-        data = file.read()
-    except (OSError, DataError):  # DataError: the hash in a prepared set does not match
-        return "file cannot be read"
-    try:
-        opened = open_image(data, config.size, config.background)
-    except PixelLimitError:
-        return "image over the pixel limit"
-    except DataError:
-        return "image does not decode"
+        opened = open_image(file.read(), config.size, config.background)
+    except (OSError, DataError) as error:
+        return decoding_problem(error, item)
     if problem := _size_problem(opened.width, opened.height, config.filters):
         return problem
     image = resize_and_crop(opened.image, *stored_size(*opened.image.size, config))
     content = _encode(image, config)
     sha256, bits = hashlib.sha256(content).hexdigest(), perceptual_hash(image)
     source = (opened.width, opened.height)
-    return StoredImage(content, *image.size, *source, sha256, bits, _mean_chroma(image))
+    chroma, notes = _mean_chroma(image), opened.notes
+    return StoredImage(content, *image.size, *source, sha256, bits, chroma, notes)
 
 
 def stored_size(width: int, height: int, config: PrepareConfig) -> tuple[int, int]:

@@ -22,7 +22,7 @@ from wuerstchen.atomic_write import explain_disk_errors, fsync_file, write_file
 from wuerstchen.config import PrepareConfig
 from wuerstchen.data.items import ByteRange, Item
 from wuerstchen.data.prepared import PERCEPTUAL_HASH, SCHEMA
-from wuerstchen.data.report import Report, escape_non_utf8
+from wuerstchen.data.report import Note, Report, escape_non_utf8
 from wuerstchen.data.splits import group_of
 from wuerstchen.parsing import parse_model, read_bytes
 from wuerstchen.prepare.duplicates import CHROMA
@@ -60,6 +60,10 @@ class Part(BaseModel):
     dropped: list[DroppedItem]
     fields: list[str]
     """Names of the metadata fields of its images."""
+    ignored: dict[Note, list[str]] = {}
+    """Keys of kept images, by what is not used of them."""
+    left_out: dict[str, int] = {}
+    """Files that are no data, by name or suffix."""
     sizes: dict[str, int]
     """Bytes of the tar and of the rows."""
 
@@ -106,6 +110,8 @@ def write_part(
                     name = _member_name(unit.name, len(rows))
                     row = _store(item, result, name, config, shard)
                     rows.append({"shard": f"{unit.name}.tar", **row})
+                    for note in result.notes:
+                        report.ignore(note, item.key)
                     fields.update(item.fields)
                 else:
                     dropped.append(_drop(item, result))
@@ -116,6 +122,8 @@ def write_part(
         found=len(rows) + len(dropped),
         dropped=dropped,
         fields=sorted(map(escape_non_utf8, fields)),
+        ignored=report.ignored,
+        left_out=report.left_out,
         sizes=_file_sizes(folder, unit),
     )
     write_file(folder / f"{unit.name}.json", part.model_dump_json().encode())
@@ -182,6 +190,8 @@ def _store(
     offset = _add(shard, f"{name}{SUFFIXES[config.format]}", stored.data)
     _add(shard, f"{name}.txt", "\n".join(captions).encode())
     fields = {**item.fields, "key": item.key}  # the key is that of the source
+    if len(captions) > 1:  # the text alone would be one caption with line breaks
+        fields["captions"] = captions
     metadata = json.dumps(fields, ensure_ascii=False, default=str)
     _add(shard, f"{name}.json", metadata.encode("utf-8", "replace"))
     return {

@@ -62,7 +62,7 @@ def prepare(
             shutil.rmtree(out / PARTS, ignore_errors=True)  # of a run killed just before the end
         return out
     claim.check_outside(source, out)
-    units, skipped = work_units(source, config.shard_size)
+    units, skipped = work_units(source, config)
     with ExitStack() as held:
         others = [unit for number, unit in enumerate(units) if number % world != rank]
         if rank == 0:

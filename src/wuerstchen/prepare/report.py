@@ -1,7 +1,7 @@
 """Summary of `wuerstchen prepare`: what was found, kept and dropped, as the file report.json."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,7 @@ _EXAMPLES = 20
 
 
 class DropReason(BaseModel):
-    """How many images were dropped for one reason."""
+    """How many images there are for one reason."""
 
     count: int
     examples: list[str]
@@ -51,6 +51,10 @@ class Summary(BaseModel):
     """Those of them that are kept and have equal pixels."""
     near_across_splits: int
     """Those of them that are kept and look the same."""
+    ignored: dict[str, DropReason] = {}
+    """What is not used of kept images, such as an EXIF orientation that does not exist."""
+    left_out: dict[str, int] = {}
+    """Files that are no data: hidden ones, those of the system by name, others by suffix."""
     spreads: dict[str, Distribution]
     bytes: int
     """Of the stored images."""
@@ -64,6 +68,8 @@ def summarise(
     duplicates: Sequence[Duplicate],
     dropped: Sequence[DroppedItem],
     overlap: Overlap,
+    ignored: Mapping[str, Sequence[str]],
+    left_out: Mapping[str, int],
 ) -> Summary:
     """`kept`: rows of the index; `rows`: all that passed the filters, including duplicates."""
     keys, hashes = rows.column("key").to_pylist(), rows.column("hash").to_pylist()
@@ -82,16 +88,22 @@ def summarise(
         kept=len(kept),
         train=len(kept) - test,
         test=test,
-        dropped={
-            reason: DropReason(count=len(found), examples=found[:_EXAMPLES])
-            for reason, found in sorted(keys_of.items(), key=lambda each: -len(each[1]))
-        },
+        dropped=_most_frequent_first(keys_of),
+        ignored=_most_frequent_first(ignored),
+        left_out=dict(left_out),
         copies_across_splits=sum(each.across_splits for each in duplicates) + sum(overlap),
         equal_across_splits=overlap.equal,
         near_across_splits=overlap.near,
         spreads={name: _distribution(x) for name, x in measurements(kept).items() if len(x)},
         bytes=int(pc.sum(kept.column("bytes")).as_py()),
     )
+
+
+def _most_frequent_first(keys_of: Mapping[str, Sequence[str]]) -> dict[str, DropReason]:
+    return {
+        reason: DropReason(count=len(found), examples=list(found[:_EXAMPLES]))
+        for reason, found in sorted(keys_of.items(), key=lambda each: -len(each[1]))
+    }
 
 
 def measurements(kept: pa.Table) -> dict[str, np.ndarray]:

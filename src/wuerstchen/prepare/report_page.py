@@ -4,7 +4,7 @@ import base64
 import html
 import io
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice, starmap
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from wuerstchen.errors import DataError
 from wuerstchen.html_page import html_page, html_table
 from wuerstchen.prepare.duplicates import Duplicate
 from wuerstchen.prepare.parts import DroppedItem
-from wuerstchen.prepare.report import Summary, measurements
+from wuerstchen.prepare.report import DropReason, Summary, measurements
 
 _THUMBNAIL = 112
 """Longer side in pixels."""
@@ -53,7 +53,8 @@ def write_page(
         f"<p>{html.escape(summary.kind.capitalize())}. {summary.kept:,} of {summary.found:,} "
         f"images are kept: {summary.train:,} for training and {summary.test:,} held out; "
         f"{summary.bytes / 1e6:,.1f} MB.</p>",
-        "<h2>Dropped</h2>" + _reasons(summary),
+        "<h2>Dropped</h2>" + _reasons(summary.dropped, summary.found),
+        *_notes(summary),
         *_overlap(summary),
         "<h2>Examples of kept images</h2>" + _row(_kept_figures(kept, out)),
         "<h2>Sizes, captions and scores</h2>" + _distributions(summary) + _plots(kept),
@@ -82,12 +83,20 @@ def _overlap(summary: Summary) -> Iterator[str]:
         )
 
 
-def _reasons(summary: Summary) -> str:
-    if not summary.dropped:
+def _notes(summary: Summary) -> Iterator[str]:
+    if summary.ignored:
+        yield "<h2>Kept without</h2>" + _reasons(summary.ignored, summary.found)
+    if summary.left_out:
+        counts = (f"{count:,} × {html.escape(name)}" for name, count in summary.left_out.items())
+        yield f"<p>No data: {', '.join(counts)}.</p>"
+
+
+def _reasons(reasons: Mapping[str, DropReason], total: int) -> str:
+    if not reasons:
         return "<p>None.</p>"
     table = [("reason", "images", "fraction", "examples")]
-    for reason, found in summary.dropped.items():
-        fraction = f"{found.count / summary.found:.1%}"
+    for reason, found in reasons.items():
+        fraction = f"{found.count / total:.1%}"
         table.append((reason, f"{found.count:,}", fraction, ", ".join(found.examples[:3])))
     return html_table(table, (0, 3))
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pyarrow.compute as pc
 
+from wuerstchen.config import PrepareConfig
 from wuerstchen.data.items import Item
 from wuerstchen.data.prepared import SHARDS, Index, open_index
 from wuerstchen.data.report import Report, escape_non_utf8
@@ -28,7 +29,7 @@ class WorkUnit(NamedTuple):
     """Returns the items and adds what is skipped to the report."""
 
 
-def work_units(path: str, per_shard: int) -> tuple[list[WorkUnit], Report]:
+def work_units(path: str, config: PrepareConfig) -> tuple[list[WorkUnit], Report]:
     """The work units of a source or a prepared set, and a report of what was skipped so far.
 
     Raises DataError if nothing is there or nothing is recognised.
@@ -39,10 +40,11 @@ def work_units(path: str, per_shard: int) -> tuple[list[WorkUnit], Report]:
     source = find_source(path)
     if source.kind == "tars":
         tars = enumerate(source.files)
-        return [_of_tar(n, source.root, tar) for n, tar in tars], source.report
-    items = source.items()
-    starts = range(0, len(items), per_shard)
-    chunks = enumerate(items[start : start + per_shard] for start in starts)
+        per_line = config.caption_per_line
+        return [_of_tar(n, source.root, tar, per_line) for n, tar in tars], source.report
+    items = source.items(caption_per_line=config.caption_per_line)
+    starts = range(0, len(items), config.shard_size)
+    chunks = enumerate(items[start : start + config.shard_size] for start in starts)
     return [_of_items(n, chunk) for n, chunk in chunks], source.report
 
 
@@ -51,10 +53,11 @@ def digest_of(units: Sequence[WorkUnit]) -> str:
     return _digest(unit.digest for unit in units)
 
 
-def _of_tar(number: int, root: Path, tar: PurePosixPath) -> WorkUnit:
+def _of_tar(number: int, root: Path, tar: PurePosixPath, caption_per_line: bool) -> WorkUnit:
     name, source = f"{number:05d}", escape_non_utf8(str(tar))
     digest = _digest([str(tar), *_size_and_time(root / tar)])
-    return WorkUnit(name, source, digest, partial(read_tar, root, tar))
+    read = partial(read_tar, root, tar, caption_per_line=caption_per_line)
+    return WorkUnit(name, source, digest, read)
 
 
 def _of_prepared(folder: Path, path: str) -> tuple[list[WorkUnit], Report]:
