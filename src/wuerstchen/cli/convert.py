@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from wuerstchen.cli.options import Configs, tell
+
 EPILOG = """Examples:
 
 [bold]wuerstchen convert model_v2_stage_c.pt models/mine --to diffusers[/bold]
@@ -61,6 +63,7 @@ def convert(
     variant: Annotated[
         str | None, typer.Option(metavar="WORD", help="Read NAME.WORD.safetensors, such as fp16.")
     ] = None,
+    config: Configs = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace components that exist at OUT.")
     ] = False,
@@ -81,7 +84,9 @@ def convert(
         Dtype.BF16: torch.bfloat16,
         Dtype.FP16: torch.float16,
     }
-    path, components = weights.resolve_components(source, prior=prior, variant=variant)
+    path, components = weights.resolve_components(
+        source, prior=prior, variant=variant, configs=config or (), tell=tell
+    )
     written = weights.convert(
         components,
         out,
@@ -93,5 +98,7 @@ def convert(
     if to is FileFormat.DIFFUSERS:  # the other formats are files, which have no receipt
         sources = [path] if prior is None else [path, Path(prior)]
         adopt_models([model_of(source) for source in sources], out)
+    if others := weights.left_out(path, components):
+        tell(f"Not carried over from {path}: {weights.listed(others)}.")
     for target in written:
         typer.echo(target)

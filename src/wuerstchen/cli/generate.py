@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from typer.models import OptionInfo
 
-from wuerstchen.cli.options import at_least
+from wuerstchen.cli.options import CONFIG_HELP, at_least, tell
 from wuerstchen.cli.output_path import check_target, image_path
 
 EPILOG = """Examples:
@@ -116,6 +116,7 @@ def generate(
     variant: Annotated[
         str | None, _model("Read NAME.WORD.safetensors, such as fp16.", "WORD")
     ] = None,
+    config: Annotated[list[Path] | None, _model(CONFIG_HELP, "FILE", flag="--config")] = None,
     lora: Annotated[
         list[str] | None, _model("A LoRA of any tool; may be repeated.", "PATH[=WEIGHT]")
     ] = None,
@@ -189,7 +190,7 @@ def generate(
     noise.check_seed(settings.seed, num_images)
     loras = parse_loras(lora or [])
     # What this model cannot do is refused before its weights are read.
-    files = weights.resolve(model, prior=prior, variant=variant)
+    files = weights.resolve(model, prior=prior, variant=variant, configs=config or (), tell=tell)
     info = info_of(files)
     check_same(request, info.name, loras)
     plan = plan_generation(

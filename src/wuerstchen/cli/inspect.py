@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wuerstchen.cli.options import Configs
+
 if TYPE_CHECKING:
     from wuerstchen.weights import ComponentReport, Report
 
@@ -33,6 +35,7 @@ def inspect(
         str | None,
         typer.Option(metavar="WORD", help="Inspect NAME.WORD.safetensors, such as fp16."),
     ] = None,
+    config: Configs = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object instead of text.")
     ] = False,
@@ -46,7 +49,7 @@ def inspect(
     from wuerstchen.weights.hub import Hub, find
 
     found = find(path, Hub(local_files_only=True))
-    report = describe_lora(found) or describe(found, variant)
+    report = describe_lora(found) or describe(found, variant, config or ())
     typer.echo(json.dumps(asdict(report), indent=2, default=str) if as_json else _text(report))
 
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from wuerstchen.cli.options import tell
+
 EPILOG = "wuerstchen merge models/base models/art models/both --fraction 0.5"
 
 
@@ -33,12 +35,14 @@ def merge(
     from wuerstchen import weights  # not at the top, so that --help is fast
     from wuerstchen.receipts import adopt_models
 
-    path, components = weights.resolve_components(first)
-    other, other_components = weights.resolve_components(second)
+    path, components = weights.resolve_components(first, tell=tell)
+    other, other_components = weights.resolve_components(second, tell=tell)
     written = weights.merge(
         components, other_components, out, fraction, source=path, overwrite=overwrite
     )
     adopt_models([model_of(path), model_of(other)], out)
+    if others := weights.left_out(path, components):
+        tell(f"Not carried over from {path}: {weights.listed(others)}.")
     for target in written:
         typer.echo(target)
 

@@ -1,6 +1,7 @@
 """Shared by several verbs: arguments and their checks, launchers, output folders, progress bars."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,17 @@ TrainingSource = Annotated[
         "subject."
     ),
 ]
+
+CONFIG_HELP = (
+    "The config.json of a network in a single file, such as a .pt of unusual width; may be "
+    "repeated. One next to the file is found."
+)
+Configs = Annotated[list[Path] | None, typer.Option("--config", metavar="FILE", help=CONFIG_HELP)]
+
+
+def tell(sentence: str) -> None:
+    """Print a sentence to stderr; stdout has results alone."""
+    print(sentence, file=sys.stderr)
 
 
 def at_least(least: int) -> Callable[[typer.CallbackParam, int | None], int | None]:

@@ -98,12 +98,14 @@ class Pipeline:
         local_files_only: bool = False,
         torch_dtype: Dtypes | None = None,
         low_memory: bool = False,
+        configs: Sequence[str | Path] = (),
     ) -> Self:
         """Open the bundled model, a model folder or file, or a model of the hub (`owner/name`).
 
         name, prior  a whole model; or a decoder and its prior, which is found automatically if
             the decoder's README.md names it (`warp-ai/wuerstchen`)
         variant      fp16 for files such as model.fp16.safetensors
+        configs      config.json files of networks in single files, as of `weights.resolve`
         revision, cache_dir, local_files_only  for hub ids, as in huggingface_hub
         torch_dtype  of all networks, or by component (`stage_a`, `stage_b`, `stage_c`, `text_b`,
             `text_c`); fp32 when None. What overflows in fp16 stays in fp32
@@ -120,6 +122,7 @@ class Pipeline:
             revision=revision,
             cache_dir=cache_dir,
             local_files_only=local_files_only,
+            configs=configs,
         )
         return cls.from_files(files, torch_dtype=torch_dtype, low_memory=low_memory)
 

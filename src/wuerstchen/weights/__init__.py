@@ -29,6 +29,7 @@ from wuerstchen.weights.describe import ComponentReport, Report, describe
 from wuerstchen.weights.folder import write_index
 from wuerstchen.weights.hub import find
 from wuerstchen.weights.layout import ComponentName
+from wuerstchen.weights.left_out import left_out, listed
 from wuerstchen.weights.merge import merge
 from wuerstchen.weights.resolve import from_files, resolve, resolve_component, resolve_components
 from wuerstchen.weights.text import load_clip_text
@@ -50,6 +51,8 @@ __all__ = [
     "find",
     "from_files",
     "has_component",
+    "left_out",
+    "listed",
     "load_backbone",
     "load_clip_text",
     "load_features",

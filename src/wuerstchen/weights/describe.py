@@ -1,6 +1,6 @@
 """Describe a file or folder by its headers and configs: format, generation, sizes, what fits."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,8 +21,9 @@ from wuerstchen.weights.identify import (
     identify,
 )
 from wuerstchen.weights.layout import PLACES, REQUIRED, ComponentName
+from wuerstchen.weights.left_out import left_out, listed
 from wuerstchen.weights.names import text_names
-from wuerstchen.weights.scan import scan
+from wuerstchen.weights.scan import scan, with_configs
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked", "position_ids")
 """Suffixes of tensors that are not parameters."""
@@ -59,8 +60,10 @@ class Report:
     note: str = ""
 
 
-def describe(path: Path, variant: str | None = None) -> Report:
+def describe(path: Path, variant: str | None = None, configs: Sequence[str | Path] = ()) -> Report:
     """Describe a file or folder without reading a weight.
+
+    configs  config.json files of networks in single files, as of `resolve`
 
     Models of versions 1 and 3 are described as far as keys and configs go. Raises ModelFolderError
     where no component is found.
@@ -80,8 +83,13 @@ def describe(path: Path, variant: str | None = None) -> Report:
             f"{path}: expected a model, a component of one or a LoRA, found no file with their "
             "keys; name the folder or file with the weights."
         )
+    files = with_configs(files, configs)
     reports = tuple(map(_component, files.values()))
-    return _report(path, _what(scanned.layout, list(files)), "v2", _missing(files), reports)
+    notes = [_missing(files)]
+    if others := left_out(path, files):
+        notes.append(f"Also there, not part of it: {listed(others)}.")
+    note = " ".join(filter(None, notes))
+    return _report(path, _what(scanned.layout, list(files)), "v2", note, reports)
 
 
 def dtypes_of(stored: Mapping[str, TensorInfo]) -> tuple[str, ...]:

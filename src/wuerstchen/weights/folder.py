@@ -12,6 +12,7 @@ from wuerstchen.weights.names import DIFFUSERS_VERSION, NAMES, OWN_STAGE_B, OWN_
 
 SCHEDULER = "DDPMWuerstchenScheduler"
 INDEX = "model_index.json"
+SCHEDULERS = ("scheduler", "prior_scheduler")
 # These classes cannot be reached as "diffusers" since they are deprecated: diffusers cannot even
 # open what it saves under that name. It does find them by their modules.
 MODULES = {
@@ -36,7 +37,7 @@ def write_index(folder: Path) -> None:
         component_in(folder, component)
     version = {"_diffusers_version": DIFFUSERS_VERSION}
     scheduler = {"_class_name": SCHEDULER, **version, "scaler": 1.0, "s": 0.008}
-    with replacing(folder / "scheduler", folder / "prior_scheduler") as places:
+    with replacing(*(folder / name for name in SCHEDULERS)) as places:
         for place in places:
             write_json(place / "scheduler_config.json", scheduler)
     index = {"_class_name": "WuerstchenCombinedPipeline", **version, **_classes(folder)}
@@ -70,7 +71,7 @@ def licence(path: Path) -> str:
 
 def _classes(folder: Path) -> dict[str, tuple[str, str]]:
     """The module and class of each component for model_index.json."""
-    classes = dict.fromkeys(("scheduler", "prior_scheduler"), ("diffusers", SCHEDULER))
+    classes = dict.fromkeys(SCHEDULERS, ("diffusers", SCHEDULER))
     for component in REQUIRED:
         place = PLACES[component]
         if place.tokenizer:

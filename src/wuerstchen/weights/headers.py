@@ -52,6 +52,8 @@ class Header:
     format: Literal["safetensors", "pt"]
     tensors: Mapping[str, TensorInfo]
     metadata: Mapping[str, str]
+    skipped: tuple[str, ...] = ()
+    """Keys of contents that are never read, such as an optimizer."""
 
     def below(self, prefix: str) -> dict[str, TensorInfo]:
         """The tensors of the network with that prefix, by keys without it."""
@@ -74,11 +76,12 @@ def read_header(path: Path) -> Header:
     if is_shard_index(path):
         return _header_of_shards(path)
     if file_format(path) == "pt":
+        found_tensors, skipped = read_torch(path, "meta")
         tensors = {
             key: TensorInfo(tensor.dtype, tuple(tensor.shape))
-            for key, tensor in read_torch(path, "meta").items()
+            for key, tensor in found_tensors.items()
         }
-        return Header(path, "pt", tensors, {})
+        return Header(path, "pt", tensors, {}, skipped)
     _check_length(path)
     try:
         with safe_open(path, "pt") as file:
@@ -118,7 +121,7 @@ def mapped(path: Path, keys: Iterable[str]) -> dict[str, Tensor]:
         }
         return {key: joined[key] for key in keys}
     if file_format(path) == "pt":
-        found = read_torch(path, "cpu")
+        found, _ = read_torch(path, "cpu")
         return {key: found[key] for key in keys}
     try:
         with safe_open(path, "pt") as file:

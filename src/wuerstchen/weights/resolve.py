@@ -223,6 +223,13 @@ def _check_whole(title: str, base: Scan, components: dict[ComponentName, Compone
         if own and base.layout == "model" and not is_hub_id(title):
             if found is None or found.missing():
                 component_in(base.path, name)  # raises, and says how to train it
+        if found is None and base.layout == "both" and PLACES[name].tokenizer:
+            place = PLACES[name]
+            raise ModelFolderError(
+                f"{title} lacks {place.title}: the width of its text_encoder fits the other stage "
+                f"alone; put it into {place.folder} and {place.tokenizer}, or pass the folder of "
+                "the prior as prior= (--prior)."
+            )
         if found is None:
             raise ModelFolderError(
                 f"{title} lacks {PLACES[name].title}, found {base.titles}; {advice(base.path)}."

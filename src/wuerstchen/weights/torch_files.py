@@ -32,15 +32,19 @@ END, END_64, LOCATOR_64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
 END_SIZE, LOCATOR_SIZE, MAX_COMMENT = 22, 20, 65_535
 
 
-def read_torch(path: Path, device: Literal["meta", "cpu"]) -> dict[str, Tensor]:
-    """The tensors of a `torch.save` file, nested keys joined by dots; on meta none is read.
+def read_torch(
+    path: Path, device: Literal["meta", "cpu"]
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The tensors of a `torch.save` file, nested keys joined by dots, and keys left out.
+
+    device  meta reads no tensor
 
     Raises ModelFolderError for a damaged file, Python objects, and sizes that are untrue.
     """
     try:
         _check_archive(path)
         contents = torch.load(path, map_location=device, weights_only=True, mmap=True)
-        tensors = _flat(contents, path)
+        tensors, skipped = _flat(contents, path)
     except ModelFolderError:
         raise
     except pickle.UnpicklingError:
@@ -55,7 +59,7 @@ def read_torch(path: Path, device: Literal["meta", "cpu"]) -> dict[str, Tensor]:
             f"({reason or type(error).__name__}); copy it again."
         ) from None
     _check_tensors(tensors, path, device)
-    return tensors
+    return tensors, skipped
 
 
 def _check_archive(path: Path) -> None:
@@ -100,9 +104,10 @@ def _entry_count(path: Path) -> int:
     return count
 
 
-def _flat(contents: object, path: Path) -> dict[str, Tensor]:
-    """All tensors by their joined keys; a dictionary in itself, or too many, is an error."""
+def _flat(contents: object, path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """All tensors by their joined keys, and keys left out; endless nesting is an error."""
     tensors: dict[str, Tensor] = {}
+    skipped: list[str] = []
     visited = 0
     waiting: list[tuple[str, object, int]] = [("", contents, 0)]
     while waiting:
@@ -116,13 +121,15 @@ def _flat(contents: object, path: Path) -> dict[str, Tensor]:
         if isinstance(values, Tensor):
             tensors[prefix] = values.detach()
         elif isinstance(values, Mapping):
+            named = {
+                key: f"{prefix}.{key}" if prefix else key for key in values if isinstance(key, str)
+            }
+            skipped += [name for key, name in named.items() if key == OPTIMIZER]
             children = [
-                (f"{prefix}.{key}" if prefix else key, value, depth + 1)
-                for key, value in values.items()
-                if isinstance(key, str) and key != OPTIMIZER
+                (name, values[key], depth + 1) for key, name in named.items() if key != OPTIMIZER
             ]
             waiting += reversed(children)
-    return tensors
+    return tensors, tuple(skipped)
 
 
 def _check_tensors(
