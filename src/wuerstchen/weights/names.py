@@ -76,6 +76,8 @@ STAGE_C = Names(
     },
     {},
 )
+PER_LEVEL = ("blocks", "level_config", "nhead")
+"""Lists of Stage B of which the first entries are read, as many as it has levels."""
 OWN_STAGE_B, OWN_STAGE_C = "WuerstchenStageB", "WuerstchenStageC"
 """Classes of networks that do not predict the noise, as all classes of diffusers do."""
 
@@ -174,6 +176,11 @@ def read_config(values: Mapping[str, object], path: Path, names: Names, section:
                 f"{path}: {key} is {brief(values[key])}, but only {value!r} can be opened."
             )
     if names is STAGE_B:
+        if isinstance(widths := values["c_hidden"], list):
+            # diffusers reads one entry per level; its defaults of other keys have four.
+            for key in PER_LEVEL:
+                if isinstance(entries := values[key], list):
+                    values[key] = entries[: len(widths)]
         values["nhead"] = _heads(path, values["level_config"], values["nhead"])
     try:
         known = {ours: _whole(values[theirs]) for ours, theirs in names.keys.items()}

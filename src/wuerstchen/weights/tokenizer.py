@@ -1,6 +1,7 @@
 """CLIP tokenizers, from a folder or from the metadata of a single-file model."""
 
 from pathlib import Path
+from reprlib import repr as brief
 from tempfile import TemporaryDirectory
 
 from transformers import CLIPTokenizer
@@ -51,7 +52,7 @@ def same_tokens(one: ComponentFiles, other: ComponentFiles) -> bool:
     return first == second
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error's message that ends a sentence, after those ending in a colon."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     end = next((i for i, line in enumerate(lines) if not line.endswith(":")), 0)
@@ -69,6 +70,17 @@ def _behaviour(tokenizer: CLIPTokenizer) -> dict[str, object]:
     return {**own, "length": tokenizer.model_max_length, "padding": tokenizer.pad_token_id}
 
 
+def _try_encoding(tokenizer: CLIPTokenizer) -> None:
+    """Encode a letter, at which a vocabulary without letters fails; unpadded, as files may ask
+    for any length."""
+    backend = tokenizer.backend_tokenizer
+    padding = backend.padding
+    backend.no_padding()
+    backend.encode("a")
+    if padding is not None:
+        backend.enable_padding(**padding)
+
+
 def _load_from(folder: Path) -> CLIPTokenizer:
     if not has_vocabulary(folder):
         raise ModelFolderError(
@@ -81,12 +93,14 @@ def _load_from(folder: Path) -> CLIPTokenizer:
     if not is_int(length := read_json(path).get("model_max_length"), MIN_TOKENS):
         raise ModelFolderError(
             f"{path}: model_max_length should be an integer of at least {MIN_TOKENS}, found "
-            f"{length!r}."
+            f"{brief(length)}."
         )
     try:
         tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-        tokenizer.backend_tokenizer.encode("a")  # a vocabulary without letters fails only here
-    except Exception as error:  # tokenizers has no error class of its own: it raises Exception
+        _try_encoding(tokenizer)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # tokenizers raises Exception, and for a panic BaseException
         raise ModelFolderError(
             f"{folder} cannot be read as a CLIP tokenizer ({first_line(error)}); "
             "copy it again, or train Stage C again."
