@@ -150,7 +150,7 @@ def test_a_process_killed_between_two_renames_loses_nothing(folder: Path) -> Non
 
 
 def test_a_component_is_replaced_as_a_whole(folder: Path) -> None:
-    (folder / "vqgan" / "stale.json").write_text("{}")
+    (folder / "vqgan" / "diffusion_pytorch_model.fp16.safetensors").write_text("stale")
     weights.stage_a.save(folder, StageA(A.model_copy(update={"depth": 1})))
     assert {path.name for path in (folder / "vqgan").iterdir()} == {
         "config.json",

@@ -191,13 +191,14 @@ def test_a_merged_model_includes_both_costs_and_counts_shared_ones_once(
     assert sums(tmp_path / "next") == expected
 
 
-def test_a_model_that_is_merged_in_place_keeps_its_own_costs(
-    measured: tuple[Path, Path],
+def test_a_model_that_is_merged_into_a_trained_one_leaves_that_its_own_costs(
+    measured: tuple[Path, Path], tmp_path: Path
 ) -> None:
     first, other = measured
-    merge(first, other, first, "--overwrite")
-    assert sums(first)[("c", "training")] == 1100
-    own = {phase.id for phase in read_phases(first) if not phase.origin}
+    out = Path(shutil.copytree(first, tmp_path / "copy"))
+    merge(first, other, out, "--overwrite")
+    assert sums(out)[("c", "training")] == 1100
+    own = {phase.id for phase in read_phases(out) if not phase.origin}
     assert own == {"01", "02", "03"}
     assert sums(other)[("c", "training")] == 1000
 
@@ -211,11 +212,14 @@ def test_a_receipt_without_its_ledger_is_merged_too(
     assert sums(tmp_path / "out")[("c", "training")] == 1100
 
 
-def test_a_run_of_a_merged_model_keeps_only_its_own_costs(measured: tuple[Path, Path]) -> None:
+def test_a_run_of_a_merged_model_keeps_only_its_own_costs(
+    measured: tuple[Path, Path], tmp_path: Path
+) -> None:
     first, other = measured
     (first / "runs" / "c").mkdir()
-    merge(first, other, first, "--overwrite")
-    assert sums(first / "runs" / "c") == {("c", "training"): 100, ("c", "failed attempts"): 7}
+    out = Path(shutil.copytree(first, tmp_path / "copy"))
+    merge(first, other, out, "--overwrite")
+    assert sums(out / "runs" / "c") == {("c", "training"): 100, ("c", "failed attempts"): 7}
 
 
 def test_models_that_were_never_measured_have_no_receipt(

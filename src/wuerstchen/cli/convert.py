@@ -92,6 +92,7 @@ def convert(
         out,
         to.value,
         source=path,
+        others=[Path(prior)] if prior is not None else [],
         dtype=None if dtype is None else dtypes[dtype],
         overwrite=overwrite,
     )

@@ -38,7 +38,13 @@ def merge(
     path, components = weights.resolve_components(first, tell=tell)
     other, other_components = weights.resolve_components(second, tell=tell)
     written = weights.merge(
-        components, other_components, out, fraction, source=path, overwrite=overwrite
+        components,
+        other_components,
+        out,
+        fraction,
+        source=path,
+        others=[other],
+        overwrite=overwrite,
     )
     adopt_models([model_of(path), model_of(other)], out)
     if others := weights.left_out(path, components):

@@ -25,6 +25,13 @@ def train(
     allow_changes: Annotated[
         bool, typer.Option("--allow-changes", help="Resume a run even if its config has changed.")
     ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace components in the model folder that were not trained there.",
+        ),
+    ] = False,
 ) -> None:
     """Train Stage A, the compressor with Stage B, and Stage C into one model folder.
 
@@ -40,7 +47,7 @@ def train(
     try:
         from wuerstchen.training import distributed, run
 
-        folder = run.train(settings, stage, allow_changes=allow_changes)
+        folder = run.train(settings, stage, allow_changes=allow_changes, overwrite=overwrite)
     except ModuleNotFoundError as error:
         raise TrainingError(
             f"Training needs {error.name}, which is not installed; {how_to_install('train')}."

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from wuerstchen.config.data import DataConfig
 from wuerstchen.config.section import SEED_LIMIT, Section
@@ -17,6 +17,7 @@ class Config(Section):
     """One complete training: from data to a model folder."""
 
     name: str = Field(default="model", min_length=1)
+    """Of the model; without path separators, since it names a folder."""
     seed: int = Field(default=0, ge=0, lt=SEED_LIMIT)
     """Seed of all randomness in training."""
     output: str = ""
@@ -35,6 +36,17 @@ class Config(Section):
     @property
     def folder(self) -> Path:
         return Path(self.output or f"models/{self.name}")
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_name(cls, name: str) -> str:
+        """With path parts, `models/NAME` would be anywhere; and no folder has such a name."""
+        if name.strip(". ") == "" or not set("/\\").isdisjoint(name) or not name.isprintable():
+            raise ValueError(
+                f"name must be a plain name such as cat-128, found {name!r}; to train into "
+                "another folder, set output"
+            )
+        return name
 
     @model_validator(mode="before")
     @classmethod

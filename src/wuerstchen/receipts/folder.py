@@ -7,17 +7,21 @@ FOLDER/runs/RUN/receipt.*   those of the runs in a model folder
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from wuerstchen.atomic_write import write_file
 from wuerstchen.errors import ModelFolderError, WuerstchenError
+from wuerstchen.owned import make_mark, mark_of
 from wuerstchen.parsing import ParseError, parse_model, read_bytes
 from wuerstchen.receipts.phase import Phase, text_digest
 from wuerstchen.receipts.phases import LEDGER, OPEN, append_phases, read_phases
 from wuerstchen.receipts.receipt import Receipt, Tariff, make_receipt
 from wuerstchen.receipts.receipt_page import write_page
 
-RECEIPT = "receipt.json"
+RECEIPT, PAGE = "receipt.json", "receipt.html"
+PREPARED = "prepared.json"
+"""Every prepared set has this file (`wuerstchen.data.prepared`)."""
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +55,7 @@ def write_receipts(folder: Path, tariff: Tariff) -> Receipt | None:
     if not phases:
         return None
     whole = make_receipt(_name(folder), phases, tariff)
+    _claim(folder)
     _write_receipt(folder, whole)
     for stage, own in _by_stage(phases).items():
         run = folder / "runs" / stage
@@ -62,7 +67,7 @@ def write_receipts(folder: Path, tariff: Tariff) -> Receipt | None:
 def _write_receipt(folder: Path, receipt: Receipt) -> None:
     text = receipt.model_dump_json(indent=1, by_alias=True) + "\n"
     write_file(folder / RECEIPT, text.encode())
-    write_page(folder / "receipt.html", receipt)
+    write_page(folder / PAGE, receipt)
 
 
 def _by_stage(phases: Sequence[Phase]) -> dict[str, list[Phase]]:
@@ -72,6 +77,16 @@ def _by_stage(phases: Sequence[Phase]) -> dict[str, list[Phase]]:
         if not phase.origin:
             found.setdefault(phase.stage, []).append(phase)
     return found
+
+
+def _claim(folder: Path) -> None:
+    """Mark the folder, so that a receipt of another origin is not replaced. Raises SaveError."""
+    if mark_of(folder) is not None:
+        return
+    mark = make_mark(folder, "prepared set" if (folder / PREPARED).is_file() else "model")
+    with suppress(ModelFolderError):  # an earlier version wrote both together
+        if _read_receipt(folder) is not None:
+            mark.adopt([folder / RECEIPT, folder / PAGE])
 
 
 def update_receipts(folder: Path) -> None:

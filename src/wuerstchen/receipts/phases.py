@@ -19,7 +19,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from wuerstchen.atomic_write import explain_disk_errors, write_file
-from wuerstchen.errors import ModelFolderError
+from wuerstchen.errors import ModelFolderError, SaveError
+from wuerstchen.owned import check_lock
 from wuerstchen.receipts.phase import End as End
 from wuerstchen.receipts.phase import Kind as Kind
 from wuerstchen.receipts.phase import Phase as Phase
@@ -36,6 +37,9 @@ NAMED = 3
 LONGEST_LINE = 2**20
 """Bytes; a phase has one or two thousand."""
 
+
+_START = b'{"id":'
+"""Of each phase in a ledger."""
 
 log = logging.getLogger(__name__)
 
@@ -75,11 +79,22 @@ def append_phases(folder: Path, phases: Sequence[Phase]) -> None:
     path = folder / LEDGER
     with explain_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        _check_ledger(path)
         with path.open("a+b") as file:
             text = "".join(phase.model_dump_json(by_alias=True) + "\n" for phase in phases)
             file.write(("\n" if _is_truncated(path) else "").encode() + text.encode())
             file.flush()
             os.fsync(file.fileno())
+
+
+def _check_ledger(path: Path) -> None:
+    """Refuse to append to a link, and to a file without a single phase."""
+    with suppress(FileNotFoundError):
+        if not path.is_symlink() and (not (content := path.read_bytes()) or _START in content):
+            return
+        raise SaveError(
+            f"{path}: expected a ledger of phases, found something else; move it elsewhere."
+        )
 
 
 def adopt_phases(source: Path, folder: Path) -> None:
@@ -120,6 +135,7 @@ def locked(folder: Path, name: str) -> Iterator[None]:
     path = folder / OPEN / f"{name}.lock"
     with explain_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        check_lock(path)
         lock = FileLock(path, blocking=False)
         lock.acquire()
     try:

@@ -13,7 +13,7 @@ A checkpoint can be loaded with any number of processes. Nothing in it is a pick
 import json
 import logging
 import math
-import shutil
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -32,6 +32,7 @@ from torch.distributed.checkpoint.state_dict_saver import save as save_distribut
 
 from wuerstchen.digests import SUMS, difference, file_digests, read_sums, write_sums
 from wuerstchen.errors import SaveError, TrainingError
+from wuerstchen.owned import remove_own
 from wuerstchen.parsing import parse_object, read_bytes
 from wuerstchen.training.distributed import (
     any_rank,
@@ -50,11 +51,17 @@ FILE_SIZE = 2**29
 """Approximate bytes per file; a file is assembled in memory before it is written."""
 
 PROGRESS = "progress.json"
+_OWN = re.compile(r"progress\.json|SHA256SUMS|[\w.-]+\.safetensors|\.metadata\S*")
 
 Progress = dict[str, int | float | None]
 """State of the loop; JSON preserves every bit of these numbers."""
 
 log = logging.getLogger(__name__)
+
+
+def is_checkpoint_file(name: str) -> bool:
+    """Whether a file in the folder of a checkpoint is part of it, by its name."""
+    return _OWN.fullmatch(name) is not None
 
 
 class TensorSpec(NamedTuple):
@@ -129,7 +136,7 @@ class Checkpoints:
         if is_main_process():
             message = "%s: expected a complete checkpoint, found a damaged one (%s). %s"
             log.warning(message, folder, reason, consequence)
-            shutil.rmtree(renamed, ignore_errors=True)
+            remove_own(renamed, is_checkpoint_file)
             with suppress(OSError):
                 folder.rename(renamed)
         barrier()
@@ -137,10 +144,21 @@ class Checkpoints:
     def clear(self) -> None:
         """Delete all checkpoints, once the stage is exported."""
         if is_main_process():
-            shutil.rmtree(self._folder, ignore_errors=True)
+            damaged = [path for path in self._named(r"\d{12}\.damaged") if path.is_dir()]
+            for path in (*self._all(), *self._leftovers(), *damaged):
+                remove_own(path, is_checkpoint_file)
+            with suppress(OSError):  # something else is in it
+                self._folder.rmdir()
 
     def _all(self) -> list[Path]:
-        return sorted(p for p in self._folder.glob("*") if p.is_dir() and p.name.isdecimal())
+        return [path for path in self._named(r"\d{12}") if path.is_dir()]
+
+    def _leftovers(self) -> list[Path]:
+        """Temporary folders that a kill left."""
+        return self._named(r"\.\d{12}\.(new|old)")
+
+    def _named(self, pattern: str) -> list[Path]:
+        return sorted(each for each in self._folder.glob("*") if re.fullmatch(pattern, each.name))
 
     def _ranked(self) -> list[Path]:
         """Those with a validation loss, the lowest first, and the earliest of equals."""
@@ -151,9 +169,8 @@ class Checkpoints:
         found = self._all()
         kept = {*found[-self._keep :], *self._ranked()[:1]}
         old = [path for path in found if path not in kept]
-        leftovers = [*self._folder.glob(".*.new"), *self._folder.glob(".*.old")]  # after a kill
-        for path in (*old, *leftovers):
-            shutil.rmtree(path, ignore_errors=True)
+        for path in (*old, *self._leftovers()):
+            remove_own(path, is_checkpoint_file)
 
     @contextmanager
     def _replacing(self, target: Path) -> Iterator[Path]:
@@ -163,7 +180,8 @@ class Checkpoints:
             failure: SaveError | None = None
             if is_main_process():
                 try:
-                    (temporary,) = stack.enter_context(replacing(target))
+                    replaced = replacing(target, is_own=is_checkpoint_file)
+                    (temporary,) = stack.enter_context(replaced)
                 except SaveError as error:
                     failure = error
             if any_rank(failure is not None):

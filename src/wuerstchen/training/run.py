@@ -22,6 +22,7 @@ from wuerstchen.config import Config, TrainingConfig, dump
 from wuerstchen.data import Pairs, open_pairs
 from wuerstchen.errors import SaveError, TrainingError
 from wuerstchen.noise import folded
+from wuerstchen.owned import check_lock
 from wuerstchen.receipts.phases import FINISHED
 from wuerstchen.training.build import Files, build_stage
 from wuerstchen.training.checkpoints import Checkpoints
@@ -30,6 +31,7 @@ from wuerstchen.training.loop import Loop
 from wuerstchen.training.metering import complete_receipts, count_flops, measure_training
 from wuerstchen.training.optim import autocast_dtype, emulates_bf16
 from wuerstchen.training.origins import run_folder
+from wuerstchen.training.output_folder import check_output, check_run, claim_output
 from wuerstchen.training.preflight import check_batch, check_device, check_models, check_paths
 from wuerstchen.training.results import (
     check_results,
@@ -52,10 +54,17 @@ StageName = Literal["a", "b", "c"]
 log = logging.getLogger(__name__)
 
 
-def train(config: Config, only: StageName | None = None, *, allow_changes: bool = False) -> Path:
+def train(
+    config: Config,
+    only: StageName | None = None,
+    *,
+    allow_changes: bool = False,
+    overwrite: bool = False,
+) -> Path:
     """Train every unfinished stage, or `only` one; returns the model folder.
 
     allow_changes  resume even if the config has changed
+    overwrite      replace components in the model folder that were not trained there
 
     Raises DataError for unusable data; TrainingError if an earlier stage is missing or a later one
     would become stale, if another process trains in the same folder, if a loss diverges, or after
@@ -77,7 +86,12 @@ def train(config: Config, only: StageName | None = None, *, allow_changes: bool 
         check_results(config, pending)
         for name in () if allow_changes else pending:
             check_unchanged(run_folder(config, name), config, name[0])
+        if is_main_process():
+            with explain_disk_errors(config.folder):
+                check_output(config, pending, overwrite=overwrite)
         with _exclusive(config.folder):
+            if is_main_process():
+                claim_output(config, pending, overwrite=overwrite)
             train_pairs, test_pairs, report = open_pairs(config.data)
             digest = train_pairs.digest(dated=False)
             data_report = {**report.to_dict(), "digest": digest}
@@ -118,6 +132,7 @@ def _train_run(
     check_batch(name, training, accelerator)
     if accelerator.is_main_process:
         _announce(name, training, accelerator.device)
+        check_run(run_folder(config, name))
     run_log = RunLog(run_folder(config, name), writes=accelerator.is_main_process)
     set_seed(folded(config.seed))
     with measure_training(name, config, train_pairs, accelerator) as meter:
@@ -232,6 +247,7 @@ def _exclusive(folder: Path) -> Iterator[None]:
             with explain_disk_errors(folder):
                 (folder / "runs").mkdir(parents=True, exist_ok=True)
             lock = folder / "runs" / "lock"
+            check_lock(lock)
             try:
                 stack.enter_context(FileLock(lock, blocking=False))
             except Timeout:

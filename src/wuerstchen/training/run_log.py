@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from wuerstchen.atomic_write import explain_disk_errors, write_file
+from wuerstchen.atomic_write import append_to, explain_disk_errors, write_file
 from wuerstchen.parsing import ParseError, parse_object
 
 
@@ -43,8 +43,7 @@ class RunLog:
         entry = {"images": images, "time": round(time.time(), 3), **scalars}
         path = self.folder / "log.jsonl"
         with explain_disk_errors(path):
-            with path.open("a", encoding="utf-8") as log:
-                log.write(json.dumps(entry) + "\n")
+            append_to(path, f"{json.dumps(entry)}\n".encode())
             # Hides entries that were written after the checkpoint.
             self._board = self._board or SummaryWriter(
                 str(self.folder / "tensorboard"), purge_step=self._resumed_at + 1

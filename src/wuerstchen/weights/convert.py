@@ -8,7 +8,8 @@ single-file  one safetensors file: keys are prefixed with their component's fold
              and tokenizers are in its metadata, named as in a model folder
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -18,11 +19,12 @@ from torch import Tensor
 from wuerstchen.atomic_write import write_file
 from wuerstchen.config import Section
 from wuerstchen.errors import ConfigError, ModelFolderError, SaveError
+from wuerstchen.owned import adopt, check_apart
 from wuerstchen.weights.component import published_tensors
 from wuerstchen.weights.component_files import ComponentFiles, files_in_metadata, has_component
 from wuerstchen.weights.components import COMPONENTS
-from wuerstchen.weights.files import json_text, replacing, write_stream
-from wuerstchen.weights.folder import INDEX, write_index
+from wuerstchen.weights.files import check_folder, json_text, replacing, write_stream
+from wuerstchen.weights.folder import INDEX_FILES, write_index
 from wuerstchen.weights.headers import read_header
 from wuerstchen.weights.layout import CONFIG, PLACES, REQUIRED, ComponentName
 from wuerstchen.weights.names import NAMES, published_config
@@ -42,6 +44,7 @@ def convert(
     to: Target,
     *,
     source: Path | None = None,
+    others: Sequence[Path] = (),
     dtype: torch.dtype | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
@@ -49,33 +52,36 @@ def convert(
 
     out        a folder; a file for single-file, or for one component in the original format
     source     the folder or file whose wuerstchen.json, README.md and LICENSE are copied too
+    others     further paths that components are read from
     dtype      of the weights; None keeps them bit for bit
     overwrite  whether existing components may be replaced; other files always stay
 
     Raises SaveError, and ModelFolderError for damaged components, before anything is written.
     """
     targets = _targets(components, out, to)
+    check_inputs([*([] if source is None else [source]), *others], targets, out)
     extra = check_target(targets, out, to, source, overwrite=overwrite)
     for name, files in components.items():
         COMPONENTS[name].empty(files)  # checks keys and shapes, and reads no weight
         tokenizer_files(files)
         if dtype is not None:
             _check_finite(files, dtype)
+    if overwrite:
+        allow_replacing(targets, out)
     if to == "single-file":
-        _write_single(components, out, extra, dtype)
+        _write_single(components, out, extra, dtype, new=not overwrite)
     else:
         for name, files in components.items():
             if to == "diffusers" or PLACES[name].tokenizer:
-                write_folder(files, out, dtype)
+                write_folder(files, out, dtype, new=not overwrite)
             else:
                 config = {f"{PLACES[name].folder}/{CONFIG}": _config_text(files)}
-                write_stream(targets[name], to_original(published_tensors(files)), config, dtype)
+                chunks = to_original(published_tensors(files))
+                write_stream(targets[name], chunks, config, dtype, new=not overwrite)
         if len(components) > 1:
-            for file, text in extra.items():
-                write_file(out / file, text.encode())
-        whole = to == "diffusers" and all(has_component(out, name) for name in REQUIRED)
-        if whole and (overwrite or not (out / INDEX).exists()):
-            write_index(out)
+            write_extra(extra, out)
+        if to == "diffusers" and all(has_component(out, name) for name in REQUIRED):
+            write_index(out, overwrite=overwrite)
     return list(dict.fromkeys(targets.values()))
 
 
@@ -89,23 +95,41 @@ def check_target(
 ) -> dict[str, str]:
     """The extra files of `source`, by name, that will be written to `out` too.
 
-    Raises ConfigError for an `out` inside `source`, SaveError where something would be replaced.
+    Raises SaveError where something would be replaced.
     """
     extra = {} if source is None else extra_files(source)
-    if source is not None and out.resolve() != source.resolve():
-        if out.resolve().is_relative_to(source.resolve()):
-            raise ConfigError(
-                f"{out}: expected a path outside {source}, which would contain its weights twice; "
-                "choose another path."
-            )
     paths = list(targets.values())
     if to != "single-file":
         paths += [out / PLACES[name].tokenizer for name in targets if PLACES[name].tokenizer]
         paths += [out / file for file in extra if len(targets) > 1]
     for path in paths:
-        if path.exists() and not overwrite:
+        if os.path.lexists(path) and not overwrite:
             raise SaveError(f"{path} exists already; choose another path, or pass --overwrite.")
+        check_folder(path)
     return extra
+
+
+def check_inputs(sources: Sequence[Path], targets: Mapping[ComponentName, Path], out: Path) -> None:
+    """Raise ConfigError if a model would be written into or over one that it is read from.
+
+    A file may be next to what becomes of it.
+    """
+    for source in sources:
+        outputs = {out, *targets.values()} if source.is_dir() else set(targets.values())
+        for output in outputs:
+            check_apart({"": source}, output)
+
+
+def allow_replacing(targets: Mapping[ComponentName, Path], out: Path) -> None:
+    """Let everything be replaced that `--overwrite` names, also in a model trained at `out`."""
+    tokenizers = [out / PLACES[name].tokenizer for name in targets if PLACES[name].tokenizer]
+    adopt([*targets.values(), *tokenizers, *(out / file for file in (*EXTRA_FILES, *INDEX_FILES))])
+
+
+def write_extra(extra: Mapping[str, str], out: Path) -> None:
+    """Write files that come with a model."""
+    for file, text in extra.items():
+        write_file(out / file, text.encode())
 
 
 def _check_finite(files: ComponentFiles, dtype: torch.dtype) -> None:
@@ -145,10 +169,13 @@ def write_folder(
     out: Path,
     dtype: torch.dtype | None,
     tensors: Mapping[str, Tensor] | None = None,
+    *,
+    new: bool = False,
 ) -> None:
     """Write a component into its folder of a model folder.
 
     tensors  replace its own; None keeps them
+    new      whether a folder that another process made meanwhile is refused
 
     Raises SaveError where it cannot be written.
     """
@@ -156,7 +183,7 @@ def write_folder(
     targets = [out / folder for folder in (place.folder, place.tokenizer) if folder]
     own = published_tensors(files) if tensors is None else tensors
     chunks = {name: [tensor] for name, tensor in own.items()}
-    with replacing(*targets) as folders:
+    with replacing(*targets, new=new) as folders:
         (folders[0] / CONFIG).write_text(_config_text(files), encoding="utf-8")
         write_stream(folders[0] / place.weights, chunks, {}, dtype)
         for name, text in tokenizer_files(files).items():
@@ -164,7 +191,12 @@ def write_folder(
 
 
 def _write_single(
-    components: Components, out: Path, extra: Mapping[str, str], dtype: torch.dtype | None
+    components: Components,
+    out: Path,
+    extra: Mapping[str, str],
+    dtype: torch.dtype | None,
+    *,
+    new: bool,
 ) -> None:
     chunks, metadata = {}, dict(extra)
     for component, files in components.items():
@@ -174,7 +206,7 @@ def _write_single(
         metadata[f"{place.folder}/{CONFIG}"] = _config_text(files)
         for name, text in tokenizer_files(files).items():
             metadata[f"{place.tokenizer}/{name}"] = text
-    write_stream(out, chunks, metadata, dtype)
+    write_stream(out, chunks, metadata, dtype, new=new)
 
 
 def _config_text(files: ComponentFiles) -> str:

@@ -2,9 +2,10 @@
 
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
@@ -12,7 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from wuerstchen.atomic_write import explain_disk_errors, fsync_file
+from wuerstchen import owned
+from wuerstchen.atomic_write import explain_disk_errors, fsync_file, move_new, temporary_file
 from wuerstchen.errors import ModelFolderError, SaveError
 from wuerstchen.parsing import ParseError, parse_json, read_bytes
 
@@ -36,18 +38,39 @@ Chunks = Mapping[str, Sequence[Tensor]]
 """Keys to the tensors whose rows a file joins under them; most have one."""
 
 
+_WEIGHTS = r"(model|diffusion_pytorch_model)([.-][\w.-]+)?\.(safetensors|bin)(\.index\.json)?"
+_JSON = (
+    r"(config|scheduler_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens)\.json"
+)
+_COMPONENT_FILE = re.compile(rf"{_WEIGHTS}|{_JSON}|vocab\.json|merges\.txt")
+
+
+def is_component_file(name: str) -> bool:
+    """Whether a file in the folder of a component may be part of it, by its name."""
+    return _COMPONENT_FILE.fullmatch(name) is not None
+
+
 @contextmanager
-def replacing(*targets: Path) -> Iterator[tuple[Path, ...]]:
+def replacing(
+    *targets: Path, is_own: Callable[[str], bool] = is_component_file, new: bool = False
+) -> Iterator[tuple[Path, ...]]:
     """Yield an empty folder per target, which replaces the target at the end of the block.
+
+    is_own  whether a file of this name may be replaced; a target with others is refused, and in a
+            marked folder (`owned`) also one with content that was not written there
+    new     whether a target that appears meanwhile, from another process, is refused
 
     After any failure the targets are unchanged. Raises SaveError where nothing can be written.
     """
     folders = tuple(target.with_name(f".{target.name}.new") for target in targets)
+    for path in (each for pair in zip(targets, folders, strict=True) for each in pair):
+        check_folder(path, is_own)
+        check_folder(_backup(path), is_own)
+    made = ExitStack()
     try:
         for target, folder in zip(targets, folders, strict=True):
-            _recover(target)
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
+            _recover(target, is_own)
+            made.enter_context(_made(folder, is_own))
         yield folders
         for folder in folders:
             # safetensors makes files that only their owner can read: use the folder's permissions.
@@ -55,7 +78,11 @@ def replacing(*targets: Path) -> Iterator[tuple[Path, ...]]:
             for path in folder.iterdir():
                 path.chmod(mode)
                 fsync_file(path)
-        _swap(targets, folders)
+        for target, folder in zip(targets, folders, strict=True):
+            owned.check_replaceable(target)
+            for path in sorted(folder.iterdir()):
+                owned.record_as(target / path.name, path)
+        _swap(targets, folders, is_own, new=new)
     except (OSError, SafetensorError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise SaveError(
@@ -63,8 +90,32 @@ def replacing(*targets: Path) -> Iterator[tuple[Path, ...]]:
             "Free some space or choose a writable folder, then run the same command again."
         ) from error
     finally:
-        for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
+        made.close()
+
+
+def check_folder(folder: Path, is_own: Callable[[str], bool] = is_component_file) -> None:
+    """Raise SaveError if a folder that will be replaced has anything that is not part of it."""
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() or not is_own(path.name):
+            raise SaveError(
+                f"{folder} would be replaced, but {path.name} in it does not belong there; move "
+                f"{path.name} elsewhere, or choose another output."
+            )
+
+
+@contextmanager
+def _made(folder: Path, is_own: Callable[[str], bool]) -> Iterator[None]:
+    """Make a temporary folder, which another process may not take for left by a kill."""
+    with owned.held(folder):
+        owned.remove_own(folder, is_own)
+    folder.mkdir(parents=True)
+    try:
+        with owned.held(folder):
+            yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # made above, for this alone
 
 
 def current_path(target: Path) -> Path:
@@ -119,31 +170,33 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype)
 
 
 def write_stream(
-    path: Path, chunks: Chunks, metadata: Mapping[str, str], dtype: torch.dtype | None
+    path: Path,
+    chunks: Chunks,
+    metadata: Mapping[str, str],
+    dtype: torch.dtype | None,
+    *,
+    new: bool = False,
 ) -> None:
     """Write a safetensors file tensor by tensor, so that a model need not fit into memory.
 
     dtype  of the weights; None keeps each tensor's own. Integers are unchanged.
+    new    whether a file that appears meanwhile, from another process, is refused
 
     Raises SaveError where it cannot be written.
     """
     # Larger dtypes first, as safetensors sorts them, so that all tensors are aligned.
     keys = sorted(chunks, key=lambda key: (-_dtype(chunks[key], dtype).itemsize, key))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with explain_disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                header = _header(keys, chunks, metadata, dtype)
-                file.write(len(header).to_bytes(8, "little") + header)
-                for tensor in (tensor for key in keys for tensor in chunks[key]):
-                    kept = tensor.to(_dtype([tensor], dtype)).contiguous()
-                    file.write(kept.reshape(-1).view(torch.uint8).numpy().data)
+    with explain_disk_errors(path), temporary_file(path) as temporary:
+        with temporary.open("wb") as file:
+            header = _header(keys, chunks, metadata, dtype)
+            file.write(len(header).to_bytes(8, "little") + header)
+            for tensor in (tensor for key in keys for tensor in chunks[key]):
+                kept = tensor.to(_dtype([tensor], dtype)).contiguous()
+                file.write(kept.reshape(-1).view(torch.uint8).numpy().data)
+        if not new:
             temporary.replace(path)
-    except BaseException:  # also an interrupt must not leave half a file
-        with suppress(OSError):
-            temporary.unlink()
-        raise
+        elif not move_new(temporary, path):
+            raise SaveError(f"{path} was made by another process meanwhile; choose another path.")
 
 
 def _header(
@@ -179,36 +232,45 @@ def _backup(target: Path) -> Path:
     return target.with_name(f".{target.name}.old")
 
 
-def _recover(target: Path) -> None:
+def _recover(target: Path, is_own: Callable[[str], bool]) -> None:
     """Restore the backup, or delete it if the target exists."""
     backup = _backup(target)
     if target.exists():
-        _remove(backup)
+        _remove(backup, is_own)
     elif backup.exists():
         os.replace(backup, target)
 
 
-def _swap(targets: tuple[Path, ...], folders: tuple[Path, ...]) -> None:
+def _swap(
+    targets: tuple[Path, ...],
+    folders: tuple[Path, ...],
+    is_own: Callable[[str], bool],
+    *,
+    new: bool,
+) -> None:
     # No system call replaces a folder with files in it, so the old one is renamed first.
     moved: list[Path] = []
+    placed: list[Path] = []
     try:
         for target, folder in zip(targets, folders, strict=True):
-            if target.exists():
+            if os.path.lexists(target) and not new:
                 os.replace(target, _backup(target))
-            moved.append(target)
-            os.replace(folder, target)
+                moved.append(target)
+            os.replace(folder, target)  # refused by the system where a folder has files in it
+            placed.append(target)
     except OSError:
+        for target in placed:
+            _remove(target, is_own)
         for target in moved:
-            _remove(target)
-            _recover(target)
+            _recover(target, is_own)
         raise
     for target in targets:
-        _remove(_backup(target))
+        _remove(_backup(target), is_own)
 
 
-def _remove(path: Path) -> None:
-    """Remove a folder, or a link in its place, as far as possible."""
+def _remove(path: Path, is_own: Callable[[str], bool]) -> None:
+    """Remove a folder of own files, or a link in its place, as far as possible."""
     if path.is_symlink():
         path.unlink(missing_ok=True)
     else:
-        shutil.rmtree(path, ignore_errors=True)
+        owned.remove_own(path, is_own)

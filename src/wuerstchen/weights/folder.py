@@ -13,6 +13,8 @@ from wuerstchen.weights.names import DIFFUSERS_VERSION, NAMES, OWN_STAGE_B, OWN_
 SCHEDULER = "DDPMWuerstchenScheduler"
 INDEX = "model_index.json"
 SCHEDULERS = ("scheduler", "prior_scheduler")
+INDEX_FILES = (*SCHEDULERS, INDEX)
+"""What `write_index` writes."""
 # These classes cannot be reached as "diffusers" since they are deprecated: diffusers cannot even
 # open what it saves under that name. It does find them by their modules.
 MODULES = {
@@ -28,8 +30,10 @@ CARD = 4 << 20
 """Bytes of the longest model card that is read."""
 
 
-def write_index(folder: Path) -> None:
+def write_index(folder: Path, *, overwrite: bool = True) -> None:
     """Write both schedulers and model_index.json, so that diffusers opens the folder.
+
+    overwrite  False keeps those that are there
 
     Raises ModelFolderError where a component is missing.
     """
@@ -37,11 +41,13 @@ def write_index(folder: Path) -> None:
         component_in(folder, component)
     version = {"_diffusers_version": DIFFUSERS_VERSION}
     scheduler = {"_class_name": SCHEDULER, **version, "scaler": 1.0, "s": 0.008}
-    with replacing(*(folder / name for name in SCHEDULERS)) as places:
-        for place in places:
+    places = [folder / name for name in SCHEDULERS]
+    with replacing(*(each for each in places if overwrite or not each.exists())) as new:
+        for place in new:
             write_json(place / "scheduler_config.json", scheduler)
     index = {"_class_name": "WuerstchenCombinedPipeline", **version, **_classes(folder)}
-    write_file(folder / INDEX, json_text(index).encode())
+    if overwrite or not (folder / INDEX).exists():
+        write_file(folder / INDEX, json_text(index).encode())
 
 
 def front_matter(readme: Path) -> dict[str, object]:

@@ -4,17 +4,22 @@ The published Stage C is such a merge: half from the run on all images, half fro
 on selected ones (appendix E.3).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from wuerstchen.atomic_write import write_file
 from wuerstchen.errors import ConfigError, ModelFolderError
 from wuerstchen.weights.component import published_tensors
 from wuerstchen.weights.component_files import ComponentFiles, has_component
-from wuerstchen.weights.convert import check_target, write_folder
+from wuerstchen.weights.convert import (
+    allow_replacing,
+    check_inputs,
+    check_target,
+    write_extra,
+    write_folder,
+)
 from wuerstchen.weights.folder import write_index
 from wuerstchen.weights.layout import PLACES, REQUIRED, ComponentName
 from wuerstchen.weights.tokenizer import same_tokens
@@ -27,6 +32,7 @@ def merge(
     fraction: float,
     *,
     source: Path | None = None,
+    others: Sequence[Path] = (),
     overwrite: bool = False,
 ) -> list[Path]:
     """Write a model folder between two models; returns the folders of its components.
@@ -34,27 +40,30 @@ def merge(
     fraction  of the second model, 0 to 1: first + fraction * (second - first), computed in fp32
               and stored in the dtype of the first
     source    of the first model, whose wuerstchen.json, README.md and LICENSE are copied too
+    others    further paths that components are read from, such as the second model
 
     Components that the second model lacks are copied from the first.
 
-    Raises ConfigError for a fraction outside [0, 1] and for an `out` inside `source`;
+    Raises ConfigError for a fraction outside [0, 1] and for an `out` inside a model or around it;
     ModelFolderError where sizes or tokenizers differ; SaveError where the output would replace
     something.
     """
     if not 0 <= fraction <= 1:
         raise ConfigError(f"The fraction must be between 0 and 1, found {fraction}.")
     targets = {name: out / PLACES[name].folder for name in first}
+    check_inputs([*([] if source is None else [source]), *others], targets, out)
     extra = check_target(targets, out, "diffusers", source, overwrite=overwrite)
     for name in [name for name in first if name in second]:
         _check_same_sizes(first[name], second[name])
+    if overwrite:
+        allow_replacing(targets, out)
     for name, files in first.items():
         merged = _merged(files, second[name], fraction) if name in second else None
-        write_folder(files, out, None, merged)
+        write_folder(files, out, None, merged, new=not overwrite)
     if len(first) > 1:
-        for file, text in extra.items():
-            write_file(out / file, text.encode())
+        write_extra(extra, out)
     if all(has_component(out, name) for name in REQUIRED):
-        write_index(out)
+        write_index(out, overwrite=overwrite)
     return list(targets.values())
 
 

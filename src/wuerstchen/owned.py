@@ -1,0 +1,295 @@
+"""What the commands may replace or delete: only what this project wrote there itself.
+
+Each folder that they work in has a mark, a file of JSON lines. The first names the kind of the
+folder; the others name each result, with the SHA-256 that it has from then on:
+
+FOLDER/runs/.wuerstchen.jsonl   of a model folder or a prepared set
+FOLDER/.wuerstchen.jsonl        of any other folder
+
+A result in a marked folder is replaced only if its content is one that the mark lists. The mark of
+a model is in `runs`, so that copied or downloaded components without the runs that trained them are
+not taken for own ones. Folders of state (runs, parts, encodings) are known by the file in them that
+describes it, such as the config of a run.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Literal, final
+
+from wuerstchen.digests import file_digest
+from wuerstchen.errors import ConfigError, SaveError, WuerstchenError
+
+MARK = ".wuerstchen.jsonl"
+RUNS = "runs"
+
+PARTS = "parts"
+_STATE = (RUNS, PARTS)
+"""Folders of state in a marked folder, whose files the mark does not list."""
+
+Kind = Literal["model", "prepared set", "report"]
+
+_DEPTH = 3
+"""Folders between a result and the folder with its mark: MODEL/lora/stage_c-peft/FILE."""
+
+
+@final
+class Mark:
+    """The mark of a folder."""
+
+    def __init__(self, folder: Path, path: Path) -> None:
+        self.folder, self._path = folder, path
+
+    @property
+    def kind(self) -> str:
+        """The kind of the folder; empty if the process that made the mark was killed."""
+        return next((str(line["folder"]) for line in self._lines() if "folder" in line), "")
+
+    def wrote(self, path: Path) -> bool:
+        """Whether a file has content that was written there."""
+        if path.is_symlink() or not path.is_file():
+            return False
+        known = self._known(path)
+        return _stamp(path) in known or (
+            any(not each.startswith("stat:") for each in known) and file_digest(path) in known
+        )
+
+    def record(self, path: Path, *, digest: str = "") -> None:
+        """Add a file, before it is put in place: a kill in between must not make it foreign.
+
+        digest  of its content; empty: its size and time, for files too large to be read again
+        """
+        identity = digest or _stamp(path)
+        if identity not in self._known(path):
+            self._append({"file": self._name(path), "is": identity})
+
+    def adopt(self, paths: Iterable[Path]) -> None:
+        """Record files as they are: earlier versions wrote them, or they may be replaced."""
+        for path in paths:
+            if path.is_file() and not path.is_symlink():
+                self.record(path, digest=file_digest(path))
+
+    def begin(self, kind: Kind) -> None:
+        if not self.kind:
+            self._append({"folder": kind})
+
+    def _known(self, path: Path) -> set[str]:
+        name = self._name(path)
+        return {str(line.get("is")) for line in self._lines() if line.get("file") == name}
+
+    def _name(self, path: Path) -> str:
+        return Path(os.path.relpath(path, self.folder)).as_posix()
+
+    def _lines(self) -> Iterator[dict[str, object]]:
+        try:
+            content = _read(self._path)
+        except OSError:
+            return
+        for line in content.splitlines():
+            with suppress(ValueError, RecursionError):  # truncated by a kill
+                values = json.loads(line)
+                if isinstance(values, dict):
+                    yield values
+
+    def _append(self, values: Mapping[str, str]) -> None:
+        flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW
+        with os.fdopen(os.open(self._path, flags), "r+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - 1, 0))
+            start = "" if file.read(1) in (b"", b"\n") else "\n"
+            # One write to the end of the file, so that two writers do not mix their lines.
+            file.write(f"{start}{json.dumps(values, ensure_ascii=False)}\n".encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def mark_of(folder: Path) -> Mark | None:
+    """The mark of a folder; None if it has none."""
+    paths = [folder / RUNS / MARK, *([folder / MARK] if folder.name != RUNS else [])]
+    found = (path for path in paths if path.is_file() and not path.is_symlink())
+    return next((Mark(folder, path) for path in found), None)
+
+
+def make_mark(folder: Path, kind: Kind) -> Mark:
+    """Mark a folder, which is made if necessary. Raises SaveError."""
+    path = (folder if kind == "report" else folder / RUNS) / MARK
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        mark = Mark(folder, path)
+        mark.begin(kind)
+    except OSError as error:
+        in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
+        raise SaveError(
+            f"{folder} could not be written ({error.strerror or error}); "
+            + ("a file is where a folder is needed: move it" if in_the_way else "free some space")
+            + " or choose another folder."
+        ) from error
+    return mark
+
+
+def check_state(folder: Path, what: str, is_own: Callable[[Path], bool]) -> None:
+    """Raise SaveError if a folder of state has something in it that is not own."""
+    if not is_empty(folder) and not is_own(folder):
+        raise SaveError(
+            f"{folder}: expected a new folder, or {what} that `wuerstchen` wrote, found other "
+            "files; move them elsewhere, or choose another output."
+        )
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether nothing is there, or an empty folder."""
+    return not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir()))
+
+
+def check_replaceable(path: Path, advice: str = "move it elsewhere") -> None:
+    """Refuse to replace a result in a marked folder that was not written there.
+
+    Raises SaveError. Of files outside of marked folders nothing is known: their writers ask.
+    """
+    mark = _mark_above(path)
+    if mark is None or not os.path.lexists(path):
+        return
+    files = sorted(path.rglob("*")) if path.is_dir() and not path.is_symlink() else [path]
+    for file in files:
+        if (file == path or not file.is_dir() or file.is_symlink()) and not mark.wrote(file):
+            raise SaveError(
+                f"{file} is not what `wuerstchen` wrote there, and would be lost; {advice}."
+            )
+
+
+def adopt(paths: Iterable[Path]) -> None:
+    """Let results in marked folders be replaced, whoever wrote them."""
+    for path in paths:
+        if (mark := _mark_above(path)) is not None:
+            mark.adopt(sorted(path.iterdir()) if path.is_dir() else [path])
+
+
+def record(path: Path, content: bytes | None = None) -> None:
+    """Record a result that is about to be put at `path`, if its folder has a mark.
+
+    content  None: the file at `path` itself, by size and time
+    """
+    if (mark := _mark_above(path)) is not None:
+        mark.record(path, digest="" if content is None else hashlib.sha256(content).hexdigest())
+
+
+def record_as(path: Path, temporary: Path) -> None:
+    """The same for a file that will be moved from `temporary` to `path`."""
+    if (mark := _mark_above(path)) is not None:
+        mark.record(path, digest=file_digest(temporary))
+
+
+def remove_own(folder: Path, is_own: Callable[[str], bool]) -> None:
+    """Delete the files of a folder whose names are own ones, and the folder if nothing is left.
+
+    Links are deleted, not followed; other files and all folders stay.
+    """
+    if folder.is_symlink():
+        return
+    with suppress(OSError):
+        for path in sorted(folder.iterdir()):
+            if is_own(path.name) and (path.is_symlink() or not path.is_dir()):
+                path.unlink()
+        rest = list(folder.iterdir())
+        if all(path.name == MARK for path in rest):
+            for path in rest:
+                path.unlink()
+            folder.rmdir()
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a temporary folder, if it is there, as long as this process uses it.
+
+    Raises SaveError if another process does. The system releases what a killed process held.
+    """
+    try:
+        number = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
+    except OSError:
+        yield
+        return
+    try:
+        with suppress(OSError):  # a file system without locks
+            try:
+                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise SaveError(
+                    f"Another process is writing {folder.parent}; wait for it, or choose another "
+                    "output."
+                ) from None
+        yield
+    finally:
+        os.close(number)
+
+
+def check_lock(path: Path) -> None:
+    """Refuse a file in place of a lock: locks are empty, and a link may lead anywhere."""
+    with suppress(FileNotFoundError):
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size:
+            raise SaveError(
+                f"{path}: expected an empty lock file, found something else; move it elsewhere."
+            )
+
+
+def check_apart(
+    inputs: Mapping[str, str | Path],
+    output: Path,
+    *,
+    why: str = "which is read while it is written",
+    error: type[WuerstchenError] = ConfigError,
+) -> None:
+    """Refuse an output that is one of the inputs, in one, or around one.
+
+    inputs  paths by what names them, such as `data.path`; empty and missing ones are ignored
+    """
+    for name, given in inputs.items():
+        source = Path(given).expanduser() if str(given) else None
+        if source is None or not source.exists():
+            continue
+        label = f"{name} {source}" if name else str(source)
+        if is_within(output, source):
+            raise error(f"{output}: expected a path outside {label}, {why}; choose another path.")
+        if is_within(source, output):
+            raise error(
+                f"{output}: expected a path that does not contain {label}, {why}; choose another "
+                "path."
+            )
+
+
+def is_within(inner: Path, outer: Path) -> bool:
+    """Whether `inner` is `outer` or would lie in it, by whatever names and links lead there."""
+    real, around = Path(os.path.realpath(inner)), Path(os.path.realpath(outer))
+    if real.is_relative_to(around):
+        return True
+    for path in (real, *real.parents):  # other names: hard links, upper and lower case, mounts
+        with suppress(OSError):
+            if os.path.samefile(path, around):
+                return True
+    return False
+
+
+def _stamp(path: Path) -> str:
+    """Size and time of a file, which a hard link and a renaming keep."""
+    found = path.stat()
+    return f"stat:{found.st_size}:{found.st_mtime_ns}"
+
+
+def _mark_above(path: Path) -> Mark | None:
+    """The mark of the folder that holds a result; None for state and in folders without a mark."""
+    for folder in list(path.parents)[:_DEPTH]:
+        if (mark := mark_of(folder)) is not None or folder.name in _STATE:
+            return mark
+    return None
+
+
+def _read(path: Path) -> bytes:
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+        return file.read()
