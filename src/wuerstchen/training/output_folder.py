@@ -9,7 +9,7 @@ from pathlib import Path
 from wuerstchen import owned
 from wuerstchen.config import Config
 from wuerstchen.errors import SaveError, TrainingError
-from wuerstchen.receipts.phases import read_phases
+from wuerstchen.receipts.phases import LEDGER, read_phases
 from wuerstchen.training.origins import run_folder
 from wuerstchen.training.stage import RUN_ORDER, RunName
 from wuerstchen.weights.files import check_folder
@@ -129,7 +129,7 @@ def _earlier_stages(folder: Path) -> set[str]:
     if owned.mark_of(folder) is not None:
         return set()
     runs: set[str] = {name for name in RUN_ORDER if _is_run(folder / "runs" / name)}
-    for phase in read_phases(folder):
+    for phase in read_phases(folder) if (folder / LEDGER).is_file() else ():
         if phase.kind == "training" and not phase.origin:
             runs.add(phase.stage)
     return runs & {"a", "b", "c"}
