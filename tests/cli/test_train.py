@@ -73,6 +73,53 @@ def test_ctrl_c_while_the_data_is_read_is_one_sentence(
     assert message.startswith("Interrupted") and len(message.splitlines()) == 1
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_while_the_data_is_read_do_what_ctrl_c_does(
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    number: signal.Signals,
+) -> None:
+    from wuerstchen.training import run as training_run
+
+    monkeypatch.setattr(training_run, "open_pairs", lambda _: os.kill(os.getpid(), number))
+    monkeypatch.setattr(sys, "argv", ["wuerstchen", "train", str(write_config(images, tmp_path))])
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        with pytest.raises(SystemExit) as left:
+            main()
+    finally:
+        assert signal.signal(number, before) == signal.SIG_DFL
+    assert left.value.code == 2
+    assert capfd.readouterr().err.split("\n")[1:] == [
+        f"Ended by {number.name}.",
+        "Interrupted outside of the training steps; checkpoints are kept, run the same command to "
+        "resume.",
+        "",
+    ]
+
+
+@pytest.mark.parametrize(("ignored", "code"), [(False, 128 + signal.SIGHUP), (True, 2)])
+def test_a_signal_ends_a_verb_that_cleans_up_and_nohup_is_respected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ignored: bool, code: int
+) -> None:
+    from wuerstchen.receipts import folder
+
+    def hang_up(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    monkeypatch.setattr(folder, "write_receipts", hang_up)
+    monkeypatch.setattr(sys, "argv", ["wuerstchen", "receipt", str(tmp_path)])
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        with pytest.raises(SystemExit) as left:
+            main()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert left.value.code == code  # without a signal, there is nothing measured to show
+
+
 def test_bad_words_are_one_sentence(
     images: Path,
     tmp_path: Path,

@@ -1,11 +1,14 @@
 """Laws of the loop, shown by a stage that fits a line: steps, averages, checkpoints, failures."""
 
+import contextlib
 import json
 import math
 import os
 import re
 import resource
 import signal
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +25,7 @@ from wuerstchen.training.optim import lr_factor
 from wuerstchen.training.stage import TrainState, held_out_batch
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_and_the_same_command_resumes(
     splits: tuple[Pairs, Pairs], tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -46,6 +49,77 @@ def test_a_signal_saves_and_the_same_command_resumes(
     resumed.run()
     assert first.seen + second.seen == whole.seen
     assert_equal(state_of(resumed), state_of(never))
+
+
+def test_signals_that_come_together_are_one_and_a_later_one_ends_without_saving(
+    splits: tuple[Pairs, Pairs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A launcher passes on what its processes receive as well."""
+
+    def run(folder: Path, *numbers: signal.Signals) -> int:
+        stage = Line(recipe(checkpoint_every=1000, validate_every=1000))
+
+        def kill(step: int, value: Tensor) -> Tensor:
+            for number in numbers if step == 7 else ():
+                os.kill(os.getpid(), number)
+                time.sleep(0.001)
+            return value
+
+        stage.disturb = kill
+        with pytest.raises((TrainingError, KeyboardInterrupt)):
+            loop_of(stage, splits, folder).run()
+        return loop_of(Line(recipe()), splits, folder).state.images
+
+    assert run(tmp_path / "1", signal.SIGINT, signal.SIGTERM, signal.SIGTERM) == 28
+    assert run(tmp_path / "2", signal.SIGHUP, signal.SIGHUP) == 28
+    monkeypatch.setattr("wuerstchen.signals.SAME", 0.0)
+    assert run(tmp_path / "3", signal.SIGTERM, signal.SIGHUP) == 28
+    assert run(tmp_path / "4", signal.SIGTERM, signal.SIGINT) == 0
+
+
+def test_nohup_is_respected(splits: tuple[Pairs, Pairs], tmp_path: Path) -> None:
+    stage, before = Line(recipe()), signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def hang_up(step: int, value: Tensor) -> Tensor:
+        os.kill(os.getpid(), signal.SIGHUP)
+        return value
+
+    stage.disturb = hang_up
+    try:
+        loop = loop_of(stage, splits, tmp_path)
+        loop.run()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert loop.state.images == 80
+
+
+def test_a_lost_terminal_saves(splits: tuple[Pairs, Pairs], tmp_path: Path) -> None:
+    """Everything that writes to it then fails, and the signal follows."""
+    controller, terminal = os.openpty()
+    kept, stderr = os.dup(2), sys.stderr
+    stage = Line(recipe())
+
+    def lose(step: int, value: Tensor) -> Tensor:
+        if step == 5:
+            os.close(controller)
+        if step == 7:
+            os.kill(os.getpid(), signal.SIGHUP)
+        return value
+
+    stage.disturb = lose
+    os.dup2(terminal, 2)
+    os.close(terminal)
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    try:
+        with pytest.raises(TrainingError, match="interrupted after 28 of 80"):
+            loop_of(stage, splits, tmp_path).run()
+    finally:
+        with contextlib.suppress(OSError):
+            sys.stderr.close()
+        sys.stderr = stderr
+        os.dup2(kept, 2)
+        os.close(kept)
+    assert loop_of(Line(recipe()), splits, tmp_path).state.images == 28
 
 
 def test_the_data_order_does_not_depend_on_the_batch(

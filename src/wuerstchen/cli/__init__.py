@@ -25,6 +25,7 @@ from wuerstchen.cli import (
     train,
 )
 from wuerstchen.errors import WuerstchenError
+from wuerstchen.signals import ending_signals
 
 BAD_INPUT = 2
 """Exit code for errors that users can fix; the same as for invalid options."""
@@ -82,7 +83,8 @@ def _options(
 def main() -> None:
     """Run a verb. A WuerstchenError is printed as one message without a traceback."""
     try:
-        app()
+        with ending_signals():
+            app()
     except WuerstchenError as error:
         print(error, file=sys.stderr)
         sys.exit(BAD_INPUT)

@@ -66,9 +66,15 @@ def encode(
             f"Encoding needs {error.name}, which is not installed; {how_to_install('train')}."
         ) from None
     kinds = [KINDS[each] for each in kind or [Kind.SEMANTICS]]
-    with progress_bars(visible=rank == 0) as progress:
-        folders = cache_latents.encode(
-            settings, kinds, dtype, rank=rank, world=world, on_progress=progress
-        )
+    try:
+        with progress_bars(visible=rank == 0) as progress:
+            folders = cache_latents.encode(
+                settings, kinds, dtype, rank=rank, world=world, on_progress=progress
+            )
+    except KeyboardInterrupt:
+        raise TrainingError(
+            f"Interrupted; finished files are kept in {settings.data.latent_cache}. Run the same "
+            "command to resume."
+        ) from None
     for folder in folders if rank == 0 else ():
         typer.echo(folder)

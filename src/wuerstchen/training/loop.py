@@ -12,9 +12,9 @@ from torch import nn
 from wuerstchen.data import Batch, BatchLoader, Pairs
 from wuerstchen.errors import TrainingError
 from wuerstchen.receipts import Meter
+from wuerstchen.signals import saving_signals
 from wuerstchen.training.checkpoints import Checkpoint, Checkpoints, Progress, load
 from wuerstchen.training.distributed import any_rank, barrier, broadcast, explain_lost_peers
-from wuerstchen.training.interrupts import interrupts
 from wuerstchen.training.optim import Optimizers
 from wuerstchen.training.progress import Throughput, progress
 from wuerstchen.training.run_log import RunLog
@@ -84,7 +84,7 @@ class Loop:
                 self.stage.name,
             )
         bar = progress(self.stage.name, self.training.images, self.state.images, visible=visible)
-        with bar as update, interrupts(visible=visible) as interrupted:
+        with bar as update, saving_signals(visible=visible) as interrupted:
             try:
                 stage = f"Stage {self.stage.name}"
                 with explain_lost_peers(stage), explain_out_of_memory(stage):

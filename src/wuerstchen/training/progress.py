@@ -1,10 +1,11 @@
 """Training progress on stderr: a bar on a terminal, otherwise occasional lines."""
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import TypeVar
+from typing import IO, TypeVar, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
@@ -42,6 +43,22 @@ class Throughput:
         return {"images_per_second": speed, "waiting": waiting}
 
 
+class _Stderr:
+    """The present stderr, without the errors of a terminal or pipe that is gone."""
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            return sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(sys.stderr, name)
+
+
 @contextmanager
 def progress(stage: str, total: int, before: int, *, visible: bool) -> Iterator[OnStep]:
     """Show loss, speed and time left; stdout is reserved for results.
@@ -50,7 +67,7 @@ def progress(stage: str, total: int, before: int, *, visible: bool) -> Iterator[
     before   images already trained on when this process started
     visible  whether this process shows anything
     """
-    console = Console(stderr=True)
+    console = Console(file=cast(IO[str], _Stderr()))
     started = time.monotonic()
 
     def speed(images: int) -> float:
