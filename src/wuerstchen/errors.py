@@ -44,3 +44,7 @@ class TrainingError(WuerstchenError):
 
 class SaveError(WuerstchenError):
     """A file could not be written; the previous one is untouched."""
+
+
+class UnusedWarning(UserWarning):
+    """Something in an input says what is not used; the message names it."""

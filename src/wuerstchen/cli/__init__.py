@@ -4,9 +4,11 @@ Verbs import torch only when they run, so that `--help` is fast.
 """
 
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from inspect import cleandoc
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -26,6 +28,8 @@ from wuerstchen.cli import (
 )
 from wuerstchen.errors import WuerstchenError
 from wuerstchen.signals import ending_signals
+from wuerstchen.display import printable
+from wuerstchen.errors import UnusedWarning, WuerstchenError
 
 BAD_INPUT = 2
 """Exit code for errors that users can fix; the same as for invalid options."""
@@ -80,10 +84,35 @@ def _options(
     del version
 
 
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Print what an input says and is not used as a sentence on stderr, without file and line."""
+    before = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, UnusedWarning):
+            print(f"Warning: {printable(message)}", file=sys.stderr)
+        else:
+            before(message, category, filename, lineno, file, line)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UnusedWarning)
+        warnings.showwarning = show
+        yield
+
+
 def main() -> None:
     """Run a verb. A WuerstchenError is printed as one message without a traceback."""
     try:
         with ending_signals():
+        with _plain_warnings():
             app()
     except WuerstchenError as error:
         print(error, file=sys.stderr)

@@ -1,30 +1,14 @@
-"""Keys and alphas of LoRA files, and the keys of files that cannot be opened."""
+"""Keys of LoRA files, and the keys of files that cannot be opened."""
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from itertools import product
-from pathlib import Path
 from typing import Literal
 
-from wuerstchen.errors import ModelFolderError
 from wuerstchen.lora.layers import flat
 from wuerstchen.lora.lora import Format
 
 Half = Literal["down", "up", "alpha"]
-
-METADATA = "lora_adapter_metadata"
-"""Metadata entry in which diffusers stores peft's configs as JSON, keys prefixed by network."""
-
-_UNSUPPORTED = {
-    "use_dora": "DoRA",
-    "lora_bias": "changed biases",
-    "fan_in_fan_out": "transposed weights",
-    "modules_to_save": "whole trained modules",
-    "use_qalora": "QALoRA",
-    "alora_invocation_tokens": "activated LoRA",
-    "trainable_token_indices": "trained tokens",
-}
 
 _HALF = re.compile(
     r"(?P<module>.+?)[._]lora(?:_linear_layer)?[._](?P<half>A|B|down|up)"
@@ -103,55 +87,6 @@ def format_of(keys: Iterable[str], metadata: Iterable[str]) -> Format:
     ):
         return "onetrainer"
     return "kohya" if any(key.startswith("lora_") for key in keys) else "diffusers"
-
-
-class Alphas:
-    """The alphas that peft's config or kohya's metadata state."""
-
-    def __init__(self, path: Path, values: Mapping[str, object], network_alpha: object) -> None:
-        """`values` may have several configs, each key with a prefix such as `prior.`."""
-        self.path = path
-        self.values = values
-        self.network_alpha = network_alpha
-        for key, value in values.items():
-            if value and (what := _UNSUPPORTED.get(key.rpartition(".")[2])):
-                raise ModelFolderError(
-                    f"{path}: expected a plain LoRA, found {key} in its config: {what} cannot be "
-                    "opened; merge it with the tool that made it."
-                )
-
-    def of(self, module: str, rank: int) -> float | None:
-        """The alpha of a module by its name in the file; None where none is stated."""
-        name = module.removeprefix("base_model.model.")
-        owners = (
-            key.removesuffix("lora_alpha") for key in self.values if key.endswith(".lora_alpha")
-        )
-        prefix = next((owner for owner in owners if name.startswith(owner)), "")
-        name = name.removeprefix(prefix)
-        alpha = self.values.get(f"{prefix}lora_alpha", self.network_alpha)
-        patterns = self.values.get(f"{prefix}alpha_pattern")
-        if isinstance(patterns, dict):
-            found = (each for key, each in patterns.items() if self._matches(str(key), name))
-            alpha = next(found, alpha)
-        if alpha is None:
-            return None
-        try:
-            number = float(alpha)  # type: ignore[arg-type]  # checked by trying
-        except (TypeError, ValueError):
-            raise ModelFolderError(
-                f"{self.path}: expected a number for the alpha of {module}, found {alpha!r}."
-            ) from None
-        # With rank-stabilised LoRA the scale is alpha / sqrt(rank) (arXiv:2312.03732).
-        return number * math.sqrt(rank) if self.values.get(f"{prefix}use_rslora") else number
-
-    def _matches(self, pattern: str, name: str) -> bool:
-        # As in peft: the end of the name, or the whole name where the pattern starts with ^.
-        try:
-            return re.match(rf"(.*\.)?({pattern})$", name) is not None
-        except re.error as error:
-            raise ModelFolderError(
-                f"{self.path}: alpha_pattern has {pattern!r}, which is not a pattern ({error})."
-            ) from None
 
 
 def _plain(module: str) -> str:

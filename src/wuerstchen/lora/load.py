@@ -8,14 +8,15 @@ from typing import get_args
 
 from torch import Tensor
 
-from wuerstchen.errors import ConfigError, ModelFolderError
-from wuerstchen.lora.keys import METADATA, Alphas, Half, foreign, format_of, parse, refused
+from wuerstchen.errors import ConfigError, ModelFolderError, UnusedWarning
+from wuerstchen.lora.keys import Half, foreign, format_of, parse, refused
 from wuerstchen.lora.layers import Target, Targets, all_targets, find
 from wuerstchen.lora.lora import Lora, LoraLayer, Network
+from wuerstchen.lora.stated import Stated
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
 from wuerstchen.models.text import TextEncoder
-from wuerstchen.weights.files import json_object, read_json
+from wuerstchen.weights.files import read_json
 from wuerstchen.weights.headers import mapped, read_header
 
 PEFT_CONFIG = "adapter_config.json"
@@ -58,7 +59,8 @@ def read_lora(
     path             a safetensors file, or a folder of peft or diffusers
     allow_unmatched  warn about keys that match no layer of these networks, instead of refusing
 
-    Raises ModelFolderError for a file that is damaged, no LoRA, or a LoRA for another model.
+    Raises ModelFolderError for a file that is damaged, no LoRA, or a LoRA for another model; warns
+    of what its config or metadata states and is not used.
     """
     file, config_file = _find_file(path)
     header = read_header(file)
@@ -72,17 +74,13 @@ def read_lora(
         raise ModelFolderError(
             f"{file}: expected a LoRA for Würstchen v2, found one for {other[0]} ({other[1]})."
         )
-    if config_file:
-        config = read_json(config_file)
-    else:
-        text = header.metadata.get(METADATA, "{}")
-        config = json_object(text, f"{file}: {METADATA} in its metadata")
-    if config.get("peft_type", "LORA") != "LORA":
-        raise ModelFolderError(f"{config_file}: expected a LORA, found a {config['peft_type']}.")
-    alphas = Alphas(config_file or file, config, header.metadata.get("ss_network_alpha"))
+    config = read_json(config_file) if config_file else None
+    stated = Stated(config_file or file, config, header.metadata)
     modules, unmatched = _group(file, tensors)
-    layers = _fit(file, modules, all_targets(stage_c, stage_b, text_c), alphas, unmatched)
+    layers = _fit(file, modules, all_targets(stage_c, stage_b, text_c), stated, unmatched)
     _check_unmatched(file, unmatched, layers, allow_unmatched)
+    for sentence in stated.warnings():
+        warnings.warn(sentence, UnusedWarning, stacklevel=2)
     style = format_of(tensors, header.metadata)
     return Lora(source=str(path), format=style, layers=layers, unmatched=tuple(unmatched))
 
@@ -143,7 +141,7 @@ def _group(file: Path, tensors: Mapping[str, Tensor]) -> tuple[Modules, list[str
 
 
 def _fit(
-    file: Path, modules: Modules, targets: Targets, alphas: Alphas, unmatched: list[str]
+    file: Path, modules: Modules, targets: Targets, stated: Stated, unmatched: list[str]
 ) -> dict[Network, dict[str, LoraLayer]]:
     """The layers of the file under our names; keys that match no layer go to `unmatched`."""
     layers: dict[Network, dict[str, LoraLayer]] = {}
@@ -152,7 +150,7 @@ def _fit(
         if not found:
             unmatched.extend(key for key, _ in halves.values())
             continue
-        for target, layer in zip(found, _split(file, module, halves, found, alphas), strict=True):
+        for target, layer in zip(found, _split(file, module, halves, found, stated), strict=True):
             of_network = layers.setdefault(target.network, {})
             if target.name in of_network:
                 raise ModelFolderError(
@@ -163,7 +161,7 @@ def _fit(
 
 
 def _split(
-    file: Path, module: str, halves: Halves, targets: Sequence[Target], alphas: Alphas
+    file: Path, module: str, halves: Halves, targets: Sequence[Target], stated: Stated
 ) -> list[LoraLayer]:
     """One layer per target: q, k and v of a joint weight share its down-projection."""
     (down_key, down), (up_key, up) = halves["down"], halves["up"]
@@ -191,25 +189,25 @@ def _split(
             f"{down.shape[1]} inputs and {len(up)} outputs in the file"
             f"{' (2048 is the width of Stable Cascade, v3)' if wide else ''}."
         )
-    alpha, kernel = _alpha(file, module, halves, alphas), targets[0].kernel
+    alpha, kernel = _alpha(file, module, halves, targets[0], stated), targets[0].kernel
     ups = [each.contiguous() for each in up.split(outputs)]
     return [LoraLayer(down=down, up=each, alpha=alpha, kernel=kernel) for each in ups]
 
 
-def _alpha(file: Path, module: str, halves: Halves, alphas: Alphas) -> float:
+def _alpha(file: Path, module: str, halves: Halves, target: Target, stated: Stated) -> float:
+    of_tensor: float | None = None
     if "alpha" in halves:
         key, tensor = halves["alpha"]
         if tensor.numel() != 1:
             raise ModelFolderError(
                 f"{file}: expected one number in {key}, found the shape {list(tensor.shape)}."
             )
-        alpha = float(tensor.float())
-    else:
-        down_key, down = halves["down"]
+        of_tensor = float(tensor.float())
+    down_key, down = halves["down"]
+    alpha = stated.alpha(module, target, len(down), of_tensor)
+    if alpha is None:
         # Without an alpha the scale is 1; in StableCascade's modules/lora.py it is 1 / rank.
-        default = 1.0 if ".parametrizations." in down_key else float(len(down))
-        stated = alphas.of(module, len(down))
-        alpha = default if stated is None else stated
+        alpha = 1.0 if ".parametrizations." in down_key else float(len(down))
     if not math.isfinite(alpha):
         raise ModelFolderError(f"{file}: the alpha of {module} should be finite, found {alpha}.")
     return alpha
@@ -230,5 +228,7 @@ def _check_unmatched(
             hint = f"depthwise convolutions support no LoRA; train it without them, or {hint}"
         raise ModelFolderError(f"{file}: {count} of the LoRA match no layer ({listed}); {hint}.")
     warnings.warn(
-        f"{file}: {count} of the LoRA match no layer and are ignored: {listed}", stacklevel=3
+        f"{file}: {count} of the LoRA match no layer and are ignored: {listed}",
+        UnusedWarning,
+        stacklevel=3,
     )

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from wuerstchen.atomic_write import write_file
 from wuerstchen.errors import ConfigError, SaveError
-from wuerstchen.lora.keys import METADATA
 from wuerstchen.lora.layers import flat, published_name
 from wuerstchen.lora.load import PEFT_CONFIG, PEFT_WEIGHTS
 from wuerstchen.lora.lora import Lora, LoraLayer, Network
+from wuerstchen.lora.sources import METADATA
 
 Style = Literal["peft", "diffusers", "kohya"]
 
