@@ -26,10 +26,9 @@ from wuerstchen.cli import (
     receipt,
     train,
 )
-from wuerstchen.errors import WuerstchenError
-from wuerstchen.signals import ending_signals
 from wuerstchen.display import printable
 from wuerstchen.errors import UnusedWarning, WuerstchenError
+from wuerstchen.signals import ending_signals
 
 BAD_INPUT = 2
 """Exit code for errors that users can fix; the same as for invalid options."""
@@ -111,8 +110,7 @@ def _plain_warnings() -> Iterator[None]:
 def main() -> None:
     """Run a verb. A WuerstchenError is printed as one message without a traceback."""
     try:
-        with ending_signals():
-        with _plain_warnings():
+        with ending_signals(), _plain_warnings():
             app()
     except WuerstchenError as error:
         print(error, file=sys.stderr)
