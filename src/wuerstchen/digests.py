@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from wuerstchen.atomic_write import write_file
-
 SUMS = "SHA256SUMS"
 
 THREADS = 4
@@ -30,10 +28,9 @@ def file_digests(paths: Iterable[Path]) -> dict[str, str]:
         return dict(zip((p.name for p in ordered), pool.map(file_digest, ordered), strict=True))
 
 
-def write_sums(folder: Path, digests: Mapping[str, str]) -> None:
-    """Write SHA256SUMS; the names are paths from the folder. Raises SaveError."""
-    lines = (f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
-    write_file(folder / SUMS, "".join(lines).encode())
+def sums_text(digests: Mapping[str, str]) -> str:
+    """The content of SHA256SUMS; the names are paths from its folder."""
+    return "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
 
 
 def read_sums(folder: Path) -> dict[str, str]:

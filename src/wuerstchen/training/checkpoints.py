@@ -30,7 +30,7 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load as load_distributed
 from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 
-from wuerstchen.digests import SUMS, difference, file_digests, read_sums, write_sums
+from wuerstchen.digests import SUMS, difference, file_digests, read_sums, sums_text
 from wuerstchen.errors import SaveError, TrainingError
 from wuerstchen.owned import remove_own
 from wuerstchen.parsing import parse_object, read_bytes
@@ -97,7 +97,7 @@ class Checkpoints:
             barrier()
             digests = _digests(folder)
             if is_main_process():
-                write_sums(folder, digests)
+                (folder / SUMS).write_text(sums_text(digests), encoding="utf-8")
         if is_main_process():
             self._prune()
         barrier()

@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from wuerstchen.atomic_write import write_file
 from wuerstchen.config import Config
-from wuerstchen.digests import SUMS, file_digest, read_sums, write_sums
+from wuerstchen.digests import SUMS, file_digest, read_sums, sums_text
 from wuerstchen.errors import TrainingError
 from wuerstchen.parsing import ParseError, parse_object, read_bytes
 from wuerstchen.receipts.phases import FINISHED
@@ -54,7 +55,8 @@ def record_results(config: Config, name: RunName) -> None:
     """Write the digests of what a run exported. Raises SaveError."""
     run = run_folder(config, name)
     if files := list(_files(config, name)):
-        write_sums(run, {_relative(path, run): file_digest(path) for path in files})
+        digests = {_relative(path, run): file_digest(path) for path in files}
+        write_file(run / SUMS, sums_text(digests).encode())
 
 
 def check_results(config: Config, readers: Sequence[RunName]) -> None:
