@@ -26,6 +26,9 @@ COMPRESSOR_SHRINK = COMPRESSOR_STRIDE / SEMANTICS_STRIDE
 SIZE_STEP = 128
 """Sides are multiples of 128 pixels: only then all three grids fit without rounding."""
 
+MOST_SIDE = 10**9
+"""Pixels; longer sides are typing errors."""
+
 SEMANTICS_SCALE = 42.0
 SEMANTICS_SHIFT = 1.0
 """Stage C diffuses (semantics + 1) / 42. diffusers calls the two `latent_mean` and `latent_std`."""
@@ -55,8 +58,10 @@ def unscale_semantics(scaled: "Tensor") -> "Tensor":
 
 
 def check_size(height: int, width: int) -> None:
-    """Raise `SizeError` unless both sides are positive multiples of 128 pixels."""
+    """Raise `SizeError` unless both sides are positive multiples of 128 pixels, not absurd ones."""
     for name, side in (("height", height), ("width", width)):
+        if side > MOST_SIDE:
+            raise SizeError(f"{name} must be at most {MOST_SIDE} pixels, found {side}.")
         if side <= 0 or side % SIZE_STEP:
             near = max(SIZE_STEP, round(side / SIZE_STEP) * SIZE_STEP)
             raise SizeError(

@@ -109,3 +109,66 @@ def test_bad_input_is_one_sentence_and_exit_code_2(generate, first, words, sente
     (line,) = done.error.strip().splitlines()
     assert sentence in line
     assert sorted(Path().iterdir()) == before
+
+
+HUGE = 10**30
+SEED = {"seed": 3}
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({**SEED, "batch": [0, 10**9]}, "a batch has 1 to 64 images, found 1000000000"),
+        ({**SEED, "batch": [0, 100_000]}, "a batch has 1 to 64 images, found 100000"),
+        ({**SEED, "batch": [3, 0]}, "a batch has 1 to 64 images, found 0"),
+        ({**SEED, "batch": [-2, 8]}, "seeds of a batch are from 0"),
+        ({"seed": 2**63 - 1, "batch": [2**63 - 2, 8]}, "seeds of a batch are from 0"),
+        ({**SEED, "batch": ["3", "1"]}, "batch.0: "),
+        ({**SEED, "batch": None, "seed": HUGE}, "seed must be a whole number between 0 and"),
+        ({"seed": "3"}, "seed: "),
+        ({"seed": 3.5}, "seed: "),
+        ({"seed": True}, "seed: "),
+        ({"width": HUGE}, "width must be at most 1000000000 pixels"),
+        ({"width": "128"}, "width: "),
+        ({"height": -128}, "height must be a positive multiple of 128 pixels, found -128"),
+        (
+            {"prior_timesteps": [1 - k / 20_000 for k in range(20_001)]},
+            "at most 10000, found 20000",
+        ),
+        ({"prior_timesteps": [1.0] + [0.5] * 20_000 + [0.0]}, "characters left out"),
+        ({"decoder_timesteps": ["1", "0"]}, "decoder_timesteps.0: "),
+        ({"prior_guidance_scale": float("nan")}, "not finite"),
+        ({"prior_guidance_scale": float("inf")}, "not finite"),
+        ({"prior_guidance_scale": "4"}, "prior_guidance_scale: "),
+        ({"prior_guidance_interval": [0.2, 5.0]}, "two times between 0 (data) and 1 (noise)"),
+        ({"prior_guidance_rescale": 7.0}, "rescale of guidance must be between 0 and 1"),
+        ({"prior_sampler": "x" * 100_000}, "characters left out"),
+        ({"model": "y" * 100_000}, "characters left out"),
+        ({"loras": {"z" * 100_000: 1.0}}, "characters left out"),
+        ({"loras": {"a": "much"}}, "loras.a: "),
+        ({"prompt": ["a"]}, "prompt: "),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_settings_of_an_image_are_bounded(generate, first, changes, sentence):
+    done = generate("--from", altered(first, "odd.png", **changes))
+    assert done.code == 2 and done.out == []
+    (line,) = done.error.strip().splitlines()
+    assert sentence in line and len(line) < 700, line
+
+
+def test_unknown_settings_of_an_image_are_named(generate, first):
+    done = generate("--from", altered(first, "odd.png", wobble=3), "--out", "again.png")
+    assert done.code == 0 and "Unknown settings of the image are not used: wobble." in done.error
+
+
+def test_a_billion_images_are_refused_before_they_are_counted_out(generate):
+    done = generate("x", "--num-images", 10**9)
+    assert done.code == 2 and "must be at most 1000000, found 1000000000" in done.error
+
+
+def test_a_warning_about_a_long_prompt_is_short(generate):
+    words = ("--out", "long.png", "--steps", 1, "--decoder-steps", 1)
+    done = generate("word " * 20_000, *words)
+    assert done.code == 0
+    assert "characters left out" in done.error and len(done.error) < 3000

@@ -7,6 +7,7 @@ import torch
 
 from wuerstchen import __version__
 from wuerstchen.cli.request import Request
+from wuerstchen.display import printable
 from wuerstchen.errors import ConfigError
 from wuerstchen.inference.pipeline import Pipeline
 from wuerstchen.lora import parse_lora
@@ -40,16 +41,16 @@ def check_same(request: Request, model: str, loras: Loras) -> None:
         return
     if again.model != model:
         raise ConfigError(
-            f"The image was made by the model {again.model!r}, found {model!r}; "
+            f"The image was made by the model {printable(repr(again.model), 80)}, found {model!r}; "
             "pass --model, or --seed for another image with its settings."
         )
     if again.loras != names(loras):
         raise ConfigError(
-            f"The image was made with the LoRAs {again.loras or 'none'}, found "
+            f"The image was made with the LoRAs {printable(again.loras or 'none', 200)}, found "
             f"{names(loras) or 'none'}; pass the same ones as --lora PATH=WEIGHT."
         )
     if again.version != __version__:
-        made, now = again.version or "unknown", __version__
+        made, now = printable(again.version or "unknown", 40), __version__
         warning = f"the image was made by version {made}, this is {now}; it may differ a little."
         print(f"Warning: {warning}", file=sys.stderr)
 

@@ -6,6 +6,7 @@ from math import isfinite
 from typing import TypeVar
 
 from wuerstchen.diffusion import SAMPLERS, TIMES, Guidance, published_times
+from wuerstchen.display import printable
 from wuerstchen.errors import ConfigError
 from wuerstchen.geometry import check_size
 from wuerstchen.inference.model_info import ModelInfo, times_fall
@@ -18,6 +19,9 @@ STAGES = {"prior": "Stage C", "decoder": "Stage B"}
 """Names of the stages in errors, for people who passed options and not arguments."""
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+
+MOST_IMAGES = 1_000_000
+"""Images that one call or command makes: more are a typing error."""
 
 MOST_STEPS = 10_000
 """More are a typing error; the schedule cannot resolve more in fp32 either."""
@@ -80,8 +84,9 @@ def prompts_of(
 
     Without a prompt (one of the two is given) or a negative one, it is an empty text.
     """
-    if per_prompt < 1:
-        raise ConfigError(f"num_images_per_prompt must be at least 1, found {per_prompt}.")
+    if not 1 <= per_prompt <= MOST_IMAGES:
+        bound = "at least 1" if per_prompt < 1 else f"at most {MOST_IMAGES}"
+        raise ConfigError(f"num_images_per_prompt must be {bound}, found {per_prompt}.")
     if prompt is None:
         if embeds is None and semantics is None:
             raise ConfigError(
@@ -123,8 +128,8 @@ def _plan(stage: str, settings: StageSettings) -> SamplingPlan:
     name = STAGES[stage]
     sampler = _or(settings.sampler, "ddpm")
     if sampler not in SAMPLERS:
-        known = ", ".join(SAMPLERS)
-        raise ConfigError(f"The sampler of {name} must be one of {known}, found {sampler!r}.")
+        known, found = ", ".join(SAMPLERS), printable(repr(sampler), 80)
+        raise ConfigError(f"The sampler of {name} must be one of {known}, found {found}.")
     scale = _or(settings.guidance_scale, 1.0)
     if not isfinite(scale):
         raise ConfigError(f"The guidance of {name} must be a finite number, found {scale}.")
@@ -136,7 +141,7 @@ def _plan(stage: str, settings: StageSettings) -> SamplingPlan:
     )
     times = _times(stage, settings)
     if guidance.active and all(guidance.scale_at(t) is None for t in times):
-        shown = ", ".join(f"{t:.3g}" for t in times[:-1])
+        shown = printable(", ".join(f"{t:.3g}" for t in times[:-1]), 200)
         low, high = guidance.interval
         raise ConfigError(
             f"The guidance interval of {name} must contain at least one of its step "
@@ -155,8 +160,10 @@ def _times(stage: str, settings: StageSettings) -> list[float]:
             )
         if not times_fall(times):
             raise ConfigError(
-                f"{stage}_timesteps must fall from 1 (noise) to 0 (data), found {times}."
+                f"{stage}_timesteps must fall from 1 (noise) to 0 (data), found "
+                f"{printable(times, 200)}."
             )
+        _check_steps(stage, len(times) - 1)
         return times
     if steps is None and spacing is None:
         return published
@@ -173,10 +180,14 @@ def _times(stage: str, settings: StageSettings) -> list[float]:
             f"found {spacing!r}."
         )
     steps = len(published) - 1 if steps is None else steps
+    _check_steps(stage, steps)
+    return TIMES[_or(spacing, "time")](steps)
+
+
+def _check_steps(stage: str, steps: int) -> None:
     if not 1 <= steps <= MOST_STEPS:
         bound = "at least 1" if steps < 1 else f"at most {MOST_STEPS}"
         raise ConfigError(f"The steps of {STAGES[stage]} must be {bound}, found {steps}.")
-    return TIMES[_or(spacing, "time")](steps)
 
 
 def _list(texts: str | Sequence[str]) -> list[str]:
@@ -188,7 +199,7 @@ def _list(texts: str | Sequence[str]) -> list[str]:
             text.encode()
         except UnicodeEncodeError:  # Python's stand-ins for bytes that it could not decode
             raise ConfigError(
-                f"A prompt must be UTF-8 text, found other bytes: {text!a}."
+                f"A prompt must be UTF-8 text, found other bytes: {printable(ascii(text), 100)}."
             ) from None
     return found
 

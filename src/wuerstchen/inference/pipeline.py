@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from wuerstchen import noise, weights
+from wuerstchen.display import printable
 from wuerstchen.errors import ConfigError, WuerstchenError
 from wuerstchen.inference import model_info
 from wuerstchen.inference.cascade import SEMANTICS, Cascade, text_names
@@ -484,7 +485,7 @@ class Pipeline:
         start = prompt if len(prompt) <= 30 else f"{prompt[:29]}…"
         return (
             f"The {name} {start!r} is longer than the {encoder.length - 2} tokens that the text "
-            f"encoder reads; its end is ignored: {rest!r}. Make it shorter."
+            f"encoder reads; its end is ignored: {printable(repr(rest), 300)}. Make it shorter."
         )
 
     def _warn_of_truncation(self, prompts: Prompts) -> None:

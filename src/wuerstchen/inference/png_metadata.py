@@ -6,6 +6,7 @@
 import io
 import json
 import re
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,8 +15,14 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from wuerstchen.atomic_write import write_file
-from wuerstchen.errors import ConfigError
-from wuerstchen.inference.settings import GenerationSettings, StageSettings, first_error
+from wuerstchen.display import printable
+from wuerstchen.errors import ConfigError, UnusedWarning
+from wuerstchen.inference.settings import (
+    JSON_NAMES,
+    GenerationSettings,
+    StageSettings,
+    first_error,
+)
 from wuerstchen.parsing import parse_json
 
 PARAMETERS, OWN = "parameters", "wuerstchen"
@@ -26,6 +33,11 @@ REQUIRED = (
     *("prior_timesteps", "prior_guidance_scale", "decoder_timesteps", "decoder_guidance_scale"),
 )
 """Keys that every image has."""
+
+KNOWN = frozenset(GenerationSettings.model_fields) | {
+    *("prior_num_inference_steps", "num_inference_steps"),  # implied by the times
+    *(name for stage in JSON_NAMES.values() for name in stage.values()),
+}
 
 FIRST_VERSION: dict[str, object] = {
     "prior_sampler": "ddpm",
@@ -57,7 +69,7 @@ def save_png(path: Path, image: Image.Image, settings: GenerationSettings | None
 
 
 def read_settings(path: Path) -> GenerationSettings:
-    """The settings in an image, with a value for every key in `REQUIRED`.
+    """The settings in an image, with a value for every key in `REQUIRED`; warns of unknown keys.
 
     Raises ConfigError for a file that is not one of our images, or that lost its settings.
     """
@@ -80,6 +92,7 @@ def read_settings(path: Path) -> GenerationSettings:
         problem = str(error)
         if isinstance(error, ValidationError):
             problem = ": ".join(first_error(error, "the chunk")[:2])
+        problem = printable(problem, 400)
         raise ConfigError(f"{path}: the settings in it cannot be used: {problem}.") from None
 
 
@@ -109,6 +122,10 @@ def _parsed(text: str) -> GenerationSettings:
     if isinstance(values, dict):
         if missing := [key for key in REQUIRED if values.get(key) is None]:
             raise ValueError(f"{missing[0]}: Field required")
+        if unknown := values.keys() - KNOWN:
+            listed = printable(", ".join(sorted(unknown)), 200)
+            sentence = f"Unknown settings of the image are not used: {listed}."
+            warnings.warn(sentence, UnusedWarning, stacklevel=3)
         values = FIRST_VERSION | values
     return GenerationSettings.model_validate_json(to_json(values))  # strict, as JSON
 

@@ -17,8 +17,13 @@ from pydantic import (
     model_validator,
 )
 
+from wuerstchen.config import SEED_LIMIT
+
 Dtype = Literal["fp32", "bf16", "fp16"]
 """Precisions that the command line offers."""
+
+MOST_IN_BATCH = 64
+"""Images that are made together; the command line makes 8."""
 
 Pair = Field(strict=False)
 """A tuple may come from JSON, where it is a list."""
@@ -140,6 +145,10 @@ class GenerationSettings(StagePair):
     def _is_in_its_batch(self) -> "GenerationSettings":
         if self.batch is not None and self.seed is not None:
             first, count = self.batch
+            if not 1 <= count <= MOST_IN_BATCH:
+                raise ValueError(f"a batch has 1 to {MOST_IN_BATCH} images, found {count}")
+            if not 0 <= first <= SEED_LIMIT - count:
+                raise ValueError(f"the seeds of a batch are from 0 to {SEED_LIMIT - 1}")
             if not first <= self.seed < first + count:
                 raise ValueError(f"seed {self.seed} is not of the batch {first}, {count}")
         return self
