@@ -20,7 +20,7 @@ _IN_A_TEXT = re.compile(f"[{_UNSAFE}\x0b\x0c\x1c-\x1e\x85\u2028\u2029]|\r(?!\n)"
 
 
 def printable(text: object, longest: int = LONGEST) -> str:
-    r"""One line that is safe to display: other characters become escapes such as `\x1b` and `\n`.
+    r"""One line that is safe to display: other characters become escapes such as `\u001b` and `\n`.
 
     longest  characters kept of a longer text, from its beginning and its end
     """
@@ -39,4 +39,5 @@ def printable_lines(text: str) -> str:
 
 
 def _escape(match: re.Match[str]) -> str:
-    return match[0].encode("unicode_escape").decode("ascii")
+    """In the form of JSON, so that JSON which is printed stays valid."""
+    return {"\n": r"\n", "\r": r"\r"}.get(match[0]) or f"\\u{ord(match[0]):04x}"

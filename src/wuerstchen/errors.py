@@ -12,6 +12,9 @@ Each message is one or two sentences: what was expected, what was found, where, 
 The command line prints only the message and exits with code 2.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 def how_to_install(extra: str) -> str:
     """Advice for a missing package of an extra; the project is installed from a clone."""
@@ -48,3 +51,29 @@ class SaveError(WuerstchenError):
 
 class UnusedWarning(UserWarning):
     """Something in an input says what is not used; the message names it."""
+
+
+@contextmanager
+def os_errors_as(kind: type[WuerstchenError]) -> Iterator[None]:
+    """Turn what a path can raise into an error of this tree: in a context, or as a decorator.
+
+    That is an OSError, such as a name that is too long or a folder that may not be entered, and
+    the ValueErrors of names that no system allows.
+    """
+    try:
+        yield
+    except BrokenPipeError:  # not a path: whoever reads the output has read enough
+        raise
+    except OSError as error:
+        what = f"{error.filename}: " if error.filename else ""
+        raise kind(
+            f"{what}expected a file or folder that can be used, found: {error.strerror or error}; "
+            "correct the path, or its permissions."
+        ) from error
+    except ValueError as error:
+        if not isinstance(error, UnicodeEncodeError) and "embedded null" not in str(error):
+            raise
+        raise kind(
+            f"Expected the path of a file or folder, found one that no system allows ({error}); "
+            "correct it."
+        ) from error

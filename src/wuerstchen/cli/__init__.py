@@ -27,8 +27,9 @@ from wuerstchen.cli import (
     train,
 )
 from wuerstchen.display import printable
-from wuerstchen.errors import UnusedWarning, WuerstchenError
+from wuerstchen.errors import UnusedWarning, WuerstchenError, os_errors_as
 from wuerstchen.signals import ending_signals
+from wuerstchen.terminal import guarded
 
 BAD_INPUT = 2
 """Exit code for errors that users can fix; the same as for invalid options."""
@@ -108,10 +109,20 @@ def _plain_warnings() -> Iterator[None]:
 
 
 def main() -> None:
-    """Run a verb. A WuerstchenError is printed as one message without a traceback."""
+    """Run a verb. Errors of input, files and memory are printed as one line without a traceback."""
     try:
-        with ending_signals(), _plain_warnings():
-            app()
+        with guarded(), os_errors_as(WuerstchenError), ending_signals(), _plain_warnings():
+            try:
+                app()
+            finally:
+                sys.stdout.flush()
     except WuerstchenError as error:
-        print(error, file=sys.stderr)
-        sys.exit(BAD_INPUT)
+        _fail(str(error))
+    except MemoryError as error:
+        _fail(f"There is not enough memory ({error}); free some, or ask for less.")
+
+
+def _fail(message: str) -> None:
+    with guarded():
+        print(printable(message), file=sys.stderr)
+    sys.exit(BAD_INPUT)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from wuerstchen.cli.options import Configs, tell
+from wuerstchen.terminal import print_path
 
 EPILOG = """Examples:
 
@@ -102,4 +103,4 @@ def convert(
     if others := weights.left_out(path, components):
         tell(f"Not carried over from {path}: {weights.listed(others)}.")
     for target in written:
-        typer.echo(target)
+        print_path(target)

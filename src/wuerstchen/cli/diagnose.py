@@ -11,6 +11,7 @@ import typer
 from rich.progress import TimeRemainingColumn
 
 from wuerstchen.cli import options
+from wuerstchen.display import printable
 from wuerstchen.errors import ConfigError
 
 EPILOG = """Examples:
@@ -57,5 +58,5 @@ def diagnose(
             found = diagnose(folder, data, images=images, seed=seed, progress=progress)
         paths = save(found, out)
     for line in lines(found):
-        print(line, flush=True)
-    print("Wrote", *paths, file=sys.stderr)
+        print(printable(line), flush=True)
+    print("Wrote", *map(printable, paths), file=sys.stderr)

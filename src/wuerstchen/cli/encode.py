@@ -1,7 +1,5 @@
 """`wuerstchen encode`: encode the training images with finished stages, once for all runs."""
 
-import logging
-import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +7,7 @@ import typer
 
 from wuerstchen.cli.options import progress_bars, rank_and_world
 from wuerstchen.errors import TrainingError, how_to_install
+from wuerstchen.terminal import print_path, start_log
 
 if TYPE_CHECKING:
     from wuerstchen.training.latent_cache import EncodingKind
@@ -56,8 +55,7 @@ def encode(
     from wuerstchen.config import load
 
     settings = load(config, overrides or [])
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    logging.getLogger("wuerstchen").setLevel(logging.INFO)
+    start_log()
     rank, world = rank_and_world()
     try:
         from wuerstchen.training import cache_latents
@@ -77,4 +75,4 @@ def encode(
             "command to resume."
         ) from None
     for folder in folders if rank == 0 else ():
-        typer.echo(folder)
+        print_path(folder)

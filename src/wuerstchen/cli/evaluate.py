@@ -11,6 +11,7 @@ import typer
 from rich.progress import TimeRemainingColumn
 
 from wuerstchen.cli import options
+from wuerstchen.display import printable
 from wuerstchen.errors import ConfigError
 
 EPILOG = """Examples:
@@ -69,7 +70,7 @@ def evaluate(
                 )
             paths = found.save(out)
             for line in found.lines():
-                print(line, flush=True)
+                print(printable(line), flush=True)
         else:
             paths = []
         if lines:
@@ -77,7 +78,7 @@ def evaluate(
             grid = evaluation.prompt_grid(pipeline, lines, columns, seed=seed, progress=progress)
             paths.append(out / "prompts.png")
             save_image(paths[-1], grid)
-    print("Wrote", *paths, file=sys.stderr)
+    print("Wrote", *map(printable, paths), file=sys.stderr)
 
 
 def read_prompts(path: Path) -> list[str]:

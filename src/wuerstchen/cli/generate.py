@@ -3,7 +3,6 @@
 Progress goes to stderr; the paths of the images, and nothing else, go to stdout.
 """
 
-import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +14,7 @@ from typer.models import OptionInfo
 
 from wuerstchen.cli.options import CONFIG_HELP, at_least, tell
 from wuerstchen.cli.output_path import check_target, image_path
+from wuerstchen.terminal import print_path, warn
 
 EPILOG = """Examples:
 
@@ -207,7 +207,7 @@ def generate(
         assert used.seed is not None
         path = image_path(out, used.prompt, used.seed, several=num_images > 1)
         save_png(path, made, used if metadata else None)
-        print(path, flush=True)
+        print_path(path)
 
 
 def _warn(sentence: str) -> None:
@@ -215,5 +215,5 @@ def _warn(sentence: str) -> None:
     from wuerstchen.inference.pipeline import PromptWarning
 
     if sentence:
-        print(f"Warning: {sentence}", file=sys.stderr)
+        warn(sentence)
         warnings.simplefilter("ignore", PromptWarning)

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from PIL.Image import Image
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn
 
 from wuerstchen.cli.request import Request
@@ -12,6 +11,7 @@ from wuerstchen.inference.generation_plan import GenerationPlan
 from wuerstchen.inference.pipeline import Pipeline
 from wuerstchen.inference.sampling import OnStep
 from wuerstchen.inference.settings import GenerationSettings
+from wuerstchen.terminal import progress_console
 
 BATCH = 8
 """Images generated at a time: more take more memory, and longer to the first one."""
@@ -60,7 +60,7 @@ def _progress() -> Iterator[OnStep]:
     """A bar on stderr for each stage, in the order in which they start."""
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     # Not redirected, so that stdout has the paths even if stderr is a terminal.
-    with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as progress:
+    with Progress(*columns, console=progress_console(), redirect_stdout=False) as progress:
         tasks: dict[str, TaskID] = {}
 
         def on_step(stage: str, done: int, total: int) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wuerstchen.cli.options import Configs
+from wuerstchen.display import printable
 
 if TYPE_CHECKING:
     from wuerstchen.weights import ComponentReport, Report
@@ -55,7 +56,7 @@ def inspect(
 
 def _text(report: "Report") -> str:
     lines = [
-        report.path,
+        printable(report.path),
         *_rows(
             {
                 "what": report.what,
@@ -66,10 +67,14 @@ def _text(report: "Report") -> str:
         ),
     ]
     if report.note:
-        lines.append(f"  {report.note}")
+        lines.append(f"  {printable(report.note)}")
     for component in report.components:
         title = component.title[0].upper() + component.title[1:]
-        lines += ["", f"{title} ({Path(component.path).name})", *_component_rows(component)]
+        lines += [
+            "",
+            f"{title} ({printable(Path(component.path).name)})",
+            *_component_rows(component),
+        ]
     return "\n".join(lines)
 
 
@@ -87,7 +92,7 @@ def _component_rows(component: "ComponentReport") -> list[str]:
 
 
 def _rows(values: dict[str, str]) -> list[str]:
-    return [f"  {key:<12}{value}" for key, value in values.items() if value]
+    return [f"  {key:<12}{printable(value)}" for key, value in values.items() if value]
 
 
 def _plain(value: object) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from wuerstchen.cli.options import tell
+from wuerstchen.terminal import print_path
 
 EPILOG = "wuerstchen merge models/base models/art models/both --fraction 0.5"
 
@@ -50,7 +51,7 @@ def merge(
     if others := weights.left_out(path, components):
         tell(f"Not carried over from {path}: {weights.listed(others)}.")
     for target in written:
-        typer.echo(target)
+        print_path(target)
 
 
 def model_of(path: Path) -> Path:

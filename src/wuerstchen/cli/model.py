@@ -1,6 +1,5 @@
 """The model of one `wuerstchen generate` with its LoRAs, and whether an image was made by it."""
 
-import sys
 from pathlib import Path
 
 import torch
@@ -11,6 +10,7 @@ from wuerstchen.display import printable
 from wuerstchen.errors import ConfigError
 from wuerstchen.inference.pipeline import Pipeline
 from wuerstchen.lora import parse_lora
+from wuerstchen.terminal import warn
 from wuerstchen.weights import ModelFiles
 
 TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -52,7 +52,7 @@ def check_same(request: Request, model: str, loras: Loras) -> None:
     if again.version != __version__:
         made, now = printable(again.version or "unknown", 40), __version__
         warning = f"the image was made by version {made}, this is {now}; it may differ a little."
-        print(f"Warning: {warning}", file=sys.stderr)
+        warn(warning)
 
 
 def open_model(files: ModelFiles, request: Request, loras: Loras, *, low_memory: bool) -> Pipeline:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,7 +17,9 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from wuerstchen.display import printable
 from wuerstchen.errors import ConfigError, SaveError
+from wuerstchen.terminal import progress_console
 
 if TYPE_CHECKING:
     from wuerstchen.evaluation.inputs import Progress as OnProgress
@@ -40,7 +41,7 @@ Configs = Annotated[list[Path] | None, typer.Option("--config", metavar="FILE", 
 
 def tell(sentence: str) -> None:
     """Print a sentence to stderr; stdout has results alone."""
-    print(sentence, file=sys.stderr)
+    print(printable(sentence), file=sys.stderr)
 
 
 def at_least(least: int) -> Callable[[typer.CallbackParam, int | None], int | None]:
@@ -130,7 +131,7 @@ def progress_bars(*columns: ProgressColumn, visible: bool = True) -> "Iterator[O
     with Progress(
         "{task.description}",
         *columns,
-        console=Console(stderr=True),
+        console=progress_console(),
         disable=not visible,
         redirect_stdout=False,
     ) as bars:

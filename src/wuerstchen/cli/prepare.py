@@ -1,18 +1,16 @@
 """`wuerstchen prepare`: turn any source of images into a clean set for training."""
 
-import logging
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from wuerstchen.cli.options import rank_and_world
 from wuerstchen.errors import DataError, how_to_install
+from wuerstchen.terminal import print_path, progress_console, start_log
 
 EPILOG = "wuerstchen prepare photos prepared size=256 filters.min_side=256"
 
@@ -49,8 +47,7 @@ def prepare(
     from wuerstchen.config import load_prepare
 
     config = load_prepare(preset, settings or [])
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    logging.getLogger("wuerstchen").setLevel(logging.INFO)
+    start_log()
     rank, world = rank_and_world()
     try:
         from wuerstchen.prepare.prepare import prepare as run
@@ -75,7 +72,7 @@ def prepare(
             f"Interrupted; finished shards are kept in {out}. Run the same command to resume."
         ) from None
     if rank == 0:
-        typer.echo(folder)
+        print_path(folder)
 
 
 @contextmanager
@@ -88,7 +85,7 @@ def _progress_bar(*, visible: bool) -> Iterator[Callable[[int, int], None]]:
         TimeElapsedColumn(),
     )
     with Progress(
-        *columns, console=Console(stderr=True), disable=not visible, redirect_stdout=False
+        *columns, console=progress_console(), disable=not visible, redirect_stdout=False
     ) as bar:
         task = bar.add_task("", total=None, images=0, visible=False)  # until work starts
         seen = 0

@@ -1,13 +1,12 @@
 """`wuerstchen train`: train a model folder from a config and images."""
 
-import logging
-import sys
 from typing import Annotated, Literal
 
 import typer
 
 from wuerstchen.cli.options import TrainingSource
 from wuerstchen.errors import TrainingError, how_to_install
+from wuerstchen.terminal import print_path, start_log
 
 EPILOG = "wuerstchen train tiny data.path=images"
 
@@ -42,8 +41,7 @@ def train(
     from wuerstchen.config import load
 
     settings = load(config, overrides or [])
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    logging.getLogger("wuerstchen").setLevel(logging.INFO)
+    start_log()
     try:
         from wuerstchen.training import distributed, run
 
@@ -58,5 +56,5 @@ def train(
             "command to resume."
         ) from None
     if distributed.is_main_process():
-        typer.echo(folder)
+        print_path(folder)
     distributed.shut_down()

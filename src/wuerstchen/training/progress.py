@@ -1,14 +1,15 @@
 """Training progress on stderr: a bar on a terminal, otherwise occasional lines."""
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
-from typing import IO, TypeVar, cast
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
+
+from wuerstchen.terminal import progress_console
 
 LINE_EVERY = 30.0
 """Seconds between lines if stderr is not a terminal."""
@@ -43,22 +44,6 @@ class Throughput:
         return {"images_per_second": speed, "waiting": waiting}
 
 
-class _Stderr:
-    """The present stderr, without the errors of a terminal or pipe that is gone."""
-
-    def write(self, text: str) -> int:
-        with suppress(OSError):
-            return sys.stderr.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with suppress(OSError):
-            sys.stderr.flush()
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(sys.stderr, name)
-
-
 @contextmanager
 def progress(stage: str, total: int, before: int, *, visible: bool) -> Iterator[OnStep]:
     """Show loss, speed and time left; stdout is reserved for results.
@@ -67,7 +52,7 @@ def progress(stage: str, total: int, before: int, *, visible: bool) -> Iterator[
     before   images already trained on when this process started
     visible  whether this process shows anything
     """
-    console = Console(file=cast(IO[str], _Stderr()))
+    console = progress_console()
     started = time.monotonic()
 
     def speed(images: int) -> float:
