@@ -10,19 +10,23 @@ ROOT = Path(__file__).parents[1]
 STATUS = Path("/proc/self/status")
 
 
-def run_module(module: str, *arguments: str) -> str:
+def run_module(module: str, *arguments: str, seconds: float | None = None) -> str:
     """`python -m MODULE ...` in the project's root; the last line that it prints.
 
-    Raises RuntimeError with the end of its error output where it fails.
+    Raises RuntimeError where it fails, with the end of its error output, or takes longer.
     """
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", module, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-m", module, *arguments],
+            cwd=ROOT,
+            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(f"{module} took more than {error.timeout:.0f} s") from None
     if done.returncode:
         raise RuntimeError(f"{module} {' '.join(arguments)} failed: {done.stderr[-2000:]}")
     return (done.stdout.splitlines() or [""])[-1]

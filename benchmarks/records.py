@@ -29,6 +29,8 @@ class Run(BaseModel):
     threads: int
     memory_gib: float
     accelerator: str
+    driver: str = ""
+    """Of the accelerator."""
     python: str
     torch: str
     diffusers: str
@@ -152,6 +154,7 @@ def this_run(networks: str) -> Run:
         threads=torch.get_num_threads(),
         memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
         accelerator=gpu,
+        driver=_driver() if gpu else "",
         python=platform.python_version(),
         torch=torch.__version__,
         diffusers=version("diffusers"),
@@ -185,12 +188,22 @@ def _cpu() -> str:
     return platform.processor() or platform.machine()
 
 
-def _commit() -> str:
-    def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-        )
-        return done.stdout.strip()
+def _driver() -> str:
+    found = _output_of("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    return next(iter(found.splitlines()), "")
 
-    changed = git("status", "--porcelain", "--", "src", "benchmarks")
-    return (git("rev-parse", "--short=12", "HEAD") or "unknown") + ("+" if changed else "")
+
+def _commit() -> str:
+    """Of this code; a copy without its history is told by the variable COMMIT."""
+    changed = _output_of("git", "status", "--porcelain", "--", "src", "benchmarks")
+    found = _output_of("git", "rev-parse", "--short=12", "HEAD")
+    return os.environ.get("COMMIT") or (found or "unknown") + ("+" if changed else "")
+
+
+def _output_of(*command: str) -> str:
+    """What a command prints; empty if it fails or is not installed."""
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

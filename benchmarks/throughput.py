@@ -30,12 +30,12 @@ from diffusers.pipelines.deprecated.wuerstchen.modeling_wuerstchen_prior import 
 from peft import LoraConfig as PeftConfig
 from peft import inject_adapter_in_model
 from PIL import Image
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from benchmarks.process import resident_peak, run_module
+from benchmarks.random_encodings import random_encoding
 from benchmarks.records import ROOT, Run, this_run
 from benchmarks.tables import digits, machine, save_page, table
 from wuerstchen import diffusion
@@ -45,12 +45,6 @@ from wuerstchen.geometry import compressor_size, semantics_size
 from wuerstchen.lora import add_lora
 from wuerstchen.models.compressor import Compressor
 from wuerstchen.models.stage_c import StageC
-from wuerstchen.training.latent_cache import (
-    ENCODING,
-    Encoding,
-    EncodingInfo,
-    file_name,
-)
 
 BATCH = {512: 2, 1024: 1}
 """Batch size with LoRA; for the whole network it is 1, which fits into 24 GB."""
@@ -144,8 +138,8 @@ def _ours(kind: str, side: int) -> Made:
     """Stage C on cached encodings."""
     batch, (rows, columns) = _batch(kind, side), semantics_size(side, side)
     folder = Path(tempfile.mkdtemp())
-    semantics = _encoding(folder / "semantics", (16, rows, columns))
-    text = _encoding(folder / "text", (TOKENS, WIDTH))
+    semantics = random_encoding(folder / "semantics", "semantics", (16, rows, columns), IMAGES)
+    text = random_encoding(folder / "text", "text", (TOKENS, WIDTH), IMAGES)
     network = StageC(StageCModel()).train()
     if kind == "lora":
         add_lora(network, LoraConfig(rank=RANK))
@@ -207,16 +201,6 @@ def _loss(network: Callable[[Tensor, Tensor], Tensor], scaled: Tensor) -> Tensor
     """Squared error of the noise at uniform times."""
     noise, t = torch.randn_like(scaled), torch.rand(len(scaled))
     return (network(diffusion.add_noise(scaled, noise, t), t) - noise).square().mean()
-
-
-def _encoding(folder: Path, shape: tuple[int, ...]) -> Encoding:
-    """Random rows in the format of `wuerstchen encode`."""
-    folder.mkdir()
-    rows = {str(row): torch.randn(shape, dtype=torch.float16) for row in range(IMAGES)}
-    save_file(rows, folder / file_name(0))
-    info = EncodingInfo(what="semantics", rows=IMAGES, dtype="fp16", made_of={})
-    (folder / ENCODING).write_text(info.model_dump_json())
-    return Encoding(folder, info)
 
 
 def _jpeg(side: int, seed: int) -> bytes:
