@@ -42,11 +42,13 @@ class Job:
         print(" ".join(str(value) for value in record.model_dump(exclude={"run"}).values()))
 
 
-def build(system: str, part: str, sizes: Sizes, *, filled: bool = True) -> nn.Module:
-    """A network of any system, on the CPU, or on the meta device if not filled."""
+def build(
+    system: str, part: str, sizes: Sizes, *, filled: bool = True, device: str = "cpu"
+) -> nn.Module:
+    """A network of any system, on a device, or on the meta device if not filled."""
     if system in PEERS:
-        return peer(system, part, sizes, filled=filled)
-    return single(system, part, sizes, filled=filled)
+        return peer(system, part, sizes, filled=filled, device=device)
+    return single(system, part, sizes, filled=filled, device=device)
 
 
 def any_call(

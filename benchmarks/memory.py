@@ -50,7 +50,9 @@ def _measure(options: argparse.Namespace) -> dict[str, int]:
         modules: list[nn.Module] = list(networks.values())
         generate(SHORT, options.side, "pt")
     else:
-        network = build(options.system, options.part, sizes).to(device=device, dtype=dtype)
+        network = build(options.system, options.part, sizes, device=options.device).to(dtype)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()  # of the weights in fp32
         modules = [network]
         rows = rows_of(options.part)[0]
         any_call(options.system, options.part, network, sizes, options.side, rows).step()

@@ -82,15 +82,17 @@ def quiet() -> None:
     logging.set_verbosity_error()
 
 
-def single(system: str, part: str, sizes: Sizes, *, filled: bool = True) -> nn.Module:
-    """One network on the CPU, or on the meta device if not filled."""
+def single(
+    system: str, part: str, sizes: Sizes, *, filled: bool = True, device: str = "cpu"
+) -> nn.Module:
+    """One network on a device, or on the meta device if not filled."""
     network = _ours(part, sizes) if system == "ours" else _theirs(part, sizes)
-    return fill(network) if filled else network.eval()
+    return fill(network, device) if filled else network.eval()
 
 
-def fill(network: nn.Module) -> nn.Module:
-    """Move a network from the meta device to the CPU with random weights."""
-    network.load_state_dict(random_state(network), assign=True)
+def fill(network: nn.Module, device: str | torch.device = "cpu") -> nn.Module:
+    """Move a network from the meta device to a device with random weights."""
+    network.load_state_dict(random_state(network, device=device), assign=True)
     return network.eval()
 
 

@@ -62,8 +62,10 @@ TINY_SDXL: Config = {**SDXL_UNET, **TINY_UNET, "transformer_layers_per_block": (
 TINY_VAE: Config = {**VAE, "block_out_channels": (32, 32, 32, 32)}
 
 
-def peer(system: str, part: str, sizes: Sizes, *, filled: bool = True) -> nn.Module:
-    """The `unet` or the `vae` of a peer, on the CPU, or on the meta device if not filled."""
+def peer(
+    system: str, part: str, sizes: Sizes, *, filled: bool = True, device: str = "cpu"
+) -> nn.Module:
+    """The `unet` or the `vae` of a peer, on a device, or on the meta device if not filled."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
     tiny = sizes.name == "tiny"
@@ -74,7 +76,7 @@ def peer(system: str, part: str, sizes: Sizes, *, filled: bool = True) -> nn.Mod
             network = UNet2DConditionModel(**(TINY_SD21 if tiny else SD21_UNET))
         else:
             network = UNet2DConditionModel(**(TINY_SDXL if tiny else SDXL_UNET))
-    return fill(network) if filled else network.eval()
+    return fill(network, device) if filled else network.eval()
 
 
 def peer_call(system: str, part: str, network: nn.Module, side: int, rows: int = 1) -> NetworkCall:
