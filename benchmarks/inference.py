@@ -1,6 +1,8 @@
 """Measure inference: `python -m benchmarks.inference`, explained in docs/benchmarks/README.md."""
 
 import argparse
+import math
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -8,7 +10,7 @@ from pathlib import Path
 from benchmarks.accelerator import measure_accelerator
 from benchmarks.flops import SIDES as FLOP_SIDES
 from benchmarks.flops import measure_flops
-from benchmarks.jobs import BATCHES, DTYPES, Job, folder_of
+from benchmarks.jobs import BATCHES, DTYPES, MEASURED, Job, folder_of
 from benchmarks.memory import measure_memory
 from benchmarks.networks import PUBLISHED, STAGES, TINY
 from benchmarks.records import ROOT, Store
@@ -25,6 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     out = options.out or ROOT / ("runs/quick-benchmark" if options.quick else "docs/benchmarks")
     sizes = TINY if options.quick else PUBLISHED
+    start = time.monotonic()
     sides = options.sizes or (QUICK_SIDES if options.quick else SIDES)
     for section in () if options.report else options.only:
         print(f"== {section}", flush=True)
@@ -37,6 +40,9 @@ def main(arguments: list[str] | None = None) -> None:
             parts=options.parts,
             dtypes=options.dtypes,
             batches=options.batches,
+            measured=options.measured,
+            ahead=options.ahead,
+            until=start + options.seconds,
         )
         _measure(section, whole=options.whole)(job)
     print(write_report(out))
@@ -79,6 +85,19 @@ def _parser() -> argparse.ArgumentParser:
         type=_batches,
         default=BATCHES,
         help="batch sizes on the accelerator (default 1,4)",
+    )
+    parser.add_argument(
+        "--measured",
+        type=_some(MEASURED),
+        default=MEASURED,
+        metavar="A,B",
+        help=f"of the accelerator: {', '.join(MEASURED)}",
+    )
+    parser.add_argument(
+        "--ahead", type=int, default=0, help="processes that compile for it in advance"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=math.inf, help="after which it measures nothing more"
     )
     parser.add_argument("--resume", action="store_true", help="skip what is already in the files")
     parser.add_argument(

@@ -1,5 +1,7 @@
 """The settings of a section of measurements, and networks of all systems by name."""
 
+import math
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from benchmarks.records import Measured, Store
 PEER_PARTS = ("unet", "vae")
 DTYPES = ("bfloat16", "float32")
 BATCHES = (1, 4)
+MEASURED = ("images", "peers", "compiled-peers", "calls", "memory")
+"""What is measured on an accelerator, in this order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,15 +35,31 @@ class Job:
     """Dtypes on an accelerator."""
     batches: tuple[int, ...] = BATCHES
     """Batch sizes on an accelerator."""
+    measured: tuple[str, ...] = MEASURED
+    """Of `MEASURED`."""
+    ahead: int = 0
+    """Processes that compile for an accelerator before it measures."""
+    until: float = math.inf
+    """When no further measurement starts, as `time.monotonic` tells it."""
 
     def done(self, kind: str, **fields: str | int) -> bool:
         """Whether a resumed run may skip this."""
         return self.resume and self.store.has(kind, **fields)
 
+    def in_time(self, what: str) -> bool:
+        """Whether this may start; prints where it may not."""
+        if time.monotonic() < self.until:
+            return True
+        print(f"No time was left for {what}.", flush=True)
+        return False
+
     def keep(self, record: Measured) -> None:
         """Store and print a record."""
         self.store.add(record)
-        print(" ".join(str(value) for value in record.model_dump(exclude={"run"}).values()))
+        print(
+            " ".join(str(value) for value in record.model_dump(exclude={"run"}).values()),
+            flush=True,
+        )
 
 
 def build(

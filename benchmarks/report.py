@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import plots, sections
+from benchmarks import accelerator_page, plots, sections
 from benchmarks.figures import Figures
 from benchmarks.goals import judge
 from benchmarks.records import Results, read
@@ -48,7 +48,7 @@ def _page(
         ("Operations per image", sections.operations(figures)),
         ("Operations per call", sections.call_operations(figures)),
         ("Seconds per call of the peers", sections.peers(figures)),
-        ("On an accelerator", sections.accelerator(figures)),
+        ("On an accelerator", accelerator_page.accelerator(figures)),
     ):
         yield f"## {title}\n"
         yield from lines

@@ -34,7 +34,7 @@ def calls(figures: Figures) -> Iterable[str]:
         "and theirs ran one after the other, so a ratio can be outside it.\n"
     )
     rows = []
-    for part, side, rows_, _ in _measured_steps(figures, "cpu"):
+    for part, side, rows_, _ in measured_steps(figures, "cpu"):
         both = [figures.samples(s, part, "step", side, rows_) for s in ("ours", "diffusers")]
         once = figures.samples("ours", part, "prepare", side, rows_)
         found = figures.ratio(part, "step", side, rows_)
@@ -181,7 +181,7 @@ def call_operations(figures: Figures) -> Iterable[str]:
 def peers(figures: Figures) -> Iterable[str]:
     rows = []
     for each in figures.times:
-        if each.system in PEERS:
+        if each.system in PEERS and each.device == "cpu":
             count = figures.flops(each.system, each.part, each.call, each.side, each.rows)
             rate = "-" if count is None else f"{count / median(each.seconds) / 1e9:.0f}"
             name = "both peers" if each.part == "vae" else NAMES[each.system]
@@ -189,29 +189,8 @@ def peers(figures: Figures) -> Iterable[str]:
     yield from table(("system", "network", "pixels", "s", "GFLOP per s"), rows)
 
 
-def accelerator(figures: Figures) -> Iterable[str]:
-    if not any(each.device != "cpu" for each in figures.times):
-        yield (
-            "There was none where this page was made, so there are only figures of the CPU. "
-            "`python -m benchmarks.inference --only accelerator` fills this section where torch "
-            "finds a CUDA device.\n"
-        )
-        return
-    rows = []
-    for part, side, rows_, dtype in _measured_steps(figures, "cuda"):
-        cells = [
-            figures.samples(system, part, "step", side, rows_, Backend("cuda", dtype, mode))
-            for mode in ("eager", "compiled")
-            for system in ("ours", "diffusers")
-        ]
-        times = [digits(median(each) * 1e3) if each else "-" for each in cells]
-        rows.append([CALLS[part], f"{side}", f"{rows_}", dtype, *times])
-    yield "Milliseconds per call.\n"
-    header = ("call", "pixels", "rows", "type", "ours eager", "diffusers eager")
-    yield from table((*header, "ours compiled", "diffusers compiled"), rows)
-
-
-def _measured_steps(figures: Figures, device: str) -> list[tuple[str, int, int, str]]:
+def measured_steps(figures: Figures, device: str) -> list[tuple[str, int, int, str]]:
+    """Part, side, rows and dtype of the steps of our stages and of diffusers'."""
     found: dict[tuple[str, int, int, str], Times] = {
         (each.part, each.side, each.rows, each.dtype): each
         for each in figures.times

@@ -11,7 +11,7 @@ from benchmarks.jobs import Job, any_call, build, dtype_of, rows_of
 from benchmarks.networks import NetworkCall, network_call, pair
 from benchmarks.peers import PEERS
 from benchmarks.records import Difference, Times, load
-from benchmarks.timing import Clock, Work, alternate, wall
+from benchmarks.timing import Clock, Work, alternate, wall, working
 
 MAX_PEER_SIDE = 1024
 """Largest side at which a peer is run; a step of SDXL takes minutes beyond."""
@@ -114,12 +114,15 @@ def time_calls(
     for system, each in calls.items():
         works[system, "step", "eager"] = each.step
         if place.compiled:
-            works[system, "step", "compiled"] = _compiled(each.step)
+            works[system, "step", "compiled"] = compiled_step(each.step)
         if each.prepare is not None:
             works[system, "prepare", "eager"] = each.prepare
     before = load()
     repeats = max(job.repeats, place.repeats)
-    for (system, call, mode), seconds in alternate(works, repeats, place.clock, place.warm).items():
+    if place.compiled:
+        works = working(works, place.clock, place.warm)
+    warm = 0 if place.compiled else place.warm
+    for (system, call, mode), seconds in alternate(works, repeats, place.clock, warm).items():
         shared = place.compiled and call == "prepare"  # it is never compiled
         for each_mode in MODES if shared else (mode,):
             job.keep(
@@ -138,6 +141,6 @@ def time_calls(
             )
 
 
-def _compiled(step: Callable[[], Tensor]) -> Work:
+def compiled_step(step: Callable[[], Tensor]) -> Work:
     compiled: Work = torch.compile(step, fullgraph=True, dynamic=False, mode=COMPILE_MODE)
     return compiled

@@ -1,5 +1,6 @@
 """Clocks, and alternating runs, so that drift of the machine affects all equally."""
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -30,6 +31,24 @@ def cuda(work: Work) -> float:
     last.record()
     torch.cuda.synchronize()
     return float(first.elapsed_time(last)) / 1000
+
+
+def working(works: Mapping[Name, Work], clock: Clock, warm: int) -> dict[Name, Work]:
+    """Run each `warm` times uncounted; what cannot run is reported and left out."""
+    found: dict[Name, Work] = {}
+    for name, work in works.items():
+        start = time.monotonic()
+        try:
+            for _ in range(warm):
+                clock(work)
+        except Exception as error:  # a compiler may refuse one system; the others go on
+            reason = f"{type(error).__name__}: {str(error)[:500]}"
+            print(f"FAILED {name}: {reason}", file=sys.stderr, flush=True)
+            continue
+        found[name] = work
+        if warm and (seconds := time.monotonic() - start) > 1:
+            print(f"# {name} was ready after {seconds:.0f} s", file=sys.stderr, flush=True)
+    return found
 
 
 def alternate(

@@ -57,13 +57,15 @@ def _scalars(case: Case, where: torch.device) -> dict[str, float]:
     captions = [CAPTIONS[index % len(CAPTIONS)] for index in range(case.batch)]
     images = torch.rand(case.batch, 3, case.size, case.size)
     batch = Batch(images, captions, captions, list(range(case.batch)))
-    with tempfile.TemporaryDirectory() as folder:
-        with closing(RunLog(Path(folder) / "run", writes=True)) as run_log:
-            step = TrainStep(stage, Optimizers(stage, accelerator), run_log, accelerator, seed=0)
-            steps = [
-                step.run(batch, TrainState(WARMED_UP + number, number * case.batch))
-                for number in range(STEPS)
-            ]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        closing(RunLog(Path(folder) / "run", writes=True)) as run_log,
+    ):
+        step = TrainStep(stage, Optimizers(stage, accelerator), run_log, accelerator, seed=0)
+        steps = [
+            step.run(batch, TrainState(WARMED_UP + number, number * case.batch))
+            for number in range(STEPS)
+        ]
     return {
         f"{name} {number}": value
         for number, scalars in enumerate(steps)
@@ -90,8 +92,9 @@ def check_fsdp() -> str:
     noise, states, t = torch.randn_like(rows[0]), rows[1], torch.full((4,), 0.5, device=here)
     norms = [_step(network, rows[0], noise, states, t) for network in (alone, sharded)]
     pairs = zip(sharded.parameters(), alone.parameters(), strict=True)
-    found, expected = zip(*((full_tensor(a.detach()).flatten(), b.detach().flatten())
-                            for a, b in pairs), strict=True)
+    found, expected = zip(
+        *((full_tensor(a.detach()).flatten(), b.detach().flatten()) for a, b in pairs), strict=True
+    )
     figures = (
         expect("gradient norm off by", abs(norms[1] / norms[0] - 1), at_most=1e-2),
         expect("weights off by", relative(torch.cat(found), torch.cat(expected)), at_most=1e-3),
