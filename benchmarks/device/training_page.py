@@ -16,7 +16,7 @@ from wuerstchen.planning.dry_run import DryRun
 from wuerstchen.planning.estimate import rate
 from wuerstchen.planning.kernels import Setting
 from wuerstchen.planning.memory import Layout, step_memory
-from wuerstchen.planning.trace import added, total
+from wuerstchen.planning.trace import added
 
 TINY = (
     *("data.size=128", "compressor.width=0.25", "compressor.depth=0.1"),
@@ -97,13 +97,13 @@ def write_page(out: Path) -> Path:
     device = find_board(content.run.accelerator)
     rows = [_row(each, device) for each in content.cases]
     header = ("case", "batch", "images per s", f"planned at {UTILISATION:.0%}", "TFLOP per image")
-    header += ("planned", "of peak", "without recomputation", "peak GiB", "planned", "ratio")
+    more = ("planned", "of peak", "without recomputation", "peak GiB", "planned", "ratio")
     run = content.run
     lines = [
         f"{run.accelerator or 'No accelerator'}, driver {run.driver or '-'}; {machine(run)}.\n",
         "`of peak`: operations per second over the device's peak in bf16, as `--mfu` of "
         "`wuerstchen plan` counts them; `ratio`: measured peak memory over the planned one.\n",
-        *table(header, rows),
+        *table((*header, *more), rows),
         *(f"- {name} failed: {reason}" for name, reason in content.failed.items()),
         "",
     ]
@@ -125,7 +125,7 @@ def _row(each: Measured, device: Device | None) -> list[str]:
     memory = step_memory(run, setting, Layout(1, sharded=False), each.micro, split)
     flops = added(list(run.flops(setting).values()))
     kept = _dry_run(case, f"stage_{case.stage}.training.gradient_checkpointing=false")
-    once = total(added(list(kept.flops(setting).values())))
+    once = sum(added(list(kept.flops(setting).values())).values())
     planned = peak = without = "-"
     if device is not None:
         peak = f"{each.flops / each.images * each.per_second / device.bf16:.1%}"
@@ -138,7 +138,7 @@ def _row(each: Measured, device: Device | None) -> list[str]:
         digits(each.per_second),
         planned,
         f"{each.flops / each.images / 1e12:.3g}",
-        f"{total(flops) / 1e12:.3g}",
+        f"{sum(flops.values()) / 1e12:.3g}",
         peak,
         without,
         f"{each.peak / GIB:.2f}",
