@@ -1,7 +1,9 @@
 """Decode image files to RGB, and resize and crop them to the nearest training shape."""
 
 import io
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -11,9 +13,8 @@ from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngImageFile
 from torch import Tensor
 
-from wuerstchen.data import colours
+from wuerstchen.data import colours, jpeg_metadata, png_metadata
 from wuerstchen.data.png import check_rows
-from wuerstchen.data.png_metadata import SIGNATURE, without_large_metadata
 from wuerstchen.data.report import Note
 from wuerstchen.errors import DataError
 from wuerstchen.geometry import Shape
@@ -73,6 +74,18 @@ def fit(opened: DecodedImage, shapes: Sequence[Shape]) -> tuple[int, Tensor]:
     return bucket, torch.from_numpy(pixels).permute(2, 0, 1).contiguous()  # (3, H, W)
 
 
+@contextmanager
+def pillow_warnings() -> Iterator[None]:
+    """Images over the limit are errors, while damaged metadata, which is common, is no news.
+
+    Pillow only warns between its limit and twice its limit; both are over our limit.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
 def open_image(data: bytes, min_side: int, background: str) -> DecodedImage:
     """Decode the whole file to upright RGB.
 
@@ -91,9 +104,8 @@ def open_image(data: bytes, min_side: int, background: str) -> DecodedImage:
     try:
         if data.startswith(_POSTSCRIPT):
             raise DataError("Expected an image of pixels, found PostScript.")
-        if data.startswith(SIGNATURE):
-            data, profile, large = without_large_metadata(data)
-            notes += ["text or profile over the size limit"] if large and not profile else []
+        data, profile, lost = _without_large_metadata(data)
+        notes += ["text or profile over the size limit"] if lost else []
         with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise PixelLimitError(_over_limit(image.width * image.height))
@@ -120,6 +132,16 @@ def open_image(data: bytes, min_side: int, background: str) -> DecodedImage:
     except Exception as error:  # decoders raise any kind of exception on damaged files
         found = f"{type(error).__name__}: {error}"
         raise DataError(f"Expected an image that decodes, found {found}") from None
+
+
+def _without_large_metadata(data: bytes) -> tuple[bytes, bytes | None, bool]:
+    """The file, a profile that was taken out of it, and whether other metadata was."""
+    if data.startswith(png_metadata.SIGNATURE):
+        return png_metadata.without_large_metadata(data)
+    if data.startswith(jpeg_metadata.START):
+        data, lost = jpeg_metadata.without_large_metadata(data)
+        return data, None, lost
+    return data, None, False
 
 
 def _orientation(image: Image.Image) -> tuple[int, Note | None]:

@@ -3,20 +3,18 @@
 import logging
 import os
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from wuerstchen.config import DataConfig
 from wuerstchen.data.colours import parse_colour
 from wuerstchen.data.file_kinds import UNSUPPORTED_SUFFIXES
-from wuerstchen.data.images import PixelLimitError, fit, nearest_bucket, open_image
+from wuerstchen.data.images import PixelLimitError, fit, nearest_bucket, open_image, pillow_warnings
 from wuerstchen.data.items import DamagedFileError, FileTooLargeError, Item, Split
 from wuerstchen.data.pairs import Pair, Pairs, training_shapes
 from wuerstchen.data.png_metadata import MetadataLimitError
@@ -193,9 +191,7 @@ def _check_images(items: Sequence[Item], config: DataConfig, report: Report) -> 
     free_bytes = int(config.cache_gib * 2**30)
     kept: list[_Usable] = []
     last_log = time.monotonic()
-    with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
-        # Pillow only warns between its limit and twice its limit; both are over our limit.
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with ThreadPoolExecutor(os.cpu_count()) as pool, pillow_warnings():
         for start in range(0, len(items), _CHUNK):
             chunk = items[start : start + _CHUNK]
             results = pool.map(lambda item: _try_decode(item, config, shapes), chunk)

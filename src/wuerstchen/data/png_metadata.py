@@ -69,8 +69,8 @@ def inflated(packed: bytes) -> Iterator[bytes]:
 
 
 def without_large_metadata(data: bytes) -> tuple[bytes, bytes | None, bool]:
-    """A PNG file without texts and profiles of over 1 MiB; the profile among them, if it has at
-    most 16; and whether there were any.
+    """A PNG file without texts and profiles of over 1 MiB; the profile among them; and whether
+    there were others.
 
     Raises MetadataLimitError if one unpacks to more than 16 MiB, or all of them to 64.
     """
@@ -92,7 +92,8 @@ def without_large_metadata(data: bytes) -> tuple[bytes, bytes | None, bool]:
         kept += data[at : chunk.start]
         at = chunk.start + _FRAME + len(chunk.data)
     pixels = bytes(kept + data[at:]) if removed else data
-    return pixels, b"".join(inflated(profiles[0])) if profiles else None, bool(removed)
+    profile = b"".join(inflated(profiles[0])) if profiles else None
+    return pixels, profile, len(removed) > len(profiles[:1])
 
 
 def _metadata(data: bytes) -> Iterator[Chunk]:

@@ -10,16 +10,14 @@ import logging
 import os
 import shutil
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-from PIL import Image
-
 from wuerstchen.config import PrepareConfig
 from wuerstchen.data.colours import parse_colour
+from wuerstchen.data.images import pillow_warnings
 from wuerstchen.data.sources import is_prepared
 from wuerstchen.errors import DataError
 from wuerstchen.prepare import claim
@@ -106,9 +104,7 @@ def _make_parts(
     workers: int | None,
     on_progress: Callable[[int], None],
 ) -> None:
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool, warnings.catch_warnings():
-        # Pillow only warns between its limit and twice its limit; both are over our limit.
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool, pillow_warnings():
         for unit in units:
             if read_part(parts, unit) is None:
                 write_part(unit, config, parts, pool, on_progress)

@@ -3,7 +3,6 @@
 import base64
 import html
 import io
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice, starmap
 from pathlib import Path
@@ -14,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from wuerstchen.atomic_write import write_file
-from wuerstchen.data.images import open_image
+from wuerstchen.data.images import open_image, pillow_warnings
 from wuerstchen.data.items import ByteRange
 from wuerstchen.data.prepared import SHARDS
 from wuerstchen.errors import DataError
@@ -166,9 +165,7 @@ def _figure(image: str, caption: str, kind: str = "") -> str:
 def _thumbnail(file: ByteRange) -> str:
     """An <img> with its data inside; empty if the image cannot be shown."""
     try:
-        with warnings.catch_warnings():
-            # `open_image` raises PixelLimitError for these.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with pillow_warnings():
             image = open_image(file.read(), _THUMBNAIL, "white").image
     except (OSError, DataError):
         return ""
