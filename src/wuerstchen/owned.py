@@ -34,6 +34,9 @@ _STATE = (RUNS, PARTS)
 
 Kind = Literal["model", "prepared set", "report"]
 
+_EARLIER_RUNS = ("a", "b-pretraining", "b", "c-pretraining", "c")
+"""Folders of runs, by which model folders of earlier versions are known."""
+
 _DEPTH = 3
 """Folders between a result and the folder with its mark: MODEL/lora/stage_c-peft/FILE."""
 
@@ -59,20 +62,15 @@ class Mark:
             any(not each.startswith("stat:") for each in known) and file_digest(path) in known
         )
 
-    def record(self, path: Path, *, digest: str = "") -> None:
-        """Add a file, before it is put in place: a kill in between must not make it foreign.
-
-        digest  of its content; empty: its size and time, for files too large to be read again
-        """
-        identity = digest or _stamp(path)
-        if identity not in self._known(path):
-            self._append({"file": self._name(path), "is": identity})
+    def record(self, path: Path, identity: str) -> None:
+        """Add a file, before it is put in place: a kill in between must not make it foreign."""
+        self._append({"file": self._name(path), "is": identity})
 
     def adopt(self, paths: Iterable[Path]) -> None:
         """Record files as they are: earlier versions wrote them, or they may be replaced."""
         for path in paths:
             if path.is_file() and not path.is_symlink():
-                self.record(path, digest=file_digest(path))
+                self.record(path, file_digest(path))
 
     def begin(self, kind: Kind) -> None:
         if not self.kind:
@@ -171,19 +169,26 @@ def adopt(paths: Iterable[Path]) -> None:
             mark.adopt(sorted(path.iterdir()) if path.is_dir() else [path])
 
 
-def record(path: Path, content: bytes | None = None) -> None:
-    """Record a result that is about to be put at `path`, if its folder has a mark.
+def record(path: Path, content: bytes) -> None:
+    """Record a result that is about to be put at `path`, if its folder has a mark."""
+    if (mark := _mark_above(path)) is not None:
+        mark.record(path, hashlib.sha256(content).hexdigest())
 
-    content  None: the file at `path` itself, by size and time
+
+def record_file(path: Path, source: Path, *, read: bool = True) -> None:
+    """The same for a file that is about to be moved or linked from `source` to `path`.
+
+    read  False: by size and time, for files that are too large to be read once more
     """
     if (mark := _mark_above(path)) is not None:
-        mark.record(path, digest="" if content is None else hashlib.sha256(content).hexdigest())
+        mark.record(path, file_digest(source) if read else _stamp(source))
 
 
-def record_as(path: Path, temporary: Path) -> None:
-    """The same for a file that will be moved from `temporary` to `path`."""
-    if (mark := _mark_above(path)) is not None:
-        mark.record(path, digest=file_digest(temporary))
+def is_output(folder: Path) -> bool:
+    """Whether a folder holds a model, a report or an unfinished set, and so no images to read."""
+    if (mark := mark_of(folder)) is not None:
+        return mark.kind != "prepared set" or (folder / PARTS).exists()
+    return any((folder / RUNS / run / "config.yaml").is_file() for run in _EARLIER_RUNS)
 
 
 def remove_own(folder: Path, is_own: Callable[[str], bool]) -> None:

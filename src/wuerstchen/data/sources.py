@@ -22,6 +22,7 @@ from wuerstchen.data.items import Item
 from wuerstchen.data.report import Report
 from wuerstchen.data.tars import read_tars
 from wuerstchen.errors import DataError
+from wuerstchen.owned import is_output
 
 Kind = Literal["table", "tars", "folder"]
 
@@ -133,13 +134,18 @@ def _list_files(root: Path, report: Report) -> list[PurePosixPath]:
             report.leave_out(label)
         return label is None
 
+    def leave_output(folder: str, name: str) -> bool:
+        if found := is_output(Path(folder, name)):
+            report.leave_out(f"{name}, a folder that `wuerstchen` writes")
+        return found
+
     for folder, folders, names in os.walk(root, followlinks=True, onerror=skip_unreadable):
         real = os.path.realpath(folder)
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = filter(keep, folders)
+        folders[:] = [name for name in folders if keep(name) and not leave_output(folder, name)]
         inside = PurePosixPath(Path(folder).relative_to(root).as_posix())
         found += [inside / name for name in names if keep(name)]
     return sorted(found)

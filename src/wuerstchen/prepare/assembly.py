@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from wuerstchen.atomic_write import explain_disk_errors, write_file
+from wuerstchen import owned
+from wuerstchen.atomic_write import explain_disk_errors, temporary_file, write_file
 from wuerstchen.config import PrepareConfig
 from wuerstchen.data.prepared import INDEX, SCHEMA, SHARDS, PreparedInfo
 from wuerstchen.data.report import Report
@@ -136,6 +137,7 @@ def _with_shards(
         source, target = out / PARTS / shard, out / SHARDS / shard
         after = kept.filter(pc.equal(kept.column("shard"), shard))
         if not len(after):
+            owned.check_replaceable(target)
             target.unlink(missing_ok=True)
             continue
         before = rows.filter(pc.equal(rows.column("shard"), shard))
@@ -153,10 +155,13 @@ def _link(source: Path, target: Path) -> None:
     """A hard link, or a copy if the file system has none."""
     with explain_disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
+        owned.check_replaceable(target)
         target.unlink(missing_ok=True)
+        owned.record_file(target, source, read=False)
         try:
             os.link(source, target)
         except OSError:
-            temporary = target.with_name(f".{target.name}.{os.getpid()}")
-            shutil.copyfile(source, temporary)
-            temporary.replace(target)
+            with temporary_file(target) as temporary:
+                shutil.copyfile(source, temporary)
+                owned.record_file(target, temporary, read=False)
+                temporary.replace(target)

@@ -5,6 +5,7 @@ OUT/parts/lock          held by the process that claims the folder and assembles
 """
 
 import logging
+import re
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -12,9 +13,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
+from wuerstchen import owned
 from wuerstchen.atomic_write import explain_disk_errors, write_file
 from wuerstchen.config import PrepareConfig
-from wuerstchen.data.prepared import SHARDS, Settings, open_index
+from wuerstchen.data.prepared import INDEX, SHARDS, Settings, open_index
 from wuerstchen.data.sources import PREPARED, is_prepared, pattern_matches
 from wuerstchen.errors import DataError
 from wuerstchen.parsing import parse_model, read_bytes
@@ -25,6 +27,10 @@ POLL_SECONDS = 1.0
 """Interval of checking what other processes have done."""
 
 _CLAIM = "begun.json"
+
+_PART = r"\d{5,}\.(tar|parquet|json)|begun\.json"
+_PART_FILE = re.compile(rf"{_PART}|\.({_PART})\.\w+|lock")
+"""Names of the files of parts, temporary ones included."""
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +50,20 @@ def claim_folder(out: Path, source: str, settings: dict[str, object], held: Exit
     parts = out / PARTS
     if out.exists() and not out.is_dir():
         raise DataError(f"{out}: expected a folder, found a file; choose another folder.")
-    if out.exists() and not parts.is_dir() and any(out.iterdir()):
-        raise DataError(
-            f"{out}: expected a new folder, or one from an interrupted `wuerstchen prepare`, found "
-            "other files; choose another folder."
-        )
     with explain_disk_errors(out):
+        new, marked = owned.is_empty(out), owned.mark_of(out)
+        if not (new or _is_begun(out) or (marked is not None and marked.kind == "prepared set")):
+            raise DataError(
+                f"{out}: expected a new folder, or one from an interrupted `wuerstchen prepare`, "
+                "found other files; choose another folder."
+            )
+        mark = owned.make_mark(out, "prepared set")
+        if marked is None:
+            mark.adopt(out / name for name in (INDEX, "report.json", "report.html"))
+            for shard in (out / SHARDS).glob("*.tar"):
+                owned.record_file(shard, shard, read=False)
         parts.mkdir(parents=True, exist_ok=True)
+        owned.check_lock(parts / "lock")
     with explain_disk_errors(parts / "lock"):
         try:
             held.enter_context(FileLock(parts / "lock", blocking=False))
@@ -90,7 +103,7 @@ def check_finished(out: Path, source: str, config: PrepareConfig) -> None:
 def check_outside(source: str, out: Path) -> None:
     """Raise DataError if the set would be written into its own source."""
     root = Path(source).expanduser()
-    inside = root.is_dir() and out.resolve().is_relative_to(root.resolve())
+    inside = root.is_dir() and owned.is_within(out, root)
     if inside or pattern_matches(str(root), out / SHARDS / "00000.tar"):
         raise DataError(
             f"{out}: expected a folder outside {source}, which would read its own set; "
@@ -98,13 +111,36 @@ def check_outside(source: str, out: Path) -> None:
         )
 
 
+def remove_parts(out: Path) -> None:
+    """Delete the parts of a finished set; what else is among them stays."""
+    if _is_begun(out):
+        for last in ((_CLAIM,), ()):  # the claim last, since without it they are not known as own
+            owned.remove_own(
+                out / PARTS,
+                lambda name, last=last: name not in last and _PART_FILE.fullmatch(name) is not None,
+            )
+
+
+def _is_begun(out: Path) -> bool:
+    """Whether a folder is that of an interrupted run, also of a version that made no marks."""
+    parts = out / PARTS
+    if parts.is_symlink() or not parts.is_dir():
+        return False
+    with suppress(OSError, ValueError):
+        parse_model(Claim, read_bytes(parts / _CLAIM))
+        return True
+    # A kill may leave only the lock.
+    rest = [path for path in (*out.iterdir(), *parts.iterdir()) if path != parts]
+    return all(path == parts / "lock" and path.stat().st_size == 0 for path in rest)
+
+
 def _check_claim(path: Path, source: str, settings: dict[str, object]) -> None:
     try:
         claim = parse_model(Claim, read_bytes(path))
     except (OSError, ValueError):
         raise DataError(
-            f"{path}: expected a file written by an earlier run, found something else; delete "
-            f"{path.parent.parent} to start again."
+            f"{path}: expected a file written by an earlier run, found something else; choose "
+            "another folder, or delete this one if nothing else is in it."
         ) from None
     _check_same(path, claim, source, settings)
 

@@ -7,7 +7,6 @@ OUT/parts/00000.json     dropped items with reasons; written last, so that the p
 
 import io
 import json
-import os
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -18,7 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
-from wuerstchen.atomic_write import explain_disk_errors, fsync_file, write_file
+from wuerstchen import owned
+from wuerstchen.atomic_write import (
+    explain_disk_errors,
+    fsync_file,
+    temporary_file,
+    write_file,
+)
 from wuerstchen.config import PrepareConfig
 from wuerstchen.data.items import ByteRange, Item
 from wuerstchen.data.prepared import PERCEPTUAL_HASH, SCHEMA
@@ -150,16 +155,14 @@ def _add(shard: tarfile.TarFile, name: str, data: bytes) -> int:
 @contextmanager
 def _open_shard(path: Path) -> Iterator[tarfile.TarFile]:
     """Write a tar atomically; raises SaveError if that fails."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with explain_disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        owned.check_replaceable(path)
+        with temporary_file(path) as temporary:
             with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as shard:
                 yield shard
             fsync_file(temporary)
+            owned.record_file(path, temporary, read=False)
             temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def copy_rows(source: Path, target: Path, unit: str, rows: Sequence[int], suffix: str) -> list[int]:

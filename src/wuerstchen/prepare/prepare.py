@@ -8,7 +8,6 @@ Complete parts are not made again, so the same command resumes an interrupted ru
 import json
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -57,7 +56,7 @@ def prepare(
     if is_prepared(out):
         claim.check_finished(out, source, config)
         if rank == 0:
-            shutil.rmtree(out / PARTS, ignore_errors=True)  # of a run killed just before the end
+            claim.remove_parts(out)  # of a run killed just before the end
         return out
     claim.check_outside(source, out)
     units, skipped = work_units(source, config)
@@ -91,7 +90,7 @@ def prepare(
                 meter.tick(sum(part.found for part in others_parts if part is not None))
                 meter.mark_saved()
                 assemble(source, out, config, units, skipped)
-                shutil.rmtree(out / PARTS)
+                claim.remove_parts(out)
         if rank == 0:
             update_receipts(out)
     return out

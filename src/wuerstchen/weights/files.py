@@ -81,7 +81,7 @@ def replacing(
         for target, folder in zip(targets, folders, strict=True):
             owned.check_replaceable(target)
             for path in sorted(folder.iterdir()):
-                owned.record_as(target / path.name, path)
+                owned.record_file(target / path.name, path)
         _swap(targets, folders, is_own, new=new)
     except (OSError, SafetensorError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
