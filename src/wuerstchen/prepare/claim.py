@@ -113,12 +113,15 @@ def check_outside(source: str, out: Path) -> None:
 
 def remove_parts(out: Path) -> None:
     """Delete the parts of a finished set; what else is among them stays."""
-    if _is_begun(out):
-        for last in ((_CLAIM,), ()):  # the claim last, since without it they are not known as own
-            owned.remove_own(
-                out / PARTS,
-                lambda name, last=last: name not in last and _PART_FILE.fullmatch(name) is not None,
-            )
+    parts = out / PARTS
+    if parts.is_dir() and (_is_begun(out) or all(_is_part(each.name) for each in parts.iterdir())):
+        # The claim last: without it a kill would leave them unknown.
+        owned.remove_own(parts, lambda name: name != _CLAIM and _is_part(name))
+        owned.remove_own(parts, _is_part)
+
+
+def _is_part(name: str) -> bool:
+    return _PART_FILE.fullmatch(name) is not None
 
 
 def _is_begun(out: Path) -> bool:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from wuerstchen.errors import SaveError, TrainingError
 from wuerstchen.geometry import scale_semantics
 from wuerstchen.models.compressor import shrink
 from wuerstchen.models.text import encode_frozen
+from wuerstchen.owned import check_apart, check_state
 from wuerstchen.receipts import Meter, update_receipts
 from wuerstchen.training import latent_cache
 from wuerstchen.training.distributed import local_device
@@ -66,6 +68,7 @@ def encode(
     check_device()
     for kind in kinds:
         _check_encoder(kind, config)
+    _check_apart(config)
     train, _, _ = open_pairs(config.data)
     root, device = Path(config.data.latent_cache), local_device()
     folders: list[Path] = []
@@ -85,6 +88,7 @@ def encode(
             folder = root / latent_cache.folder_name(kind, inputs)
             folders.append(folder)
             info = EncodingInfo(what=kind, rows=len(encoder.keys), dtype=dtype, made_of=inputs)
+            check_state(folder, "an encoding", partial(latent_cache.is_encoding, kind=kind))
             before = latent_cache.read_encoding(folder)
             if before is None or before.model_copy(update={"files": {}}) != info:
                 _Writer(folder, info, encoder, meter, on_progress).write(rank, world)
@@ -97,6 +101,16 @@ def encode(
     if rank == 0:
         update_receipts(config.folder)
     return folders
+
+
+def _check_apart(config: Config) -> None:
+    """Raise TrainingError for a cache in or around what is encoded, or what encodes it."""
+    inputs = {
+        "data.path": config.data.path,
+        "the model": config.folder,
+        "text.pretrained": config.text.pretrained,
+    }
+    check_apart(inputs, Path(config.data.latent_cache), error=TrainingError)
 
 
 @dataclass(frozen=True)

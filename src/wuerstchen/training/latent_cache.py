@@ -10,6 +10,7 @@ cropped. Other weights have another folder, so a stale cache is never read.
 
 import hashlib
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -151,6 +152,26 @@ def read_encoding(folder: Path) -> EncodingInfo | None:
 def row_count(what: EncodingKind, pairs: Pairs) -> int:
     """The rows of an encoding of `pairs`."""
     return sum(1 for _ in all_captions(pairs)) if what == "text" else len(pairs)
+
+
+def is_encoding(folder: Path, *, kind: EncodingKind) -> bool:
+    """Whether everything in a folder is of an encoding, which may be unfinished."""
+    if read_encoding(folder) is not None:
+        return True
+    return all(_is_part(path, kind) for path in folder.iterdir())
+
+
+def _is_part(path: Path, kind: EncodingKind) -> bool:
+    """Whether a file has rows of an encoding, or is a temporary one that a kill left."""
+    if re.fullmatch(r"\.(\d{5,}\.safetensors|encoding\.json)\.\w+", path.name):
+        return True
+    if path.is_symlink() or not re.fullmatch(r"\d{5,}\.safetensors", path.name):
+        return path.name == ENCODING
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("what") == kind
+    except (OSError, SafetensorError):
+        return False
 
 
 def is_complete(path: Path, rows: range, sha256: str | None = None) -> bool:
