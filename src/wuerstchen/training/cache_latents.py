@@ -105,7 +105,7 @@ def encode(
 
 def _check_apart(config: Config) -> None:
     """Raise TrainingError for a cache in or around what is encoded, or what encodes it."""
-    inputs = {
+    inputs: dict[str, str | Path] = {
         "data.path": config.data.path,
         "the model": config.folder,
         "text.pretrained": config.text.pretrained,
