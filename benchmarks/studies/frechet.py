@@ -36,6 +36,7 @@ def frechet(generated: Tensor, real: Tensor) -> tuple[float, float]:
     """The distance of (N, F) from (M, F) features, and its standard deviation over resampling.
 
     Features are in units of the real images' standard deviation, so that all count equally.
+    Covariances are divided by N - 1, which needs two images on each side.
     """
     generated, real = generated / real.std(dim=0), real / real.std(dim=0)
     stream = torch.Generator().manual_seed(0)

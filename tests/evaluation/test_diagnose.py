@@ -228,14 +228,19 @@ def run(*words: str) -> tuple[str, str]:
     return result.stdout, result.stderr
 
 
+def test_one_held_out_image_is_refused(model: Path, data: DataConfig) -> None:
+    with pytest.raises(DataError, match=r"at least two held-out images, .* asked for 1: "):
+        diagnose(model, data, images=1)
+
+
 def test_the_command_prints_the_verdict_and_counts_in_the_receipt_of_a_model_trained_here(
     model: Path, data: DataConfig, tmp_path: Path
 ) -> None:
     trained, out = linked(model, tmp_path / "trained"), tmp_path / "deep" / "out"
     settings = [f"data.path={data.path}", "data.balance_by=object", "data.test_fraction=0.3"]
-    options = [*settings, "--images", "1", "--out", str(out)]
+    options = [*settings, "--images", "2", "--out", str(out)]
     stdout, stderr = run(str(model), *options)
-    found = diagnose(model, data, images=1)
+    found = diagnose(model, data, images=2)
     assert stdout.splitlines() == list(lines(found))
     assert stdout.startswith(found.verdict.sentences[0])
     assert len(list(out.iterdir())) == 3
@@ -254,7 +259,7 @@ def test_the_command_prints_the_verdict_and_counts_in_the_receipt_of_a_model_tra
         (["--out", "out"], ConfigError, "data.path=FOLDER"),
         (["data.pth=x"], ConfigError, "did you mean 'path'"),
         (["one", "two", "data.path=x"], ConfigError, "at most one model"),
-        (["data.path=x", "--images", "0"], ConfigError, "--images must be at least 1"),
+        (["data.path=x", "--images", "1"], ConfigError, "--images must be at least 2"),
         (["data.path=x", "--out", "file"], SaveError, "--out"),
     ],
 )

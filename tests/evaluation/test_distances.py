@@ -1,8 +1,10 @@
 """Frequency bands, the distance of distributions and the linear baseline, against formulas."""
 
+import numpy as np
 import pytest
 import torch
 
+from wuerstchen.errors import DataError
 from wuerstchen.evaluation.denoising import TIMES, linear_baseline
 from wuerstchen.evaluation.distribution_distance import compare_semantics, frechet_distance
 from wuerstchen.evaluation.metrics import BANDS, band_contrasts, band_powers
@@ -25,10 +27,37 @@ def test_bands_add_up_to_the_mean_square_and_contrast_leaves_brightness_out() ->
 
 
 def test_the_distance_of_gaussians_is_that_of_the_formula() -> None:
-    """One feature: the square of the difference of means plus that of the deviations."""
+    """One feature: the square of the difference of means plus that of the unbiased deviations."""
     a = torch.tensor([[-1.0], [1.0]]) * 2 + 5
-    b = torch.tensor([[-1.0], [1.0]]) * 0.5 + 1
-    assert frechet_distance(a, b) == pytest.approx((5 - 1) ** 2 + (2 - 0.5) ** 2)
+    b = torch.tensor([[-1.0], [0.0], [1.0]]) * 0.5 + 1
+    deviations = 2 * 2**0.5, 0.5  # statistics.stdev of -2, 2 and of -0.5, 0, 0.5
+    expected = (5 - 1) ** 2 + (deviations[0] - deviations[1]) ** 2
+    assert frechet_distance(a, b) == pytest.approx(expected)
+
+
+def test_covariances_are_the_unbiased_ones() -> None:
+    """As numpy's: with independent features, traces of roots are sums of deviations."""
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(7, 3)), 2 * rng.normal(size=(5, 3)) + 1
+    root = sqrtm(np.cov(a.T))
+    cross = sqrtm(root @ np.cov(b.T) @ root)
+    expected = np.square(a.mean(0) - b.mean(0)).sum() + np.trace(np.cov(a.T) + np.cov(b.T))
+    expected -= 2 * np.trace(cross)
+    assert frechet_distance(torch.tensor(a), torch.tensor(b)) == pytest.approx(expected)
+
+
+def sqrtm(matrix: np.ndarray) -> np.ndarray:
+    values, vectors = np.linalg.eigh(matrix)
+    return (vectors * np.sqrt(values)) @ vectors.T
+
+
+@pytest.mark.parametrize(("one", "other"), [(1, 5), (5, 1), (1, 1), (0, 4)])
+def test_one_image_has_no_distribution(one: int, other: int) -> None:
+    sides = torch.zeros(one, 6, 3, 3), torch.zeros(other, 6, 3, 3)
+    with pytest.raises(DataError, match=f"at least two images on each side, found {one} and"):
+        compare_semantics(*sides, seed=0)
+    with pytest.raises(DataError, match="measure more images"):
+        frechet_distance(*(side.flatten(1) for side in sides))
 
 
 def test_the_distance_does_not_depend_on_the_axes() -> None:

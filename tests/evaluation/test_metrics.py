@@ -8,8 +8,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from wuerstchen.errors import DataError, ModelFolderError
 from wuerstchen.evaluation.grid import GAP, labelled_grid, to_pil
 from wuerstchen.evaluation.metrics import (
+    finite,
     fraction_estimate,
     mean_estimate,
     nearest,
@@ -138,3 +140,19 @@ def test_images_survive_the_way_to_eight_bits() -> None:
     image = torch.arange(192).view(3, 8, 8) / 255
     pixels = torch.tensor(list(to_pil(image).tobytes())).view(8, 8, 3).permute(2, 0, 1)
     assert torch.equal(pixels, torch.arange(192).view(3, 8, 8))
+
+
+def test_copies_of_an_image_in_several_groups_favour_none_of_them() -> None:
+    counts = range(20, 60)
+    firsts = [int(nearest(flat(0.5), torch.zeros(count, 3, 8, 8))[0, 0]) for count in counts]
+    in_second_half = sum(2 * first >= n for n, first in zip(counts, firsts, strict=True))
+    assert 8 <= in_second_half <= 32
+
+
+def test_nothing_is_measured_of_nothing_or_of_what_is_not_finite() -> None:
+    with pytest.raises(DataError, match="found none"):
+        mean_estimate(torch.zeros(0))
+    with pytest.raises(DataError, match="found none"):
+        fraction_estimate(0, 0)
+    with pytest.raises(ModelFolderError, match="not finite"):
+        finite(torch.tensor([0.0, torch.nan]))

@@ -26,7 +26,7 @@ def diagnose(
         list[str], options.model_and_data("[MODEL] data.path=IMAGES [data.KEY=VALUE]...")
     ],
     images: Annotated[
-        int, options.number(1, "Held-out images, and as many training captions.")
+        int, options.number(2, "Held-out images, and as many training captions.")
     ] = 100,
     seed: options.EvaluationSeed = 0,
     out: Annotated[

@@ -60,11 +60,12 @@ def diagnose(
 
     data    `size` and `buckets` are ignored: images are squares of the model's own size; the
             held-out split is that of training only with its `test_fraction` and `balance_by`
-    images  held-out images, evenly spaced, and as many training captions, one per group
+    images  held-out images, evenly spaced, and as many training captions, one per group; at
+            least 2
     seed    chooses the captions and all noise: the same seed gives the same figures
 
     Raises ModelFolderError for a model without a compressor (published ones have none), DataError
-    for data without a held-out or a training image.
+    for data without two held-out images or a training image.
     """
     check_seed(seed, max(images, 1))
     pipeline = inputs.open_pipeline(folder)
@@ -79,8 +80,14 @@ def diagnose(
             f"{data.path}: expected training images as well, found only test images; name the "
             "data that the model was trained on."
         )
-    model = ModelParts(pipeline.cascade, compressor, plan_generation(pipeline.info))
     indices = inputs.evenly_spaced(len(test), images)
+    if len(indices) < 2:
+        raise DataError(
+            f"{data.path}: expected at least two held-out images, found {len(test)} and was asked "
+            f"for {images}: the distribution of one image cannot be compared. Raise --images, or "
+            "data.test_fraction as in the training."
+        )
+    model = ModelParts(pipeline.cascade, compressor, plan_generation(pipeline.info))
     held_out, examples = _measure(model, test, indices, seed, "held-out images", progress)
     queries = [query.index for query in choose_queries(train, images, seed)]
     training, _ = _measure(model, train, queries, seed, "training captions", progress)

@@ -13,7 +13,7 @@ from wuerstchen.config import DataConfig
 from wuerstchen.data import Pairs
 from wuerstchen.data.open import empty_split_advice
 from wuerstchen.errors import DataError
-from wuerstchen.evaluation import inputs, retrieval
+from wuerstchen.evaluation import inputs, metrics, retrieval
 from wuerstchen.evaluation.grid import labelled_grid, to_pil
 from wuerstchen.evaluation.metrics import Estimate, fraction_estimate, mean_estimate, psnr
 from wuerstchen.evaluation.reconstruction import ModelParts
@@ -43,7 +43,7 @@ def evaluate(
     seed     chooses the captions and all noise: the same seed gives the same figures
 
     Raises ModelFolderError for a model without a compressor (published ones have none), DataError
-    for data without a test image.
+    for data without a test image, or without a training image if captions are asked for.
     """
     pipeline = inputs.open_pipeline(folder)
     compressor = weights.compressor.load(folder).to(pipeline.device, pipeline.dtype)
@@ -51,6 +51,11 @@ def evaluate(
     if not len(test) and images != 0:
         raise DataError(
             f"{data.path}: expected test images, found none; {empty_split_advice(data)}."
+        )
+    if not len(train) and prompts:
+        raise DataError(
+            f"{data.path}: expected training images, found only test images; name the data that "
+            "the model was trained on, or pass --prompts 0."
         )
     settings = plan_generation(pipeline.info)
     figures: dict[str, Estimate] = {}
@@ -163,4 +168,4 @@ def _generate(pipeline: Pipeline, captions: Sequence[str], seed: int) -> Tensor:
         warnings.simplefilter("ignore", PromptWarning)
         images = pipeline(list(captions), output_type="pt", seed=seed).images
     assert isinstance(images, Tensor)
-    return images.float().cpu()
+    return metrics.finite(images.float().cpu())

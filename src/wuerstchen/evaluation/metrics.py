@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wuerstchen.errors import DataError, ModelFolderError
 from wuerstchen.geometry import LATENT_STRIDE, SEMANTICS_STRIDE
 
 Z95 = 1.959964
@@ -43,21 +44,42 @@ class Estimate:
 def mean_estimate(values: Tensor) -> Estimate:
     """The mean of (N,) values with its interval by the normal approximation.
 
-    The interval of a single value is the value itself.
+    The interval of a single value is the value itself. Raises DataError if there is none.
     """
-    mean, n = float(values.mean()), len(values)
+    n = len(values)
+    if not n:
+        raise DataError("Expected at least one image to measure, found none.")
+    mean = float(values.double().mean())
     half = Z95 * float(values.double().std()) / n**0.5 if n > 1 else 0.0
     return Estimate(mean, mean - half, mean + half, n)
 
 
 def fraction_estimate(hits: int, n: int) -> Estimate:
-    """The fraction of hits among `n` cases with Wilson's interval (Wilson 1927)."""
+    """The fraction of hits among `n` cases with Wilson's interval (Wilson 1927).
+
+    Raises DataError if there is no case.
+    """
+    if not n:
+        raise DataError("Expected at least one caption to measure, found none.")
     fraction, z2 = hits / n, Z95**2
     centre = (fraction + z2 / (2 * n)) / (1 + z2 / n)
     half = Z95 / (1 + z2 / n) * (fraction * (1 - fraction) / n + z2 / (4 * n**2)) ** 0.5
     # Rounding must not push a bound out of [0, 1], nor past the fraction where that is 0 or 1.
     low, high = max(0.0, min(fraction, centre - half)), min(1.0, max(fraction, centre + half))
     return Estimate(fraction, low, high, n)
+
+
+def finite(images: Tensor) -> Tensor:
+    """The same images; raises ModelFolderError if a model generated values that are not finite.
+
+    All distances to such an image would be equal, and the first reference its nearest.
+    """
+    if not images.isfinite().all():
+        raise ModelFolderError(
+            "The model generates images with values that are not finite, of which nothing can be "
+            "measured; its weights are damaged, or too large for its dtype: convert it to fp32."
+        )
+    return images
 
 
 def psnr_from_mse(errors: Tensor) -> Tensor:
@@ -103,8 +125,10 @@ def nearest(images: Tensor, references: Tensor, side: int = 32) -> Tensor:
     """(B, R) indices of the references for every image, nearest first.
 
     The distance is L2 between RGB thumbnails. References may be thumbnails already, so that large
-    sets fit in memory.
+    sets fit in memory. Equally near ones are in random order: copies of an image in several groups
+    would otherwise favour the first of these.
     """
     queries = thumbnails(images, side).flatten(1).double()  # (B, 3 side^2)
     others = thumbnails(references, side).flatten(1).double()  # (R, 3 side^2)
-    return torch.cdist(queries, others).argsort(dim=1, stable=True)
+    shuffled = torch.randperm(len(others), generator=torch.Generator().manual_seed(0))
+    return shuffled[torch.cdist(queries, others[shuffled]).argsort(dim=1, stable=True)]

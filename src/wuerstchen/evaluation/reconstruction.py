@@ -13,7 +13,7 @@ from torch import Tensor
 
 from wuerstchen.data import Pairs
 from wuerstchen.evaluation.denoising import denoising_errors_b, denoising_errors_c
-from wuerstchen.evaluation.metrics import band_contrasts, band_powers, thumbnails
+from wuerstchen.evaluation.metrics import band_contrasts, band_powers, finite, thumbnails
 from wuerstchen.inference.cascade import Cascade
 from wuerstchen.inference.generation_plan import GenerationPlan
 from wuerstchen.models.compressor import Compressor, shrink
@@ -87,9 +87,9 @@ class ModelParts:
         semantics = self.compressor(shrink(image))
         generated = self._latents(semantics, captions, seeded(seed, len(image)))
         return Reconstructions(
-            cascade.stage_a.raw_image(latent).clamp(0, 1).cpu(),
-            cascade.stage_a.raw_image(codes).clamp(0, 1).cpu(),
-            cascade.image_from_latents(generated).cpu(),
+            finite(cascade.stage_a.raw_image(latent).clamp(0, 1).cpu()),
+            finite(cascade.stage_a.raw_image(codes).clamp(0, 1).cpu()),
+            finite(cascade.image_from_latents(generated).cpu()),
         )
 
     @torch.inference_mode()
@@ -113,7 +113,7 @@ class ModelParts:
         from_true = self._latents(true, captions, copy)
         from_generated = self._latents(generated, captions, noise)
         paths = [
-            cascade.image_from_latents(each).float().cpu()
+            finite(cascade.image_from_latents(each).float().cpu())
             for each in (latent, from_true, from_generated)
         ]
         rows = zip(captions, image, *paths, strict=True)

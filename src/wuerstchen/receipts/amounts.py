@@ -24,10 +24,6 @@ class Amounts(BaseModel):
     kg: float = Field(default=0.0, ge=0)
     """Kilograms of CO2 equivalents: `kwh` times the average of the country."""
 
-    def __add__(self, other: "Amounts") -> "Amounts":
-        values = self.model_dump()
-        return Amounts(**{name: value + getattr(other, name) for name, value in values.items()})
-
     def split(self, fraction: float) -> tuple["Amounts", "Amounts"]:
         """Two amounts that add up to this one; the first is `fraction`, 0 to 1, of it."""
         images = round(self.images * fraction)
@@ -51,4 +47,6 @@ class Amounts(BaseModel):
 
 
 def total(amounts: Iterable[Amounts]) -> Amounts:
-    return sum(amounts, Amounts())
+    rows = list(amounts)
+    names = Amounts.model_fields
+    return Amounts(**{name: sum(getattr(row, name) for row in rows) for name in names})

@@ -11,11 +11,12 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationError,
     field_validator,
 )
 
 import wuerstchen
-from wuerstchen.parsing import parse_model, parse_object
+from wuerstchen.parsing import parse_object
 from wuerstchen.receipts.amounts import Amounts
 
 LARGEST = 10**30
@@ -99,7 +100,13 @@ def parse_phase(line: bytes) -> tuple[Phase, list[str]]:
 
     Raises ValueError with the reason if the line is not a phase.
     """
-    return parse_model(Phase, line), sorted(_unknown_keys(parse_object(line)))
+    values = parse_object(line)
+    try:
+        return Phase.model_validate(values), sorted(_unknown_keys(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "the line"
+        raise ValueError(f"{key}: {first['msg']}") from None
 
 
 def _unknown_keys(values: Mapping[str, object]) -> Iterator[str]:
