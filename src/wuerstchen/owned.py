@@ -115,6 +115,8 @@ def mark_of(folder: Path) -> Mark | None:
 
 def make_mark(folder: Path, kind: Kind) -> Mark:
     """Mark a folder, which is made if necessary. Raises SaveError."""
+    if kind == "report" and (found := mark_of(folder)) is not None:
+        return found  # reports may be written into any folder
     path = (folder if kind == "report" else folder / RUNS) / MARK
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -32,6 +32,7 @@ def diagnose(
     out: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Folder for diagnosis.json, .png and .html.")
     ] = Path("diagnosis"),
+    overwrite: options.OverwriteReport = False,
 ) -> None:
     """Find the stage that limits the images of a model, and what to do about it.
 
@@ -46,13 +47,13 @@ def diagnose(
         raise ConfigError(
             "Expected data.path=FOLDER, found none; name the images that the model was trained on."
         )
-    options.make_folder(out)
 
     from wuerstchen import weights
     from wuerstchen.evaluation.diagnose import diagnose
-    from wuerstchen.evaluation.diagnosis_report import lines, save
+    from wuerstchen.evaluation.diagnosis_report import FILES, lines, save
 
     folder = weights.find(model)
+    options.make_report_folder(out, FILES, overwrite=overwrite, model=folder, data=data.path)
     with options.progress_bars(TimeRemainingColumn()) as progress:
         with options.metered(folder):
             found = diagnose(folder, data, images=images, seed=seed, progress=progress)

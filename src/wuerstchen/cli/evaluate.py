@@ -14,6 +14,8 @@ from wuerstchen.cli import options
 from wuerstchen.display import printable
 from wuerstchen.errors import ConfigError
 
+PROMPTS = "prompts.png"
+
 EPILOG = """Examples:
 
 [bold]wuerstchen evaluate data.path=images data.balance_by=name[/bold]
@@ -40,6 +42,7 @@ def evaluate(
     out: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Folder for evaluation.json and the grids.")
     ] = Path("evaluation"),
+    overwrite: options.OverwriteReport = False,
 ) -> None:
     """Measure reconstruction on test images, and how well a model follows captions.
 
@@ -56,12 +59,14 @@ def evaluate(
             "Expected data.path=FOLDER, --prompt-file FILE or both, found neither; "
             "name the images to measure on."
         )
-    options.make_folder(out)
 
     from wuerstchen import evaluation, weights
     from wuerstchen.evaluation.grid import save_image
+    from wuerstchen.evaluation.report import FILES
 
     folder = weights.find(model)
+    names = [*(FILES if data.path else ()), *([PROMPTS] if lines else ())]
+    options.make_report_folder(out, names, overwrite=overwrite, model=folder, data=data.path)
     with options.progress_bars(TimeRemainingColumn()) as progress:
         if data.path:
             with options.metered(folder):
@@ -76,7 +81,7 @@ def evaluate(
         if lines:
             pipeline = evaluation.open_pipeline(folder)
             grid = evaluation.prompt_grid(pipeline, lines, columns, seed=seed, progress=progress)
-            paths.append(out / "prompts.png")
+            paths.append(out / PROMPTS)
             save_image(paths[-1], grid)
     print("Wrote", *map(printable, paths), file=sys.stderr)
 

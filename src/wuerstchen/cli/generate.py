@@ -13,7 +13,7 @@ import typer
 from typer.models import OptionInfo
 
 from wuerstchen.cli.options import CONFIG_HELP, at_least, tell
-from wuerstchen.cli.output_path import check_target, image_path
+from wuerstchen.cli.output_path import check_replaceable, check_target, image_path, write_image
 from wuerstchen.terminal import print_path, warn
 
 EPILOG = """Examples:
@@ -127,11 +127,15 @@ def generate(
     out: Annotated[
         str | None,
         _files(
-            "A .png file, which is replaced if it exists, or a folder (one that exists, or a name "
-            "ending in /). Without it: a new file here, named after the prompt.",
+            "A .png file, which is replaced if it is a generated image, or a folder (one that "
+            "exists, or a name ending in /). Without it: a new file here, named after the prompt.",
             "PATH",
         ),
     ] = None,
+    overwrite: Annotated[
+        bool,
+        _files("Replace the file at --out whatever it is.", flag="--overwrite"),
+    ] = False,
     image: Annotated[
         Path | None,
         _files(
@@ -148,7 +152,7 @@ def generate(
 
     Steps, sampler, guidance and size default to the model's own.
     """
-    check_target(out)
+    check_target(out, image)
 
     from wuerstchen import noise, weights  # torch loads here, and not for --help
     from wuerstchen.cli.generate_images import generate_images
@@ -156,7 +160,7 @@ def generate(
     from wuerstchen.cli.request import from_options, parse_interval
     from wuerstchen.inference.generation_plan import plan_generation, prompts_of
     from wuerstchen.inference.model_info import ModelInfo, info_of
-    from wuerstchen.inference.png_metadata import save_png
+    from wuerstchen.inference.png_metadata import png_with_settings
     from wuerstchen.inference.settings import StageSettings
 
     request = from_options(
@@ -184,6 +188,8 @@ def generate(
         image,
     )
     settings = request.settings
+    target = None if out is None or num_images > 1 else Path(out)
+    replaces = check_replaceable(target, overwrite=overwrite)
     # What no model can do is refused before one is opened, and before the prompts are tokenized.
     plan_generation(ModelInfo(), prior=settings.prior, decoder=settings.decoder)
     prompts_of(settings.prompt, settings.negative_prompt, None, num_images)
@@ -206,8 +212,8 @@ def generate(
     for made, used in generate_images(pipeline, plan, request, names(loras)):
         assert used.seed is not None
         path = image_path(out, used.prompt, used.seed, several=num_images > 1)
-        save_png(path, made, used if metadata else None)
-        print_path(path)
+        content = png_with_settings(made, used if metadata else None)
+        print_path(write_image(path, content, replaces=replaces and path == target))
 
 
 def _warn(sentence: str) -> None:

@@ -17,6 +17,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from wuerstchen import owned
 from wuerstchen.display import printable
 from wuerstchen.errors import ConfigError, SaveError
 from wuerstchen.terminal import progress_console
@@ -99,8 +100,44 @@ def split_arguments(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     return (models[0] if models else None), settings
 
 
-def make_folder(out: Path) -> None:
-    """Make the output folder before any work is done; raises SaveError."""
+def overwrite_option(meaning: str) -> object:
+    """The option that lets an output replace what `wuerstchen` did not write there."""
+    return typer.Option("--overwrite", help=meaning)
+
+
+OverwriteReport = Annotated[
+    bool, overwrite_option("Replace files of these names that are not from an earlier report.")
+]
+
+
+def make_report_folder(
+    out: Path, names: Sequence[str], *, overwrite: bool, model: Path, data: str
+) -> None:
+    """Make the output folder before any work is done; `names` are the files to be written.
+
+    Raises ConfigError for the folder of the model or the data, SaveError for a folder that cannot
+    be written and for files that an earlier report did not write.
+    """
+    for name, source in (("the model", str(model)), ("data.path", data)):
+        if source and owned.is_within(out, Path(source).expanduser()):
+            if owned.is_within(Path(source).expanduser(), out):
+                raise ConfigError(
+                    f"--out is {out}, which is {name} itself; choose another folder for the report."
+                )
+    _make_folder(out)
+    mark = owned.make_mark(out, "report")
+    files = [out / name for name in names]
+    foreign = [path for path in files if os.path.lexists(path) and not mark.wrote(path)]
+    if foreign and not overwrite:
+        raise SaveError(
+            f"{foreign[0]} exists already, and is not from an earlier report in {out}; choose "
+            "another --out, or pass --overwrite."
+        )
+    mark.adopt(foreign)
+
+
+def _make_folder(out: Path) -> None:
+    """Raises SaveError."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -2,21 +2,30 @@
 
 import os
 import re
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
+from wuerstchen import owned
+from wuerstchen.atomic_write import write_file, write_new_file
 from wuerstchen.errors import ConfigError, SaveError
 
 NAME_LENGTH = 60
 """Characters of a prompt that enter a file name."""
 
 
-def check_target(out: str | None) -> None:
-    """Refuse an `--out` that cannot be written before the work, not after it."""
+def check_target(out: str | None, source: Path | None = None) -> None:
+    """Refuse an `--out` that cannot be written before the work, not after it.
+
+    source  an image that is read, which is not replaced
+    """
     if out is not None and not is_folder(out) and Path(out).suffix.lower() != ".png":
         raise ConfigError(
             f"--out must be a file that ends in .png, or a folder (one that exists, or a name "
             f"ending in /), found {out!r}."
         )
+    if out is not None and source is not None and not is_folder(out):
+        owned.check_apart({"--from": source}, Path(out))
     folder = Path(out or ".") if out is None or is_folder(out) else Path(out).parent
     while not folder.exists():
         folder = folder.parent
@@ -25,6 +34,35 @@ def check_target(out: str | None) -> None:
             f"Expected a writable folder, found {str(folder)!r}, which is "
             f"{'write-protected' if folder.is_dir() else 'a file'}; choose another --out."
         )
+
+
+def check_replaceable(target: Path | None, *, overwrite: bool) -> bool:
+    """Whether there is a file at `--out` to replace: an earlier image, or any with `--overwrite`.
+
+    Raises SaveError for another one.
+    """
+    from wuerstchen.inference.png_metadata import is_own_png
+
+    if target is None or target.is_dir() or not os.path.lexists(target):
+        return False
+    if not overwrite and not is_own_png(target):
+        raise SaveError(
+            f"{target} exists already, and is not an image with the settings of `wuerstchen "
+            "generate` in it; choose another --out, or pass --overwrite."
+        )
+    return True
+
+
+def write_image(path: Path, content: bytes, *, replaces: bool) -> Path:
+    """Write an image; returns its path, which is another one if this one is taken meanwhile.
+
+    replaces  whether the file at `path` is replaced
+    """
+    if replaces:
+        owned.adopt([path])
+        write_file(path, content)
+        return path
+    return next(free for free in _names(path) if write_new_file(free, content))
 
 
 def image_path(out: str | None, prompt: str, seed: int, *, several: bool) -> Path:
@@ -43,8 +81,11 @@ def is_folder(out: str) -> bool:
 
 def _unused(path: Path) -> Path:
     """`path`, or the first of path-2, path-3, ... that does not exist yet."""
-    number, free = 1, path
-    while free.exists():
-        number += 1
-        free = path.with_stem(f"{path.stem}-{number}")
-    return free
+    return next(free for free in _names(path) if not os.path.lexists(free))
+
+
+def _names(path: Path) -> Iterator[Path]:
+    """`path`, path-2, path-3, ..."""
+    yield path
+    for number in count(2):
+        yield path.with_stem(f"{path.stem}-{number}")

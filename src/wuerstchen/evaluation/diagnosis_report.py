@@ -35,6 +35,9 @@ svg { margin-right: 1.5rem } svg text { font-size: 11px; fill: #555 }
 
 COLOURS = {"held-out": "#0072B2", "training": "#E69F00", "baseline": "#999999"}
 
+FILES = ("diagnosis.json", "diagnosis.png", "diagnosis.html")
+"""What `save` writes."""
+
 Rows = list[list[str]]
 """The first is the header."""
 
@@ -44,7 +47,7 @@ def save(found: Diagnosis, folder: Path) -> list[Path]:
 
     Raises SaveError where the folder cannot be written.
     """
-    paths = [folder / f"diagnosis.{suffix}" for suffix in ("json", "png", "html")]
+    paths = [folder / name for name in FILES]
     write_file(paths[0], found.to_json().encode())
     save_image(paths[1], grid(found))
     write_file(paths[2], page(found))

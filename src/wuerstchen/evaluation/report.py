@@ -24,6 +24,9 @@ TITLES = {
 }
 """Title and unit of each figure; fractions are stored in [0, 1] and shown in percent."""
 
+FILES = ("evaluation.json", "reconstructions.png", "neighbours.png")
+"""What `Evaluation.save` writes; the grids only where they were asked for."""
+
 Setting = str | int | float | None | list[float]
 
 

@@ -53,6 +53,11 @@ def save_png(path: Path, image: Image.Image, settings: GenerationSettings | None
 
     Raises SaveError if that fails; an existing file is then untouched.
     """
+    write_file(path, png_with_settings(image, settings))
+
+
+def png_with_settings(image: Image.Image, settings: GenerationSettings | None) -> bytes:
+    """The content of such a file."""
     chunks = PngImagePlugin.PngInfo()
     if settings is not None:
         chunks.add_text(PARAMETERS, parameters(settings))
@@ -65,7 +70,18 @@ def save_png(path: Path, image: Image.Image, settings: GenerationSettings | None
         chunks.add_text(OWN, json.dumps(own, ensure_ascii=False))
     content = io.BytesIO()
     image.save(content, format="PNG", pnginfo=chunks)
-    write_file(path, content.getvalue())
+    return content.getvalue()
+
+
+def is_own_png(path: Path) -> bool:
+    """Whether a file is an image that `wuerstchen generate` made, with its settings."""
+    if path.is_symlink():
+        return False
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            return isinstance(image.info.get(OWN), str)
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return False
 
 
 def read_settings(path: Path) -> GenerationSettings:
