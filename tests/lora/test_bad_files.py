@@ -9,6 +9,7 @@ from torch import Tensor
 
 from wuerstchen.errors import ModelFolderError
 from wuerstchen.lora import Adapters, Lora, read_lora
+from wuerstchen.lora.keys import is_bounded
 
 LAYER = "blocks.2.attention.to_q"
 ALPHA = f"{LAYER}.alpha"
@@ -192,6 +193,11 @@ def test_paths_without_a_lora_are_explained(nets: Networks, tmp_path: Path) -> N
         ('{"use_dora": true}', "use_dora in its config: DoRA cannot be opened"),
         ('{"lora_alpha": "much"}', "expected a number for the alpha"),
         ('{"alpha_pattern": {"(": 2}}', "which is not a pattern"),
+        ('{"alpha_pattern": {"a{9999999999999}": 2}}', "which is not a pattern"),
+        ('{"alpha_pattern": {"(.*)*!": 2}}', "could take forever"),
+        ('{"rank_pattern": {".*.*.*.*.*.*!": 2}}', "could take forever"),
+        (f'{{"alpha_pattern": {{"{"(.|.)" * 40}!": 2}}}}', "could take forever"),
+        (f'{{"alpha_pattern": {{"{".?" * 40}!": 2}}}}', "could take forever"),
         ("{", "cannot be read as JSON"),
     ):
         (tmp_path / "adapter_config.json").write_text(text)
@@ -200,3 +206,10 @@ def test_paths_without_a_lora_are_explained(nets: Networks, tmp_path: Path) -> N
     path = write(tmp_path / "m.safetensors", good(nets), {"lora_adapter_metadata": "[1]"})
     with pytest.raises(ModelFolderError, match="expected a JSON object"):
         read(path, nets)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["to_q", r"^blocks\.2\.attention\.(to_q|to_k)", r".*\.\d+\..*?q", "(a|b|to_q)$"]
+)
+def test_patterns_in_use_are_compared(pattern: str) -> None:
+    assert is_bounded(pattern)

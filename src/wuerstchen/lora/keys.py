@@ -17,6 +17,9 @@ _HALF = re.compile(
 _ALPHA = re.compile(r"(?P<module>.+?)\.(?:lora_)?alpha")
 _PARAMETRIZED = re.compile(r"(.+)\.parametrizations\.(weight|in_proj_weight)\.\d+")
 
+MAX_PATTERN, MAX_REPEATS = 300, 3
+"""Of patterns of layers: characters, and repetitions or groups."""
+
 REFUSED: Mapping[str, str] = {
     r"\.(dora_scale|lora_magnitude_vector)\b": "a DoRA, which also rescales the weights",
     r"\.hada_w\d_": "a LoHa",
@@ -87,6 +90,20 @@ def format_of(keys: Iterable[str], metadata: Iterable[str]) -> Format:
     ):
         return "onetrainer"
     return "kohya" if any(key.startswith("lora_") for key in keys) else "diffusers"
+
+
+def is_bounded(pattern: str) -> bool:
+    """Whether a regular expression from a file is simple enough that no name takes it long.
+
+    Each repetition, option and group multiplies the ways to compare it with a name.
+    """
+    plain = re.sub(r"\\.", "", pattern)
+    if not re.search(r"[*+?{(]", plain):
+        return True
+    if re.search(r"\)[*+?{]", plain) or len(pattern) > MAX_PATTERN:
+        return False
+    repeated = re.sub(r"[*+?}]{2}", "*", plain)  # such as .*?
+    return len(re.findall(r"[*+?{]", repeated)) <= MAX_REPEATS and plain.count("(") <= MAX_REPEATS
 
 
 def _plain(module: str) -> str:

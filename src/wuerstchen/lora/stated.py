@@ -10,6 +10,7 @@ from pathlib import Path
 
 from wuerstchen.display import printable
 from wuerstchen.errors import ModelFolderError
+from wuerstchen.lora.keys import is_bounded
 from wuerstchen.lora.layers import PREFIXES, Target, flat
 from wuerstchen.lora.sources import Source, SourceReader, Term, is_set
 
@@ -115,9 +116,14 @@ class Stated:
 
     def _matches(self, pattern: str, *names: str) -> bool:
         # As in peft: the end of the name, or the whole name where the pattern starts with ^.
+        if not is_bounded(pattern):
+            raise ModelFolderError(
+                f"{self._path}: alpha_pattern or rank_pattern has {printable(pattern, 80)!r}, "
+                "which could take forever to compare; name the layers one by one."
+            )
         try:
             return any(re.match(rf"(.*\.)?({pattern})$", name) for name in names)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise ModelFolderError(
                 f"{self._path}: alpha_pattern or rank_pattern has {pattern!r}, which is not a "
                 f"pattern ({error})."
