@@ -80,3 +80,14 @@ def test_srgb_and_damaged_profiles_change_nothing(data: bytes) -> None:
         100,
         60,
     )
+
+
+def test_a_profile_of_over_a_mebibyte_counts_like_a_small_one() -> None:
+    """Press profiles have that size; Pillow refuses them in PNG."""
+    image = Image.new("RGB", (16, 16), (200, 100, 60))
+    small, large = profile(P3), bytearray(profile(P3) + bytes(1_300_000))
+    large[:4] = struct.pack(">I", len(large))
+    for kind in ("PNG", "WEBP"):
+        files = [as_bytes(image, kind, icc_profile=bytes(data)) for data in (small, large)]
+        first, second = (open_image(data, 16, "white").image for data in files)
+        assert first.getpixel((1, 1)) == second.getpixel((1, 1)) != (200, 100, 60)

@@ -11,6 +11,7 @@ from made_sources import as_bytes, drawing, dropped, rows
 
 from wuerstchen.config import DataConfig, PrepareConfig
 from wuerstchen.data import Report, open_pairs
+from wuerstchen.data.report import Reason
 from wuerstchen.prepare.prepare import prepare
 
 BLOCK = 512
@@ -28,8 +29,8 @@ def header(name: str, size: bytes, kind: bytes = b"0", target: str = "") -> byte
     return bytes(block)
 
 
-def member(name: str, data: bytes, **options: object) -> bytes:
-    return header(name, f"{len(data):011o}".encode(), **options) + padded(data)
+def member(name: str, data: bytes, kind: bytes = b"0") -> bytes:
+    return header(name, f"{len(data):011o}".encode(), kind) + padded(data)
 
 
 def padded(data: bytes) -> bytes:
@@ -55,9 +56,11 @@ def base_256(number: int) -> bytes:
 BEFORE = member("a.png", png()) + member("a.txt", b"first")
 AFTER = member("z.png", png()) + member("z.txt", b"last")
 IMAGE = png((1, 2, 3))
-UNTRUE, SPARSE = "size in the tar is not true", "sparse file in a tar"
+UNTRUE: Reason = "size in the tar is not true"
+SPARSE: Reason = "sparse file in a tar"
+LOST: Reason = "link in a tar that leads to no file in it"
 
-LIES = {
+LIES: dict[str, tuple[bytes, Reason | None]] = {
     "a negative pax size": (pax(size="-5") + member("x.png", IMAGE), UNTRUE),
     "a pax size that leads back": (pax(size="-5000") + member("x.png", IMAGE), UNTRUE),
     "a pax size of terabytes": (pax(size=str(10**14)) + member("x.png", IMAGE), UNTRUE),
@@ -91,15 +94,15 @@ LIES = {
     "a sparse file of GNU's old format": (member("x.png", IMAGE, kind=b"S"), SPARSE),
     "a link to nothing": (
         header("x.png", b"0", b"1", "gone.png"),
-        "link in a tar that leads to no file in it",
+        LOST,
     ),
     "links in a circle": (
         header("x.png", b"0", b"2", "y.png") + header("y.png", b"0", b"2", "x.png"),
-        "link in a tar that leads to no file in it",
+        LOST,
     ),
     "a link to a file of the machine": (
         header("x.png", b"0", b"2", "/etc/passwd"),
-        "link in a tar that leads to no file in it",
+        LOST,
     ),
     "a device": (header("x.png", b"0", b"3"), "device in a tar"),
     "a pipe with a size": (header("x.png", b"00000077777", b"6"), "device in a tar"),

@@ -39,6 +39,8 @@ TABLE_NAMES = frozenset({"metadata.jsonl", "metadata.csv"})
 
 _UNREAD_TABLES = ".parquet .arrow .feather .tsv .xls .xlsx .ods .csv .jsonl"
 
+_ARCHIVES = ".tgz .tbz2 .txz .gz .bz2 .xz .zst .zip .7z .rar"
+
 _SYSTEM_NAMES = """
     @eadir @tmp @recycle @recently-snapshot #recycle #snapshot .@__thumb .@__qini __macosx
     lost+found $recycle.bin thumbs.db ehthumbs.db desktop.ini .ds_store .thumbnails
@@ -71,6 +73,10 @@ def is_unread_table(file: PurePosixPath) -> bool:
 
 def is_tar(file: PurePosixPath) -> bool:
     return file.suffix.lower() == ".tar"
+
+
+def is_unread_archive(file: PurePosixPath) -> bool:
+    return file.suffix.lower() in _ARCHIVES.split()
 
 
 def left_out(name: str) -> str | None:

@@ -3,7 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from wuerstchen.data.file_kinds import is_table, is_unread_table, kind_of, other_kind
+from wuerstchen.data.file_kinds import (
+    is_table,
+    is_unread_archive,
+    is_unread_table,
+    kind_of,
+    other_kind,
+)
 from wuerstchen.data.items import MAX_TEXT_BYTES, ByteRange, Item, folder_split, parse_record
 from wuerstchen.data.report import Report
 from wuerstchen.data.tables import add_table
@@ -65,10 +71,12 @@ def read_tables(root: Path, files: Sequence[PurePosixPath], report: Report) -> l
 
 
 def report_others(files: Sequence[PurePosixPath], report: Report) -> None:
-    """Name the tables that are not read, and count other files, by suffix."""
+    """Name tables and archives that are not read, and count other files, by suffix."""
     for file in files:
         if is_unread_table(file):
             report.skip("table of a kind that is not read", str(file))
+        elif is_unread_archive(file):
+            report.skip("not an uncompressed tar", str(file))
         else:
             report.leave_out(other_kind(file))
 

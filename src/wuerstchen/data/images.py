@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
 from torch import Tensor
 
@@ -24,6 +24,15 @@ MAX_PIXELS = 89_478_485
 
 _POSTSCRIPT = (b"%!PS", b"\xc5\xd0\xd3\xc6")
 """Pillow would start another program, Ghostscript, on these."""
+
+_UNREAD_FORMATS = {
+    "PDF": (b"%PDF",),
+    "SVG": (b"<svg", b"<?xml"),
+    "JPEG XL": (b"\xff\x0a", b"\0\0\0\x0cJXL "),
+    "HEIC": tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"hevc", b"mif1", b"msf1")),
+    "a raw camera file": (b"FUJIFILM", b"FOVb", b"ftypcrx "),
+}
+"""Starts of formats that are not read, also under another suffix: phones write HEIC as .jpg."""
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -43,6 +52,10 @@ _REDUCING_GAP = 3.0
 
 class PixelLimitError(DataError):
     """An image has more pixels than `MAX_PIXELS`."""
+
+
+class FormatError(DataError):
+    """An image is in a format that is not read."""
 
 
 class DecodedImage(NamedTuple):
@@ -95,15 +108,15 @@ def open_image(data: bytes, min_side: int, background: str) -> DecodedImage:
     min_side  pixels that the shorter side needs: much larger JPEGs are decoded at a reduced size
 
     Raises PixelLimitError above `MAX_PIXELS`, MetadataLimitError for a PNG whose text unpacks to
-    far more than any program writes, DataError if the file does not decode, and ConfigError for an
-    unknown background colour.
+    far more than any program writes, FormatError for formats that are not read, DataError if the
+    file does not decode, and ConfigError for an unknown background colour.
     """
     colour = colours.parse_colour(background)
     notes: list[Note] = []
     profile = None
     try:
         if data.startswith(_POSTSCRIPT):
-            raise DataError("Expected an image of pixels, found PostScript.")
+            raise FormatError("Expected an image of pixels, found PostScript.")
         data, profile, lost = _without_large_metadata(data)
         notes += ["text or profile over the size limit"] if lost else []
         with Image.open(io.BytesIO(data)) as image:
@@ -129,9 +142,18 @@ def open_image(data: bytes, min_side: int, background: str) -> DecodedImage:
         raise PixelLimitError(_over_limit()) from None
     except DataError:
         raise
+    except UnidentifiedImageError:
+        raise _explain_format(data) from None
     except Exception as error:  # decoders raise any kind of exception on damaged files
         found = f"{type(error).__name__}: {error}"
         raise DataError(f"Expected an image that decodes, found {found}") from None
+
+
+def _explain_format(data: bytes) -> DataError:
+    for name, starts in _UNREAD_FORMATS.items():
+        if data.startswith(starts) or data[4:12] in starts:
+            return FormatError(f"Expected an image in a format that is read, found {name}.")
+    return DataError("Expected an image that decodes, found bytes of no known format.")
 
 
 def _without_large_metadata(data: bytes) -> tuple[bytes, bytes | None, bool]:

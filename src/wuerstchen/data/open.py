@@ -14,7 +14,14 @@ from torch import Tensor
 from wuerstchen.config import DataConfig
 from wuerstchen.data.colours import parse_colour
 from wuerstchen.data.file_kinds import UNSUPPORTED_SUFFIXES
-from wuerstchen.data.images import PixelLimitError, fit, nearest_bucket, open_image, pillow_warnings
+from wuerstchen.data.images import (
+    FormatError,
+    PixelLimitError,
+    fit,
+    nearest_bucket,
+    open_image,
+    pillow_warnings,
+)
 from wuerstchen.data.items import DamagedFileError, FileTooLargeError, Item, Split
 from wuerstchen.data.pairs import Pair, Pairs, training_shapes
 from wuerstchen.data.png_metadata import MetadataLimitError
@@ -66,7 +73,7 @@ def open_pairs(config: DataConfig) -> tuple[Pairs, Pairs, Report]:
     metadata field `config.balance_by`; ConfigError for an unknown background colour.
     """
     parse_colour(config.background)
-    folder = Path(config.path).expanduser()
+    folder = Path(os.path.expanduser(config.path))
     if config.path and is_prepared(folder):
         return _open_prepared(folder, config)
     source = find_source(config.path)
@@ -159,7 +166,7 @@ def _check_settings(folder: Path, config: DataConfig, settings: Mapping[str, obj
 
 def empty_split_advice(config: DataConfig) -> str:
     """What to do if a split has no images."""
-    if is_prepared(Path(config.path).expanduser()):
+    if is_prepared(Path(os.path.expanduser(config.path))):
         return "prepare the source again with another test_fraction, such as test_fraction=0.05"
     return "add data, or change data.test_fraction"
 
@@ -227,6 +234,8 @@ def decoding_problem(error: OSError | DataError, item: Item) -> Reason:
     match error:
         case OSError() | DamagedFileError():
             return "file cannot be read"
+        case FormatError():
+            return "image format is not supported"
         case PixelLimitError():
             return "image over the pixel limit"
         case MetadataLimitError():

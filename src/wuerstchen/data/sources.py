@@ -4,8 +4,9 @@ import fnmatch
 import glob
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -31,12 +32,14 @@ _EXPECTED = (
     "metadata.csv, or webdataset tars (a .tar, a folder of them, shards-*.tar, {00000..00012}.tar)"
 )
 
+_MOST_PATTERNS = 1_000_000
+
 PREPARED = "prepared.json"
 """Every prepared set has this file (`wuerstchen.data.prepared`)."""
 
 
 def is_prepared(folder: Path) -> bool:
-    return (folder / PREPARED).is_file()
+    return os.path.isfile(folder / PREPARED)  # False, not an error, for a name that is too long
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +68,10 @@ def find_source(path: str) -> Source:
     """The source at `path`; DataError if nothing is there or nothing is recognised."""
     if not path:
         raise DataError(f"data.path is empty; set data.path=PATH to {_EXPECTED}.")
-    root = Path(path).expanduser()
-    if root.is_dir():
+    root = Path(os.path.expanduser(path))
+    if os.path.isdir(root):
         return _find_in_folder(root, path)
-    return _find_tars([root] if root.is_file() else _expand(str(root)), path)
+    return _find_tars([root] if os.path.isfile(root) else _expand(str(root)), path)
 
 
 def _find_in_folder(root: Path, path: str) -> Source:
@@ -153,10 +156,12 @@ def _list_files(root: Path, report: Report) -> list[PurePosixPath]:
 
 def _expand(pattern: str) -> list[Path]:
     """The files that match braces and wildcards, sorted, each once."""
-    patterns = list(_expand_braces(pattern))
+    patterns = list(islice(_expand_braces(pattern), _MOST_PATTERNS + 1))
+    if len(patterns) > _MOST_PATTERNS:
+        raise DataError(f"{pattern}: expected at most {_MOST_PATTERNS:,} tars, found more.")
     names = [name for each in patterns for name in glob.glob(each, recursive=True)]
     # A dangling link that a wildcard matches is not missing here; it is reported as unreadable.
-    missing = [each for each in patterns if not glob.has_magic(each) and not Path(each).exists()]
+    missing = [each for each in patterns if not glob.has_magic(each) and not os.path.exists(each)]
     if missing or not names:
         lost = ", ".join(missing[:3]) or pattern
         raise DataError(f"{pattern}: expected {_EXPECTED}; not found: {lost}.")
@@ -186,9 +191,9 @@ def _expand_braces(pattern: str) -> Iterator[str]:
         yield pattern
         return
     span = re.fullmatch(r"(\d+)\.\.(\d+)", brace[1])
-    options = brace[1].split(",")
+    options: Iterable[str] = brace[1].split(",")
     if span is not None:
         first, last = int(span[1]), int(span[2])
-        options = [f"{n:0{len(span[1])}d}" for n in range(first, last + 1)]
+        options = (f"{n:0{len(span[1])}d}" for n in range(first, last + 1))
     for option in options:
         yield from _expand_braces(pattern[: brace.start()] + option + pattern[brace.end() :])

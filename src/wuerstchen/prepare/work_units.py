@@ -1,6 +1,7 @@
 """Divide a source into work units: each tar, or a number of images, becomes one shard."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -34,7 +35,7 @@ def work_units(path: str, config: PrepareConfig) -> tuple[list[WorkUnit], Report
 
     Raises DataError if nothing is there or nothing is recognised.
     """
-    folder = Path(path).expanduser()
+    folder = Path(os.path.expanduser(path))
     if is_prepared(folder):
         return _of_prepared(folder, path)
     source = find_source(path)
