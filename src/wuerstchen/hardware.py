@@ -4,11 +4,15 @@ import difflib
 import json
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import TYPE_CHECKING, final
 
 from wuerstchen.errors import ConfigError
+
+if TYPE_CHECKING:  # plans and receipts are read without torch
+    import torch
 
 GIB, MIB = 2**30, 2**20
 
@@ -106,6 +110,87 @@ def local_devices(devices: int) -> int:
     """Processes of this training on this machine; all of them where no launcher names a number."""
     named = os.environ.get("LOCAL_WORLD_SIZE", "")
     return min(devices, int(named)) if named.isdecimal() and int(named) else devices
+
+
+def shown_bytes(size: int) -> str:
+    """`1.50 GiB`, or `512.00 MiB` for less."""
+    return f"{size / GIB:,.2f} GiB" if size >= GIB else f"{size / MIB:,.2f} MiB"
+
+
+def available_memory(device: "torch.device", root: Path = Path("/")) -> int | None:
+    """Bytes that this process can still allocate on a device; None where that is unknown.
+
+    On the CPU the least of what the machine, its control groups and the limit of the process
+    (`ulimit -v`) leave; what can be evicted, such as cached files, is available.
+
+    root  of the file system in which Linux shows them
+    """
+    if device.type == "cuda":
+        import torch
+
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
+    if device.type != "cpu":
+        return None
+    machine = _table(root / "proc/meminfo", 1024)
+    if "MemAvailable" not in machine:
+        return None
+    swap = machine.get("SwapFree", 0)
+    found = [machine["MemAvailable"] + swap]
+    found += [left + swap for left in _left_in_groups(root)]
+    if (address_space := _left_in_process(root)) is not None:
+        found.append(address_space)
+    return max(min(found), 0)
+
+
+def _left_in_groups(root: Path) -> Iterator[int]:
+    """What the control groups of this process leave, of version 2 or 1, outer ones included."""
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, _, entry = line.partition(":")
+        kinds, _, place = entry.partition(":")
+        if kinds and "memory" not in kinds.split(","):
+            continue
+        mount = root / "sys/fs/cgroup" / ("memory" if kinds else "")
+        limit, used, file = (
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_{}_file")
+            if kinds
+            else ("memory.max", "memory.current", "{}_file")
+        )
+        inner = mount / place.strip("/")
+        for group in (inner, *inner.parents):
+            most, now = _text(group / limit).strip(), _text(group / used).strip()
+            if most.isdecimal() and now.isdecimal():
+                cached = _table(group / "memory.stat", 1)
+                evictable = sum(cached.get(file.format(a), 0) for a in ("active", "inactive"))
+                yield int(most) - int(now) + evictable
+            if group == mount:
+                break
+
+
+def _left_in_process(root: Path) -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    most = resource.getrlimit(resource.RLIMIT_AS)[0]
+    pages = _text(root / "proc/self/statm").split()
+    if most == resource.RLIM_INFINITY or not pages:
+        return None
+    return most - int(pages[0]) * resource.getpagesize()
+
+
+def _table(path: Path, unit: int) -> dict[str, int]:
+    """Lines of a name and a number, in bytes."""
+    rows = [line.replace(":", " ").split() for line in _text(path).splitlines()]
+    return {row[0]: int(row[1]) * unit for row in rows if len(row) > 1 and row[1].isdecimal()}
+
+
+def _text(path: Path) -> str:
+    """Of a file that another kernel may lack."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _processor() -> str:

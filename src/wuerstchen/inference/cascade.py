@@ -206,8 +206,7 @@ class Cascade:
         Large images are decoded in strips, with low memory also smaller ones.
         """
         height, width = latent.shape[2:]
-        limit = STRIP_CELLS if self.low_memory else ROOMY_CELLS
-        rows = height if height * width <= limit else max(1, STRIP_CELLS // width)
+        rows = self.strip_rows(height, width)
 
         def decode() -> Tensor:
             if rows < height:
@@ -216,6 +215,16 @@ class Cascade:
 
         with self._residence.loaded(self.stage_a):
             return finite("Stage A", self.stage_a, decode(), decode)
+
+    def strip_rows(self, height: int, width: int) -> int:
+        """Rows of a (height, width) latent that Stage A decodes at once."""
+        limit = STRIP_CELLS if self.low_memory else ROOMY_CELLS
+        return height if height * width <= limit else max(1, STRIP_CELLS // width)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the steps of Stages B and C were compiled."""
+        return self._forward_b is not self.stage_b
 
     @property
     def low_memory(self) -> bool:

@@ -4,8 +4,7 @@ B images, S semantic channels, L tokens, D text width, H x W pixels, h x w cells
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from wuerstchen import noise, weights
 from wuerstchen.display import printable
-from wuerstchen.errors import ConfigError, WuerstchenError
+from wuerstchen.errors import ConfigError
 from wuerstchen.inference import model_info
 from wuerstchen.inference.cascade import SEMANTICS, Cascade, text_names
 from wuerstchen.inference.dtypes import Dtypes, component_dtypes
@@ -37,6 +36,7 @@ from wuerstchen.inference.given import (
     joined_embeddings,
     size_of_embeddings,
 )
+from wuerstchen.inference.memory_check import check_memory, memory_errors
 from wuerstchen.inference.model_info import ModelInfo
 from wuerstchen.inference.sampling import OnStep, StepCallbacks
 from wuerstchen.inference.settings import StageSettings
@@ -50,9 +50,6 @@ Images = list[Image.Image] | NDArray[np.float32] | Tensor
 
 Callback = Callable[["Pipeline", int, float, dict[str, Tensor]], Mapping[str, Tensor] | None]
 """(pipeline, step, time, tensors by name) to the tensors to replace from here on."""
-
-NO_MEMORY = ("allocate memory", "not enough memory", "out of memory", "size calculation overflowed")
-"""torch's messages where it has no error class for a lack of memory, as on the CPU."""
 
 
 class PipelineOutput(NamedTuple):
@@ -339,6 +336,7 @@ class Pipeline:
             num_images_per_prompt,
             None if semantics is None else len(semantics),
         )
+        check_memory(self.cascade, plan, prompts.count, prior=semantics is None)
         if generator is None:
             streams = noise.seeded(seed, prompts.count)
             seeds: Sequence[int | None] = streams.seeds
@@ -370,6 +368,7 @@ class Pipeline:
     ) -> PipelineOutput:
         """Generate `count` images of one prompt by a plan that was made before."""
         prompts = prompts_of(prompt, negative_prompt, None, count)
+        check_memory(self.cascade, plan, count)
         callbacks, streams = StepCallbacks(on_step=on_step), noise.seeded(seed, count)
         seeds: list[int | None] = [*streams.seeds]
         result = self._generate(plan, prompts, streams, callbacks, callbacks)
@@ -387,7 +386,7 @@ class Pipeline:
     ) -> Tensor:
         """(B, 3, H, W) pixels in [0, 1], or the latents."""
         cascade, start = self.cascade, given.latents
-        with _memory_errors(plan.size, prompts.count):
+        with memory_errors(plan, prompts.count):
             if given.image_embeddings is None:
                 guided, negative = plan.prior.guidance.active, given.negative_prompt_embeds
                 semantics = cascade.semantics_from_text(
@@ -500,22 +499,6 @@ class Pipeline:
         if callback is None:
             return StepCallbacks(on_step=on_step)
         return StepCallbacks(on_step=on_step, on_step_end=partial(callback, self), names=names)
-
-
-@contextmanager
-def _memory_errors(size: tuple[int, int], count: int) -> Iterator[None]:
-    """Turn a lack of memory into a WuerstchenError of one sentence."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(
-            words in str(error) for words in NO_MEMORY
-        ):
-            raise
-        raise WuerstchenError(
-            f"Not enough memory for images of {size[1]} x {size[0]} pixels, {count} at once; "
-            "request a smaller size, or fewer of them."
-        ) from error
 
 
 def _converted(result: Tensor, output_type: str) -> Images:

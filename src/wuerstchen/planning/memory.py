@@ -6,7 +6,6 @@ from typing import NamedTuple, final
 
 from torch import Tensor, nn
 
-from wuerstchen.hardware import GIB, MIB
 from wuerstchen.planning.dry_run import DryRun
 from wuerstchen.planning.kernels import Setting
 from wuerstchen.training.sharding import FSDP_BLOCKS
@@ -132,11 +131,6 @@ def largest_micro(
         else:
             high = middle
     return found
-
-
-def shown_bytes(size: int) -> str:
-    """`1.50 GiB`, or `512.00 MiB` for less."""
-    return f"{size / GIB:,.2f} GiB" if size >= GIB else f"{size / MIB:,.2f} MiB"
 
 
 def _gathered(networks: Sequence[nn.Module], layout: Layout) -> int:

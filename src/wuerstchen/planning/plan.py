@@ -5,12 +5,13 @@ from dataclasses import asdict, dataclass
 from typing import final
 
 from wuerstchen.config import Config, TrainingConfig
+from wuerstchen.hardware import shown_bytes
 from wuerstchen.planning.assumptions import Assumptions
 from wuerstchen.planning.blank import missing_bases, with_base_sizes
 from wuerstchen.planning.dry_run import DryRun
 from wuerstchen.planning.estimate import Costs, costs, total_costs
 from wuerstchen.planning.kernels import Setting
-from wuerstchen.planning.memory import Layout, Memory, count_parameters, largest_micro, shown_bytes
+from wuerstchen.planning.memory import Layout, Memory, count_parameters, largest_micro
 from wuerstchen.planning.trace import added, total
 from wuerstchen.training.preflight import device_batch
 from wuerstchen.training.stage import RUN_ORDER, RunName, training_of
