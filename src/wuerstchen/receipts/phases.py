@@ -124,6 +124,10 @@ def close_killed(folder: Path) -> None:
         if phase.end == "killed":
             close_phase(folder, _with_results(folder, phase))
             (folder / OPEN / f"{phase.id}.lock").unlink(missing_ok=True)
+    for path in (folder / OPEN).glob(".*.json.*"):  # of processes killed while they wrote it
+        name = path.name.removeprefix(".").partition(".json.")[0]
+        if not _is_held(path.with_name(f"{name}.json")):
+            path.unlink(missing_ok=True)
     for lock in (folder / OPEN).glob("*.lock"):  # of processes killed before they wrote anything
         if not lock.with_suffix(".json").exists() and not _is_held(lock):
             lock.unlink(missing_ok=True)
