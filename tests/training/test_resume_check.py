@@ -178,3 +178,76 @@ def test_the_command_refuses_and_resumes_when_told(
     assert "stage_c.training.caption_dropout was 0.05 and is 0.9" in refused.stderr
     assert checkpoint.exists(), "nothing was lost"
     assert run(*other, "--allow-changes").returncode == 0
+
+
+def test_the_images_and_the_rate_of_a_finished_stage_are_compared_too(
+    trained: Path, images: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They may change during a run, but a finished one does not train on."""
+    settings = config(images, trained)
+    for key, value in (
+        ("stage_a.training.images", 192),
+        ("stage_a.training.learning_rate", 1e-5),
+        ("stage_a.training.export", "best"),
+    ):
+        caplog.clear()
+        training_run.train(changed(settings, key, value), "a")
+        assert f"Stage a is not trained again, though its config changed: {key} was" in caplog.text
+    caplog.clear()
+    training_run.train(changed(settings, "stage_a.training.gradient_accumulation", 2), "a")
+    training_run.train(changed(settings, "data.cache_gib", 1.0), "a")
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_a_finished_stage_says_that_the_data_changed(
+    trained: Path, images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "model"))
+    shutil.rmtree(folder / "runs" / "c")
+    other = Path(shutil.copytree(images, tmp_path / "images"))
+    next(iter(sorted(other.glob("*.txt")))).write_text("something else")
+    short = changed(config(other, folder), "stage_c.training.images", 4)
+    training_run.train(short, "c")
+    assert "images or captions changed" not in caplog.text, "only stage c was asked for"
+    shutil.rmtree(folder / "runs" / "c")
+    training_run.train(short)
+    for stage in "ab":
+        assert f"Stage {stage} is not trained again, though its images or" in caplog.text
+
+
+def test_a_key_that_the_config_of_a_run_lacks_counts_with_its_default(started) -> None:
+    """It is of a later version, or the file was truncated."""
+    folder, settings = started
+    path = folder / "config.yaml"
+    path.write_text(path.read_text().replace("seed: 0\n", ""))
+    check_unchanged(folder, settings, "c")
+    with pytest.raises(TrainingError, match="seed was 0 and is 7"):
+        check_unchanged(folder, changed(settings, "seed", 7), "c")
+
+
+@pytest.mark.parametrize("content", [None, "", "[1, 2", "1", "&a [*a]", b"\xff\xfe", "[" * 9999])
+def test_a_config_that_is_not_one_is_named(started, content: str | bytes | None) -> None:
+    folder, settings = started
+    path = folder / "config.yaml"
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(TrainingError, match=r"config.yaml: expected the config of .*--allow-chang"):
+        check_unchanged(folder, settings, "c")
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"digest": "ab', b"\xff\xfe"])
+def test_a_damaged_report_of_the_data_is_named(started, content: str | bytes) -> None:
+    folder, _ = started
+    (folder / "data.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(TrainingError, match=r"data.json: expected the report .*--allow-changes"):
+        check_same_data(folder, "ab")
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"images": 96', "\0"])
+def test_a_finished_stage_with_a_damaged_note_stays_finished(
+    trained: Path, images: Path, tmp_path: Path, content: str
+) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "model"))
+    (folder / "runs" / "a" / "finished.json").write_text(content)
+    assert training_run.train(config(images, folder), "a") == folder
