@@ -11,6 +11,7 @@ from wuerstchen.weights.folder import front_matter
 from wuerstchen.weights.hub import HUB_FILES, TEXT_FILES, USUAL, Hub, find, is_hub_id
 from wuerstchen.weights.layout import PLACES, REQUIRED, ComponentName
 from wuerstchen.weights.scan import Scan, scan, scan_component, with_configs
+from wuerstchen.weights.unused_keys import check_keys_of_configs
 
 PUBLISHED, PUBLISHED_PRIOR = "warp-ai/wuerstchen", "warp-ai/wuerstchen-prior"
 
@@ -61,6 +62,7 @@ def resolve(
     _check_whole(title, base, found)
     files = ModelFiles(name=title, source=base.path, **found)
     check_fit(files)
+    check_keys_of_configs(files.components())
     return files
 
 
@@ -94,6 +96,7 @@ def resolve_components(
     found = with_configs(found, configs)
     for files in found.values():
         check_component(files)
+    check_keys_of_configs(found.values())
     return base.path, found
 
 
@@ -102,6 +105,7 @@ def resolve_component(name: str | Path, component: ComponentName) -> ComponentFi
     `warp-ai/EfficientNetEncoder`; errors as of `resolve`."""
     found = scan_component(find(name), component)
     check_component(found)
+    check_keys_of_configs([found])
     return found
 
 
@@ -137,6 +141,7 @@ def from_files(
     for component in files.components():
         check_component(component)
     check_fit(files)
+    check_keys_of_configs(files.components())
     return files
 
 
