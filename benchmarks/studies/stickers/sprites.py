@@ -21,8 +21,8 @@ Part = Literal["train", "test-cells", "test-objects"]
 
 STYLES = ("3D", "flat", "noto", "blob", "twemoji", "emojione")
 
-CACHED = 512
-"""Decoded stickers kept in memory, 256 KiB each."""
+CACHED = 10_000
+"""Decoded stickers kept in memory, at most 256 KiB each: 2 GiB for the whole set."""
 
 WORDS = re.compile(r"[^\W\d_]+(?:[ -][^\W\d_]+)*")
 """Keywords that captions can use: no symbols such as a check mark."""

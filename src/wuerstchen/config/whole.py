@@ -138,7 +138,8 @@ class Config(Section):
                 "to a model"
             )
         shared = new and not stage_b.training.text_conditioning and not text.pretrained_b
-        if shared and stage_b.model.text_width != stage_c.model.text_width:
+        reads_text = stage_b.training.text_conditioning
+        if shared and reads_text and stage_b.model.text_width != stage_c.model.text_width:
             raise ValueError(
                 f"stage_b.model.text_width is {stage_b.model.text_width}, but "
                 f"stage_c.model.text_width is {stage_c.model.text_width}; they must be equal if "

@@ -58,7 +58,20 @@ class TextEncoder(nn.Module):
 
 def small_text_encoder(config: TextConfig, captions: Iterable[str]) -> TextEncoder:
     """A new encoder whose vocabulary is learned from `captions`."""
-    tokenizer = learn_tokenizer(captions, config.vocab_size, config.max_length)
+    return new_encoder(config, learn_tokenizer(captions, config.vocab_size, config.max_length))
+
+
+def unread_text_encoder(like: TextEncoder, width: int) -> TextEncoder:
+    """A minimal encoder with the tokens of another, for a Stage B that ignores text.
+
+    width  D; model folders have an encoder for Stage B whether it is read or not
+    """
+    config = TextConfig(width=width, depth=1, heads=1, max_length=like.length)
+    return new_encoder(config, like.tokenizer)
+
+
+def new_encoder(config: TextConfig, tokenizer: CLIPTokenizer) -> TextEncoder:
+    """A new encoder of this size for the tokens of `tokenizer`."""
     clip = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=config.width,

@@ -47,12 +47,13 @@ class StageBText:
     def __init__(self, encoder: TextEncoder | None, length: int, width: int) -> None:
         """length, width: L and D of the zeros"""
         self.encoder = None if encoder is None else encoder.eval().requires_grad_(False)
-        self._shape = (length, width)
+        self.width = width
+        self._length = length
 
     def __call__(self, captions: Sequence[str], device: torch.device) -> Tensor:
         """(B, L, D)"""
         if self.encoder is None:
-            return torch.zeros(len(captions), *self._shape, device=device)
+            return torch.zeros(len(captions), self._length, self.width, device=device)
         return encode_frozen(self.encoder.to(device), captions)
 
 

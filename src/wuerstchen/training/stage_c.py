@@ -16,7 +16,7 @@ from wuerstchen.data import Batch, Pairs
 from wuerstchen.inference.model_info import Defaults, ModelInfo, write_info
 from wuerstchen.lora import add_lora, fused_copy, save_all_styles, trained_lora
 from wuerstchen.models.stage_c import StageC
-from wuerstchen.models.text import TextEncoder, encode_frozen
+from wuerstchen.models.text import TextEncoder, encode_frozen, unread_text_encoder
 from wuerstchen.noise import RandomStreams, streams_at
 from wuerstchen.training.crops import sample_grid
 from wuerstchen.training.frozen import FrozenStages
@@ -211,7 +211,10 @@ class StageCTrainer(DiffusionStage):
             stage_c, text = fused_copy(stage_c), fused_copy(text)
         weights.stage_c.save(folder, stage_c)
         weights.text_c.save(folder, text)
-        weights.text_b.save(folder, self._frozen.text.encoder or text)
+        of_stage_b = self._frozen.text
+        weights.text_b.save(
+            folder, of_stage_b.encoder or unread_text_encoder(text, of_stage_b.width)
+        )
         weights.write_index(folder)
         write_info(folder, self._info)
 

@@ -1,0 +1,130 @@
+"""Scenes of stickers in memory, composed by forked processes while training has begun.
+
+N scenes of S x S pixels. Processes are forked before anything touches a GPU; they write pixels into
+one anonymous shared map and captions into JSON files.
+"""
+
+import json
+import mmap
+import os
+import random
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.studies.stickers import Composer, Mix, Part, open_sprites
+from benchmarks.studies.stickers.sprites import background_similarity, image_of
+from benchmarks.studies.stickers.truth import Truth
+
+CHUNK = 250
+"""Scenes that a process composes at a time."""
+
+MIX = Mix(pair=0.25, several=0.15)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a trainer asks of a training image besides its pixels."""
+
+    key: str
+    captions: tuple[str, ...]
+
+
+class Scenes:
+    """N composed scenes; `ready` of them, from the first one, are complete."""
+
+    split = "train"
+
+    def __init__(
+        self, folder: Path, part: Part, stickers: Path, size: int, count: int, seed: int
+    ) -> None:
+        """folder: receives the captions"""
+        self.size, self.count = size, count
+        self._folder = folder / f"captions-{part}"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._shared = mmap.mmap(-1, count * size * size * 3)
+        pixels = np.frombuffer(self._shared, dtype=np.uint8)
+        self.pixels = torch.from_numpy(pixels.reshape(count, size, size, 3))
+        """(N, S, S, 3) levels from 0 to 255."""
+        self._composer = Composer(open_sprites(stickers, part), size, seed, MIX)
+        self._captions: list[tuple[str, ...]] = []
+        context = get_context("fork")
+        self._next: Synchronized[int] = context.Value("i", 0)
+        self._chunks, self._read = -(-count // CHUNK), 0
+        self._processes: list[object] = []
+
+    def start(self, processes: int) -> None:
+        """Compose in the background; call it before CUDA is initialised."""
+        sprites = self._composer.sprites.all
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoded once, shared by all forks
+            list(pool.map(image_of, sprites))
+        list(map(background_similarity, sprites))
+        context = get_context("fork")
+        for _ in range(processes):
+            process = context.Process(target=self._compose, daemon=True)
+            process.start()
+            self._processes.append(process)
+
+    def ready(self) -> int:
+        """Complete scenes from the first one; reads their captions."""
+        while self._read < self._chunks and (path := self._path(self._read)).is_file():
+            self._captions += map(tuple, json.loads(path.read_text(encoding="utf-8")))
+            self._read += 1
+        return len(self._captions)
+
+    def wait(self, count: int | None = None) -> None:
+        """Return when `count` scenes, or all of them, are complete."""
+        while self.ready() < (self.count if count is None else min(count, self.count)):
+            time.sleep(0.2)
+
+    def __len__(self) -> int:
+        return len(self._captions)
+
+    def __getitem__(self, index: int) -> Scene:
+        return Scene(str(index), self._captions[index])
+
+    def image(self, index: int) -> Tensor:
+        """(3, S, S) levels."""
+        return self.pixels[index].permute(2, 0, 1)
+
+    def truth(self, index: int) -> Truth:
+        return self._composer[index].truth
+
+    def with_most_common_shape(self, count: int) -> list[int]:
+        return list(range(min(count, len(self))))
+
+    def captions_of(self, indices: Sequence[int], choose: random.Random) -> list[str]:
+        """A random caption of each scene."""
+        return [choose.choice(self._captions[index]) for index in indices]
+
+    def all_captions(self) -> list[str]:
+        """Every caption once."""
+        return sorted({caption for captions in self._captions for caption in captions})
+
+    def _compose(self) -> None:
+        torch.set_num_threads(1)
+        while True:
+            with self._next.get_lock():
+                chunk = self._next.value
+                self._next.value += 1
+            if chunk >= self._chunks:
+                return
+            captions = []
+            for index in range(chunk * CHUNK, min((chunk + 1) * CHUNK, self.count)):
+                composed = self._composer[index]
+                self.pixels[index] = torch.from_numpy(np.asarray(composed.image).copy())
+                captions.append([caption.text for caption in composed.captions])
+            path = self._path(chunk)
+            path.with_suffix(".part").write_text(json.dumps(captions), encoding="utf-8")
+            path.with_suffix(".part").replace(path)
+
+    def _path(self, chunk: int) -> Path:
+        return self._folder / f"{chunk:06d}.json"

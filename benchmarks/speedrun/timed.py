@@ -1,0 +1,154 @@
+"""Train a stage for a fixed time, with its learning rate by the clock."""
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from benchmarks.speedrun.muon import BatchedMuon
+from benchmarks.speedrun.streams import BatchStreams
+from wuerstchen.data import Batch
+from wuerstchen.flops import FlopCounter
+from wuerstchen.training.ema import EMA
+from wuerstchen.training.optim import Bf16Autocast
+from wuerstchen.training.stage import Stage, TrainState
+
+MUON_RATE = 3.0
+"""Learning rate of Muon relative to AdamW's."""
+
+COUNTED_STEP = 30
+"""The step whose operations are counted, after all that happens only at the start."""
+
+LOG_EVERY = 50
+
+
+@dataclass
+class TimedRun:
+    """What a stage took."""
+
+    stage: str
+    steps: int
+    images: int
+    seconds: float
+    flops: float
+    """Operations of all steps."""
+    loss: float
+    """Mean of the last logged steps."""
+
+
+def train_for(
+    stage: Stage,
+    seconds: float,
+    batches: Callable[[], Batch],
+    device: torch.device,
+    seed: int,
+    log: Path,
+    *,
+    muon: bool,
+    bf16: bool,
+    counted: bool,
+) -> TimedRun:
+    """Train until the time is over; at the end the networks have their EMA weights.
+
+    batches  makes the next batch
+    muon     for the matrices of linear layers; AdamW for all else
+    counted  count operations, which compiled networks do not show
+    """
+    networks = stage.networks()
+    for network in (*networks.values(), *stage.frozen_networks().values()):
+        network.to(device)
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for network in networks.values():
+        network.train()
+    called = {n: Bf16Autocast(net) if bf16 else net for n, net in networks.items()}
+    optimizers = {name: _optimizers(stage, name, muon=muon, device=device) for name in networks}
+    ema = EMA(networks[stage.trained], stage.training.ema_decays)
+    host = torch.Generator().manual_seed(seed)
+    on_device = torch.Generator(device).manual_seed(seed)
+    state = TrainState()
+    run = TimedRun(stage.name, 0, 0, 0.0, 0.0, 0.0)
+    start = time.perf_counter()
+    while (spent := time.perf_counter() - start) < seconds:
+        state.step += 1
+        factor = min(1.0, state.step / stage.training.warmup_steps) * (1 - spent / seconds)
+        batch = batches()
+        streams = BatchStreams(len(batch), host, on_device)
+        counts = counted and state.step == COUNTED_STEP
+        losses = []
+        with FlopCounter() if counts else nullcontext() as counter:
+            for loss in stage.losses(called, batch, streams, state):
+                loss.value.backward()
+                losses.append(loss)
+        if counter is not None:
+            run.flops = float(counter.total)
+        for loss in losses:
+            parameters = networks[loss.network].parameters()
+            nn.utils.clip_grad_norm_(parameters, stage.training.max_grad_norm)
+            for optimizer in optimizers[loss.network]:
+                for group in optimizer.param_groups:
+                    group["lr"] = stage.training.learning_rate * factor * group["rate"]
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+        stage.after_step(state)
+        ema.update()
+        state.images += len(batch)
+        if state.step % LOG_EVERY == 0:  # reading the loss waits for the device
+            run.loss = float(losses[0].scalars["error"])
+            run.steps, run.images = state.step, state.images
+            run.seconds = time.perf_counter() - start
+            with log.open("a", encoding="utf-8") as file:
+                print(json.dumps(asdict(run)), file=file)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    run.steps, run.images, run.seconds = state.step, state.images, time.perf_counter() - start
+    run.flops *= state.step
+    network = networks[stage.trained]
+    with torch.no_grad():
+        tensors = dict(network.named_parameters()) | dict(network.named_buffers())
+        for name, value in ema.weights(0):
+            tensors[name].copy_(value)
+    for network in networks.values():
+        network.eval()
+    return run
+
+
+def _optimizers(
+    stage: Stage, name: str, *, muon: bool, device: torch.device
+) -> list[torch.optim.Optimizer]:
+    network = stage.networks()[name]
+    linear = {
+        id(module.weight)
+        for module in network.modules()
+        if isinstance(module, nn.Linear) and min(module.weight.shape) > 1
+    }
+    plain: list[dict[str, object]] = []
+    matrices: list[dict[str, object]] = []
+    for group in stage.parameter_groups(name):
+        chosen = [p for p in group.parameters if muon and id(p) in linear]
+        others = [p for p in group.parameters if not (muon and id(p) in linear)]
+        if chosen:
+            matrices.append({"params": chosen, "rate": group.rate * MUON_RATE})
+        if others:
+            plain.append({"params": others, "rate": group.rate})
+    training = stage.training
+    found: list[torch.optim.Optimizer] = []
+    if plain:
+        found.append(
+            torch.optim.AdamW(
+                plain,
+                lr=training.learning_rate,
+                betas=training.betas,
+                weight_decay=training.weight_decay,
+                fused=True,
+            )
+        )
+    if matrices:
+        found.append(BatchedMuon(matrices, lr=training.learning_rate))
+    return found
