@@ -191,7 +191,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_what_was_there(model, tmp_path):
     (tmp_path / "one.png").write_text("old")
     # 4 KiB: what a full disk does
     script = 'ulimit -f 4; exec "$0" "$@"'
-    words = ("generate", "x", *FEW, "--model", str(model), "--out", "one.png")
+    words = ("generate", "x", *FEW, "--model", str(model), "--out", "one.png", "--overwrite")
     done = subprocess.run(
         ["bash", "-c", script, COMMAND, *words],
         cwd=tmp_path,

@@ -243,7 +243,7 @@ def test_the_command_prints_the_verdict_and_counts_in_the_receipt_of_a_model_tra
     found = diagnose(model, data, images=2)
     assert stdout.splitlines() == list(lines(found))
     assert stdout.startswith(found.verdict.sentences[0])
-    assert len(list(out.iterdir())) == 3
+    assert len(list(out.glob("[!.]*"))) == 3
     assert "diagnosis.html" in stderr
     assert not (model / "receipt.json").exists(), "it was not trained here"
     (trained / "runs").mkdir()

@@ -180,7 +180,7 @@ def test_the_command_writes_figures_and_grids_and_prints_a_table(
         *(str(model), f"data.path={data.path}", "data.balance_by=object", "data.test_fraction=0.3"),
         *("--prompts", "2", "--images", "1", "--prompt-file", str(lines), "--out", str(out)),
     )
-    assert sorted(path.name for path in out.iterdir()) == [
+    assert sorted(path.name for path in out.glob("[!.]*")) == [
         "evaluation.json",
         "neighbours.png",
         "prompts.png",
@@ -203,7 +203,7 @@ def test_prompts_alone_need_no_data(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     stdout, _ = run(str(model), "--prompt-file", str(lines), "--columns", "2", "--out", str(out))
     assert stdout == ""
-    assert [path.name for path in out.iterdir()] == ["prompts.png"]
+    assert [path.name for path in out.glob("[!.]*")] == ["prompts.png"]
 
 
 @pytest.mark.parametrize(
