@@ -1,5 +1,6 @@
 """No command replaces or deletes what this project did not write there itself."""
 
+import re
 import shutil
 import sys
 import threading
@@ -57,7 +58,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
     write_images(folder / "images")
     small_pipeline().save_pretrained(folder / "pub")
-    weights.compressor.save(folder / "pub", Compressor(COMPRESSOR))
+    fitting = COMPRESSOR.model_copy(update={"channels": 6})
+    weights.compressor.save(folder / "pub", Compressor(fitting))
     shutil.copytree(folder / "pub", folder / "second")
     write_config(folder / "images", folder / "new")  # new.yaml
     return folder
@@ -117,6 +119,8 @@ def test_a_foreign_file_is_refused_before_any_work_and_stays(
     assert world.run(*words) == 2
     message = capsys.readouterr().err
     assert message.count("\n") <= 2 and "Traceback" not in message
+    first = Path(file).parts[0]
+    assert first in message and re.search("move|choose another|--overwrite", message), message
     assert world.files.items() >= before.items()
     assert not [name for name in world.files.keys() - before.keys() if "finished.json" in name]
 
@@ -146,17 +150,22 @@ SAME = [
 
 
 @pytest.mark.parametrize("words", SAME, ids=" ".join)
-def test_an_output_that_is_an_input_is_refused(world: World, words: tuple[str, ...]) -> None:
+def test_an_output_that_is_an_input_is_refused(
+    world: World, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
     (world.folder / "link").symlink_to("pub")
     (world.folder / "linked").symlink_to("images")
     shutil.copytree("pub", "out/base")
+    (world.folder / "out/cache").mkdir()
     shutil.copytree("images", "pub/images")
     if "a.safetensors" in words:
         assert world.run("convert", "pub", "a.safetensors", "--to", "single-file") == 0
         (world.folder / "b.safetensors").hardlink_to("a.safetensors")
     Image.new("RGB", (8, 8)).save("x.png")
     before = world.files
+    capsys.readouterr()
     assert world.run(*words) == 2
+    assert re.search("outside|contain|itself", capsys.readouterr().err)
     assert world.files == before
 
 
@@ -314,7 +323,9 @@ def test_two_marks_written_at_once_lose_no_line(tmp_path: Path) -> None:
 
 def test_a_folder_that_another_process_writes_is_not_taken_over(tmp_path: Path) -> None:
     (tmp_path / ".vqgan.new").mkdir()
-    with owned.held(tmp_path / ".vqgan.new"):
-        with pytest.raises(SaveError, match="Another process is writing"):
-            with replacing(tmp_path / "vqgan"):
-                pass
+    with (
+        owned.held(tmp_path / ".vqgan.new"),
+        pytest.raises(SaveError, match="Another process is writing"),
+        replacing(tmp_path / "vqgan"),
+    ):
+        pass
