@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from wuerstchen.data import Batch
-from wuerstchen.noise import RandomStreams, streams_at
+from wuerstchen.noise import RandomStreams, folded, global_seed, streams_at
 from wuerstchen.training.crops import random_crop, sample_grid
 from wuerstchen.training.stage import CachedEncoder
 
@@ -85,3 +85,12 @@ def test_a_cache_keeps_what_fits() -> None:
     for _ in range(2):
         cache(batch_of([1, 2, 3]), CPU)
     assert encode.encoded == [1, 2, 3, 3]
+
+
+def test_seeds_of_all_sizes_differ_in_training_too() -> None:
+    seeds = [5, 5 + 2**32, 5 + 2**33, 5 + 2**62, 2**63 - 1]
+    low = [{f(seed) % 2**32 for seed in seeds} for f in (folded, lambda s: global_seed(s, 640))]
+    assert [len(each) for each in low] == [len(seeds)] * 2, "torch reads the lower 32 bits"
+    drawn = {streams_at(seed, [3]).uniform().item() for seed in seeds}
+    assert len(drawn) == len(seeds)
+    assert folded(2**32 - 1) == 2**32 - 1 and global_seed(7, 64) == 7 * 1_000_003 + 64
