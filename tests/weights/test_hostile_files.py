@@ -257,3 +257,12 @@ def test_integers_in_place_of_weights_are_refused(folder: Path) -> None:
     tensors = load_file(path)
     save_file({name: tensor.to(torch.int8) for name, tensor in tensors.items()}, path)
     assert "as int8" in refused(lambda: weights.stage_c.load(folder), folder)
+
+
+@pytest.mark.parametrize(("file", "key"), [(C, "depth"), (TEXT, "num_hidden_layers")])
+def test_an_untrue_depth_is_refused_by_all_that_reads_sizes_alone(
+    folder: Path, file: str, key: str
+) -> None:
+    change(folder / file, **{key: BILLION})
+    for opens in (weights.resolve, weights.resolve_components, weights.describe):
+        assert "1,000,000,000 blocks" in refused(lambda: opens(folder), folder)  # noqa: B023

@@ -34,7 +34,7 @@ from wuerstchen.training.stage import Rows
 from wuerstchen.training.stage_c import StoredText
 from wuerstchen.weights.components import COMPONENTS
 from wuerstchen.weights.hub import is_here
-from wuerstchen.weights.scan import scan_component
+from wuerstchen.weights.resolve import resolve_component
 
 META = torch.device("meta")
 
@@ -56,6 +56,9 @@ PUBLISHED = {
     1280: ClipSizes(1280, 32, 20, 5120),
 }
 """Text models of CLIP-L, CLIP-H and CLIP-bigG by width (their config.json)."""
+
+MAX_LAYERS = 1000
+"""Of a text encoder whose weights are not on this machine, so that its config is all there is."""
 
 
 @final
@@ -144,7 +147,7 @@ def with_base_sizes(config: Config) -> Config:
     for origin in (parts.stage_a, parts.stage_b, parts.compressor, parts.stage_c):
         if origin.kind == "base" and is_here(origin.folder):
             name = origin.component
-            sizes = COMPONENTS[name].config(scan_component(origin.path, name))
+            sizes = COMPONENTS[name].config(resolve_component(origin.path, name))
             if name == "compressor":
                 changes[name] = sizes
             else:
@@ -172,7 +175,7 @@ def text_sizes(origin: Origin, text: TextConfig, width: int, key: str) -> ClipSi
     Raises ConfigError for a config.json that lacks them, or a width that nothing is known of.
     """
     if origin.kind == "base" and is_here(origin.folder):
-        files = scan_component(origin.path, origin.component)
+        files = resolve_component(origin.path, origin.component)
         assert files.config is not None
         return _read_sizes(files.config)
     if origin.kind not in ("base", "published"):  # as if its vocabulary were filled
@@ -204,8 +207,11 @@ def _read_sizes(path: Path) -> ClipSizes:
         values = parse_object(read_bytes(path))
         text = values.get("text_config", values)
         sizes = ClipSizes._field_defaults | (text if isinstance(text, dict) else {})
-        return ClipSizes(*(int(sizes[size]) for size in ClipSizes._fields))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = ClipSizes(*(int(sizes[size]) for size in ClipSizes._fields))
+        if not 0 < found.num_hidden_layers <= MAX_LAYERS:
+            raise ValueError(f"num_hidden_layers is {found.num_hidden_layers}")
+        return found
+    except (OSError, OverflowError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{path}: expected the config of a CLIP text model, found none that can be read "
             f"({type(error).__name__}: {error})."

@@ -5,21 +5,26 @@ from pathlib import Path
 from wuerstchen.config import CompressorModel, StageBModel, StageCModel
 from wuerstchen.errors import ModelFolderError
 from wuerstchen.weights import components
+from wuerstchen.weights.component import check_blocks
 from wuerstchen.weights.component_files import ComponentFiles, ModelFiles
 from wuerstchen.weights.headers import read_header
 from wuerstchen.weights.identify import identify, refuse_foreign
 
 
 def check_component(files: ComponentFiles) -> None:
-    """Check that the component's files exist, are not cut off, and are of version 2."""
+    """Check that the component's files exist, are not cut off, of version 2 and of true depth."""
     if missing := files.missing():
         folder = missing.parent
         raise ModelFolderError(
             f"{folder} lacks {missing.name} of {files.title} (expected {missing}); "
             f"{advice(folder)}."
         )
-    if found := identify(read_header(files.weights)).get(files.component):
+    header = read_header(files.weights)
+    if found := identify(header).get(files.component):
         refuse_foreign(found, files.weights)
+    if files.config is not None or header.metadata:  # otherwise sizes follow from the tensors
+        config = components.COMPONENTS[files.component].config(files)
+        check_blocks(files, components.block_count(config), header.below(files.prefix))
 
 
 def check_fit(files: ModelFiles) -> None:

@@ -5,7 +5,7 @@ dtype, and are converted tensor by tensor if not. What must outlive its file is 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -115,19 +115,17 @@ def stored_dtype(files: ComponentFiles) -> torch.dtype:
     return max(counts, key=lambda dtype: counts[dtype], default=torch.float32)
 
 
-def check_blocks(files: ComponentFiles, blocks: int) -> Mapping[str, TensorInfo]:
-    """The tensors in the file's header, which must be enough for the blocks of the config.
+def check_blocks(files: ComponentFiles, blocks: int, stored: Collection[str]) -> None:
+    """Raise ModelFolderError if a config names more blocks than the tensors stored can be.
 
-    Raises ModelFolderError otherwise, before a network of an untrue depth is built.
+    It is checked before a network is built, which would take forever for an untrue depth.
     """
-    stored = read_header(files.weights).below(files.prefix)
     if blocks * TENSORS_PER_BLOCK > len(stored):
         raise ModelFolderError(
             f"{files.config or files.weights}: expected the sizes of the weights in "
             f"{files.weights.name}, found {blocks:,} blocks, but only {len(stored):,} tensors "
             "there; copy both files again."
         )
-    return stored
 
 
 def check_stored(files: ComponentFiles, key: str, stored: TensorInfo, expected: Tensor) -> None:

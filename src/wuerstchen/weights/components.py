@@ -6,6 +6,7 @@ from typing import Generic, Protocol, TypeVar, cast, final
 
 import torch
 from torch import nn
+from transformers import CLIPTextConfig
 
 from wuerstchen.config import CompressorModel, Section, StageAModel, StageBModel, StageCModel
 from wuerstchen.errors import ModelFolderError
@@ -55,7 +56,8 @@ class NetworkComponent(Component[N, S], Generic[N, S]):
 
     def empty(self, files: ComponentFiles) -> N:
         config = self.config(files)
-        stored = check_blocks(files, _blocks(config))
+        stored = read_header(files.weights).below(files.prefix)
+        check_blocks(files, block_count(config), stored)
         try:
             with torch.device("meta"):
                 network = self._network(config)
@@ -100,8 +102,10 @@ class NetworkComponent(Component[N, S], Generic[N, S]):
             )
 
 
-def _blocks(config: Section) -> int:
+def block_count(config: object) -> int:
     """The blocks that a config names; those of the compressor have an upper limit anyway."""
+    if isinstance(config, CLIPTextConfig):
+        return config.num_hidden_layers
     if isinstance(config, StageBModel):
         return sum(config.blocks)
     return config.depth if isinstance(config, StageAModel | StageCModel) else 0

@@ -8,8 +8,9 @@ from transformers import CLIPTextConfig
 
 from wuerstchen.config import CompressorModel, StageAModel, StageBModel, StageCModel
 from wuerstchen.errors import ModelFolderError
+from wuerstchen.weights.component import check_blocks
 from wuerstchen.weights.component_files import ComponentFiles
-from wuerstchen.weights.components import COMPONENTS
+from wuerstchen.weights.components import COMPONENTS, block_count
 from wuerstchen.weights.folder import licence
 from wuerstchen.weights.headers import Header, TensorInfo, read_header
 from wuerstchen.weights.identify import (
@@ -122,6 +123,8 @@ def _missing(components: Mapping[ComponentName, ComponentFiles]) -> str:
 def _component(files: ComponentFiles) -> ComponentReport:
     sizes, fits = _sizes(files)
     stored = read_header(files.weights).below(files.prefix)
+    if files.config is not None:  # otherwise sizes follow from the tensors
+        check_blocks(files, block_count(COMPONENTS[files.component].config(files)), stored)
     naming = "diffusers" if files.naming == "published" else "the authors"
     if files.component in ("text_b", "text_c"):
         naming = "transformers"

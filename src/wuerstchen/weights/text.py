@@ -19,7 +19,7 @@ from wuerstchen.models.text import TextEncoder
 from wuerstchen.weights.component import Component, check_blocks, check_keys, check_stored
 from wuerstchen.weights.component_files import ComponentFiles
 from wuerstchen.weights.files import replacing, write_tensors
-from wuerstchen.weights.headers import TensorInfo
+from wuerstchen.weights.headers import TensorInfo, read_header
 from wuerstchen.weights.layout import CONFIG, PLACES
 from wuerstchen.weights.names import text_names
 from wuerstchen.weights.tokenizer import first_line, is_int, load_tokenizer
@@ -168,7 +168,8 @@ def _check_config(values: Mapping[str, object], path: Path) -> None:
 
 def _empty_model(files: ComponentFiles) -> CLIPTextModel:
     config = TextComponent(files.component).config(files)
-    stored = check_blocks(files, config.num_hidden_layers)
+    stored = read_header(files.weights).below(files.prefix)
+    check_blocks(files, config.num_hidden_layers, stored)
     folder = files.weights.parent
     try:
         with torch.device("meta"), _quiet():
