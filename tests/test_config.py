@@ -236,7 +236,7 @@ def test_a_file_that_is_no_config_is_refused(tmp_path: Path, text: str, says: st
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "image.png"
     path.write_bytes(b"\x89PNG\xff")
-    with pytest.raises(ConfigError, match=r"image\.png: expected a YAML file"):
+    with pytest.raises(ConfigError, match=r"image\.png is not valid YAML: it is not UTF-8"):
         config.load(str(path))
 
 

@@ -73,11 +73,11 @@ def test_a_hub_id_that_is_cached_opens_without_the_network(folder, tmp_path, pip
         ('{"size": 100}', "size cannot be used.*multiple of 128.*100"),
         ('{"size": true}', "size cannot be used"),
         ('{"sise": 1}', "sise cannot"),
-        ("{", "the file"),
+        ("{", "cannot be used: Expecting property name"),
         ('{"defaults": {"decoder_timesteps": [1]}}', "defaults.decoder_timesteps cannot be used"),
         ('{"defaults": {"decoder_timesteps": [0, 1]}}', "defaults.decoder_timesteps cannot"),
         ('{"defaults": {"decoder_timesteps": [2, 0]}}', "defaults.decoder_timesteps cannot"),
-        ('{"defaults": {"decoder_guidance_scale": NaN}}', "defaults.decoder_guidance_scale cannot"),
+        ('{"defaults": {"decoder_guidance_scale": NaN}}', "a number that is not finite"),
     ],
 )
 def test_a_bad_wuerstchen_json_is_one_sentence(folder, tmp_path, text, words):
