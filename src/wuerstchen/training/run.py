@@ -80,15 +80,15 @@ def train(
     if pending:
         _check_earlier_stages(config, pending[0])
         _check_later_stages(config, pending)
+        if is_main_process():
+            with explain_disk_errors(config.folder):
+                check_output(config, pending, overwrite=overwrite)
         check_paths(config, pending)
         check_device()
         check_models(config, pending)
         check_results(config, pending)
         for name in () if allow_changes else pending:
             check_unchanged(run_folder(config, name), config, name[0])
-        if is_main_process():
-            with explain_disk_errors(config.folder):
-                check_output(config, pending, overwrite=overwrite)
         with _exclusive(config.folder):
             if is_main_process():
                 claim_output(config, pending, overwrite=overwrite)
