@@ -187,7 +187,6 @@ def test_an_unknown_key_like_no_other_gets_the_list_of_known_ones(small: str) ->
         ("stage_b.model.widths=[320, 641, 1280, 1280]", "641"),
         ("text.width=32", "text.width"),
         ("stage_b.training.text_conditioning=true", "text.pretrained_b"),
-        ("stage_b.model.text_width=32", "share one text encoder"),
         ("data.size=100", "multiple of 128"),
         ("data.size=0", "data.size"),
         ("stage_a.training.batch_size=-1", "stage_a.training.batch_size"),

@@ -137,12 +137,4 @@ class Config(Section):
                 "Stage C is trained; set it to false, text.pretrained_b to a folder, or init_from "
                 "to a model"
             )
-        shared = new and not stage_b.training.text_conditioning and not text.pretrained_b
-        reads_text = stage_b.training.text_conditioning
-        if shared and reads_text and stage_b.model.text_width != stage_c.model.text_width:
-            raise ValueError(
-                f"stage_b.model.text_width is {stage_b.model.text_width}, but "
-                f"stage_c.model.text_width is {stage_c.model.text_width}; they must be equal if "
-                "both stages share one text encoder"
-            )
         return self
