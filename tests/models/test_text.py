@@ -7,7 +7,7 @@ import pytest
 import torch
 from small_networks import TEXT, small_text
 
-from wuerstchen.models.text import learn_tokenizer
+from wuerstchen.models.text import learn_tokenizer, unread_text_encoder
 
 CAPTIONS = [f"a {what} with {count} hats!!" for what in ("fox", "bird") for count in ("one", "two")]
 
@@ -57,3 +57,11 @@ def test_a_caption_is_encoded_the_same_alone_and_in_a_batch() -> None:
     batch = encoder(["a red fox", "", "two blue birds"])
     alone = torch.cat([encoder([caption]) for caption in ("a red fox", "", "two blue birds")])
     torch.testing.assert_close(batch, alone)
+
+
+def test_an_encoder_that_is_not_read_is_small_and_has_the_same_tokens() -> None:
+    encoder = small_text()
+    unread = unread_text_encoder(encoder, 8)
+    assert (unread.width, unread.length) == (8, encoder.length)
+    assert unread.tokenizer("a red cat").input_ids == encoder.tokenizer("a red cat").input_ids
+    assert unread(["a red cat", ""]).shape == (2, encoder.length, 8)
