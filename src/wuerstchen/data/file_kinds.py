@@ -44,7 +44,7 @@ _ARCHIVES = ".tgz .tbz2 .txz .gz .bz2 .xz .zst .zip .7z .rar"
 _SYSTEM_NAMES = """
     @eadir @tmp @recycle @recently-snapshot #recycle #snapshot .@__thumb .@__qini __macosx
     lost+found $recycle.bin thumbs.db ehthumbs.db desktop.ini .ds_store .thumbnails
-    .ipynb_checkpoints .trashes .spotlight-v100 .fseventsd
+    .ipynb_checkpoints .trashes .spotlight-v100 .fseventsd system-volume-information
 """
 """Thumbnails, waste bins and notes that a NAS, a desktop or a notebook keeps; without case."""
 
@@ -81,7 +81,7 @@ def is_unread_archive(file: PurePosixPath) -> bool:
 
 def left_out(name: str) -> str | None:
     """Under which name a file or folder called `name` is left out and counted; None: it is not."""
-    if name.lower() in _SYSTEM_NAMES.split():
+    if name.lower().replace(" ", "-") in _SYSTEM_NAMES.split():
         return name
     return "hidden" if name.startswith(".") and name not in (".", "..") else None
 
