@@ -158,15 +158,18 @@ def is_encoding(folder: Path, *, kind: EncodingKind) -> bool:
     """Whether everything in a folder is of an encoding, which may be unfinished."""
     if read_encoding(folder) is not None:
         return True
-    return all(_is_part(path, kind) for path in folder.iterdir())
+    paths = list(folder.iterdir())
+    names = re.compile(
+        r"\d{5,}\.safetensors|encoding\.json|\.(\d{5,}\.safetensors|encoding\.json)\.\w+"
+    )
+    if not all(names.fullmatch(path.name) and not path.is_symlink() for path in paths):
+        return False
+    rows = [path for path in paths if path.suffix == ".safetensors"]
+    return not rows or any(_has_rows(path, kind) for path in rows)  # others may be damaged
 
 
-def _is_part(path: Path, kind: EncodingKind) -> bool:
-    """Whether a file has rows of an encoding, or is a temporary one that a kill left."""
-    if re.fullmatch(r"\.(\d{5,}\.safetensors|encoding\.json)\.\w+", path.name):
-        return True
-    if path.is_symlink() or not re.fullmatch(r"\d{5,}\.safetensors", path.name):
-        return path.name == ENCODING
+def _has_rows(path: Path, kind: EncodingKind) -> bool:
+    """Whether a file says that its rows are of an encoding of this kind."""
     try:
         with safe_open(path, framework="pt") as file:
             return (file.metadata() or {}).get("what") == kind
