@@ -1,9 +1,12 @@
 """Damaged prepared sets: whatever was damaged or swapped is named before it does harm."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from made_data import write
 from made_sources import rows, some
@@ -120,3 +123,48 @@ def test_a_set_can_be_moved(ready: Path, tmp_path: Path) -> None:
 
 def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-600])
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "sentence"),
+    [
+        ("offset", -1, "lead to no image"),
+        ("offset", 2**62, "lead to no image"),
+        ("bytes", 2**62, "lead to no image"),
+        ("bytes", -1, "lead to no image"),
+        ("width", 0, "lead to no image"),
+        ("shard", "../../secret.tar", "lead to no image"),
+        ("captions", [], "without a caption"),
+        ("key", None, "rows without key"),
+    ],
+)
+def test_rows_that_lie_are_found_when_the_set_is_opened(
+    ready: Path, column: str, value: object, sentence: str
+) -> None:
+    """Also if the digest of the index was written by whoever wrote the rows."""
+    table = pq.read_table(ready / "index.parquet")
+    values = [value, *table.column(column).to_pylist()[1:]]
+    at, kind = table.schema.get_field_index(column), table.schema.field(column).type
+    pq.write_table(table.set_column(at, column, pa.array(values, kind)), ready / "index.parquet")
+    _sign(ready)
+    with pytest.raises(DataError, match=rf"index.parquet: expected rows of .* {sentence}"):
+        opened(ready)
+
+
+def test_an_index_of_other_bytes_or_of_too_many_rows_is_refused(ready: Path) -> None:
+    table = pq.read_table(ready / "index.parquet")
+    pq.write_table(pa.concat_tables([table] * 2), ready / "index.parquet")
+    _sign(ready)
+    with pytest.raises(DataError, match="24 rows"):
+        opened(ready)
+    (ready / "index.parquet").write_bytes(b"PAR1" + b"\xff" * 99 + b"PAR1")
+    _sign(ready)
+    with pytest.raises(DataError, match=r"index\.parquet: expected rows"):
+        opened(ready)
+
+
+def _sign(folder: Path) -> None:
+    info = json.loads((folder / "prepared.json").read_text())
+    index = (folder / "index.parquet").read_bytes()
+    info["index_sha256"] = hashlib.sha256(index).hexdigest()
+    (folder / "prepared.json").write_text(json.dumps(info))
