@@ -277,3 +277,38 @@ def test_a_killed_process_leaves_nothing_that_counts(
         "encoding.json",
         "00000.safetensors",
     }
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"rows": ', '"rows": 1'),
+        ('"dtype": "fp16"', '"dtype": "fp32"'),
+        ('"what": "semantics"', '"what": "latents"'),
+        ('"background": "white"', '"background": "black"'),
+        ('"version": 1', '"version": 2'),
+        ('"00000.safetensors"', '"00001.safetensors"'),
+        ("{", "["),
+    ],
+    ids=["rows", "dtype", "kind", "inputs", "version", "name of a file", "no JSON"],
+)
+def test_a_changed_description_is_not_read(
+    images: Path,
+    model: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    old: str,
+    new: str,
+) -> None:
+    caplog.set_level(logging.INFO, "wuerstchen")
+    how = settings(images, model, tmp_path / "encoded")
+    (folder,) = encode(how, ["semantics"], "fp16")
+    path = folder / "encoding.json"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    compressor = weights.compressor.load(model).eval()
+    assert find_encoding(how.data.latent_cache, "semantics", compressor, train_of(how)) is None
+    assert "computed during training" in caplog.text
+    (again,) = encode(how, ["semantics"], "fp16")
+    assert again == folder and path.read_text() == text

@@ -220,13 +220,16 @@ def test_a_stage_ends_with_weights_from_before_another_network_joined(
 
 
 def test_a_held_out_loss_that_is_no_number_is_no_record(
-    splits: tuple[Pairs, Pairs], tmp_path: Path
+    splits: tuple[Pairs, Pairs], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage = Line(recipe(export="best", ema_decay=0.0))
     stage.losses_held_out = iter([3.0, math.nan, 1.0, 2.0])
     loop = loop_of(stage, splits, tmp_path)
     loop.run()
     torch.testing.assert_close(state_of(loop)["0.weight"], stage.history[14], atol=1e-6, rtol=1e-5)
+    assert "validation loss of stage a after 40 images is not finite" in caplog.text
+    log = (tmp_path / "log.jsonl").read_text()
+    assert '"held_out": null' in log and "NaN" not in log
 
 
 def test_a_stage_that_is_taken_over_reads_no_image(
@@ -359,6 +362,15 @@ def test_a_log_is_not_flooded(
 ) -> None:
     loop_of(Line(recipe()), splits, tmp_path).run()
     assert len(capsys.readouterr().err.splitlines()) == 2  # after the first step and the last
+
+
+def test_an_error_that_is_no_number_stops_though_the_loss_is_one(
+    splits: tuple[Pairs, Pairs], tmp_path: Path
+) -> None:
+    loop = loop_of(Line(recipe()), splits, tmp_path)
+    loop.state.step = 1
+    with pytest.raises(TrainingError, match="the loss has an error that is not finite"):
+        loop._monitor({"error": math.nan}, held_out_batch(splits[0], 1))
 
 
 @pytest.mark.parametrize("seed", range(20))

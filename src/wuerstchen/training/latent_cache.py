@@ -146,7 +146,8 @@ def read_encoding(folder: Path) -> EncodingInfo | None:
     except (OSError, ValueError):
         return None
     own = folder.name == folder_name(info.what, info.made_of)
-    return info if own and info.dtype == info.made_of.get("dtype") else None
+    listed = not info.files or info.files.keys() == info.chunks().keys()
+    return info if own and listed and info.dtype == info.made_of.get("dtype") else None
 
 
 def row_count(what: EncodingKind, pairs: Pairs) -> int:

@@ -159,6 +159,10 @@ class Loop:
                 count = self.training.validation_images
                 scalars = self.stage.validate(network, self._test, count)
                 loss = scalars["held_out"] if math.isfinite(scalars["held_out"]) else math.inf
+                if loss == math.inf:
+                    message = "The validation loss of stage %s after %s images is not finite: %s"
+                    advice = "these weights are not exported as the best."
+                    log.warning(message, self.stage.name, self.state.images, advice)
                 decay = self.training.ema_decays[index]
                 named = {f"{name}@{decay:g}": value for name, value in scalars.items()}
                 self._run_log.log(self.state.images, scalars if index == 0 else named)
@@ -173,6 +177,8 @@ class Loop:
         self._smooth += weight * (scalars.get("error", 0.0) - self._smooth)
         if step >= SETTLED:
             self._lowest = min(self._lowest, self._smooth)
+        if not math.isfinite(self._smooth):  # would compare as no divergence ever after
+            self._step.stop("has an error that is not finite", batch, self.state)
         if self._smooth > DIVERGED * self._lowest:
             reason = f"rose to {self._smooth:.3g} from {self._lowest:.3g}"
             self._step.stop(reason, batch, self.state)

@@ -11,6 +11,7 @@ runs/RUN/finished.json    at the end of the run
 
 import io
 import json
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,7 +41,9 @@ class RunLog:
         """Append an entry to the log and to TensorBoard."""
         if not self.writes:
             return
-        entry = {"images": images, "time": round(time.time(), 3), **scalars}
+        # JSON has no numbers that are not finite.
+        values = {key: value if math.isfinite(value) else None for key, value in scalars.items()}
+        entry = {"images": images, "time": round(time.time(), 3), **values}
         path = self.folder / "log.jsonl"
         with explain_disk_errors(path):
             append_to(path, f"{json.dumps(entry)}\n".encode())
