@@ -123,7 +123,7 @@ def read_bytes(path: Path, limit: int = JSON.bytes) -> bytes:
     if not stat.S_ISREG(status.st_mode):  # opening a pipe would block forever
         raise OSError(f"{path} is not a regular file")
     with path.open("rb") as file:
-        data = file.read(limit + 1)
+        data = file.read(min(limit, status.st_size) + 1)  # `read` allocates what is asked for
     if len(data) > limit:
         raise ParseError(f"it has over {limit:,} bytes")
     return data

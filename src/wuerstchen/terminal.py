@@ -89,7 +89,8 @@ class _Lossy(io.TextIOBase):
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            with suppress(OSError):  # where the descriptor was exchanged, it cannot be flushed
+                stream.reconfigure(errors="backslashreplace")
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -135,7 +136,8 @@ class _Stdout(io.TextIOBase):
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            with suppress(OSError):  # where the descriptor was exchanged, it cannot be flushed
+                stream.reconfigure(errors="backslashreplace")
 
     @property
     def rich_proxied_file(self) -> TextIO | None:

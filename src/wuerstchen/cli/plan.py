@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from wuerstchen.cli.options import TrainingSource
+from wuerstchen.display import printable
 from wuerstchen.errors import ConfigError, TrainingError, how_to_install
 
 EPILOG = "wuerstchen plan small --device RTX-4090 --price 0.4"
@@ -77,4 +78,6 @@ def plan(
     )
     typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else "\n".join(lines(found)))
     if problems := [run.problem for run in found.runs if run.problem is not None]:
-        raise ConfigError("\n".join(problems))
+        for problem in problems[:-1]:
+            typer.echo(printable(problem), err=True)
+        raise ConfigError(problems[-1])  # which ends the command with a code of its own

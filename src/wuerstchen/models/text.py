@@ -64,10 +64,15 @@ def small_text_encoder(config: TextConfig, captions: Iterable[str]) -> TextEncod
 def unread_text_encoder(like: TextEncoder, width: int) -> TextEncoder:
     """A minimal encoder with the tokens of another, for a Stage B that ignores text.
 
-    width  D; model folders have an encoder for Stage B whether it is read or not
+    Its weights are zeros. Model folders have an encoder for Stage B whether it is read or not.
+
+    width  D
     """
     config = TextConfig(width=width, depth=1, heads=1, max_length=like.length)
-    return new_encoder(config, like.tokenizer)
+    encoder = new_encoder(config, like.tokenizer)
+    for parameter in encoder.parameters():
+        nn.init.zeros_(parameter)
+    return encoder
 
 
 def new_encoder(config: TextConfig, tokenizer: CLIPTokenizer) -> TextEncoder:

@@ -8,6 +8,7 @@ from transformers import CLIPTextConfig
 
 from wuerstchen.config import CompressorModel, StageAModel, StageBModel, StageCModel
 from wuerstchen.errors import ModelFolderError
+from wuerstchen.weights.class_of_config import with_configs
 from wuerstchen.weights.component import check_blocks
 from wuerstchen.weights.component_files import ComponentFiles
 from wuerstchen.weights.components import COMPONENTS, block_count
@@ -24,7 +25,7 @@ from wuerstchen.weights.identify import (
 from wuerstchen.weights.layout import PLACES, REQUIRED, ComponentName
 from wuerstchen.weights.left_out import left_out, listed
 from wuerstchen.weights.names import text_names
-from wuerstchen.weights.scan import scan, with_configs
+from wuerstchen.weights.scan import scan
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked", "position_ids")
 """Suffixes of tensors that are not parameters."""

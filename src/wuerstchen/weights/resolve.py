@@ -6,11 +6,12 @@ from pathlib import Path
 
 from wuerstchen.errors import ModelFolderError
 from wuerstchen.weights.checks import advice, check_component, check_fit
+from wuerstchen.weights.class_of_config import with_configs
 from wuerstchen.weights.component_files import ComponentFiles, ModelFiles, component_in
 from wuerstchen.weights.folder import front_matter
 from wuerstchen.weights.hub import HUB_FILES, TEXT_FILES, USUAL, Hub, find, is_hub_id
 from wuerstchen.weights.layout import PLACES, REQUIRED, ComponentName
-from wuerstchen.weights.scan import Scan, scan, scan_component, with_configs
+from wuerstchen.weights.scan import Scan, scan, scan_component
 from wuerstchen.weights.unused_keys import check_keys_of_configs
 
 PUBLISHED, PUBLISHED_PRIOR = "warp-ai/wuerstchen", "warp-ai/wuerstchen-prior"

@@ -8,12 +8,12 @@ a component          a folder with config.json and weights, such as a prior with
 files                one or several files of weights, identified by their keys
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from wuerstchen.errors import ConfigError, ModelFolderError
+from wuerstchen.errors import ModelFolderError
+from wuerstchen.weights.class_of_config import class_beside, class_in
 from wuerstchen.weights.component_files import ComponentFiles, component_in, has_component
 from wuerstchen.weights.files import current_path, read_json
 from wuerstchen.weights.folder import INDEX
@@ -24,16 +24,6 @@ from wuerstchen.weights.weight_files import WEIGHT_FILES, find_weights
 
 Layout = Literal["model", "decoder", "prior", "both", "component", "files"]
 
-CLASSES: dict[str, ComponentName] = {
-    "PaellaVQModel": "stage_a",
-    "WuerstchenDiffNeXt": "stage_b",
-    "WuerstchenPrior": "stage_c",
-    "WuerstchenStageB": "stage_b",
-    "WuerstchenStageC": "stage_c",
-    "Compressor": "compressor",
-    "EfficientNetEncoder": "compressor",
-}
-TEXT_MODELS = ("clip_text_model", "clip")
 DECODER_CLASS = "WuerstchenDecoderPipeline"
 STAGES: set[ComponentName] = {"stage_a", "stage_b", "stage_c"}
 PRIOR = "prior"
@@ -106,47 +96,11 @@ def scan_component(path: Path, component: ComponentName) -> ComponentFiles:
     return files_found
 
 
-def with_configs(
-    components: dict[ComponentName, ComponentFiles], configs: Sequence[str | Path]
-) -> dict[ComponentName, ComponentFiles]:
-    """`components` with the config.json files that the caller named, each by its class.
-
-    Raises ModelFolderError for a file that describes no network, ConfigError for one too many.
-    """
-    for path in map(Path, configs):
-        name = _class_in(path)
-        if name is None:
-            known = ", ".join(CLASSES)
-            raise ModelFolderError(
-                f"{path}: expected the {CONFIG} of a network, whose _class_name is one of {known}."
-            )
-        if name not in components:
-            titles = ", ".join(PLACES[each].title for each in components) or "no component"
-            raise ConfigError(
-                f"{path} describes {PLACES[name].title}, but the model has {titles}; name the "
-                "config of one of them."
-            )
-        components = {**components, name: replace(components[name], config=path)}
-    return components
-
-
-def _class_in(config: Path) -> ComponentName | None:
-    """The component that a config.json describes by its class."""
-    values = read_json(config)
-    if (class_name := values.get("_class_name")) in V3_CLASSES:
-        raise ForeignModelError(config, f"a {class_name}", "v3")
-    if values.get("model_type") in TEXT_MODELS:
-        return "text_c"
-    if isinstance(class_name, str) and class_name in CLASSES:
-        return CLASSES[class_name]
-    return "compressor" if {"c_latent", "effnet"} & values.keys() else None
-
-
 def _described_by_config(folder: Path) -> ComponentName | None:
     """The component that config.json describes; text encoders by the folder's name."""
     if not (folder / CONFIG).is_file():
         return None
-    name = _class_in(folder / CONFIG)
+    name = class_in(folder / CONFIG)
     is_b = FOLDERS.get(folder.resolve().name) == "text_b"
     return "text_b" if name == "text_c" and is_b else name
 
@@ -270,18 +224,7 @@ def _in_file(path: Path) -> dict[ComponentName, ComponentFiles]:
         for name, each in found.items()
     }
     for config in (path.with_name(CONFIG), path.with_suffix(".json")):
-        name = _class_beside(config)
+        name = class_beside(config)
         if name in components and f"{PLACES[name].folder}/{CONFIG}" not in header.metadata:
             components[name] = replace(components[name], config=config)
     return components
-
-
-def _class_beside(config: Path) -> ComponentName | None:
-    """The network that a file next to weights describes, which may be of something else."""
-    if not config.is_file():
-        return None
-    try:
-        name = _class_in(config)
-    except ModelFolderError:
-        return None
-    return None if name in ("text_b", "text_c") else name
