@@ -58,7 +58,7 @@ def os_errors_as(kind: type[WuerstchenError]) -> Iterator[None]:
     """Turn what a path can raise into an error of this tree: in a context, or as a decorator.
 
     That is an OSError, such as a name that is too long or a folder that may not be entered, and
-    the ValueErrors of names that no system allows.
+    other errors of names that no system allows.
     """
     try:
         yield
@@ -70,8 +70,11 @@ def os_errors_as(kind: type[WuerstchenError]) -> Iterator[None]:
             f"{what}expected a file or folder that can be used, found: {error.strerror or error}; "
             "correct the path, or its permissions."
         ) from error
-    except ValueError as error:
-        if not isinstance(error, UnicodeEncodeError) and "embedded null" not in str(error):
+    except (ValueError, RuntimeError) as error:  # pathlib raises the latter for circular links
+        unusable = isinstance(error, UnicodeEncodeError) or any(
+            words in str(error) for words in ("embedded null", "Symlink loop")
+        )
+        if not unusable:
             raise
         raise kind(
             f"Expected the path of a file or folder, found one that no system allows ({error}); "

@@ -4,6 +4,7 @@ Nothing is built before the text is known to be within the limits, so that a fil
 cannot fill the memory. Every reader of JSON or YAML uses this module.
 """
 
+import errno
 import json
 import math
 import re
@@ -119,14 +120,21 @@ def parse_yaml(data: bytes | str, limits: Limits = YAML) -> object:
 
 def read_bytes(path: Path, limit: int = JSON.bytes) -> bytes:
     """The contents of a regular file; raises OSError, and ParseError for a larger one."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):  # opening a pipe would block forever
-        raise OSError(f"{path} is not a regular file")
+    size = check_regular(path)
     with path.open("rb") as file:
-        data = file.read(min(limit, status.st_size) + 1)  # `read` allocates what is asked for
+        data = file.read(min(limit, size) + 1)  # `read` allocates what is asked for
     if len(data) > limit:
         raise ParseError(f"it has over {limit:,} bytes")
     return data
+
+
+def check_regular(path: Path) -> int:
+    """The bytes of a regular file; raises OSError for others: opening a pipe would block forever,
+    and reading some devices would never end."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return status.st_size
 
 
 def _decoded(data: bytes | str) -> str:

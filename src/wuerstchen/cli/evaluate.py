@@ -13,6 +13,7 @@ from rich.progress import TimeRemainingColumn
 from wuerstchen.cli import options
 from wuerstchen.display import printable
 from wuerstchen.errors import ConfigError
+from wuerstchen.parsing import ParseError, read_bytes
 
 PROMPTS = "prompts.png"
 
@@ -88,11 +89,14 @@ def evaluate(
 
 def read_prompts(path: Path) -> list[str]:
     """The non-empty lines of a file."""
+    from wuerstchen.data.captions import decode_text, lines_of
+
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--prompt-file: expected a text file at {path}, but {error}.") from None
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+        text = decode_text(read_bytes(path))
+    except (OSError, ParseError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"--prompt-file: expected a text file at {path}, but {reason}.") from None
+    lines = [line.strip() for line in lines_of(text) if line.strip()]
     if not lines:
         raise ConfigError(f"--prompt-file: expected one prompt per line, found none in {path}.")
     return lines

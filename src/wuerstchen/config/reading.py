@@ -16,13 +16,14 @@ from wuerstchen.config.data import DataConfig
 from wuerstchen.config.prepare import PRESETS, PrepareConfig
 from wuerstchen.config.section import new_name
 from wuerstchen.config.whole import Config
-from wuerstchen.errors import ConfigError
+from wuerstchen.errors import ConfigError, os_errors_as
 from wuerstchen.parsing import YAML, ParseError, parse_yaml, read_bytes
 
 Location = tuple[int | str, ...]
 """The keys that lead to a value, and its index if it is in a list."""
 
 
+@os_errors_as(ConfigError)
 def load(source: str, overrides: Sequence[str] = ()) -> Config:
     """Read a config: `source` is a YAML file or the name of a shipped config (`tiny`).
 

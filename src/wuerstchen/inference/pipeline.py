@@ -17,7 +17,7 @@ from torch import Tensor
 
 from wuerstchen import noise, weights
 from wuerstchen.display import printable
-from wuerstchen.errors import ConfigError
+from wuerstchen.errors import ConfigError, ModelFolderError, os_errors_as
 from wuerstchen.inference import model_info
 from wuerstchen.inference.cascade import SEMANTICS, Cascade, text_names
 from wuerstchen.inference.dtypes import Dtypes, component_dtypes
@@ -85,6 +85,7 @@ class Pipeline:
         self.adapters = Adapters({"stage_c": stage_c, "stage_b": stage_b, "text_c": text_c})
 
     @classmethod
+    @os_errors_as(ModelFolderError)
     def from_pretrained(
         cls,
         name: str | Path | None = None,

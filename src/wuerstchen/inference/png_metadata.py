@@ -23,7 +23,7 @@ from wuerstchen.inference.settings import (
     StageSettings,
     first_error,
 )
-from wuerstchen.parsing import parse_json
+from wuerstchen.parsing import check_regular, parse_json
 
 PARAMETERS, OWN = "parameters", "wuerstchen"
 """Keys of the two chunks."""
@@ -78,6 +78,7 @@ def is_own_png(path: Path) -> bool:
     if path.is_symlink():
         return False
     try:
+        check_regular(path)
         with Image.open(path, formats=["PNG"]) as image:
             return isinstance(image.info.get(OWN), str)
     except (OSError, ValueError, Image.DecompressionBombError):
@@ -90,6 +91,7 @@ def read_settings(path: Path) -> GenerationSettings:
     Raises ConfigError for a file that is not one of our images, or that lost its settings.
     """
     try:
+        check_regular(path)
         with Image.open(path) as image:
             text = image.info.get(OWN)
     except (OSError, ValueError, Image.DecompressionBombError) as error:

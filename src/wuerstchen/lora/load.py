@@ -8,7 +8,7 @@ from typing import get_args
 
 from torch import Tensor
 
-from wuerstchen.errors import ConfigError, ModelFolderError, UnusedWarning
+from wuerstchen.errors import ConfigError, ModelFolderError, UnusedWarning, os_errors_as
 from wuerstchen.lora.keys import Half, foreign, format_of, parse, refused
 from wuerstchen.lora.layers import Target, Targets, all_targets, find
 from wuerstchen.lora.lora import Lora, LoraLayer, Network
@@ -46,6 +46,7 @@ def parse_lora(argument: str) -> tuple[Path, float]:
     return Path(path), number
 
 
+@os_errors_as(ModelFolderError)
 def read_lora(
     path: Path,
     *,

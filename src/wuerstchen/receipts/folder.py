@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from wuerstchen.atomic_write import write_file
-from wuerstchen.errors import ModelFolderError, WuerstchenError
+from wuerstchen.errors import ModelFolderError, WuerstchenError, os_errors_as
 from wuerstchen.owned import make_mark, mark_of
 from wuerstchen.parsing import ParseError, parse_model, read_bytes
 from wuerstchen.receipts.phase import Phase, text_digest
@@ -26,6 +26,7 @@ PREPARED = "prepared.json"
 log = logging.getLogger(__name__)
 
 
+@os_errors_as(ModelFolderError)
 def open_receipt(folder: Path, tariff: Tariff) -> Receipt:
     """The current receipt of a model folder, a prepared set, or one run (`MODEL/runs/b`).
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from transformers import CLIPTextConfig
 
 from wuerstchen.config import CompressorModel, StageAModel, StageBModel, StageCModel
-from wuerstchen.errors import ModelFolderError
+from wuerstchen.errors import ModelFolderError, os_errors_as
 from wuerstchen.weights.class_of_config import with_configs
 from wuerstchen.weights.component import check_blocks
 from wuerstchen.weights.component_files import ComponentFiles
@@ -62,6 +62,7 @@ class Report:
     note: str = ""
 
 
+@os_errors_as(ModelFolderError)
 def describe(path: Path, variant: str | None = None, configs: Sequence[str | Path] = ()) -> Report:
     """Describe a file or folder without reading a weight.
 

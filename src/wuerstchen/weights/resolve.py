@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from wuerstchen.errors import ModelFolderError
+from wuerstchen.errors import ModelFolderError, os_errors_as
 from wuerstchen.weights.checks import advice, check_component, check_fit
 from wuerstchen.weights.class_of_config import with_configs
 from wuerstchen.weights.component_files import ComponentFiles, ModelFiles, component_in
@@ -17,6 +17,7 @@ from wuerstchen.weights.unused_keys import check_keys_of_configs
 PUBLISHED, PUBLISHED_PRIOR = "warp-ai/wuerstchen", "warp-ai/wuerstchen-prior"
 
 
+@os_errors_as(ModelFolderError)
 def resolve(
     name: str | Path | None = None,
     *,
@@ -67,6 +68,7 @@ def resolve(
     return files
 
 
+@os_errors_as(ModelFolderError)
 def resolve_components(
     name: str | Path | None,
     *,
