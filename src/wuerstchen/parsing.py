@@ -7,6 +7,7 @@ cannot fill the memory. Every reader of JSON or YAML uses this module.
 import errno
 import json
 import math
+import os
 import re
 import stat
 from collections.abc import Iterator
@@ -132,6 +133,8 @@ def check_regular(path: Path) -> int:
     """The bytes of a regular file; raises OSError for others: opening a pipe would block forever,
     and reading some devices would never end."""
     status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return status.st_size
