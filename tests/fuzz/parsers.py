@@ -18,14 +18,16 @@ import torch
 from fuzz.edits import Strategy, changed_json, damaged, values
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from wuerstchen import config, weights
+from wuerstchen.config import StageAModel
 from wuerstchen.data.images import open_image
 from wuerstchen.data.report import Report
 from wuerstchen.data.tars import read_tars
 from wuerstchen.display import printable, printable_lines
 from wuerstchen.errors import ConfigError
+from wuerstchen.models.stage_a import StageA
 from wuerstchen.parsing import ParseError, parse_json, parse_yaml
 
 
@@ -321,12 +323,13 @@ def prepared_info(folder: Path) -> Fuzz:
 
 
 def preparation_state(folder: Path) -> Fuzz:
-    from wuerstchen.prepare.claim import wait_for_claim
+    from wuerstchen.prepare.claim import Claim, wait_for_claim
 
     path = folder / "parts" / "begun.json"
     path.parent.mkdir()
-    seeds = [b'{"source": "images", "settings": {"size": 64, "filters": {"min_side": 3}}}']
-    return Fuzz(at(path, lambda: wait_for_claim(folder, "images", {"size": 64})), mixed(seeds))
+    settings = config.PrepareConfig(size=128).model_dump(mode="json")
+    seeds = [Claim(source="images", settings=settings).model_dump_json().encode()]
+    return Fuzz(at(path, lambda: wait_for_claim(folder, "images", settings)), mixed(seeds))
 
 
 # Models
@@ -342,12 +345,12 @@ def safetensors(folder: Path) -> Fuzz:
         other,
         {"format": "pt", "README.md": "---\nlicense: x\n---"},
     )
-    seeds = [path.read_bytes(), other.read_bytes()]
+    seeds = [path.read_bytes(), other.read_bytes(), _small_stage_a(folder).read_bytes()]
 
     def header(text: bytes) -> bytes:
         return len(text).to_bytes(8, "little") + text + bytes(64)
 
-    documents = changed_json([json.loads(seed[8 : 8 + seed[0]]) for seed in seeds])
+    documents = changed_json([_header(seed) for seed in seeds])
 
     def parse() -> None:
         describe_lora(path) or weights.describe(path)
@@ -355,11 +358,24 @@ def safetensors(folder: Path) -> Fuzz:
     return Fuzz(at(path, parse), st.one_of(damaged(seeds), documents.map(header)))
 
 
+def _header(content: bytes) -> object:
+    return json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+
+
+def _small_stage_a(folder: Path) -> Path:
+    """The weights of a network that is known by its keys."""
+    network = StageA(StageAModel(width=4, depth=1, codebook=4))
+    weights.stage_a.save(folder / "small", network)
+    return next((folder / "small" / "vqgan").glob("*.safetensors"))
+
+
 def torch_file(folder: Path) -> Fuzz:
     path = folder / "model.pt"
     torch.save({"state_dict": {"a.weight": torch.ones(4, 3), "b": torch.ones(2)}, "step": 3}, path)
-    seed = path.read_bytes()
-    return Fuzz(at(path, lambda: weights.describe(path)), damaged([seed]))
+    seeds = [path.read_bytes()]
+    torch.save({"state_dict": load_file(_small_stage_a(folder)), "step": 3}, path)
+    seeds.append(path.read_bytes())
+    return Fuzz(at(path, lambda: weights.describe(path)), damaged(seeds))
 
 
 def lora_file(folder: Path) -> Fuzz:
@@ -475,12 +491,13 @@ def tokenizers(folder: Path) -> Fuzz:
 
 def shard_index(folder: Path) -> Fuzz:
     name = "model-00001-of-00001.safetensors"
-    save_file({"a.weight": torch.ones(4, 3)}, folder / name)
-    path = folder / "model.safetensors.index.json"
-    seeds = [
-        json.dumps({"metadata": {"total_size": 48}, "weight_map": {"a.weight": name}}).encode()
-    ]
-    return Fuzz(at(path, lambda: weights.describe(folder)), mixed(seeds))
+    tensors = load_file(_small_stage_a(folder))
+    home = folder / "sharded"
+    home.mkdir()
+    save_file(tensors, home / name)
+    path = home / "model.safetensors.index.json"
+    index = {"metadata": {"total_size": 48}, "weight_map": dict.fromkeys(tensors, name)}
+    return Fuzz(at(path, lambda: weights.describe(home)), mixed([json.dumps(index).encode()]))
 
 
 def model_card(folder: Path) -> Fuzz:
@@ -612,7 +629,7 @@ def marks(folder: Path) -> Fuzz:
     file.write_bytes(b"x")
     mark = mark_of(folder)
     assert mark is not None
-    mark.record(file)
+    mark.adopt([file])
     path = folder / RUNS / MARK
 
     def parse() -> None:

@@ -178,6 +178,7 @@ def _read_table(content: bytes, info: PreparedInfo) -> pa.Table:
     if file.metadata.num_rows != info.images or info.images * BLOCK > sum(info.shards.values()):
         raise ValueError(f"{file.metadata.num_rows} rows")  # before they take memory
     table = file.read(columns=SCHEMA.names).cast(SCHEMA)
+    table.validate(full=True)  # UTF-8 too
     required = [name for name in SCHEMA.names if name not in SCORES]
     if missing := [name for name in required if table.column(name).null_count]:
         raise ValueError(f"rows without {missing[0]}")
