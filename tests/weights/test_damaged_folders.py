@@ -209,6 +209,7 @@ DAMAGES: list[tuple[str, Callable[[Path], object]]] = [
     ("eos_token_id should be", lambda f: edit(f / TEXT_CONFIG, "eos_token_id", None)),
     ("attention_dropout", lambda f: edit(f / TEXT_CONFIG, "attention_dropout", "x")),
     ("config of a CLIP text model", lambda f: edit(f / TEXT_CONFIG, "dtype", "nope")),
+    ("CLIP text model", lambda f: edit(f / TEXT_CONFIG, "dtype", [])),
     ("model_max_length should be", lambda f: edit(f / TOKENS, "model_max_length", "x")),
     ("model_max_length should be", lambda f: edit(f / TOKENS, "model_max_length", 0)),
     ("model_max_length should be", lambda f: edit(f / TOKENS, "model_max_length", 1)),

@@ -53,7 +53,7 @@ num_labels, for which it makes that many names, and return_dict."""
 
 DAMAGED = (
     AttributeError,
-    KeyError,
+    LookupError,
     OSError,
     OverflowError,
     RuntimeError,
