@@ -24,6 +24,7 @@ from typing import Literal, final
 
 from wuerstchen.digests import file_digest
 from wuerstchen.errors import ConfigError, SaveError, WuerstchenError
+from wuerstchen.parsing import ParseError, parse_object
 
 MARK = ".wuerstchen.jsonl"
 RUNS = "runs"
@@ -89,10 +90,8 @@ class Mark:
         except OSError:
             return
         for line in content.splitlines():
-            with suppress(ValueError, RecursionError):  # truncated by a kill
-                values = json.loads(line)
-                if isinstance(values, dict):
-                    yield values
+            with suppress(ParseError):  # truncated by a kill
+                yield parse_object(line)
 
     def _append(self, values: Mapping[str, str]) -> None:
         flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW

@@ -8,7 +8,6 @@ A phase whose process was killed therefore has a file but no lock, and only its 
 lost. Lines that are not phases, such as truncated ones, are left out with a warning.
 """
 
-import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from filelock import FileLock, Timeout
 from wuerstchen.atomic_write import explain_disk_errors, write_file
 from wuerstchen.errors import ModelFolderError, SaveError
 from wuerstchen.owned import check_lock
+from wuerstchen.parsing import parse_object, read_bytes
 from wuerstchen.receipts.phase import End as End
 from wuerstchen.receipts.phase import Kind as Kind
 from wuerstchen.receipts.phase import Phase as Phase
@@ -212,8 +212,8 @@ def _with_results(folder: Path, phase: Phase) -> Phase:
         return phase
     try:
         path = folder / "runs" / phase.stage / FINISHED
-        images = json.loads(path.read_text(encoding="utf-8"))["images"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        images = parse_object(read_bytes(path))["images"]
+    except (OSError, ValueError, KeyError):
         return phase
     is_last = images == phase.resumed_at + phase.images
     return phase.model_copy(update={"saved": phase.images}) if is_last else phase
