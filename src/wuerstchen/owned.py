@@ -100,7 +100,7 @@ class Mark:
             file.seek(max(size - 1, 0))
             start = "" if file.read(1) in (b"", b"\n") else "\n"
             # One write to the end of the file, so that two writers do not mix their lines.
-            file.write(f"{start}{json.dumps(values, ensure_ascii=False)}\n".encode())
+            file.write(f"{start}{json.dumps(values)}\n".encode())
             file.flush()
             os.fsync(file.fileno())
 

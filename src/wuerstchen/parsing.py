@@ -51,7 +51,10 @@ RECORD = Limits(bytes=16 << 20, values=100_000, finite=False, surrogates=True)
 
 YAML = Limits(bytes=1 << 20, values=20_000)
 
-_STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+"""An unterminated one ends with the text: if it did not match, each quote in it would be tried in
+turn, to the end of the text."""
+
 _NOT_BRACKETS = re.compile(r"[^][{}]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CONSTRUCTION = (ValueError, TypeError, LookupError, AttributeError, OverflowError)

@@ -99,10 +99,12 @@ def large_metadata() -> dict[str, bytes]:
         chunks = PngImagePlugin.PngInfo()
         chunks.add_itxt("workflow", note, zip=packed)
         files[f"{name}.png"] = to_bytes(WIDE, "PNG", pnginfo=chunks)
-    chunks = PngImagePlugin.PngInfo()
-    for number in range(80):  # 72 MB, which Pillow refuses
-        chunks.add_text(f"note {number}", "x" * 900_000)
-    return {**files, "many.png": to_bytes(WIDE, "PNG", pnginfo=chunks)}
+    for name, every in {"many": 100, "mixed": 2}.items():
+        chunks = PngImagePlugin.PngInfo()
+        for number in range(80):  # 72 MB, which Pillow refuses; packed and plain count together
+            chunks.add_text(f"note {number}", "x" * 900_000, zip=number % every == 1)
+        files[f"{name}.png"] = to_bytes(WIDE, "PNG", pnginfo=chunks)
+    return files
 
 
 def test_megabytes_beside_the_pixels_cost_none_of_them(tmp_path: Path) -> None:
@@ -110,9 +112,9 @@ def test_megabytes_beside_the_pixels_cost_none_of_them(tmp_path: Path) -> None:
     write(tmp_path, {**files, **{f"{name.split('.')[0]}.txt": name for name in files}})
     train, _, report = open_pairs(DataConfig(path=str(tmp_path), test_fraction=0))
     assert {pair.key for pair in train} == set(files) and not report.skipped
-    texts = ["iTXt.png", "many.png", "plain-iTXt.png", "tEXt.png", "zTXt.png"]
+    texts = ["iTXt.png", "many.png", "mixed.png", "plain-iTXt.png", "tEXt.png", "zTXt.png"]
     assert report.ignored == {LARGE: texts}
-    assert f"used without: 5 × {LARGE} (iTXt.png, many.png, " in report.summary()
+    assert f"used without: 6 × {LARGE} (iTXt.png, many.png, " in report.summary()
     for data in files.values():
         image = np.asarray(open_image(data, 256, "white").image)[128, [85, 256, 426]]
         assert image.argmax(1).tolist() == [0, 1, 2]

@@ -75,16 +75,17 @@ def without_large_metadata(data: bytes) -> tuple[bytes, bytes | None, bool]:
     Raises MetadataLimitError if one unpacks to more than 16 MiB, or all of them to 64.
     """
     found: list[tuple[Chunk, bool]] = []
-    total = 0
+    unpacked = total = 0
     for chunk in _metadata(data):
         packed = _packed(chunk)
         size = len(chunk.data) if packed is None else sum(map(len, inflated(packed)))
+        total += size
         if packed is not None:
-            total += size
-            if size > _LIMIT or total > _TOTAL_LIMIT:
+            unpacked += size
+            if size > _LIMIT or unpacked > _TOTAL_LIMIT:
                 raise MetadataLimitError(_TOO_LARGE)
         found.append((chunk, size > _KEPT))
-    too_many = sum(len(chunk.data) for chunk, _ in found) > _TOTAL_LIMIT
+    too_many = total > _TOTAL_LIMIT  # Pillow counts plain and unpacked ones together
     removed = [chunk for chunk, is_large in found if is_large or too_many]
     profiles = [_packed(chunk) or b"" for chunk in removed if chunk.name == b"iCCP"]
     kept, at = bytearray(), 0
