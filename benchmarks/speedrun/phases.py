@@ -142,7 +142,7 @@ def run_stage_c(
         captions = scenes.captions_of(rows, choose)
         return Batch(torch.empty(0), captions, [""] * len(rows), rows)
 
-    return _train(stage, seconds, batch, folder, place, log, config.seed, stage_c)
+    return _train(stage, seconds, batch, folder, place, log, config.seed)
 
 
 def model_info(config: Config) -> ModelInfo:
@@ -172,7 +172,8 @@ def _train(
     """parts: networks whose blocks are compiled, for the few shapes that training has"""
     muon = stage.name != "a"  # whose weights are mostly convolutions
     blocks = [b for part in parts for b in part.modules() if isinstance(b, COMPILED)]
-    for block in blocks if place.compiled else ():
+    compiled = place.compiled and bool(blocks)
+    for block in blocks if compiled else ():
         block.compile(dynamic=False)
     run = train_for(
         stage,
@@ -183,7 +184,7 @@ def _train(
         log,
         muon=muon,
         bf16=place.bf16,
-        counted=not place.compiled,
+        counted=not compiled,
     )
     for block in blocks:
         block._compiled_call_impl = None

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.studies.stickers import Composer, Mix, Part, open_sprites
-from benchmarks.studies.stickers.sprites import background_similarity, image_of
-from benchmarks.studies.stickers.truth import Truth
+from wuerstchen.data.stickers import Composer, Mix, Part, open_sprites
+from wuerstchen.data.stickers.sprites import background_similarity, image_of
+from wuerstchen.data.stickers.truth import Truth
 
 CHUNK = 250
 """Scenes that a process composes at a time."""

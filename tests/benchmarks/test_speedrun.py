@@ -11,8 +11,8 @@ from made_stickers import HELD_OUT, TRAIN, write_set
 
 from benchmarks.speedrun.muon import orthogonalise
 from benchmarks.speedrun.scenes import Scenes
-from benchmarks.studies.stickers import Composer, open_sprites
 from wuerstchen import Pipeline
+from wuerstchen.data.stickers import Composer, open_sprites
 
 SMALL = {
     "data.size": 128,

@@ -21,7 +21,9 @@ from hypothesis.strategies import SearchStrategy
 from wuerstchen.errors import WuerstchenError
 
 MEMORY = 1 << 30
-"""Bytes that a parser may take in addition to what the process has."""
+"""Bytes that a parser may touch in addition to what the process has."""
+RESERVED = 8 << 30
+"""Bytes of addresses in addition: allocators and threads reserve far more than they touch."""
 SECONDS = 20.0
 """For one input; about a thousand times what it takes on a quiet machine."""
 
@@ -64,7 +66,7 @@ def _parse_all(
     parse: Parse, inputs: SearchStrategy[bytes], cases: int, last: Path, beat: mmap.mmap
 ) -> Outcome:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + MEMORY
+    limit = pages * resource.getpagesize() + RESERVED
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.simplefilter("ignore")
@@ -72,6 +74,7 @@ def _parse_all(
     texts: dict[str, str] = {}
     file = os.open(last, os.O_RDWR | os.O_CREAT)
     count = taken = 0
+    most = _peak() + MEMORY
 
     @settings(
         max_examples=cases,
@@ -83,15 +86,19 @@ def _parse_all(
     )
     @given(inputs)
     def each(data: bytes) -> None:
-        nonlocal count, taken
+        nonlocal count, taken, most
         count += 1
         os.pwrite(file, data, 0)
         beat[:16] = struct.pack("<dq", time.monotonic(), len(data))
         try:
-            parse(data)
-            taken += 1
-        except WuerstchenError:
-            pass
+            try:
+                parse(data)
+                taken += 1
+            except WuerstchenError:
+                pass
+            if (peak := _peak()) > most:
+                most = peak + MEMORY
+                raise MemoryError(f"{peak / 2**30:.1f} GiB")
         except BaseException as error:
             frames = traceback.extract_tb(error.__traceback__)
             own = [frame for frame in frames if "wuerstchen" in frame.filename]
@@ -104,6 +111,12 @@ def _parse_all(
     each()
     faults = (f"{name} with {found[name][:300]!r}\n{texts[name]}" for name in found)
     return Outcome(count, taken, tuple(faults))
+
+
+def _peak() -> int:
+    """The most bytes that this process has had in memory at a time."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
 def _watch(child: int, beat: mmap.mmap, last: Path, report: Path) -> Outcome:

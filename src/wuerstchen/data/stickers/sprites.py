@@ -10,9 +10,9 @@ from typing import Literal, final
 
 from PIL import Image, UnidentifiedImageError
 
-from benchmarks.studies.stickers.backgrounds import similar_fractions
 from wuerstchen.data.items import ByteRange, Item
 from wuerstchen.data.report import Report
+from wuerstchen.data.stickers.backgrounds import similar_fractions
 from wuerstchen.data.tars import read_tar
 from wuerstchen.errors import DataError
 

@@ -5,12 +5,12 @@ from typing import final
 
 from PIL import Image
 
-from benchmarks.studies.stickers.backgrounds import BACKGROUNDS
-from benchmarks.studies.stickers.captions import Caption, captions_of
-from benchmarks.studies.stickers.random_choices import RandomChoices
-from benchmarks.studies.stickers.scenes import Mix, Scene, random_scene
-from benchmarks.studies.stickers.sprites import Sprites, image_of
-from benchmarks.studies.stickers.truth import Truth, truth_of
+from wuerstchen.data.stickers.backgrounds import BACKGROUNDS
+from wuerstchen.data.stickers.captions import Caption, captions_of
+from wuerstchen.data.stickers.random_choices import RandomChoices
+from wuerstchen.data.stickers.scenes import Mix, Scene, random_scene
+from wuerstchen.data.stickers.sprites import Sprites, image_of
+from wuerstchen.data.stickers.truth import Truth, truth_of
 from wuerstchen.geometry import check_size
 
 CAPTIONS = 4

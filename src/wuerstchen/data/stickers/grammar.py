@@ -2,7 +2,7 @@
 
 import re
 
-from benchmarks.studies.stickers.random_choices import RandomChoices
+from wuerstchen.data.stickers.random_choices import RandomChoices
 
 NUMERALS = {1: "one", 2: "two", 3: "three", 4: "four"}
 

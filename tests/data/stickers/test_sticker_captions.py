@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from made_stickers import COLOURS, HELD_OUT, TRAIN, write_set
 
-from benchmarks.studies.stickers import BACKGROUNDS, Composer, Mix, open_sprites
-from benchmarks.studies.stickers.grammar import plural, with_article
+from wuerstchen.data.stickers import BACKGROUNDS, Composer, Mix, open_sprites
+from wuerstchen.data.stickers.grammar import plural, with_article
 
 PHRASES = {
     "to the left of": "left of",

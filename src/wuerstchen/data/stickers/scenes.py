@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from benchmarks.studies.stickers.backgrounds import BACKGROUNDS, MAX_SIMILAR
-from benchmarks.studies.stickers.random_choices import RandomChoices
-from benchmarks.studies.stickers.sprites import Sprite, Sprites, background_similarity, image_of
+from wuerstchen.data.stickers.backgrounds import BACKGROUNDS, MAX_SIMILAR
+from wuerstchen.data.stickers.random_choices import RandomChoices
+from wuerstchen.data.stickers.sprites import Sprite, Sprites, background_similarity, image_of
 
 Kind = Literal["one", "pair", "several"]
 Relation = Literal["left of", "right of", "above", "below"]

@@ -1,6 +1,6 @@
 """Compose scenes of stickers with captions and ground truth, as tars to train on.
 
-    python -m benchmarks.studies.stickers STICKERS OUT --count 20000
+    python -m wuerstchen.data.stickers STICKERS OUT --count 20000
 
 STICKERS is a folder of tars, train-*.tar and test-cells-*.tar, with transparent images whose JSON
 has the fields `name` and `style`.
@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
-from benchmarks.studies.stickers import Composer, Mix, Part, open_sprites, write_scenes
+from wuerstchen.data.stickers import Composer, Mix, Part, open_sprites, write_scenes
 from wuerstchen.errors import ConfigError, WuerstchenError
 
 app = typer.Typer(add_completion=False)
@@ -81,6 +81,6 @@ def compose(
 
 if __name__ == "__main__":
     try:
-        app(prog_name="python -m benchmarks.studies.stickers")
+        app(prog_name="python -m wuerstchen.data.stickers")
     except WuerstchenError as error:
         sys.exit(f"Error: {error}")

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.studies.stickers.composer import Composed, Composer
-from benchmarks.studies.stickers.truth import to_json
 from wuerstchen.atomic_write import write_file
+from wuerstchen.data.stickers.composer import Composed, Composer
+from wuerstchen.data.stickers.truth import to_json
 
 SCENES_PER_TAR = 1000
 

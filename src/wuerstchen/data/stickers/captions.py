@@ -6,10 +6,10 @@ from either side, with and without background or style.
 
 from dataclasses import dataclass
 
-from benchmarks.studies.stickers.grammar import NUMERALS, plural, random_case, with_article
-from benchmarks.studies.stickers.random_choices import RandomChoices
-from benchmarks.studies.stickers.scenes import OPPOSITE, Relation, Scene
-from benchmarks.studies.stickers.sprites import Sprite
+from wuerstchen.data.stickers.grammar import NUMERALS, plural, random_case, with_article
+from wuerstchen.data.stickers.random_choices import RandomChoices
+from wuerstchen.data.stickers.scenes import OPPOSITE, Relation, Scene
+from wuerstchen.data.stickers.sprites import Sprite
 
 NO_BACKGROUND = 0.15
 """Fraction of captions without the background."""

@@ -4,8 +4,8 @@ import json
 
 from pydantic import BaseModel, ConfigDict
 
-from benchmarks.studies.stickers.captions import Caption
-from benchmarks.studies.stickers.scenes import Box, Kind, Relation, Scene
+from wuerstchen.data.stickers.captions import Caption
+from wuerstchen.data.stickers.scenes import Box, Kind, Relation, Scene
 
 
 class TruthObject(BaseModel):

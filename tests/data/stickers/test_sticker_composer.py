@@ -7,8 +7,8 @@ import pytest
 from made_stickers import ALL, COLOURS, HELD_OUT, TRAIN, write_set
 from PIL import Image
 
-from benchmarks.studies.stickers import BACKGROUNDS, Composer, Mix, background_of, open_sprites
-from benchmarks.studies.stickers.writer import members
+from wuerstchen.data.stickers import BACKGROUNDS, Composer, Mix, background_of, open_sprites
+from wuerstchen.data.stickers.writer import members
 from wuerstchen.errors import DataError, SizeError
 
 SCENES = range(40)

@@ -7,7 +7,9 @@ import pytest
 from made_stickers import HELD_OUT, TRAIN, write_set
 from typer.testing import CliRunner
 
-from benchmarks.studies.stickers import (
+from wuerstchen.config import DataConfig
+from wuerstchen.data import open_pairs
+from wuerstchen.data.stickers import (
     Composer,
     Truth,
     open_sprites,
@@ -15,9 +17,7 @@ from benchmarks.studies.stickers import (
     write_scenes,
     writer,
 )
-from benchmarks.studies.stickers.__main__ import app
-from wuerstchen.config import DataConfig
-from wuerstchen.data import open_pairs
+from wuerstchen.data.stickers.__main__ import app
 from wuerstchen.errors import ConfigError
 
 
