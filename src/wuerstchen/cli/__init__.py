@@ -5,9 +5,8 @@ Verbs import torch only when they run, so that `--help` is fast.
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from inspect import cleandoc
 from typing import Annotated, TextIO
 
 import typer
@@ -24,8 +23,10 @@ from wuerstchen.cli import (
     plan,
     prepare,
     receipt,
+    stickers,
     train,
 )
+from wuerstchen.cli.verbs import add_verb
 from wuerstchen.display import printable
 from wuerstchen.errors import UnusedWarning, WuerstchenError, os_errors_as
 from wuerstchen.signals import ending_signals
@@ -45,27 +46,18 @@ app = typer.Typer(
 )
 
 
-def _add(verb: Callable[..., None], epilog: str, *, no_arguments: bool = False) -> None:
-    """Add a verb with its docstring as help, one line per paragraph so that terminals can wrap it.
-
-    no_arguments  whether the verb can run without arguments
-    """
-    paragraphs = cleandoc(verb.__doc__ or "").split("\n\n")
-    text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-    app.command(help=text, no_args_is_help=not no_arguments, epilog=epilog)(verb)
-
-
-_add(generate.generate, generate.EPILOG)
-_add(train.train, train.EPILOG)
-_add(plan.plan, plan.EPILOG)
-_add(prepare.prepare, prepare.EPILOG)
-_add(encode.encode, encode.EPILOG)
-_add(evaluate.evaluate, evaluate.EPILOG, no_arguments=True)
-_add(diagnose.diagnose, diagnose.EPILOG)
-_add(inspect.inspect, inspect.EPILOG)
-_add(convert.convert, convert.EPILOG)
-_add(merge.merge, merge.EPILOG)
-_add(receipt.receipt, receipt.EPILOG)
+add_verb(app, generate.generate, generate.EPILOG)
+add_verb(app, train.train, train.EPILOG)
+add_verb(app, plan.plan, plan.EPILOG)
+add_verb(app, prepare.prepare, prepare.EPILOG)
+add_verb(app, encode.encode, encode.EPILOG)
+add_verb(app, evaluate.evaluate, evaluate.EPILOG, no_arguments=True)
+add_verb(app, diagnose.diagnose, diagnose.EPILOG)
+add_verb(app, inspect.inspect, inspect.EPILOG)
+add_verb(app, convert.convert, convert.EPILOG)
+add_verb(app, merge.merge, merge.EPILOG)
+add_verb(app, receipt.receipt, receipt.EPILOG)
+app.add_typer(stickers.app)
 
 
 def _show_version(value: bool) -> None:

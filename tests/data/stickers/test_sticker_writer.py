@@ -7,6 +7,7 @@ import pytest
 from made_stickers import HELD_OUT, TRAIN, write_set
 from typer.testing import CliRunner
 
+from wuerstchen.cli import app
 from wuerstchen.config import DataConfig
 from wuerstchen.data import open_pairs
 from wuerstchen.data.stickers import (
@@ -17,12 +18,11 @@ from wuerstchen.data.stickers import (
     write_scenes,
     writer,
 )
-from wuerstchen.data.stickers.__main__ import app
 from wuerstchen.errors import ConfigError
 
 
 def command(*arguments: object) -> int:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    result = CliRunner().invoke(app, ["stickers", "compose", *map(str, arguments)])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.exit_code

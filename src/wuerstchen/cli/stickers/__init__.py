@@ -1,0 +1,14 @@
+"""`wuerstchen stickers`: the sticker set, scenes composed of it, and scores on them."""
+
+import typer
+
+from wuerstchen.cli.stickers import compose
+from wuerstchen.cli.verbs import add_verb
+
+app = typer.Typer(
+    name="stickers",
+    help="Emoji in six drawing styles, on which obeying a prompt is learned and scored exactly.",
+    no_args_is_help=True,
+)
+
+add_verb(app, compose.compose, compose.EPILOG)
