@@ -10,16 +10,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from benchmarks.speedrun.muon import BatchedMuon
 from benchmarks.speedrun.streams import BatchStreams
 from wuerstchen.data import Batch
 from wuerstchen.flops import FlopCounter
 from wuerstchen.training.ema import EMA
+from wuerstchen.training.muon import linear_weights, optimizers_of
 from wuerstchen.training.optim import Bf16Autocast
 from wuerstchen.training.stage import Stage, TrainState
-
-MUON_RATE = 3.0
-"""Learning rate of Muon relative to AdamW's."""
 
 COUNTED_STEP = 30
 """The step whose operations are counted, after all that happens only at the start."""
@@ -68,7 +65,7 @@ def train_for(
     for network in networks.values():
         network.train()
     called = {n: Bf16Autocast(net) if bf16 else net for n, net in networks.items()}
-    optimizers = {name: _optimizers(stage, name, muon=muon, device=device) for name in networks}
+    optimizers = {name: _optimizers(stage, name, muon=muon) for name in networks}
     ema = EMA(networks[stage.trained], stage.training.ema_decays)
     host = torch.Generator().manual_seed(seed)
     on_device = torch.Generator(device).manual_seed(seed)
@@ -119,36 +116,13 @@ def train_for(
     return run
 
 
-def _optimizers(
-    stage: Stage, name: str, *, muon: bool, device: torch.device
-) -> list[torch.optim.Optimizer]:
-    network = stage.networks()[name]
-    linear = {
-        id(module.weight)
-        for module in network.modules()
-        if isinstance(module, nn.Linear) and min(module.weight.shape) > 1
-    }
-    plain: list[dict[str, object]] = []
-    matrices: list[dict[str, object]] = []
-    for group in stage.parameter_groups(name):
-        chosen = [p for p in group.parameters if muon and id(p) in linear]
-        others = [p for p in group.parameters if not (muon and id(p) in linear)]
-        if chosen:
-            matrices.append({"params": chosen, "rate": group.rate * MUON_RATE})
-        if others:
-            plain.append({"params": others, "rate": group.rate})
+def _optimizers(stage: Stage, name: str, *, muon: bool) -> list[torch.optim.Optimizer]:
     training = stage.training
-    found: list[torch.optim.Optimizer] = []
-    if plain:
-        found.append(
-            torch.optim.AdamW(
-                plain,
-                lr=training.learning_rate,
-                betas=training.betas,
-                weight_decay=training.weight_decay,
-                fused=True,
-            )
-        )
-    if matrices:
-        found.append(BatchedMuon(matrices, lr=training.learning_rate))
-    return found
+    return optimizers_of(
+        stage.parameter_groups(name),
+        linear_weights(stage.networks()[name]) if muon else (),
+        learning_rate=training.learning_rate,
+        muon_rate=training.muon_rate,
+        betas=training.betas,
+        weight_decay=training.weight_decay,
+    )

@@ -32,6 +32,10 @@ class TrainingConfig(Section):
     """Backward passes per optimizer step."""
     learning_rate: float = Field(default=1e-4, gt=0)
     """Peak learning rate, reached after the warm-up."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """muon: Muon (arXiv:2502.16982) for the matrices of linear layers, AdamW for all else."""
+    muon_rate: float = Field(default=3.0, gt=0)
+    """Learning rate of Muon relative to `learning_rate`."""
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     """Betas of AdamW."""
     weight_decay: float = Field(default=0.01, ge=0)
@@ -73,6 +77,15 @@ class TrainingConfig(Section):
         if ema == ():
             raise ValueError("expected at least one decay, found none")
         return ema
+
+    @model_validator(mode="after")
+    def _whole_matrices(self) -> "TrainingConfig":
+        if self.sharded and self.optimizer == "muon":
+            raise ValueError(
+                "optimizer is muon, which needs whole matrices, but sharded is true, which gives "
+                "each process a part of them; set optimizer to adamw, or sharded to false"
+            )
+        return self
 
     @model_validator(mode="after")
     def _has_weights(self) -> "TrainingConfig":

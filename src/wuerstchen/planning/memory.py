@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from wuerstchen.planning.dry_run import DryRun
 from wuerstchen.planning.kernels import Setting
+from wuerstchen.training.muon import linear_weights
 from wuerstchen.training.sharding import FSDP_BLOCKS
 from wuerstchen.training.stage import trained_parameters
 
@@ -95,7 +96,7 @@ def step_memory(
     return Memory(
         weights=learned + _bytes(buffers) + _gathered(list(networks.values()), layout),
         gradients=learned,
-        optimizer=2 * learned,
+        optimizer=2 * learned - _bytes(_by_muon(run)) // layout.shards,  # which has one moment
         ema=len(run.stage.training.ema_decays) * ema,
         ddp_buckets=_bytes(trained) if layout.devices > 1 and not layout.sharded else 0,
         frozen=_bytes(frozen) + sum(_bytes(m.parameters()) + _bytes(m.buffers()) for m in others),
@@ -147,6 +148,13 @@ def _gathered(networks: Sequence[nn.Module], layout: Layout) -> int:
         whole = _bytes(trained_parameters(network))
         most = max(most, whole - sum(sizes) + sum(sizes[:GATHERED]))
     return most
+
+
+def _by_muon(run: DryRun) -> list[nn.Parameter]:
+    """Weights that Muon trains."""
+    if run.stage.training.optimizer != "muon":
+        return []
+    return [p for network in run.stage.networks().values() for p in linear_weights(network)]
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

@@ -7,6 +7,7 @@ import copy
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 
 import torch
 from accelerate import Accelerator
@@ -17,6 +18,7 @@ from wuerstchen.config import TrainingConfig
 from wuerstchen.training.checkpoints import TensorSpec
 from wuerstchen.training.distributed import is_distributed, sync_batch_norms
 from wuerstchen.training.ema import EMA
+from wuerstchen.training.muon import MOMENTUM, Muon, linear_weights, optimizers_of
 from wuerstchen.training.sharding import full_tensor, set_gradient_sync, shard
 from wuerstchen.training.stage import Stage
 
@@ -41,7 +43,7 @@ class Optimizers:
             else:
                 _place(network, accelerator.device)
         self.ema = EMA(self.networks[stage.trained], self.training.ema_decays)
-        self._optimizers = {name: self._optimizer(name) for name in self.networks}
+        self._optimizers = {name: self._new_optimizers(name) for name in self.networks}
 
     def wrap(self) -> dict[str, nn.Module]:
         """The networks as training calls them; call this after loading a checkpoint."""
@@ -80,12 +82,13 @@ class Optimizers:
     @property
     def learning_rate(self) -> float:
         """Learning rate of the next step."""
-        rate: float = next(iter(self._optimizers.values())).param_groups[0]["lr"]
+        group = next(iter(self._optimizers.values()))[0].param_groups[0]
+        rate: float = group["lr"] / group["rate"]
         return rate
 
     def set_learning_rate(self, step: int, images: int) -> None:
         rate = self.training.learning_rate * lr_factor(self.training, step, images)
-        for optimizer in self._optimizers.values():
+        for optimizer in chain.from_iterable(self._optimizers.values()):
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["rate"]
 
@@ -102,16 +105,19 @@ class Optimizers:
 
     def clip_grad_norm(self, name: str) -> float:
         """Clip the gradient of network `name` to max_grad_norm; returns its norm before."""
-        parameters = [p for group in self._optimizers[name].param_groups for p in group["params"]]
+        groups = chain.from_iterable(o.param_groups for o in self._optimizers[name])
+        parameters = [p for group in groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.training.max_grad_norm)
         return float(full_tensor(norm))
 
     def step(self, name: str) -> None:
-        self._optimizers[name].step()
+        for optimizer in self._optimizers[name]:
+            optimizer.step()
         self.zero_grad(name)
 
     def zero_grad(self, name: str) -> None:
-        self._optimizers[name].zero_grad(set_to_none=True)
+        for optimizer in self._optimizers[name]:
+            optimizer.zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, Tensor]:
         """All tensors of a checkpoint by name; loading writes into them."""
@@ -119,34 +125,51 @@ class Optimizers:
         found |= {f"stage.{name}": tensor for name, tensor in self._stage.state().items()}
         for name, network in self.networks.items():
             found |= {f"network.{name}.{key}": t for key, t in _trained_state(network).items()}
-            state = self._optimizers[name].state
             for key, parameter in network.named_parameters():
-                for kind, value in state.get(parameter, {}).items():
-                    found[f"optimizer.{name}.{kind}.{key}"] = value
+                for optimizer in self._optimizers[name]:
+                    for kind, value in optimizer.state.get(parameter, {}).items():
+                        found[f"optimizer.{name}.{kind}.{key}"] = value
         return found
 
     def state_for(self, shapes: Mapping[str, TensorSpec]) -> dict[str, Tensor]:
         """`state`, with empty optimizer states of the shapes in a checkpoint."""
         for name, network in self.networks.items():
-            state = self._optimizers[name].state
-            state.clear()
+            owners = self._cleared(name)
             parameters = dict(network.named_parameters())
             prefix = f"optimizer.{name}."
             for saved, (shape, dtype) in shapes.items():
                 kind, _, key = saved.removeprefix(prefix).partition(".")
-                if saved.startswith(prefix) and key in parameters:
-                    value: Tensor = parameters[key]
-                    if value.shape != shape:  # the step count
-                        value = torch.zeros(shape, dtype=dtype, device=value.device)
-                    state[parameters[key]][kind] = torch.zeros_like(value).detach()
+                if not saved.startswith(prefix) or key not in parameters:
+                    continue
+                parameter = parameters[key]
+                owner = owners.get(parameter, self._optimizers[name][0])
+                if (kind == MOMENTUM) != isinstance(owner, Muon):
+                    continue  # of another optimizer: loading will say that it does not fit
+                value: Tensor = parameter
+                if value.shape != shape:  # the step count
+                    value = torch.zeros(shape, dtype=dtype, device=value.device)
+                owner.state[parameter][kind] = torch.zeros_like(value).detach()
         return self.state()
 
-    def _optimizer(self, name: str) -> torch.optim.Optimizer:
-        found, training = self._stage.parameter_groups(name), self.training
-        groups = [{"params": group.parameters, "rate": group.rate} for group in found]
-        rate, decay = training.learning_rate, training.weight_decay
-        # Fused, it reads the weights once: on a CPU less than a third of the time.
-        return torch.optim.AdamW(groups, rate, training.betas, weight_decay=decay, fused=True)
+    def _cleared(self, name: str) -> dict[nn.Parameter, torch.optim.Optimizer]:
+        """The optimizer of each parameter of network `name`, all without their states."""
+        found: dict[nn.Parameter, torch.optim.Optimizer] = {}
+        for optimizer in self._optimizers[name]:
+            optimizer.state.clear()
+            for group in optimizer.param_groups:
+                found |= dict.fromkeys(group["params"], optimizer)
+        return found
+
+    def _new_optimizers(self, name: str) -> list[torch.optim.Optimizer]:
+        training = self.training
+        return optimizers_of(
+            self._stage.parameter_groups(name),
+            linear_weights(self.networks[name]) if training.optimizer == "muon" else (),
+            learning_rate=training.learning_rate,
+            muon_rate=training.muon_rate,
+            betas=training.betas,
+            weight_decay=training.weight_decay,
+        )
 
 
 def _place(network: nn.Module, device: torch.device) -> None:

@@ -17,7 +17,14 @@ DATA = "data.json"
 
 MAY_CHANGE = frozenset(
     {
-        *("images", "learning_rate", "gradient_accumulation", "gradient_checkpointing", "sharded"),
+        *(
+            "images",
+            "learning_rate",
+            "muon_rate",
+            "gradient_accumulation",
+            "gradient_checkpointing",
+            "sharded",
+        ),
         *("checkpoint_every", "keep_checkpoints", "log_every", "export"),
         *("validate_every", "validation_images"),
         *("path", "cache_gib", "latent_cache"),
