@@ -9,7 +9,7 @@
 # PROMPT is passed on without being read by make or by the shell: `$(value ...)` keeps a `$` as it
 # is, and the recipe finds it in an environment variable. A PROMPT of the environment is not used,
 # because some shells keep their own prompt there.
-PROMPT = a 3D emoji of a red heart
+PROMPT = a 3D red heart on a white background
 
 # PyTorch's builds without CUDA (gigabytes less). For a GPU name another one of their indexes, such
 # as TORCH_INDEX=https://download.pytorch.org/whl/cu130. Where the index cannot be reached, pip

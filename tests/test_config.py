@@ -317,12 +317,12 @@ def test_stage_a_is_never_sharded(small: str) -> None:
 def test_keys_without_effect_are_refused(small: str) -> None:
     pretraining = "stage_b.pretraining.images=8"
     assert (
-        "stage_b.pretraining: init_from is 'emoji', but a pretraining starts from scratch"
-        in refusal(small, pretraining, "stage_b.pretraining.init_from=emoji")
+        "stage_b.pretraining: init_from is 'stickers', but a pretraining starts from scratch"
+        in refusal(small, pretraining, "stage_b.pretraining.init_from=stickers")
     )
     assert "stage_c.pretraining.images" in refusal(small, "stage_c.pretraining.images=0")
     assert "compressor_weights would initialise another one; set one of them empty" in refusal(
-        small, "stage_b.training.init_from=emoji", "stage_b.training.compressor_weights=file"
+        small, "stage_b.training.init_from=stickers", "stage_b.training.compressor_weights=file"
     )
     assert "which needs weights; set stage_a.training.vgg16_weights" in refusal(
         small, "stage_a.training.perceptual_loss=vgg16"

@@ -1,8 +1,8 @@
 """Copy a model folder into the package as its bundled model, with weights in fp16.
 
-    python tools/bundle.py models/emoji
+    python tools/bundle.py models/stickers
 
-The copy has no run folders, opens like any model folder, and must stay below 40 MB.
+The copy has no run folders, opens like any model folder, and must stay below 60 MB.
 """
 
 import sys

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from wuerstchen import Pipeline
 
-PROMPT = "a 3D emoji of a red apple"
+PROMPT = "a 3D red heart on a white background"
 
 
 class Failed(Exception):

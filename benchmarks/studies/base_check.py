@@ -6,7 +6,7 @@ FLUENT3D are the images that the bundled model was trained on. 300 of them, even
 recoloured from dark blue to white and keep their captions: a style for this base. DREAMBOOTH are
 photos of things, with `subject` in their JSON files: unlike anything that this base was trained on.
 For each, the bundled model is measured as by `wuerstchen evaluate` and `diagnose`, fine-tuned
-by `wuerstchen train lora base=emoji` with default settings, and measured again.
+by `wuerstchen train lora base=stickers` with default settings, and measured again.
 """
 
 import argparse
@@ -94,13 +94,13 @@ def write_blue(fluent3d: Path, folder: Path, count: int) -> DataConfig:
 
 def measure_row(name: str, data: DataConfig, output: Path) -> Row:
     """Measure the base, fine-tune it and measure the result."""
-    base = weights.find("emoji")
+    base = weights.find("stickers")
     before = measure(base, data)
     overrides = [
         f"data.{key}={value}" for key, value in data.model_dump(exclude_defaults=True).items()
     ]
     start = perf_counter()
-    tuned = training_run.train(load("lora", ["base=emoji", f"output={output}", *overrides]))
+    tuned = training_run.train(load("lora", ["base=stickers", f"output={output}", *overrides]))
     seconds = perf_counter() - start
     row = Row(name, len(open_pairs(data)[0]), before, measure(tuned, data), seconds)
     print(row, flush=True)

@@ -42,7 +42,7 @@ images that it was trained on and held out.
   with {images} images of one small model it can rank settings, and cannot be compared with other
   papers.
 - **nearest**, **five**: fraction of captions whose nearest training image shows the
-  requested object, and whose nearest five do ([card](../models/emoji.md)).
+  requested object, and whose nearest five do ([card](../models/stickers.md)).
 - **edges**: mean difference of neighbouring pixels, relative to the test images. PSNR rises when
   an image is blurred; edges fall.
 - **evaluations**: of the network; `29 + 12` are 29 of Stage C and 12 of Stage B.

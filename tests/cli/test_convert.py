@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from wuerstchen.cli import main
 
-BUNDLED = Path(__file__).parents[2] / "src" / "wuerstchen" / "bundled" / "emoji"
+BUNDLED = Path(__file__).parents[2] / "src" / "wuerstchen" / "bundled" / "stickers"
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def convert(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 def test_there_and_back_gives_the_same_files(convert, tmp_path: Path) -> None:
-    there = tmp_path / "emoji.safetensors"
+    there = tmp_path / "stickers.safetensors"
     assert convert(BUNDLED, there, "--to", "single-file") == (0, f"{there}\n", "")
     code, _, error = convert(there, tmp_path / "back", "--to", "diffusers")
     assert code == 0, error

@@ -62,12 +62,13 @@ def test_images_are_written_and_their_paths_alone_are_on_stdout(model, tmp_path)
 
 
 def test_the_bundled_model_is_used_where_no_model_is_named(generate):
-    done = generate("a 3D emoji of a red apple", "--seed", 1, "--out", "apple.png", bundled=True)
-    assert (done.code, done.out) == (0, ["apple.png"]), done.error
-    with Image.open("apple.png") as image:
+    prompt = "a 3D red heart on a white background"
+    done = generate(prompt, "--seed", 1, "--out", "heart.png", bundled=True)
+    assert (done.code, done.out) == (0, ["heart.png"]), done.error
+    with Image.open("heart.png") as image:
         assert min(image.size) >= 128
         assert np.asarray(image).std() > 10, "an even colour is no image"
-        assert "Model: emoji" in image.text["parameters"]
+        assert "Model: stickers" in image.text["parameters"]
 
 
 def test_the_image_records_how_it_was_made_and_that_makes_it_again(generate, model, tmp_path):

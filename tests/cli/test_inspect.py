@@ -14,7 +14,7 @@ from wuerstchen.cli import main
 from wuerstchen.config import StageCModel
 from wuerstchen.models.stage_c import StageC
 
-BUNDLED = Path(__file__).parents[2] / "src" / "wuerstchen" / "bundled" / "emoji"
+BUNDLED = Path(__file__).parents[2] / "src" / "wuerstchen" / "bundled" / "stickers"
 
 
 @pytest.fixture
@@ -41,11 +41,11 @@ def lora(path: Path, *keys: str) -> Path:
 def test_a_whole_model_is_described_by_its_components(inspect) -> None:
     text = inspect(BUNDLED)
     assert "a whole model" in text and "version 2 of Würstchen" in text
-    assert "semantics of 64 channels; text encoder of width 128" in text
+    assert "semantics of 32 channels; text encoder of width 8" in text
     values = json.loads(inspect(BUNDLED, "--json"))
     components = {component["title"]: component for component in values["components"]}
     assert next(iter(components)) == "Stage A" and len(components) == 6
-    assert components["Stage C"]["parameters"] == 9_166_304
+    assert components["Stage C"]["parameters"] == 11_270_144
     assert components["Stage C"]["dtypes"] == ["float16"]
     assert components["Stage C"]["sizes"]["depth"] == 8
     assert values["size"] == sum(p.stat().st_size for p in BUNDLED.rglob("*") if p.is_file())
@@ -56,10 +56,10 @@ def test_a_whole_model_is_described_by_its_components(inspect) -> None:
     ("component", "what", "fits"),
     [
         ("vqgan", "Stage A", "latents of 4 channels"),
-        ("decoder", "Stage B", "text encoder of width 128"),
-        ("prior_prior", "Stage C", "semantics of 64 channels"),
-        ("compressor", "the compressor", "semantics of 64 channels"),
-        ("text_encoder", "a text encoder", "text of width 128"),
+        ("decoder", "Stage B", "text encoder of width 8"),
+        ("prior_prior", "Stage C", "semantics of 32 channels"),
+        ("compressor", "the compressor", "semantics of 32 channels"),
+        ("text_encoder", "a text encoder", "text of width 8"),
     ],
 )
 def test_a_single_component_is_identified(inspect, component: str, what: str, fits: str) -> None:

@@ -42,9 +42,9 @@ OUTPUTS = {
     "prepare": ("prepare", ".", "{}"),
     "evaluate": ("evaluate", "--prompt-file", "prompts.txt", "--out", "{}"),
     "diagnose": ("diagnose", "data.path=.", "--out", "{}"),
-    "convert": ("convert", "emoji", "{}", "--to", "diffusers"),
-    "single file": ("convert", "emoji", "{}", "--to", "single-file"),
-    "merge": ("merge", "emoji", "emoji", "{}"),
+    "convert": ("convert", "stickers", "{}", "--to", "diffusers"),
+    "single file": ("convert", "stickers", "{}", "--to", "single-file"),
+    "merge": ("merge", "stickers", "stickers", "{}"),
 }
 
 

@@ -35,7 +35,7 @@ from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
 from wuerstchen.receipts.phases import read_phases
 
-BUNDLED = Path(str(files("wuerstchen"))) / "bundled" / "emoji"
+BUNDLED = Path(str(files("wuerstchen"))) / "bundled" / "stickers"
 SUBJECTS = ("red apple", "blue car", "green tree", "yellow sun", "black cat", "white egg")
 
 
@@ -49,7 +49,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundled model with fewer sampling steps by default."""
     folder = tmp_path_factory.mktemp("good") / "model"
     shutil.copytree(BUNDLED, folder)
-    info = model_info.read_info(folder, "emoji")
+    info = model_info.read_info(folder, "stickers")
     few = {"prior_num_inference_steps": 6, "num_inference_steps": 3}
     defaults = Defaults.model_validate(info.defaults.model_dump() | few)
     model_info.write_info(folder, info.model_copy(update={"defaults": defaults}))

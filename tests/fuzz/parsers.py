@@ -168,7 +168,7 @@ def image_settings(folder: Path) -> Fuzz:
     path = folder / "image.png"
     document: dict[str, object] = {
         **{"prompt": "a heart", "negative_prompt": "", "seed": 5, "width": 128, "height": 128},
-        **{"model": "emoji", "version": "1.0", "dtype": "fp32", "batch": [5, 1], "loras": {}},
+        **{"model": "stickers", "version": "1.0", "dtype": "fp32", "batch": [5, 1], "loras": {}},
         **{"prior_timesteps": [1.0, 0.5, 0.0], "decoder_timesteps": [1.0, 0.0]},
         **{"prior_guidance_scale": 4.0, "decoder_guidance_scale": 0.0},
         **{"prior_guidance_interval": [0.25, 1.0], "prior_sampler": "ddpm"},

@@ -116,11 +116,11 @@ def test_text_encoders_that_are_not_there_have_their_published_sizes(
 
 def test_a_lora_is_planned_around_the_networks_of_its_base() -> None:
     words = [
-        "base=emoji",
+        "base=stickers",
         "stage_c.training.lora.train_text_encoder=true",
         "stage_c.training.lora.rank=4",
     ]
-    stage_c, text = weights.stage_c.load(find("emoji")), weights.text_c.load(find("emoji"))
+    stage_c, text = weights.stage_c.load(find("stickers")), weights.text_c.load(find("stickers"))
     frozen = numbers(stage_c, text)
     config = LoraConfig(rank=4)
     add_lora(stage_c, config)
@@ -133,7 +133,7 @@ def test_a_lora_is_planned_around_the_networks_of_its_base() -> None:
 
 
 def test_what_a_subject_keeps_doubles_its_work() -> None:
-    words = ["base=emoji", "data.latent_cache=encoded"]
+    words = ["base=stickers", "data.latent_cache=encoded"]
     alone = dry_run(load("subject", [*words, "stage_c.training.prior_preservation=null"]), "c")
     beside = dry_run(load("subject", words), "c")
     for phase in ("forward", "backward"):
@@ -147,14 +147,14 @@ def test_what_a_base_draws_of_a_class_is_in_the_operations_of_every_device(
     """29 steps of two rows for each image, and what the captions say to every block."""
     small = config
     words = [
-        "base=emoji",
+        "base=stickers",
         "data.latent_cache=encoded",
         "stage_c.training.prior_preservation.class_images=7",
     ]
     words.append("stage_c.training.lora=null")
     config = load("subject", words)
-    stage_c, cells = weights.stage_c.load(find("emoji")), config.data.size * 3 // 128
-    length = weights.text_c.load(find("emoji")).length
+    stage_c, cells = weights.stage_c.load(find("stickers")), config.data.size * 3 // 128
+    length = weights.text_c.load(find("stickers")).length
     text = torch.randn(2, length, stage_c.config.text_width)
     condition = stage_c.condition(text)
     noisy = torch.randn(2, stage_c.config.semantic_channels, cells, cells)
@@ -230,11 +230,11 @@ def test_a_base_that_is_elsewhere_has_the_sizes_of_the_config(
     assert "warp-ai/wuerstchen is not on this machine" in "\n".join(lines(found))
     (only,) = found.runs
     assert only.frozen > 993_636_896
-    assert made(load("lora", ["base=emoji"])).notes == tuple(found.assumptions.sentences())
+    assert made(load("lora", ["base=stickers"])).notes == tuple(found.assumptions.sentences())
 
 
 def test_a_base_without_stage_c_is_one_sentence(tmp_path: Path) -> None:
-    shutil.copytree(find("emoji"), tmp_path / "half")
+    shutil.copytree(find("stickers"), tmp_path / "half")
     shutil.rmtree(tmp_path / "half" / "prior_prior")
     with pytest.raises(ModelFolderError, match="lacks Stage C"):
         made(load("lora", [f"base={tmp_path / 'half'}"]))

@@ -136,10 +136,10 @@ def test_the_bundled_model_points_to_its_hours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelFolderError, match=r"before receipts existed; docs/models/emoji\.md"):
-        run("emoji")
-    append_phases(Path("emoji"), [made("01", training=amounts(3600, 5))])
-    assert line_of(run("emoji"), "emoji")[0] == "2", "a folder of that name goes first"
+    with pytest.raises(ModelFolderError, match=r"kept none; docs/models/stickers\.md"):
+        run("stickers")
+    append_phases(Path("stickers"), [made("01", training=amounts(3600, 5))])
+    assert line_of(run("stickers"), "stickers")[0] == "2", "a folder of that name goes first"
 
 
 def test_small_values_have_smaller_units(tmp_path: Path) -> None:

@@ -181,7 +181,7 @@ def test_a_start_keeps_its_codebook_and_learns_on(
     ("training", "sentence"),
     [
         ({"lora": {"layers": "all"}}, "stage_a.training.lora needs a model to fine-tune"),
-        ({"lora": {}, "init_from": "emoji"}, "Stage A has no attention; set it to 'all'"),
+        ({"lora": {}, "init_from": "stickers"}, "Stage A has no attention; set it to 'all'"),
     ],
 )
 def test_a_lora_of_stage_a_that_cannot_be_is_one_sentence(
@@ -265,21 +265,21 @@ def test_the_bundled_model_is_a_base_by_its_name(
         "stage_c.training.validation_images=1",
     ]
     folder = training_run.train(
-        load("lora", ["base=emoji", "stage_c.training.lora.rank=2", *words])
+        load("lora", ["base=stickers", "stage_c.training.lora.rank=2", *words])
     )
     before, after = weights_of(find(None)), weights_of(folder)
     changed = {key for key in before if not np.array_equal(before[key], after[key])}
     assert changed and all(key.startswith("prior_prior/") for key in changed)
-    assert find("emoji") == find(None)
-    (tmp_path / "emoji").mkdir()
-    assert find("emoji") == Path("emoji"), "what a user has goes first"
+    assert find("stickers") == find(None)
+    (tmp_path / "stickers").mkdir()
+    assert find("stickers") == Path("stickers"), "what a user has goes first"
 
 
 def test_a_base_that_is_nowhere_is_one_sentence_and_no_download(
     images: Path, tmp_path: Path
 ) -> None:
     words = [f"data.path={images}", f"output={tmp_path / 'model'}"]
-    told = {"emojy": "the bundled model, emoji", "owner/name": "wuerstchen convert owner/name"}
+    told = {"sticker": "the bundled model, stickers", "owner/name": "wuerstchen convert owner/name"}
     for wrong, advice in told.items():
         with pytest.raises(TrainingError, match=rf"init_from is '{wrong}'.*{advice}"):
             training_run.train(load("lora", [f"base={wrong}", *words]))

@@ -46,7 +46,7 @@ def errors(folder: Path, run: str) -> list[float]:
 
 
 def test_they_come_before_their_stage_and_never_after(tmp_path: Path) -> None:
-    config = load("emoji", [f"output={tmp_path}"])
+    config = load("small", [f"output={tmp_path}"])
     assert training_run._planned_runs(config, None) == [
         "a",
         "b-pretraining",

@@ -56,7 +56,7 @@ def test_a_model_folder_is_found_with_all_its_components(whole: Path) -> None:
 
 
 def test_the_bundled_model_is_found_and_states_its_name() -> None:
-    assert model_info.info_of(weights.resolve()).name == "emoji"
+    assert model_info.info_of(weights.resolve()).name == "stickers"
 
 
 def test_a_decoder_and_its_prior_are_one_model(whole: Path, pair: tuple[Path, Path]) -> None:

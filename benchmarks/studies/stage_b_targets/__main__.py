@@ -110,7 +110,7 @@ def _parse_options() -> argparse.Namespace:
     add = parser.add_argument
     add("--name", required=True, help="name of the output files")
     add("--out", type=Path, default=Path("outputs/stage_b_targets"), help="output folder")
-    add("--model", default="emoji", help="model whose Stage A and compressor are used")
+    add("--model", default="stickers", help="model whose Stage A and compressor are used")
     add("--data", required=True, help="the images")
     add("--size", type=int, default=128, help="side of the images in pixels")
     add("--head", choices=HEADS, required=True, help="what the head's output means")

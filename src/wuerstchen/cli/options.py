@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 TrainingSource = Annotated[
     str,
     typer.Argument(
-        help="A YAML file, or a shipped config: tiny, emoji, small, paper-512, paper-1024, lora, "
-        "subject."
+        help="A YAML file, or a shipped config: tiny, small, paper-512, paper-1024, lora, subject."
     ),
 ]
 

@@ -8,7 +8,7 @@ import typer
 
 from wuerstchen.errors import ConfigError, ModelFolderError
 
-BUNDLED = Path(__file__).parents[1] / "bundled" / "emoji"
+BUNDLED = Path(__file__).parents[1] / "bundled" / "stickers"
 """As in weights.hub, which would load torch."""
 
 EPILOG = "wuerstchen receipt models/tiny --price 1.79 --against sd-2.1"
@@ -94,6 +94,6 @@ def _check_not_bundled(folder: Path) -> None:
     named = str(folder) == bundled.name and not folder.exists()
     if named or folder.resolve() == bundled:
         raise ModelFolderError(
-            f"{folder}: the bundled model has no receipt, because it was trained before receipts "
-            "existed; docs/models/emoji.md says how long it took."
+            f"{folder}: the bundled model has no receipt, because its training kept none; "
+            "docs/models/stickers.md says how long it took."
         )

@@ -24,8 +24,8 @@ class TrainingConfig(Section):
     images: int = Field(ge=0)
     """Images to train on in total, counting repeats; 0 copies the weights of `init_from`."""
     init_from: str = ""
-    """Model folder whose weights for this stage training starts from; `emoji`: the bundled model;
-    empty: random initialisation."""
+    """Model folder whose weights for this stage training starts from; `stickers`: the bundled
+    model; empty: random initialisation."""
     batch_size: int = Field(default=32, gt=0)
     """Images per optimizer step, summed over all devices and accumulation steps."""
     gradient_accumulation: int = Field(default=1, gt=0)
@@ -92,7 +92,7 @@ class TrainingConfig(Section):
         if self.images == 0 and not self.init_from:
             raise ValueError(
                 "images is 0, which copies the weights of another model, but none is named; set "
-                "base, or init_from here, to a model folder or emoji"
+                "base, or init_from here, to a model folder or stickers"
             )
         return self
 

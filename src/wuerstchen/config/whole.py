@@ -23,7 +23,7 @@ class Config(Section):
     output: str = ""
     """The model folder; empty: `models/NAME`. Runs keep their state in its `runs/` folder."""
     base: str = ""
-    """Default for `init_from` of every stage: a model folder, or `emoji`."""
+    """Default for `init_from` of every stage: a model folder, or `stickers`."""
     data: DataConfig = DataConfig()
     text: TextConfig = TextConfig()
     compressor: CompressorModel = CompressorModel()

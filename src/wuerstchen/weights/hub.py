@@ -8,7 +8,7 @@ from pathlib import Path
 
 from wuerstchen.errors import ModelFolderError
 
-BUNDLED = "emoji"
+BUNDLED = "stickers"
 """The bundled model, by this name or none; an existing path of that name has precedence."""
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -43,7 +43,7 @@ def is_hub_id(name: str | Path | None) -> bool:
 def find(name: str | Path | None, hub: Hub = USUAL, *, patterns: Sequence[str] = HUB_FILES) -> Path:
     """The folder or file of a model by its path or hub id `owner/name`.
 
-    name  None or `emoji` is the bundled model
+    name  None or `stickers` is the bundled model
 
     Raises ModelFolderError where there is none.
     """
