@@ -27,7 +27,7 @@ PYTHON := .venv/bin/python
 PIP := $(PYTHON) -m pip install -qq --retries 2 --constraint constraints.txt
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -n $(WORKERS)
 
-.PHONY: help demo test test-slow check bench
+.PHONY: help demo test test-slow test-all check bench
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 unexport PROMPT
@@ -44,6 +44,9 @@ test: .venv/.dev ## install, and run the test suite without the slow tests
 
 test-slow: .venv/.dev ## install, and run the slow tests
 	@$(PYTEST) -m slow
+
+test-all: .venv/.dev ## install, and run all tests, the slow ones with all their cases
+	@$(PYTEST) --all-cases
 
 check: .venv/.dev ## install, and run the formatter, the linter and the type checker
 	@$(PYTHON) -m ruff format --check .
