@@ -25,7 +25,8 @@ def test_damage_costs_only_the_damaged_file(
     outcome = child.run(fuzz.parse, fuzz.inputs, cases, tmp_path)
     assert not outcome.faults, "\n\n".join(outcome.faults)
     print(f"FUZZ {parser.__name__} {outcome.cases} {outcome.taken}")
-    assert outcome.cases >= cases and outcome.taken > 0
+    assert outcome.cases >= cases
+    assert outcome.taken > 0 or not all_cases  # a sample may have no file that is still sound
 
 
 def test_there_are_enough_cases() -> None:
