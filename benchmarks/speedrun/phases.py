@@ -19,7 +19,7 @@ from wuerstchen import weights
 from wuerstchen.config import Config
 from wuerstchen.data import Batch, Pairs
 from wuerstchen.geometry import SEMANTICS_SCALE
-from wuerstchen.inference.model_info import Defaults, ModelInfo, ModelStageSettings
+from wuerstchen.inference.model_info import ModelInfo, ModelStageSettings, new_info
 from wuerstchen.models.blocks import AttentionBlock, ConvBlock
 from wuerstchen.models.compressor import Compressor
 from wuerstchen.models.stage_a import StageA
@@ -34,9 +34,6 @@ from wuerstchen.training.stage_c import StageCTrainer
 
 AT_ONCE = 256
 """Images that are encoded together."""
-
-DECODER_TIMES = (1.0, 0.3, 0.0)
-"""The best few evaluations of a Stage B that predicts the data (docs/log.md)."""
 
 PRIOR_STEPS, GUIDANCE = 20, 4.0
 
@@ -153,9 +150,10 @@ def model_info(config: Config) -> ModelInfo:
         guidance_interval=(0.25, 1.0),
         guidance_rescale=0.0,
     )
-    decoder = ModelStageSettings(timesteps=DECODER_TIMES, sampler="ddim")
-    return ModelInfo(
-        name=config.name, size=config.data.size, defaults=Defaults(prior=prior, decoder=decoder)
+    info = new_info(config.stage_b.model.predicts)
+    defaults = info.defaults.model_copy(update={"prior": prior})
+    return info.model_copy(
+        update={"name": config.name, "size": config.data.size, "defaults": defaults}
     )
 
 

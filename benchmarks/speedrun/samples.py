@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.speedrun.phases import DECODER_TIMES, Place
+from benchmarks.speedrun.phases import Place
 from benchmarks.speedrun.scenes import Scenes
 from wuerstchen import Pipeline, diffusion, weights
 from wuerstchen.config import Config
@@ -85,7 +85,7 @@ def _latents(stage_b: StageB, semantics: Tensor, tokens: int) -> Tensor:
     denoise = diffusion.unguided(stage_b, stage_b.condition(semantics, text, size))
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(len(semantics), 4, *size, generator=generator).to(semantics.device)
-    *_, latents = diffusion.ddim(denoise, start, DECODER_TIMES, torch.randn_like)
+    *_, latents = diffusion.ddim(denoise, start, diffusion.DATA_TIMES, torch.randn_like)
     return latents
 
 

@@ -34,6 +34,7 @@ from wuerstchen.diffusion.schedule import time_of as time_of
 from wuerstchen.diffusion.schedule import training_times as training_times
 from wuerstchen.diffusion.targets import LOSS_WEIGHTS as LOSS_WEIGHTS
 from wuerstchen.diffusion.targets import noise_of as noise_of
+from wuerstchen.diffusion.times import DATA_TIMES as DATA_TIMES
 from wuerstchen.diffusion.times import TIMES as TIMES
 from wuerstchen.diffusion.times import log_snr_times as log_snr_times
 from wuerstchen.diffusion.times import published_times as published_times

@@ -9,6 +9,10 @@ from wuerstchen.diffusion.schedule import log_snr_at, time_of
 TUNED_MIX = 0.5
 """`tuned_times` between uniform in t (0) and in log-SNR (1), measured on a 128-pixel model."""
 
+DATA_TIMES = (1.0, 0.3, 0.0)
+"""The best two evaluations of a small Stage B that predicts the data (docs/log.md): at middle times
+it would follow patches of the noisy state more than the semantics."""
+
 
 def uniform_times(steps: int) -> list[float]:
     """`steps` + 1 evenly spaced times from 1 to 0; in fp32 they are those of diffusers.

@@ -11,8 +11,8 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 
 from wuerstchen.atomic_write import write_file
-from wuerstchen.config import Section
-from wuerstchen.diffusion import SAMPLERS, TIMES
+from wuerstchen.config import Prediction, Section
+from wuerstchen.diffusion import DATA_TIMES, SAMPLERS, TIMES
 from wuerstchen.errors import ModelFolderError
 from wuerstchen.geometry import SIZE_STEP
 from wuerstchen.inference.settings import StagePair, StageSettings, first_error
@@ -80,6 +80,14 @@ class ModelInfo(Section):
     size: int = Field(default=1024, gt=0, multiple_of=SIZE_STEP, strict=True)
     """Default side of its images in pixels."""
     defaults: Defaults = Defaults()
+
+
+def new_info(predicts: Prediction) -> ModelInfo:
+    """Of a new model with the default settings for what its Stage B predicts."""
+    if predicts != "data":
+        return ModelInfo()
+    decoder = ModelStageSettings(timesteps=DATA_TIMES, sampler="ddim")
+    return ModelInfo(defaults=Defaults(decoder=decoder))
 
 
 def read_info(folder: Path, called: str) -> ModelInfo:

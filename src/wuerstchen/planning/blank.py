@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from wuerstchen import diffusion
-from wuerstchen.config import Config, TextConfig
+from wuerstchen.config import Config, Prediction, TextConfig
 from wuerstchen.data import Batch, Pairs
 from wuerstchen.errors import ConfigError
 from wuerstchen.geometry import latent_size, semantics_size
-from wuerstchen.inference.model_info import ModelInfo
+from wuerstchen.inference.model_info import ModelInfo, new_info
 from wuerstchen.models.compressor import Compressor
 from wuerstchen.models.stage_c import StageC
 from wuerstchen.models.text import TextEncoder
@@ -121,8 +121,8 @@ class BlankNetworks(Files):
             self._count_class(trace, preserved.class_images * steps)
         return ClassSemantics(preserved, empty(preserved.class_images, *cells))
 
-    def info(self) -> ModelInfo:
-        return ModelInfo()
+    def info(self, predicts: Prediction) -> ModelInfo:
+        return new_info(predicts)
 
     def _cells(self) -> tuple[int, int]:
         return semantics_size(self.config.data.size, self.config.data.size)

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from wuerstchen import weights
-from wuerstchen.config import Config
+from wuerstchen.config import Config, Prediction
 from wuerstchen.data import Pairs
 from wuerstchen.geometry import SEMANTICS_SCALE
-from wuerstchen.inference.model_info import ModelInfo, read_info
+from wuerstchen.inference.model_info import ModelInfo, new_info, read_info
 from wuerstchen.models.compressor import Compressor
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
@@ -104,10 +104,13 @@ class Files:
             return None
         return generate_class(preserved, stage_c, text, size, self.config.seed)
 
-    def info(self) -> ModelInfo:
-        """The metadata of the model that Stage C starts from."""
+    def info(self, predicts: Prediction) -> ModelInfo:
+        """The metadata of the model that Stage C starts from, or of a new one.
+
+        predicts  what Stage B predicts
+        """
         base = self.config.stage_c.training.init_from
-        return read_info(self.parts.stage_c.path, self.config.name) if base else ModelInfo()
+        return read_info(self.parts.stage_c.path, self.config.name) if base else new_info(predicts)
 
 
 def build_stage(name: RunName, files: Files) -> Stage:
@@ -144,7 +147,9 @@ def _stage_c(files: Files) -> StageCTrainer:
     stage_c = files.stage_c(parts.stage_c)
     if config.stage_c.training.head == "difference":
         stage_c.hold_divisor()
-    info = files.info().model_copy(update={"name": config.name, "size": config.data.size})
+    info = files.info(frozen.predicts).model_copy(
+        update={"name": config.name, "size": config.data.size}
+    )
     # Only a published encoder stays as it is, so that its states can be stored.
     stored = files.text_states(text) if parts.text_c.kind == "published" else None
     of_class = files.class_semantics(stage_c, text)

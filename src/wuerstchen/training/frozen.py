@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from wuerstchen import diffusion
+from wuerstchen.config import Prediction
 from wuerstchen.geometry import latent_size_of_semantics, scale_semantics, unscale_semantics
 from wuerstchen.models.compressor import Compressor, shrink
 from wuerstchen.models.stage_a import StageA
@@ -61,12 +62,19 @@ class StageBText:
 def decode_semantics(
     semantics: Tensor, text: Tensor, stage_b: StageB, stage_a: FrozenStageA, streams: RandomStreams
 ) -> Tensor:
-    """(B, S, h, w) unscaled semantics to (B, 3, H, W) images on the CPU, unguided."""
+    """(B, S, h, w) unscaled semantics to (B, 3, H, W) images on the CPU, unguided.
+
+    A network that predicts the data is sampled as `new_info` sets it.
+    """
     size = latent_size_of_semantics(semantics.shape[-2], semantics.shape[-1])
     denoise = diffusion.unguided(stage_b, stage_b.condition(semantics, text, size))
     start = streams.normal((4, *size), semantics.device)
-    times = diffusion.uniform_times(VALIDATION_STEPS)
-    *_, latent = diffusion.ddpm(denoise, start, times, streams)
+    if stage_b.config.predicts == "data":
+        states = diffusion.ddim(denoise, start, diffusion.DATA_TIMES, streams)
+    else:
+        times = diffusion.uniform_times(VALIDATION_STEPS)
+        states = diffusion.ddpm(denoise, start, times, streams)
+    *_, latent = states
     return stage_a.decode(latent)
 
 
@@ -90,6 +98,11 @@ class FrozenStages:
         self.text = text
         self.semantics = CachedEncoder(self.compress, cache_gib, stored)
         """(B, S, h, w) scaled semantics of training images."""
+
+    @property
+    def predicts(self) -> Prediction:
+        """What Stage B predicts."""
+        return self._stage_b.config.predicts
 
     def networks(self) -> dict[str, nn.Module]:
         text = {} if self.text.encoder is None else {"text of Stage B": self.text.encoder}
