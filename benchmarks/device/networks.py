@@ -13,10 +13,10 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from benchmarks.random_encodings import random_encoding
-from wuerstchen.config import Config
+from wuerstchen.config import Config, Prediction
 from wuerstchen.data import Batch, Pairs
 from wuerstchen.geometry import latent_size, semantics_size
-from wuerstchen.inference.model_info import ModelInfo
+from wuerstchen.inference.model_info import ModelInfo, new_info
 from wuerstchen.models.compressor import Compressor
 from wuerstchen.models.text import TextEncoder, learn_tokenizer
 from wuerstchen.planning.blank import PUBLISHED, ClipSizes
@@ -75,8 +75,8 @@ class RandomFiles(Files):
     def text_states(self, text: TextEncoder) -> StoredText:
         return _Repeated(self._encoding("text", (text.length, text.width)))
 
-    def info(self) -> ModelInfo:
-        return ModelInfo()
+    def info(self, predicts: Prediction) -> ModelInfo:
+        return new_info(predicts)
 
     def _encoding(self, kind: EncodingKind, shape: tuple[int, ...]) -> Encoding:
         with torch.device("cpu"):
