@@ -1,6 +1,7 @@
 """Tars whose headers lie: every size is compared with the file, and costs only its own member."""
 
 import io
+import os
 import subprocess
 import tarfile
 from pathlib import Path
@@ -12,6 +13,7 @@ from made_sources import as_bytes, drawing, dropped, rows
 from wuerstchen.config import DataConfig, PrepareConfig
 from wuerstchen.data import Report, open_pairs
 from wuerstchen.data.report import Reason
+from wuerstchen.data.tar_members import members
 from wuerstchen.prepare.prepare import prepare
 
 BLOCK = 512
@@ -51,6 +53,15 @@ def pax(**records: str) -> bytes:
 def base_256(number: int) -> bytes:
     """GNU tar's form of numbers that octal digits cannot hold."""
     return (b"\xff" if number < 0 else b"\x80") + number.to_bytes(11, "big", signed=True)
+
+
+def with_map(block: bytes) -> bytes:
+    """A header that says of itself, and of each map before it, that a further map follows."""
+    marked = bytearray(block)
+    marked[482] = marked[504] = 1
+    marked[148:156] = b" " * 8
+    marked[148:156] = f"{sum(marked):06o}\0 ".encode()
+    return bytes(marked)
 
 
 BEFORE = member("a.png", png()) + member("a.txt", b"first")
@@ -211,3 +222,33 @@ def test_a_preparation_of_a_lying_tar_is_finished(tmp_path: Path) -> None:
     out = prepare(str(tmp_path / "t.tar"), tmp_path / "out", PrepareConfig(size=128))
     assert {str(row["key"]) for row in rows(out)} == {"a", "b"}
     assert dropped(out)[UNTRUE] == sum(reason == UNTRUE for _, reason in LIES.values())
+
+
+@pytest.mark.parametrize(
+    "lies",
+    [
+        header("x.png", base_256(10**14)),
+        header("x.png", base_256(10**14)) + bytes(BLOCK),
+        member("x.txt", b"") + bytes(BLOCK),
+        with_map(header("x.png", base_256(10**14), b"S")),
+    ],
+    ids=["sizes", "sizes and padding", "padding", "maps of sparse files"],
+)
+def test_the_bytes_read_grow_linearly_with_a_tar_that_lies(
+    lies: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, count, read = tmp_path / "t.tar", 1000, 0
+    path.write_bytes(lies * count + AFTER + bytes(2 * BLOCK))
+    pread = os.pread
+
+    def counted(number: int, size: int, offset: int) -> bytes:
+        nonlocal read
+        data = pread(number, size, offset)
+        read += len(data)
+        return data
+
+    monkeypatch.setattr(os, "pread", counted)
+    with path.open("rb") as file:
+        found = list(members(file))
+    assert len(found) == count + 2 and [each.name for each in found[-2:]] == ["z.png", "z.txt"]
+    assert read <= 5 * path.stat().st_size

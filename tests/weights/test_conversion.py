@@ -1,6 +1,7 @@
 """Converting from one format to another and back gives the same bits."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -266,3 +267,17 @@ def test_a_single_file_is_the_same_each_time(whole: Path, tmp_path: Path) -> Non
     converted(whole, tmp_path / "1.safetensors", "single-file")
     converted(tmp_path / "1.safetensors", tmp_path / "2.safetensors", "single-file")
     assert (tmp_path / "1.safetensors").read_bytes() == (tmp_path / "2.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("place", ["prior", "prior/prior"])
+def test_a_folder_never_gets_stage_c_twice(whole: Path, tmp_path: Path, place: str) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(whole / "prior_prior", out / place)
+    before = contents(out)
+    for to in ("diffusers", "original"):
+        with pytest.raises(SaveError, match=r"has Stage C already, in .*prior; move"):
+            converted(whole, out, to, overwrite=True)  # type: ignore[arg-type]
+    with pytest.raises(SaveError, match="has Stage C already"):
+        weights.stage_c.save(out, weights.stage_c.load(whole))
+    assert contents(out) == before
+    assert weights.resolve_components(out)[1].keys() == {"stage_c"}

@@ -141,29 +141,47 @@ def _name(block: bytes) -> str:
 
 def _after_zeros(file: BinaryIO, at: int) -> int | None:
     """The next block that is not empty, if it is near: a tar is padded with empty ones."""
-    piece = _read(file, at, _PIECE)
-    zeros = len(piece) - len(piece.lstrip(b"\0"))
-    return at + zeros // BLOCK * BLOCK if zeros < len(piece) else None
+    for start, piece in _pieces(file, at, at + _PIECE):
+        if rest := piece.lstrip(b"\0"):
+            return start + (len(piece) - len(rest)) // BLOCK * BLOCK
+    return None
 
 
 def _after_sparse_map(file: BinaryIO, block: bytes, start: int) -> int:
-    """Where the data of a sparse file of GNU's old format begins."""
+    """Where the data of a sparse file of GNU's old format begins.
+
+    A map ends at the next header, so that maps that overlap are not read again and again.
+    """
     more = block[482]
-    while more and len(block := _read(file, start, BLOCK)) == BLOCK:
+    while more and len(block := _read(file, start, BLOCK)) == BLOCK and not _has_magic(block):
         start, more = start + BLOCK, block[504]
     return start
 
 
 def _next_header(file: BinaryIO, at: int, end: int) -> int | None:
     """The first header from `at` on; None if there is none."""
-    while at < end:
-        piece = _read(file, at, _PIECE)
-        for start in range(0, len(piece), BLOCK):
-            if piece[start + 257 : start + 262] == b"ustar":
-                if _is_header(piece[start : start + BLOCK]):
-                    return at + start
-        at += _PIECE
+    for start, piece in _pieces(file, at, end):
+        for offset in range(0, len(piece), BLOCK):
+            if _has_magic(piece[offset : offset + BLOCK]):
+                return start + offset
     return None
+
+
+def _pieces(file: BinaryIO, at: int, end: int) -> Iterator[tuple[int, bytes]]:
+    """The bytes from `at` to `end` with their offsets.
+
+    Each piece is twice as long as the one before: at most three times the bytes are read that the
+    caller needs, whether the next header is near or far.
+    """
+    size = BLOCK
+    while at < end and (piece := _read(file, at, min(size, end - at))):
+        yield at, piece
+        at, size = at + len(piece), min(2 * size, _PIECE)
+
+
+def _has_magic(block: bytes) -> bool:
+    """Whether a block is a header beyond doubt, by its magic and its checksum."""
+    return block[257:262] == b"ustar" and _is_header(block)
 
 
 def _extend(extension: _Extension, kind: bytes, data: bytes, size: int) -> None:

@@ -15,6 +15,7 @@ from wuerstchen.training.stage import RUN_ORDER, RunName
 from wuerstchen.weights.files import check_folder
 from wuerstchen.weights.folder import INDEX_FILES
 from wuerstchen.weights.layout import PLACES
+from wuerstchen.weights.weight_files import check_not_twice
 
 _OTHERS: dict[str, tuple[str, ...]] = {"c": (*INDEX_FILES, "wuerstchen.json")}
 """What a stage writes into the model folder besides its components and LoRAs."""
@@ -36,6 +37,9 @@ def check_output(config: Config, pending: Sequence[RunName], *, overwrite: bool)
     earlier = _earlier_stages(config.folder)
     mark = owned.mark_of(config.folder)
     for stage in _exporting(pending):
+        for component, place in PLACES.items():
+            if place.trained_by == stage:
+                check_not_twice(config.folder, component)
         for path in _outputs(config, stage):
             check_folder(path)
             if overwrite or stage in earlier:

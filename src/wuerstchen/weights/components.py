@@ -25,6 +25,7 @@ from wuerstchen.weights.names import NAMES, published_config, published_key, rea
 from wuerstchen.weights.original import source_of
 from wuerstchen.weights.text import TextComponent
 from wuerstchen.weights.tokenizer import first_line
+from wuerstchen.weights.weight_files import check_not_twice
 
 N = TypeVar("N", bound=nn.Module)
 S = TypeVar("S", bound=Section)
@@ -72,6 +73,7 @@ class NetworkComponent(Component[N, S], Generic[N, S]):
     def save(self, folder: Path, network: N, dtype: torch.dtype = torch.float32) -> None:
         place, config = PLACES[self.name], cast("S", network.config)
         state = network.state_dict().items()
+        check_not_twice(folder, self.name)
         with replacing(folder / place.folder) as (new,):
             write_json(new / CONFIG, published_config(config, self._names))
             tensors = {published_key(name, self._names): value for name, value in state}

@@ -29,6 +29,7 @@ from wuerstchen.weights.headers import read_header
 from wuerstchen.weights.layout import CONFIG, PLACES, REQUIRED, ComponentName
 from wuerstchen.weights.names import NAMES, published_config
 from wuerstchen.weights.original import to_original
+from wuerstchen.weights.weight_files import check_not_twice
 
 Target = Literal["diffusers", "original", "single-file"]
 Components = Mapping[ComponentName, ComponentFiles]
@@ -100,6 +101,8 @@ def check_target(
     extra = {} if source is None else extra_files(source)
     paths = list(targets.values())
     if to != "single-file":
+        for name, path in targets.items():
+            check_not_twice(out if path != out else out.parent, name)
         paths += [out / PLACES[name].tokenizer for name in targets if PLACES[name].tokenizer]
         paths += [out / file for file in extra if len(targets) > 1]
     for path in paths:
@@ -181,6 +184,7 @@ def write_folder(
     """
     place = PLACES[files.component]
     targets = [out / folder for folder in (place.folder, place.tokenizer) if folder]
+    check_not_twice(out, files.component)
     own = published_tensors(files) if tensors is None else tensors
     chunks = {name: [tensor] for name, tensor in own.items()}
     with replacing(*targets, new=new) as folders:

@@ -20,14 +20,12 @@ from wuerstchen.weights.folder import INDEX
 from wuerstchen.weights.headers import read_header
 from wuerstchen.weights.identify import V3_CLASSES, ForeignModelError, identify, refuse_foreign
 from wuerstchen.weights.layout import CONFIG, FOLDERS, PLACES, ComponentName, has_vocabulary
-from wuerstchen.weights.weight_files import WEIGHT_FILES, find_weights
+from wuerstchen.weights.weight_files import PRIOR, WEIGHT_FILES, find_weights, prior_folder
 
 Layout = Literal["model", "decoder", "prior", "both", "component", "files"]
 
 DECODER_CLASS = "WuerstchenDecoderPipeline"
 STAGES: set[ComponentName] = {"stage_a", "stage_b", "stage_c"}
-PRIOR = "prior"
-"""The folder of Stage C in a prior of the hub."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +138,7 @@ def _layout(path: Path) -> tuple[Layout, list[tuple[ComponentName, Path, Path]]]
         if current_path(path / place.folder).is_dir()
     }
     layout: Layout = "model"
-    if (prior := _prior_folder(path)) is not None:
+    if (prior := prior_folder(path)) is not None:
         if "stage_c" in folders:
             raise _found_twice(path, "stage_c", folders["stage_c"][0].name, PRIOR)
         folders["stage_c"] = prior, path
@@ -157,14 +155,6 @@ def _layout(path: Path) -> tuple[Layout, list[tuple[ComponentName, Path, Path]]]
     if layout == "model" and _index_class(path) == DECODER_CLASS:
         layout = "decoder"
     return layout, [(name, *folders[name]) for name in PLACES if name in folders]
-
-
-def _prior_folder(path: Path) -> Path | None:
-    """The folder of Stage C in `prior/`, which is a component, or a prior of the hub itself."""
-    for folder in (path / PRIOR, path / PRIOR / PRIOR):
-        if (folder / CONFIG).is_file() or any(any(folder.glob(each)) for each in WEIGHT_FILES):
-            return folder
-    return None
 
 
 def _with_shared_text(

@@ -1,11 +1,30 @@
-"""Find the file of weights in a component's folder: plain, of a variant, or in shards."""
+"""Find a component's folder, and its file of weights: plain, of a variant, or in shards."""
 
 from pathlib import Path
 
-from wuerstchen.errors import ModelFolderError
-from wuerstchen.weights.layout import PLACES, ComponentName
+from wuerstchen.errors import ModelFolderError, SaveError
+from wuerstchen.weights.layout import CONFIG, PLACES, ComponentName
 
 WEIGHT_FILES = ("*.safetensors", "*.pt", "*.pth", "*.ckpt")
+PRIOR = "prior"
+"""The folder of Stage C in a prior of the hub."""
+
+
+def prior_folder(path: Path) -> Path | None:
+    """The folder of Stage C in `prior/`, which is a component, or a prior of the hub itself."""
+    for folder in (path / PRIOR, path / PRIOR / PRIOR):
+        if (folder / CONFIG).is_file() or any(any(folder.glob(each)) for each in WEIGHT_FILES):
+            return folder
+    return None
+
+
+def check_not_twice(folder: Path, component: ComponentName) -> None:
+    """Raise SaveError if a model folder that gets a component has it under another name."""
+    if component == "stage_c" and (prior := prior_folder(folder)) is not None:
+        raise SaveError(
+            f"{folder} has {PLACES[component].title} already, in {prior}; move {prior} elsewhere, "
+            "or choose another output."
+        )
 
 
 def find_weights(folder: Path, component: ComponentName, variant: str | None) -> Path:
