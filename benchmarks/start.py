@@ -1,7 +1,8 @@
 """Seconds from the start of a process to a saved image, with the bundled model.
 
-`python -m benchmarks.start FOLDER OUT` generates with diffusers' combined pipeline, as a user's
-script would; our own process is the command line.
+`python -m benchmarks.start FOLDER OUT SIDE` generates with diffusers' combined pipeline, as a
+user's script would; our own process is the command line. diffusers only knows networks that predict
+the noise, so it is compared on a copy whose networks are taken to do so: other images, equal work.
 """
 
 import sys
@@ -31,26 +32,29 @@ def measure_start(job: Job) -> None:
 
     if job.done("times", part="start", system="diffusers"):
         return
-    folder = find(None)
-    side = read_info(folder, "").size
+    side = read_info(find(None), "").size
     before = load()
     with tempfile.TemporaryDirectory() as name:
+        folder = _predicting_noise(Path(name, "model"))
+        like = (*LIKE_DIFFUSERS, "--model", str(folder))
         ours, theirs = Path(name, "ours.png"), Path(name, "theirs.png")
         call = f"{STEPS_C} + {STEPS_B}"
         works: dict[tuple[str, str], Work] = {
             ("ours", "defaults"): lambda: _generate(Path(name, "defaults.png")),
-            ("ours", call): lambda: _generate(ours, *LIKE_DIFFUSERS),
-            ("diffusers", call): lambda: run_module("benchmarks.start", str(folder), str(theirs)),
+            ("ours", call): lambda: _generate(ours, *like),
+            ("diffusers", call): lambda: run_module(
+                "benchmarks.start", str(folder), str(theirs), str(side)
+            ),
         }
         for (system, steps), seconds in alternate(works, job.repeats).items():
             what = {"system": system, "part": "start", "call": steps, "side": side, "rows": 1}
             job.keep(Times.model_validate({**what, "seconds": seconds, "load": before}))
         largest = _largest_pixel_difference(ours, theirs)
-        text = f"pixels (0 to 255) of the bundled model, {call} steps"
+        text = f"pixels (0 to 255) of the bundled networks, {call} steps"
         job.keep(Difference(what=text, side=side, dtype="uint8", largest=largest, scale=255))
 
 
-def generate_with_diffusers(folder: str, out: str) -> None:
+def generate_with_diffusers(folder: str, out: str, side: int) -> None:
     """One image, as a short script would generate it."""
     import torch
     from diffusers.pipelines.deprecated.wuerstchen import WuerstchenCombinedPipeline
@@ -58,7 +62,6 @@ def generate_with_diffusers(folder: str, out: str) -> None:
     pipeline = WuerstchenCombinedPipeline.from_pretrained(folder)
     pipeline.prior_pipe.set_progress_bar_config(disable=True)
     pipeline.decoder_pipe.set_progress_bar_config(disable=True)
-    side = 128  # of the bundled model; diffusers' own default is 512
     images = pipeline(
         PROMPT,
         height=side,
@@ -70,6 +73,28 @@ def generate_with_diffusers(folder: str, out: str) -> None:
         generator=[torch.Generator().manual_seed(SEED)],
     ).images
     images[0].save(out)
+
+
+def _predicting_noise(folder: Path) -> Path:
+    """A copy of the bundled model in the classes of diffusers."""
+    import shutil
+
+    from wuerstchen import weights
+    from wuerstchen.models.stage_b import StageB
+    from wuerstchen.models.stage_c import StageC
+
+    source = weights.find(None)
+    shutil.copytree(source, folder)
+    stage_b, stage_c = weights.stage_b.load(source), weights.stage_c.load(source)
+    as_noise = {"predicts": "noise"}
+    plain_b = StageB(stage_b.config.model_copy(update=as_noise))
+    plain_b.load_state_dict(stage_b.state_dict())
+    plain_c = StageC(stage_c.config.model_copy(update=as_noise))
+    plain_c.load_state_dict(stage_c.state_dict())
+    weights.stage_b.save(folder, plain_b)
+    weights.stage_c.save(folder, plain_c)
+    weights.write_index(folder)
+    return folder
 
 
 def _generate(out: Path, *options: str) -> None:
@@ -85,4 +110,4 @@ def _largest_pixel_difference(first: Path, second: Path) -> float:
 
 
 if __name__ == "__main__":
-    generate_with_diffusers(sys.argv[1], sys.argv[2])
+    generate_with_diffusers(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -2,7 +2,7 @@
 
     python -m benchmarks.studies.base_check FLUENT3D DREAMBOOTH [--out docs/benchmarks]
 
-FLUENT3D are the images that the bundled model was trained on. 300 of them, evenly spaced, are
+FLUENT3D are images of 3D emoji, which the bundled model knows. 300 of them, evenly spaced, are
 recoloured from dark blue to white and keep their captions: a style for this base. DREAMBOOTH are
 photos of things, with `subject` in their JSON files: unlike anything that this base was trained on.
 For each, the bundled model is measured as by `wuerstchen evaluate` and `diagnose`, fine-tuned
@@ -30,7 +30,7 @@ from wuerstchen.evaluation.diagnose import diagnose
 from wuerstchen.evaluation.metrics import Estimate
 from wuerstchen.training import run as training_run
 
-BLUE, IMAGES, PROMPTS, SIDE = "#0a1478", 300, 100, 128
+BLUE, IMAGES, PROMPTS, SIDE = "#0a1478", 300, 100, 256
 HELD_OUT = 0.15
 """Test fraction of the blue images; the photos have a split of their own."""
 
@@ -81,7 +81,7 @@ def main() -> None:
 def write_blue(fluent3d: Path, folder: Path, count: int) -> DataConfig:
     """Write `count` blue images with captions into `folder`; returns their data config."""
     folder.mkdir()
-    pairs, _, _ = open_pairs(DataConfig(path=str(fluent3d), size=2 * SIDE, balance_by="name"))
+    pairs, _, _ = open_pairs(DataConfig(path=str(fluent3d), size=SIDE, balance_by="name"))
     for number in range(count):
         index = number * len(pairs) // count
         image = Image.fromarray(pairs.image(index).permute(1, 2, 0).numpy())

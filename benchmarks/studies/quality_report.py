@@ -30,8 +30,8 @@ LOOKS = {
 INTRODUCTION = """# Quality against network evaluations
 
 Written by `python -m benchmarks.studies.quality_report` from quality.json, which
-`python -m benchmarks.studies.quality DATA` measured on the bundled model (128 pixels) and the
-images that it was trained on and held out.
+`python -m benchmarks.studies.quality DATA` measured on an earlier bundled model (3D emoji of
+128 pixels, networks that predict the noise) and the images that it was trained on and held out.
 
 - **distance**: root mean square between the result and that of {fine} steps of dpm++2m from the
   same noise. Stochastic samplers have none, because their images differ for every number of
@@ -42,7 +42,7 @@ images that it was trained on and held out.
   with {images} images of one small model it can rank settings, and cannot be compared with other
   papers.
 - **nearest**, **five**: fraction of captions whose nearest training image shows the
-  requested object, and whose nearest five do ([card](../models/stickers.md)).
+  requested object, and whose nearest five do (as `wuerstchen evaluate`).
 - **edges**: mean difference of neighbouring pixels, relative to the test images. PSNR rises when
   an image is blurred; edges fall.
 - **evaluations**: of the network; `29 + 12` are 29 of Stage C and 12 of Stage B.

@@ -181,16 +181,15 @@ def _waiting(size: int, ready: Path, scratch: Path) -> dict[str, dict[str, float
 def _short(model: Path, ready: Path, size: int, encoded: Path | None) -> Config:
     """A short training run of Stage C alone, with the other stages of the bundled model."""
     return load_config(
-        "emoji",
+        "lora",
         [
+            f"base={model}",
             f"output={model}",
             f"data.path={ready}",
             f"data.size={size}",
             "data.cache_gib=0",
-            "data.balance_by=null",
             f"data.latent_cache={encoded or ''}",
-            "stage_c.pretraining=null",
-            f"stage_c.training.init_from={model}",
+            "stage_c.training.lora=null",
             f"stage_c.training.batch_size={BATCH}",
             f"stage_c.training.images={BATCH * STEPS}",
             "stage_c.training.validate_every=1000000000",
