@@ -1,5 +1,6 @@
 """No command replaces or deletes what this project did not write there itself."""
 
+import os
 import re
 import shutil
 import sys
@@ -323,6 +324,57 @@ def test_two_marks_written_at_once_lose_no_line(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert all(marks[0].wrote(file) for file in files)
+
+
+def test_a_mark_is_read_in_linear_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed, parse_line = 0, owned.parse_object
+
+    def counted(line: bytes) -> dict[str, object]:
+        nonlocal parsed
+        parsed += 1
+        return parse_line(line)
+
+    monkeypatch.setattr(owned, "parse_object", counted)
+    mark = owned.make_mark(tmp_path, "model")
+    for number in range(100):
+        path = tmp_path / f"{number}"
+        path.write_bytes(b"mine")
+        owned.record_file(path, path)
+        assert mark.wrote(path)
+    assert parsed <= 110
+
+
+def test_a_mark_that_was_edited_or_replaced_is_read_again(tmp_path: Path) -> None:
+    mark, file = owned.make_mark(tmp_path, "report"), tmp_path / "a"
+    file.write_bytes(b"a")
+    mark.adopt([file])
+    assert mark.wrote(file)
+    path = tmp_path / owned.MARK
+    text = path.read_text()
+    path.write_text(text.replace('"a"', '"b"'))
+    os.utime(path, ns=(1, 1))
+    assert not mark.wrote(file)
+    path.write_text(text.replace('"a"', '"b"') + text)
+    assert mark.wrote(file)
+    path.write_text(text.replace('"a"', '"c"') * 3)
+    assert not mark.wrote(file) and mark.kind == "report"
+    path.unlink()
+    assert not mark.wrote(file) and not mark.kind
+
+
+def test_a_large_file_changed_at_an_end_within_the_resolution_of_time_is_foreign(
+    tmp_path: Path,
+) -> None:
+    mark, file = owned.make_mark(tmp_path, "report"), tmp_path / "large.tar"
+    for size in (1, 100, 2**20 + 1, 3 * 2**20):
+        file.write_bytes(bytes(size))
+        owned.record_file(file, file, read=False)
+        time = file.stat().st_mtime_ns
+        assert mark.wrote(file)
+        for at in (0, size - 1):
+            file.write_bytes(bytes(at) + b"x" + bytes(size - at - 1))
+            os.utime(file, ns=(time, time))
+            assert not mark.wrote(file)
 
 
 def test_a_folder_that_another_process_writes_is_not_taken_over(tmp_path: Path) -> None:

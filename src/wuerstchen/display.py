@@ -14,6 +14,8 @@ _UNSAFE = (
     r"\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f"  # control characters, among them ESC and CSI
     r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # changes of the writing direction
     r"\ufff9-\ufffb\ud800-\udfff"  # annotations, and surrogates, which UTF-8 cannot encode
+    # Invisible, so that two names can look the same. U+200C and U+200D stay: emoji need them.
+    r"\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180e\u200b\u2060-\u2065\u3164\ufeff\uffa0"
 )
 _IN_A_LINE = re.compile(f"[{_UNSAFE}{_LINE_BREAKS}]")
 _IN_A_TEXT = re.compile(f"[{_UNSAFE}\x0b\x0c\x1c-\x1e\x85\u2028\u2029]|\r(?!\n)")

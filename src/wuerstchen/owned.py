@@ -17,8 +17,10 @@ import hashlib
 import json
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, final
 
@@ -41,6 +43,28 @@ _EARLIER_RUNS = ("a", "b-pretraining", "b", "c-pretraining", "c")
 _DEPTH = 3
 """Folders between a result and the folder with its mark: MODEL/lora/stage_c-peft/FILE."""
 
+_ENDS = 2**20
+"""Bytes at the beginning and at the end of a large file by which it is known again."""
+
+
+@dataclass(slots=True)
+class _Content:
+    """What has been read of a mark's file, so that it is not read again for each file written."""
+
+    changed: int = 0
+    size: int = 0
+    end: int = 0
+    """Of the last complete line."""
+    last: bytes = b""
+    kind: str = ""
+    known: dict[str, set[str]] = field(default_factory=dict)
+
+
+_READ: dict[tuple[str, int, int], _Content] = {}
+"""By path, device and inode."""
+
+_READING = threading.Lock()
+
 
 @final
 class Mark:
@@ -52,16 +76,17 @@ class Mark:
     @property
     def kind(self) -> str:
         """The kind of the folder; empty if the process that made the mark was killed."""
-        return next((str(line["folder"]) for line in self._lines() if "folder" in line), "")
+        content = self._content()
+        return "" if content is None else content.kind
 
     def wrote(self, path: Path) -> bool:
         """Whether a file has content that was written there."""
         if path.is_symlink() or not path.is_file():
             return False
         known = self._known(path)
-        return _stamp(path) in known or (
-            any(not each.startswith("stat:") for each in known) and file_digest(path) in known
-        )
+        stamped = any(each.startswith("stat:") for each in known)
+        digested = any(not each.startswith("stat:") for each in known)
+        return (stamped and _stamp(path) in known) or (digested and file_digest(path) in known)
 
     def record(self, path: Path, identity: str) -> None:
         """Add a file, before it is put in place: a kill in between must not make it foreign."""
@@ -78,20 +103,33 @@ class Mark:
             self._append({"folder": kind})
 
     def _known(self, path: Path) -> set[str]:
-        name = self._name(path)
-        return {str(line.get("is")) for line in self._lines() if line.get("file") == name}
+        content = self._content()
+        return set() if content is None else set(content.known.get(self._name(path), ()))
 
     def _name(self, path: Path) -> str:
         return Path(os.path.relpath(path, self.folder)).as_posix()
 
-    def _lines(self) -> Iterator[dict[str, object]]:
+    def _content(self) -> _Content | None:
+        """What the file says; of a file that only grew, only the new lines are read."""
         try:
-            content = _read(self._path)
+            with (
+                os.fdopen(os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file,
+                _READING,
+            ):
+                found = os.fstat(file.fileno())
+                key = (str(self._path), found.st_dev, found.st_ino)
+                content = _READ.setdefault(key, _Content())
+                if (content.changed, content.size) == (found.st_mtime_ns, found.st_size):
+                    return content
+                file.seek(content.end - len(content.last))
+                if found.st_size <= content.size or file.read(len(content.last)) != content.last:
+                    content = _READ[key] = _Content()
+                    file.seek(0)
+                _add_lines(content, file.read())
+                content.changed, content.size = found.st_mtime_ns, found.st_size
+                return content
         except OSError:
-            return
-        for line in content.splitlines():
-            with suppress(ParseError):  # truncated by a kill
-                yield parse_object(line)
+            return None
 
     def _append(self, values: Mapping[str, str]) -> None:
         flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW
@@ -179,7 +217,8 @@ def record(path: Path, content: bytes) -> None:
 def record_file(path: Path, source: Path, *, read: bool = True) -> None:
     """The same for a file that is about to be moved or linked from `source` to `path`.
 
-    read  False: by size and time, for files that are too large to be read once more
+    read  False: by size, time and both ends, for files that are too large to be read once more;
+          a change in the middle that keeps size and time is then not seen
     """
     if (mark := _mark_above(path)) is not None:
         mark.record(path, file_digest(source) if read else _stamp(source))
@@ -282,10 +321,27 @@ def is_within(inner: Path, outer: Path) -> bool:
     return False
 
 
+def _add_lines(content: _Content, data: bytes) -> None:
+    for line in data.splitlines(keepends=True):
+        if line.endswith(b"\n"):
+            content.end += len(line)
+            content.last = line
+        with suppress(ParseError):  # truncated by a kill
+            values = parse_object(line)
+            if "folder" in values:
+                content.kind = content.kind or str(values["folder"])
+            elif "file" in values:
+                content.known.setdefault(str(values["file"]), set()).add(str(values.get("is")))
+
+
 def _stamp(path: Path) -> str:
-    """Size and time of a file, which a hard link and a renaming keep."""
-    found = path.stat()
-    return f"stat:{found.st_size}:{found.st_mtime_ns}"
+    """Size, time, and a digest of both ends of a file; a hard link and a renaming keep them."""
+    with path.open("rb") as file:
+        found = os.fstat(file.fileno())
+        ends = file.read(_ENDS)
+        file.seek(max(found.st_size - _ENDS, len(ends)))
+        digest = hashlib.sha256(ends + file.read(_ENDS)).hexdigest()
+    return f"stat:{found.st_size}:{found.st_mtime_ns}:{digest}"
 
 
 def _mark_above(path: Path) -> Mark | None:
@@ -294,8 +350,3 @@ def _mark_above(path: Path) -> Mark | None:
         if (mark := mark_of(folder)) is not None or folder.name in _STATE:
             return mark
     return None
-
-
-def _read(path: Path) -> bytes:
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
-        return file.read()

@@ -3,6 +3,8 @@
 import gzip
 import json
 import os
+import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,6 +23,7 @@ from PIL import Image, features
 
 from wuerstchen.config import DataConfig
 from wuerstchen.data import Pairs, open_pairs
+from wuerstchen.data.sources import _expand_braces, pattern_matches
 from wuerstchen.errors import ConfigError, DataError
 
 
@@ -79,6 +82,23 @@ def test_a_brace_range_names_only_its_own_tars(tmp_path):
     for number in range(12):
         write_tar(tmp_path / f"{number:02d}.tar", as_files({f"k{number}": THREE["leaf"]}))
     assert [pair.key for pair in open_all(tmp_path / "{08..10}.tar")] == ["k8", "k9", "k10"]
+
+
+@pytest.mark.parametrize(
+    "braces",
+    ["{1..3}", "{3..1}", "{08..10}", "{10..08}", "{9..11}", "{11..9}", "{1..010}", "{a,b}"],
+)
+def test_braces_expand_as_in_bash(braces):
+    done = subprocess.run(["bash", "-c", f"echo {braces}"], capture_output=True, check=True)
+    for name in done.stdout.decode().split():
+        assert pattern_matches(f"{braces}.tar", Path(f"{name}.tar"))
+    assert list(_expand_braces(braces)) == done.stdout.decode().split()
+
+
+@pytest.mark.parametrize("braces", ["{0..999999999}", "{999999999..0}"])
+def test_a_range_of_too_many_names_is_refused(braces, tmp_path):
+    with pytest.raises(DataError, match=r"at most 1,000,000 names.*smaller range"):
+        open_all(tmp_path / f"{braces}.tar")
 
 
 def test_a_missing_tar_of_a_brace_range_is_named(tmp_path):

@@ -158,7 +158,10 @@ def _expand(pattern: str) -> list[Path]:
     """The files that match braces and wildcards, sorted, each once."""
     patterns = list(islice(_expand_braces(pattern), _MOST_PATTERNS + 1))
     if len(patterns) > _MOST_PATTERNS:
-        raise DataError(f"{pattern}: expected at most {_MOST_PATTERNS:,} tars, found more.")
+        raise DataError(
+            f"{pattern}: expected braces that stand for at most {_MOST_PATTERNS:,} names, found "
+            "more; use a smaller range, or a wildcard such as *.tar."
+        )
     names = [name for each in patterns for name in glob.glob(each, recursive=True)]
     # A dangling link that a wildcard matches is not missing here; it is reported as unreadable.
     missing = [each for each in patterns if not glob.has_magic(each) and not os.path.exists(each)]
@@ -171,7 +174,8 @@ def _expand(pattern: str) -> list[Path]:
 def pattern_matches(pattern: str, path: Path) -> bool:
     """Whether braces and wildcards would match a file at `path`, which need not exist."""
     names = Path(os.path.abspath(path)).parts
-    patterns = (Path(os.path.abspath(each)).parts for each in _expand_braces(pattern))
+    expanded = islice(_expand_braces(pattern), _MOST_PATTERNS)
+    patterns = (Path(os.path.abspath(each)).parts for each in expanded)
     return any(_parts_match(each, names) for each in patterns)
 
 
@@ -185,15 +189,18 @@ def _parts_match(patterns: Sequence[str], names: Sequence[str]) -> bool:
 
 
 def _expand_braces(pattern: str) -> Iterator[str]:
-    """Every text that {00000..00012} and {a,b} stand for, as a shell expands them."""
+    """Every text that {00000..00012}, {9..1} and {a,b} stand for, as a shell expands them."""
     brace = re.search(r"\{([^{}]*)\}", pattern)
     if brace is None:
         yield pattern
         return
-    span = re.fullmatch(r"(\d+)\.\.(\d+)", brace[1])
+    span = re.fullmatch(r"(\d{1,18})\.\.(\d{1,18})", brace[1])
     options: Iterable[str] = brace[1].split(",")
     if span is not None:
         first, last = int(span[1]), int(span[2])
-        options = (f"{n:0{len(span[1])}d}" for n in range(first, last + 1))
+        padded = any(len(digits) > 1 and digits.startswith("0") for digits in span.groups())
+        width = max(map(len, span.groups())) if padded else 1
+        step = 1 if first <= last else -1
+        options = (f"{n:0{width}d}" for n in range(first, last + step, step))
     for option in options:
         yield from _expand_braces(pattern[: brace.start()] + option + pattern[brace.end() :])

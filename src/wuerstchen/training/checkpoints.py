@@ -33,7 +33,7 @@ from torch.distributed.checkpoint.state_dict_saver import save as save_distribut
 from wuerstchen.digests import SUMS, difference, file_digests, read_sums, sums_text
 from wuerstchen.errors import SaveError, TrainingError
 from wuerstchen.owned import remove_own
-from wuerstchen.parsing import parse_object, read_bytes
+from wuerstchen.parsing import OWN, parse_object, read_bytes
 from wuerstchen.training.distributed import (
     any_rank,
     barrier,
@@ -263,7 +263,7 @@ def _digests(folder: Path) -> dict[str, str]:
         own = [path for path in files if not path.name.startswith(others)]
     digests: dict[str, str] = {}
     for text in gather(json.dumps(file_digests(own))):
-        digests |= json.loads(text)
+        digests |= {name: str(digest) for name, digest in parse_object(text, OWN).items()}
     return digests
 
 
