@@ -87,6 +87,7 @@ def written(images: Path, folder: Path) -> Path:
         pytest.param("b", 16, 2, [], 1e-4, "", marks=pytest.mark.slow),
         pytest.param("b", 16, 4, ["sharded=true"], 1e-4, "", marks=pytest.mark.slow),
         pytest.param("c", 24, 2, [], 1e-5, "accelerate", marks=pytest.mark.slow),
+        pytest.param("c", 24, 2, ["optimizer=muon"], 1e-4, "", marks=pytest.mark.slow),
         ("c", 24, 2, ["sharded=true"], 1e-5, ""),
         pytest.param("c", 24, 4, ["sharded=true"], 1e-5, "", marks=pytest.mark.slow),
         pytest.param(
@@ -114,8 +115,10 @@ def test_several_processes_train_the_same_model(
     one, several = (prepared(trained, tmp_path / name, stage) for name in ("one", "several"))
     source = written(images, several)
     settings = changes(stage, total)
-    train_here(source, stage, *settings, f"output={one}")
-    settings += [f"stage_{stage}.training.{word}" for word in words]
+    extra = [f"stage_{stage}.training.{word}" for word in words]
+    of_both = [word for word in extra if "optimizer" in word]
+    train_here(source, stage, *settings, *of_both, f"output={one}")
+    settings += extra
     told = ("train", source, "--stage", stage, *settings)
     if launcher:
         done = run(*told, command=launch(processes, launcher))
