@@ -3,8 +3,8 @@
     python -m benchmarks.device.smoke --out OUT     on a GPU, one to two minutes; also on a CPU
 
 Every check prints a line, `ok` or `FAILED` with its figures, and the others go on. What needs
-processes of its own runs beside the rest: generation, training, FSDP2 and the fast tests, which use
-a GPU where there is one. Nothing here is timed.
+processes of its own runs beside the rest: generation, training, FSDP2 and the tests marked
+`device`. Nothing here is timed.
 """
 
 import argparse
@@ -31,9 +31,6 @@ from wuerstchen import Pipeline
 
 Check = Callable[[], str]
 """Returns figures; raises Failed where they are wrong, and anything else where it breaks."""
-
-TESTED = ("models", "diffusion", "inference", "lora", "training")
-"""Folders of tests that use a GPU where there is one."""
 
 HELPERS = 8
 """Processes of the tests."""
@@ -144,11 +141,11 @@ def check_sharded() -> str:
 
 
 def check_tests(out: Path) -> str:
-    """The fast tests of what computes; their output is in tests.txt."""
-    paths = [f"tests/{name}" for name in TESTED]
-    words = ["-q", "-m", "not slow", "-n", f"{HELPERS}", "-p", "no:cacheprovider", "--tb=short"]
+    """The fast tests that use a GPU; their output is in tests.txt."""
+    words = ["-q", "--device", "-m", "not slow", "-n", f"{HELPERS}", "--tb=short"]
+    words += ["-p", "no:cacheprovider"]
     try:
-        printed = _run("-m", "pytest", *words, "-o", "filterwarnings=default", *paths, keep=True)
+        printed = _run("-m", "pytest", *words, "-o", "filterwarnings=default", keep=True)
     except subprocess.TimeoutExpired as error:
         out.joinpath("tests.txt").write_bytes(error.stdout or b"")
         raise Failed(f"took more than {LIMIT} s") from None

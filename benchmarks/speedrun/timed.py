@@ -97,7 +97,7 @@ def train_for(
         ema.update()
         state.images += len(batch)
         if state.step % LOG_EVERY == 0:  # reading the loss waits for the device
-            run.loss = float(losses[0].scalars["error"])
+            run.loss = float(losses[0].scalars["error"].detach())
             run.steps, run.images = state.step, state.images
             run.seconds = time.perf_counter() - start
             with log.open("a", encoding="utf-8") as file:

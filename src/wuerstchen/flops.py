@@ -11,7 +11,12 @@ from typing import final
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import conv_flop_count, flop_registry
+from torch.utils.flop_counter import (
+    conv_flop_count,
+    flop_registry,
+    sdpa_backward_flop_count,
+    sdpa_flop_count,
+)
 
 Operator = torch._ops.OpOverload[..., object]
 
@@ -31,8 +36,14 @@ class FlopCounter(TorchDispatchMode):
         args: tuple[object, ...] = (),
         kwargs: Mapping[str, object] | None = None,
     ) -> object:
-        out = func(*args, **dict(kwargs or {}))
-        self.total += operations(func, args, kwargs or {}, out)
+        kwargs = dict(kwargs or {})
+        if func._overloadpacket not in flop_registry:
+            with self:  # in inference mode composite operators come whole
+                parts: object = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        out = func(*args, **kwargs)
+        self.total += operations(func, args, kwargs, out)
         return out
 
 
@@ -43,6 +54,10 @@ def operations(
     packet = func._overloadpacket
     if str(packet) == "mkldnn._linear_pointwise":
         return _linear(args)
+    if packet is torch.ops.aten._scaled_dot_product_flash_attention_for_cpu:
+        return _attention(*args[:3])  # type: ignore[arg-type]
+    if packet is torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward:
+        return _attention_backward(*args[:4])  # type: ignore[arg-type]
     if packet is torch.ops.aten.convolution_backward:
         return _convolution_backward(*args)  # type: ignore[arg-type]
     formula: Callable[..., int] | None = flop_registry.get(packet)
@@ -53,6 +68,16 @@ def _linear(args: Sequence[object]) -> int:
     """Of (..., I) x and an (O, I) weight, by oneDNN; a map that is added comes between them."""
     x, *_, weight = (arg for arg in args if isinstance(arg, Tensor) and arg.dim() >= 2)
     return 2 * math.prod(x.shape[:-1]) * weight.shape[0] * weight.shape[1]
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor) -> int:
+    """Of the kernel for CPUs, which torch's own counter does not know."""
+    return int(sdpa_flop_count(q.shape, k.shape, v.shape))
+
+
+def _attention_backward(gradient: Tensor, q: Tensor, k: Tensor, v: Tensor) -> int:
+    """As `_attention`, with the scores computed again."""
+    return int(sdpa_backward_flop_count(gradient.shape, q.shape, k.shape, v.shape))
 
 
 def _convolution_backward(gradient: Tensor, x: Tensor, weight: Tensor, *rest: object) -> int:

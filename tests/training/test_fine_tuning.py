@@ -23,6 +23,8 @@ from wuerstchen.training import run as training_run
 from wuerstchen.training.prior_preservation import generate_class
 from wuerstchen.weights.hub import find
 
+pytestmark = pytest.mark.device
+
 
 def tuning(trained: Path, source: Path, output: Path, **training: object) -> Config:
     """Stage C of the small model, changed by a LoRA."""

@@ -11,6 +11,8 @@ from small_runs import values, weights_of
 from wuerstchen.config import Config, load, parse
 from wuerstchen.training import run as training_run
 
+pytestmark = pytest.mark.device
+
 REHEARSAL = {
     "images": 320,
     "batch_size": 8,

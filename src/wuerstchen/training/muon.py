@@ -50,7 +50,10 @@ class Muon(torch.optim.Optimizer):
         momenta: list[Tensor] = []
         for weight, gradient in zip(weights, gradients, strict=True):
             # Per weight, not per shape, so that checkpoints have it by the weight's name.
-            momenta.append(self.state[weight].setdefault(MOMENTUM, torch.zeros_like(gradient)))
+            state = self.state[weight]
+            if MOMENTUM not in state:
+                state[MOMENTUM] = torch.zeros_like(gradient)
+            momenta.append(state[MOMENTUM])
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         nesterov = torch._foreach_lerp(gradients, momenta, group["momentum"])
         steps = orthogonalise(torch.stack(nesterov)).to(weights[0].dtype).unbind()
