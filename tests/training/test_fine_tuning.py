@@ -263,6 +263,7 @@ def test_the_bundled_model_is_a_base_by_its_name(
     monkeypatch.chdir(tmp_path)
     words = [
         f"data.path={images}",
+        "data.size=128",
         "stage_c.training.images=8",
         "stage_c.training.validation_images=1",
     ]

@@ -48,7 +48,8 @@ def errors(folder: Path, run: str) -> list[float]:
 
 
 def test_they_come_before_their_stage_and_never_after(tmp_path: Path) -> None:
-    config = load("small", [f"output={tmp_path}"])
+    pretraining = [f"stage_{stage}.pretraining={{images: 8, batch_size: 2}}" for stage in "bc"]
+    config = load("small", [f"output={tmp_path}", *pretraining])
     assert training_run._planned_runs(config, None) == [
         "a",
         "b-pretraining",
