@@ -5,7 +5,9 @@ SIGHUP stays ignored if it was when the program started, as under `nohup`.
 
 import os
 import signal
+import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +16,9 @@ from types import FrameType
 SAME = 1.0
 """Seconds within which further signals belong to the first: a launcher passes on what its processes
 receive as well, and systems that end a session send several."""
+
+GRACE = 1.0
+"""Seconds in which a program without anything to save may end by itself."""
 
 _HANGUPS: set[int] = {signal.SIGHUP} if hasattr(signal, "SIGHUP") else set()
 """Windows has none."""
@@ -65,6 +70,42 @@ def ending_signals() -> Iterator[None]:
             if received and end.code == 128 + signal.SIGINT:
                 sys.exit(128 + received[0])
             raise
+
+
+@contextmanager
+def ending_at_once() -> Iterator[None]:
+    """A signal ends the process even while an operation runs; nothing may need to be saved.
+
+    Python calls its handlers between operations, of which one of torch may take minutes. The
+    system's handler writes the signal's number to a socket at once, which a thread reads.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    left = threading.Event()
+    watcher = threading.Thread(target=_end_at_once, args=(reader, left), daemon=True)
+    watcher.start()
+    before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        left.set()
+        signal.set_wakeup_fd(before)
+        writer.close()
+        watcher.join()
+        reader.close()
+
+
+def _end_at_once(numbers: socket.socket, left: threading.Event) -> None:
+    """End the process at a signal, unless it leaves the block in time; return at the end of it."""
+    while received := numbers.recv(1):
+        number = received[0]
+        if number in {signal.SIGINT, signal.SIGTERM, *_HANGUPS} and not left.wait(GRACE):
+            cursor = "\x1b[?25h" if os.isatty(2) else ""  # which progress bars hide
+            _tell(f"{cursor}\nEnded by {signal.Signals(number).name}.\n")
+            os._exit(128 + number)
 
 
 @contextmanager

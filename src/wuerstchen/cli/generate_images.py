@@ -11,6 +11,7 @@ from wuerstchen.inference.generation_plan import GenerationPlan
 from wuerstchen.inference.pipeline import Pipeline
 from wuerstchen.inference.sampling import OnStep
 from wuerstchen.inference.settings import GenerationSettings
+from wuerstchen.signals import ending_at_once
 from wuerstchen.terminal import progress_console
 
 BATCH = 8
@@ -29,7 +30,7 @@ def generate_images(
     for first, count, only in _batches(request):
         seed = first if last is None else last + 1
         texts = (settings.prompt, settings.negative_prompt)
-        with _progress() as on_step:
+        with _progress() as on_step, ending_at_once():
             images, seeds = pipeline.generate(plan, *texts, count=count, seed=seed, on_step=on_step)
         last, start = seeds[-1], seeds[0]
         assert last is not None and start is not None  # no generator was passed
