@@ -248,9 +248,12 @@ def test_a_report_is_replaced_by_the_next_one_and_by_nothing_else(world: World) 
     assert world.run(*EVALUATE, "--out", "out", "--overwrite") == 0
 
 
-def test_an_image_is_replaced_by_the_next_one(world: World) -> None:
+def test_an_image_is_replaced_only_if_that_is_meant(world: World) -> None:
     words = ("generate", "x", *FEW, "--model", "pub", "--out", "x.png")
-    assert [world.run(*words) for _ in range(2)] == [0, 0]
+    assert world.run(*words) == 0
+    before = world.files
+    assert world.run(*words) == 2 and world.files == before
+    assert world.run(*words, "--overwrite") == 0 and world.files.keys() == before.keys()
 
 
 def test_a_receipt_of_another_origin_stays(world: World) -> None:

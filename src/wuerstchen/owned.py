@@ -7,8 +7,8 @@ FOLDER/runs/.wuerstchen.jsonl   of a model folder or a prepared set
 FOLDER/.wuerstchen.jsonl        of any other folder
 
 A result in a marked folder is replaced only if its content is one that the mark lists. The mark of
-a model is in `runs`, so that copied or downloaded components without the runs that trained them are
-not taken for own ones. Folders of state (runs, parts, encodings) are known by the file in them that
+a model is in `runs`, so that components that were copied or downloaded without their runs count as
+foreign. Folders of state (runs, parts, encodings) are known by the file in them that
 describes it, such as the config of a run.
 """
 
@@ -172,7 +172,7 @@ def make_mark(folder: Path, kind: Kind) -> Mark:
 
 
 def check_state(folder: Path, what: str, is_own: Callable[[Path], bool]) -> None:
-    """Raise SaveError if a folder of state has something in it that is not own."""
+    """Raise SaveError if a folder of state contains foreign files."""
     if not is_empty(folder) and not is_own(folder):
         raise SaveError(
             f"{folder}: expected a new folder, or {what} that `wuerstchen` wrote, found other "
@@ -197,7 +197,7 @@ def check_replaceable(path: Path, advice: str = "move it elsewhere") -> None:
     for file in files:
         if (file == path or not file.is_dir() or file.is_symlink()) and not mark.wrote(file):
             raise SaveError(
-                f"{file} is not what `wuerstchen` wrote there, and would be lost; {advice}."
+                f"{file} was not written by `wuerstchen` and would be replaced; {advice}."
             )
 
 
@@ -232,7 +232,7 @@ def is_output(folder: Path) -> bool:
 
 
 def remove_own(folder: Path, is_own: Callable[[str], bool]) -> None:
-    """Delete the files of a folder whose names are own ones, and the folder if nothing is left.
+    """Delete the files whose names `is_own` accepts, and the folder if nothing is left.
 
     Links are deleted, not followed; other files and all folders stay.
     """
@@ -288,7 +288,6 @@ def check_apart(
     inputs: Mapping[str, str | Path],
     output: Path,
     *,
-    why: str = "which is read while it is written",
     error: type[WuerstchenError] = ConfigError,
 ) -> None:
     """Refuse an output that is one of the inputs, in one, or around one.
@@ -301,11 +300,14 @@ def check_apart(
             continue
         label = f"{name} {source}" if name else str(source)
         if is_within(output, source):
-            raise error(f"{output}: expected a path outside {label}, {why}; choose another path.")
+            raise error(
+                f"{output}: expected a path outside {label}, which is an input; choose another "
+                "path."
+            )
         if is_within(source, output):
             raise error(
-                f"{output}: expected a path that does not contain {label}, {why}; choose another "
-                "path."
+                f"{output}: expected a path that does not contain {label}, which is an input; "
+                "choose another path."
             )
 
 

@@ -230,7 +230,7 @@ def test_invalid_calls_are_one_sentence_and_change_nothing(nets: Networks) -> No
     assert not adapters.fused
     adapters.remove("big")
     strange = LoraLayer(down=torch.ones(1, 5), up=torch.ones(7, 1), alpha=1.0)
-    with pytest.raises(ConfigError, match="read for other networks"):
+    with pytest.raises(ConfigError, match="loaded for other networks"):
         adapters.add("c", Lora(source="x", format="peft", layers={"stage_c": {"head.1": strange}}))
     adapters.set("a", 0.5)
     assert adapters.names == ("a",)

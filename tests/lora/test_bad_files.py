@@ -187,17 +187,17 @@ def test_paths_without_a_lora_are_explained(nets: Networks, tmp_path: Path) -> N
         read(tmp_path / "adapter_model.bin", nets)
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "LOHA"}')
     write(tmp_path / "adapter_model.safetensors", good(nets))
-    with pytest.raises(ModelFolderError, match="expected a LORA, found a LOHA"):
+    with pytest.raises(ModelFolderError, match="expected the peft_type LORA, found LOHA"):
         read(tmp_path, nets)
     for text, message in (
         ('{"use_dora": true}', "use_dora in its config: DoRA cannot be opened"),
         ('{"lora_alpha": "much"}', "expected a number for the alpha"),
         ('{"alpha_pattern": {"(": 2}}', "which is not a pattern"),
         ('{"alpha_pattern": {"a{9999999999999}": 2}}', "which is not a pattern"),
-        ('{"alpha_pattern": {"(.*)*!": 2}}', "could take forever"),
-        ('{"rank_pattern": {".*.*.*.*.*.*!": 2}}', "could take forever"),
-        (f'{{"alpha_pattern": {{"{"(.|.)" * 40}!": 2}}}}', "could take forever"),
-        (f'{{"alpha_pattern": {{"{".?" * 40}!": 2}}}}', "could take forever"),
+        ('{"alpha_pattern": {"(.*)*!": 2}}', "is too complex to match"),
+        ('{"rank_pattern": {".*.*.*.*.*.*!": 2}}', "is too complex to match"),
+        (f'{{"alpha_pattern": {{"{"(.|.)" * 40}!": 2}}}}', "is too complex to match"),
+        (f'{{"alpha_pattern": {{"{".?" * 40}!": 2}}}}', "is too complex to match"),
         ("{", "cannot be read as JSON"),
     ):
         (tmp_path / "adapter_config.json").write_text(text)

@@ -128,7 +128,7 @@ def test_alphas_of_tensors_count_and_others_are_named(nets: Networks, tmp_path: 
         ({"use_dora": "True"}, "use_dora in its config: DoRA"),
         ({"prior.use_dora": "1"}, "prior.use_dora in its config: DoRA"),
         ({"lora_adapter_metadata": '{"prior.use_dora": true}'}, "DoRA cannot be opened"),
-        ({"peft_type": "LOHA"}, "expected a LORA, found a LOHA"),
+        ({"peft_type": "LOHA"}, "expected the peft_type LORA, found LOHA"),
         ({"lora_adapter_metadata": '{"init_lora_weights": "pissa_niter_4"}'}, "relative to base"),
         ({"lora_adapter_metadata": '{"layer_replication": [[0, 4]]}'}, "replicated layers"),
         ({"lora_adapter_metadata": '{"lora_alpha": [1]}'}, "expected a number for the alpha"),

@@ -13,7 +13,7 @@ import typer
 from typer.models import OptionInfo
 
 from wuerstchen.cli.options import CONFIG_HELP, at_least, tell
-from wuerstchen.cli.output_path import check_replaceable, check_target, image_path, write_image
+from wuerstchen.cli.output_path import check_free, check_target, image_path, write_image
 from wuerstchen.terminal import print_path, warn
 
 EPILOG = """Examples:
@@ -59,7 +59,8 @@ def generate(
         int, _option("Number of images, with consecutive seeds.", "N", at_least(1))
     ] = 1,
     seed: Annotated[
-        int | None, _option("Of the first image; the same seed, the same image. -1: random.")
+        int | None,
+        _option("Of the first image; the same seed gives the same image. -1: random."),
     ] = None,
     size: Annotated[
         str | None, _option("Pixels, multiples of 128, such as 512x768 or 512.", "WxH")
@@ -70,13 +71,14 @@ def generate(
     sampler: Annotated[
         str | None,
         _sampling(
-            "Of Stage C: ddpm, ddim, ddim-published, dpm++2m, dpm++2m-sde, heun, euler-ancestral.",
+            "Sampler of Stage C: ddpm, ddim, ddim-published, dpm++2m, dpm++2m-sde, heun or "
+            "euler-ancestral.",
             "NAME",
         ),
     ] = None,
     spacing: Annotated[
         str | None,
-        _sampling("Of the steps of Stage C: time, log_snr, tuned or published (29).", "NAME"),
+        _sampling("Spacing of Stage C's steps: time, log_snr, tuned or published (29).", "NAME"),
     ] = None,
     guidance: Annotated[
         float | None, _sampling("Strength of the prompt in Stage C; 1 or less: no guidance.")
@@ -94,10 +96,8 @@ def generate(
     decoder_steps: Annotated[
         int | None, _sampling("Steps of Stage B, which adds the details.", "N", at_least(1))
     ] = None,
-    decoder_sampler: Annotated[str | None, _sampling("Of Stage B; names as above.", "NAME")] = None,
-    decoder_spacing: Annotated[
-        str | None, _sampling("Of the steps of Stage B; names as above.", "NAME")
-    ] = None,
+    decoder_sampler: Annotated[str | None, _sampling("Sampler of Stage B.", "NAME")] = None,
+    decoder_spacing: Annotated[str | None, _sampling("Spacing of Stage B's steps.", "NAME")] = None,
     decoder_guidance: Annotated[
         float | None, _sampling("Strength of semantics and prompt in Stage B.")
     ] = None,
@@ -127,14 +127,14 @@ def generate(
     out: Annotated[
         str | None,
         _files(
-            "A .png file, which is replaced if it is a generated image, or a folder (one that "
-            "exists, or a name ending in /). Without it: a new file here, named after the prompt.",
+            "A new .png file, or a folder (one that exists, or a name ending in /). Without it: a "
+            "new file here, named after the prompt.",
             "PATH",
         ),
     ] = None,
     overwrite: Annotated[
         bool,
-        _files("Replace the file at --out whatever it is.", flag="--overwrite"),
+        _files("Replace the file at --out if it exists.", flag="--overwrite"),
     ] = False,
     image: Annotated[
         Path | None,
@@ -189,7 +189,7 @@ def generate(
     )
     settings = request.settings
     target = None if out is None or num_images > 1 else Path(out)
-    replaces = check_replaceable(target, overwrite=overwrite)
+    replaces = check_free(target, overwrite=overwrite)
     # What no model can do is refused before one is opened, and before the prompts are tokenized.
     plan_generation(ModelInfo(), prior=settings.prior, decoder=settings.decoder)
     prompts_of(settings.prompt, settings.negative_prompt, None, num_images)

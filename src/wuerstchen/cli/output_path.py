@@ -36,20 +36,12 @@ def check_target(out: str | None, source: Path | None = None) -> None:
         )
 
 
-def check_replaceable(target: Path | None, *, overwrite: bool) -> bool:
-    """Whether there is a file at `--out` to replace: an earlier image, or any with `--overwrite`.
-
-    Raises SaveError for another one.
-    """
-    from wuerstchen.inference.png_metadata import is_own_png
-
+def check_free(target: Path | None, *, overwrite: bool) -> bool:
+    """Whether there is a file at `--out` to replace; raises SaveError without `--overwrite`."""
     if target is None or target.is_dir() or not os.path.lexists(target):
         return False
-    if not overwrite and not is_own_png(target):
-        raise SaveError(
-            f"{target} exists already, and is not an image with the settings of `wuerstchen "
-            "generate` in it; choose another --out, or pass --overwrite."
-        )
+    if not overwrite:
+        raise SaveError(f"{target} exists already; choose another --out, or pass --overwrite.")
     return True
 
 

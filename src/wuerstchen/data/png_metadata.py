@@ -16,7 +16,7 @@ _KEPT = 2**20
 """Bytes of a text or profile that Pillow reads (its MAX_TEXT_CHUNK)."""
 
 _LIMIT = 2**24
-"""Bytes that a text or profile may unpack to; more is a bomb."""
+"""Bytes that a text or profile may unpack to; larger ones are not read."""
 
 _TOTAL_LIMIT = 2**26
 """Bytes that all of them may unpack to (Pillow's MAX_TEXT_MEMORY)."""

@@ -73,18 +73,6 @@ def png_with_settings(image: Image.Image, settings: GenerationSettings | None) -
     return content.getvalue()
 
 
-def is_own_png(path: Path) -> bool:
-    """Whether a file is an image that `wuerstchen generate` made, with its settings."""
-    if path.is_symlink():
-        return False
-    try:
-        check_regular(path)
-        with Image.open(path, formats=["PNG"]) as image:
-            return isinstance(image.info.get(OWN), str)
-    except (OSError, ValueError, Image.DecompressionBombError):
-        return False
-
-
 def read_settings(path: Path) -> GenerationSettings:
     """The settings in an image, with a value for every key in `REQUIRED`; warns of unknown keys.
 

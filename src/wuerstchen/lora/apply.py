@@ -171,8 +171,8 @@ class Adapters:
             found = (len(layer.up), layer.down.shape[1])
             if module is None or found != (len(module.weight), module.weight[0].numel()):
                 raise ConfigError(
-                    f"{lora.source}: was read for other networks, {name} of {network} does not "
-                    "fit; read it with the networks that it is to change."
+                    f"{lora.source}: was loaded for other networks: {name} of {network} does not "
+                    "fit; load it for the networks that it changes."
                 )
 
     def _need(self, name: str) -> None:

@@ -191,7 +191,7 @@ class SourceReader:
     def _refuse(self, key: str, last: str, value: object) -> None:
         if last == "peft_type" and str(value).upper() != "LORA":
             raise ModelFolderError(
-                f"{self._path}: expected a LORA, found a {printable(value, 80)}."
+                f"{self._path}: expected the peft_type LORA, found {printable(value, 80)}."
             )
         what = UNSUPPORTED.get(last) if is_set(value) else None
         if last == "init_lora_weights" and CHANGED_BASE.fullmatch(

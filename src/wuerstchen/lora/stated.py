@@ -119,7 +119,7 @@ class Stated:
         if not is_bounded(pattern):
             raise ModelFolderError(
                 f"{self._path}: alpha_pattern or rank_pattern has {printable(pattern, 80)!r}, "
-                "which could take forever to compare; name the layers one by one."
+                "which is too complex to match; name the layers one by one."
             )
         try:
             return any(re.match(rf"(.*\.)?({pattern})$", name) for name in names)

@@ -106,8 +106,8 @@ def check_outside(source: str, out: Path) -> None:
     inside = root.is_dir() and owned.is_within(out, root)
     if inside or pattern_matches(str(root), out / SHARDS / "00000.tar"):
         raise DataError(
-            f"{out}: expected a folder outside {source}, which would read its own set; "
-            "choose another folder."
+            f"{out}: expected a folder outside {source}, since the set would otherwise become "
+            "part of its own source; choose another folder."
         )
 
 

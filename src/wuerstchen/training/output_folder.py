@@ -48,7 +48,7 @@ def check_output(config: Config, pending: Sequence[RunName], *, overwrite: bool)
                 if mark is None or not mark.wrote(file):
                     raise SaveError(
                         f"Stage {stage} would replace {file}, which was not trained in "
-                        f"{config.folder} or has changed since; choose another folder with "
+                        f"{config.folder} or was changed afterwards; choose another folder with "
                         "output=FOLDER, or pass --overwrite."
                     )
 
@@ -84,7 +84,7 @@ def _check_inputs(config: Config, pending: Sequence[RunName]) -> None:
     if config.data.path and images.exists() and owned.is_within(images, config.folder):
         raise TrainingError(
             f"{config.folder}: expected a model folder that does not contain data.path {images}, "
-            "which is read while the model is written; set output or data.path to another folder."
+            "which is an input; set output or data.path to another folder."
         )
     files = {
         "stage_a.training.vgg16_weights": config.stage_a.training.vgg16_weights,

@@ -55,7 +55,7 @@ def find(name: str | Path | None, hub: Hub = USUAL, *, patterns: Sequence[str] =
         if (owner := Path(name).parent).is_dir():  # a typo in a path must not reach the hub
             raise ModelFolderError(
                 f"Expected a model folder, found no {Path(name).name!r} in the folder {owner}; "
-                "correct the path, or call from elsewhere to mean the hub."
+                "correct the path, or run from another folder to open the model of the hub."
             )
         return _download(name, hub, patterns)
     raise ModelFolderError(

@@ -6,12 +6,12 @@ from wuerstchen.errors import ModelFolderError
 from wuerstchen.weights.files import read_json
 
 SUFFIX = ".safetensors"
-MARK = ".safetensors.index"
+INFIX = ".safetensors.index"
 
 
 def is_shard_index(path: Path) -> bool:
     """Whether the name is that of an index, NAME.safetensors.index.json or with a variant."""
-    return path.suffix == ".json" and MARK in path.name
+    return path.suffix == ".json" and INFIX in path.name
 
 
 def shard_of_tensors(index: Path) -> dict[str, Path]:
