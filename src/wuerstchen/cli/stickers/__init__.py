@@ -2,7 +2,7 @@
 
 import typer
 
-from wuerstchen.cli.stickers import compose
+from wuerstchen.cli.stickers import build, compose
 from wuerstchen.cli.verbs import add_verb
 
 app = typer.Typer(
@@ -11,4 +11,5 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
+add_verb(app, build.build, build.EPILOG)
 add_verb(app, compose.compose, compose.EPILOG)
