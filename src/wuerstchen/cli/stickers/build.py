@@ -34,8 +34,7 @@ def build(
     """Build the sticker set: 1,643 emoji objects in up to six drawing styles.
 
     It downloads 15 MB from the npm registry, in pinned versions whose SHA-512 is verified, and
-    renders them. Compose scenes of the result with `wuerstchen stickers compose OUT`, or
-    train on them with data.path=OUT data.scenes=100000.
+    renders them. Compose scenes of the result with `wuerstchen stickers compose OUT SCENES`.
     """
     from wuerstchen.data.stickers.build import build_set, open_packages
 
