@@ -144,7 +144,7 @@ def memory(figures: Figures) -> Iterable[str]:
 
 
 def starts(figures: Figures) -> Iterable[str]:
-    yield "The bundled model, weights in the file cache, image saved.\n"
+    yield "The model bundled at the time, weights in the file cache, image saved.\n"
     rows = [
         [NAMES[each.system], each.call, f"{each.side}", median_and_range(each.seconds)]
         for each in figures.times

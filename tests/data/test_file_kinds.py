@@ -110,5 +110,5 @@ def test_paths_that_no_system_can_hold_are_explained(
             opened(Path(path))
     monkeypatch.setattr("wuerstchen.data.sources._MOST_PATTERNS", 1000)
     for braces in ("{0..999}{0..999}.tar", "{0..99999999999999}.tar"):
-        with pytest.raises(DataError, match="at most 1,000 tars"):
+        with pytest.raises(DataError, match="at most 1,000 names"):
             opened(tmp_path / braces)
