@@ -65,7 +65,7 @@ class StoredRows:
 def run_stage_a(
     config: Config, seconds: float, scenes: Scenes, folder: Path, place: Place, log: Path
 ) -> TimedRun:
-    """Train while scenes are still composed; random crops are cut before they reach the device."""
+    """Random crops are cut before they reach the device."""
     torch.manual_seed(config.seed)
     network = StageA(config.stage_a.model)
     stage = StageATrainer(config.stage_a, network, pyramid_loss, cast(Pairs, scenes))
@@ -73,11 +73,11 @@ def run_stage_a(
     side = training.crop_size
 
     def batch() -> Batch:
-        ready, crops = scenes.ready(), []
+        crops = []
         for _ in range(training.batch_size):
             top, left = (choose.randrange(scenes.size - side + 1) for _ in range(2))
             crops.append(
-                scenes.pixels[choose.randrange(ready), top : top + side, left : left + side]
+                scenes.pixels[choose.randrange(len(scenes)), top : top + side, left : left + side]
             )
         return _batch(torch.stack(crops).to(place.device), range(training.batch_size))
 

@@ -1,4 +1,4 @@
-"""Scenes of stickers in memory, composed by forked processes while training has begun.
+"""Scenes of stickers in memory, composed by forked processes.
 
 N scenes of S x S pixels. Processes are forked before anything touches a GPU; they write pixels into
 one anonymous shared map and captions into JSON files.
@@ -8,11 +8,11 @@ import json
 import mmap
 import os
 import random
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
@@ -39,7 +39,7 @@ class Scene:
 
 
 class Scenes:
-    """N composed scenes; `ready` of them, from the first one, are complete."""
+    """N composed scenes; use them after `wait`."""
 
     split = "train"
 
@@ -50,6 +50,8 @@ class Scenes:
         self.size, self.count = size, count
         self._folder = folder / f"captions-{part}"
         self._folder.mkdir(parents=True, exist_ok=True)
+        for of_an_earlier_run in self._folder.iterdir():
+            of_an_earlier_run.unlink()  # its images are not in memory
         self._shared = mmap.mmap(-1, count * size * size * 3)
         pixels = np.frombuffer(self._shared, dtype=np.uint8)
         self.pixels = torch.from_numpy(pixels.reshape(count, size, size, 3))
@@ -58,8 +60,8 @@ class Scenes:
         self._captions: list[tuple[str, ...]] = []
         context = get_context("fork")
         self._next: Synchronized[int] = context.Value("i", 0)
-        self._chunks, self._read = -(-count // CHUNK), 0
-        self._processes: list[object] = []
+        self._chunks = -(-count // CHUNK)
+        self._processes: list[BaseProcess] = []
 
     def start(self, processes: int) -> None:
         """Compose in the background; call it before CUDA is initialised."""
@@ -73,17 +75,16 @@ class Scenes:
             process.start()
             self._processes.append(process)
 
-    def ready(self) -> int:
-        """Complete scenes from the first one; reads their captions."""
-        while self._read < self._chunks and (path := self._path(self._read)).is_file():
-            self._captions += map(tuple, json.loads(path.read_text(encoding="utf-8")))
-            self._read += 1
-        return len(self._captions)
-
-    def wait(self, count: int | None = None) -> None:
-        """Return when `count` scenes, or all of them, are complete."""
-        while self.ready() < (self.count if count is None else min(count, self.count)):
-            time.sleep(0.2)
+    def wait(self) -> None:
+        """Return when all scenes are complete; raises RuntimeError if a process died."""
+        for process in self._processes:
+            process.join()
+            if process.exitcode != 0:
+                raise RuntimeError(f"a composing process ended with {process.exitcode}")
+        self._processes.clear()
+        paths = map(self._path, range(self._chunks))
+        chunks = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        self._captions = [tuple(captions) for chunk in chunks for captions in chunk]
 
     def __len__(self) -> int:
         return len(self._captions)
@@ -122,9 +123,7 @@ class Scenes:
                 composed = self._composer[index]
                 self.pixels[index] = torch.from_numpy(np.asarray(composed.image).copy())
                 captions.append([caption.text for caption in composed.captions])
-            path = self._path(chunk)
-            path.with_suffix(".part").write_text(json.dumps(captions), encoding="utf-8")
-            path.with_suffix(".part").replace(path)
+            self._path(chunk).write_text(json.dumps(captions), encoding="utf-8")
 
     def _path(self, chunk: int) -> Path:
         return self._folder / f"{chunk:06d}.json"

@@ -55,6 +55,16 @@ def test_scenes_in_memory_are_those_of_the_composer(stickers: Path, tmp_path: Pa
         assert scenes.truth(index) == composed.truth
 
 
+def test_an_earlier_run_leaves_nothing_to_a_later_one(stickers: Path, tmp_path: Path) -> None:
+    for seed in (3, 4):
+        scenes = Scenes(tmp_path, "train", stickers, 128, 2, seed=seed)
+        scenes.start(1)
+        scenes.wait()
+        composed = Composer(open_sprites(stickers), 128, seed)[0]
+        assert scenes[0].captions == tuple(each.text for each in composed.captions)
+        assert bytes(scenes.pixels[0].numpy()) == composed.image.tobytes()
+
+
 @pytest.mark.slow
 def test_a_run_by_the_clock_leaves_a_model_that_generates(stickers: Path, tmp_path: Path) -> None:
     values = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
