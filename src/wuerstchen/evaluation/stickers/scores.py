@@ -1,0 +1,216 @@
+"""Scores with intervals, beside those of real images, as JSON, table and page."""
+
+import base64
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from wuerstchen import __version__
+from wuerstchen.atomic_write import write_file
+from wuerstchen.evaluation.grid import labelled_grid, png_bytes, save_image
+from wuerstchen.evaluation.metrics import Estimate, fraction_estimate
+from wuerstchen.evaluation.stickers.prompts import Set
+from wuerstchen.evaluation.stickers.reading import Verdict
+from wuerstchen.html_page import html_page, html_table
+
+FILES = ("scores.json", "scores.html", "nearest.png")
+"""What `Scores.save` writes."""
+
+KINDS: dict[str, tuple[str, tuple[Set, ...], str]] = {
+    "object": ("Training cells: object", ("training",), "object"),
+    "object_first_five": ("  object among the judge's first five", ("training",), "first_five"),
+    "style": ("Training cells: style", ("training",), "style"),
+    "both": ("Training cells: object and style", ("training",), "both"),
+    "background": ("Background colour", ("training", "held-out"), "background"),
+    "count": ("Count, of two to four", ("several",), "count"),
+    "relation": ("Relation of two", ("pair",), "relation"),
+    "two_objects": ("Both of two objects", ("pair",), "objects"),
+    "held_out_object": ("Held-out cells: object", ("held-out",), "object"),
+    "held_out_first_five": (
+        "  object among the judge's first five",
+        ("held-out",),
+        "first_five",
+    ),
+    "held_out_style": ("Held-out cells: style", ("held-out",), "style"),
+    "held_out_both": ("Held-out cells: object and style", ("held-out",), "both"),
+}
+"""Of each score: its title, the sets of prompts, and the field of the verdicts."""
+
+OUTCOMES = ("both right", "object only", "style only", "neither")
+"""Of held-out cells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How often a wish is fulfilled."""
+
+    drawn: Estimate
+    real: Estimate
+    """On real images of the same prompts: what the judge itself gets right, the ceiling."""
+
+    @property
+    def share(self) -> float | None:
+        """Drawn as a fraction of real; None if the judge finds nothing right."""
+        return self.drawn.value / self.real.value if self.real.value else None
+
+
+@dataclass(frozen=True, slots=True)
+class Distances:
+    """Between features of drawn and real images; those of two real sets are what chance gives."""
+
+    frechet: float
+    frechet_of_real: float
+    mind: float
+    mind_of_real: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Similar:
+    """Nearest training stickers of the images of held-out cells."""
+
+    drawn: float
+    """Mean cosine similarity to the nearest training sticker: near 1 for copies."""
+    real: float
+    """The same for real stickers, none of which is in training."""
+    images: Sequence[Image.Image] = field(default_factory=list)
+    labels: Sequence[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Everything that was measured on one model."""
+
+    scores: Mapping[str, Score]
+    outcomes: Mapping[str, Mapping[str, int]]
+    """Counts of `OUTCOMES` by drawn and real."""
+    distances: Distances
+    similar: Similar
+
+    def to_json(self, settings: Mapping[str, str | int | float]) -> str:
+        """Fractions in [0, 1], intervals of 95 % (Wilson), n images."""
+        content = {
+            "version": __version__,
+            "settings": dict(settings),
+            "scores": {
+                name: {**asdict(score), "share": score.share} for name, score in self.scores.items()
+            },
+            "held_out_outcomes": {name: dict(counts) for name, counts in self.outcomes.items()},
+            "distances": asdict(self.distances),
+            "nearest_training_sticker": {"drawn": self.similar.drawn, "real": self.similar.real},
+        }
+        return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def rows(self) -> list[list[str]]:
+        """The table of scores, first its header."""
+        table = [["", "drawn", "95 %", "real", "share", "n"]]
+        for name, score in self.scores.items():
+            drawn, share = score.drawn, score.share
+            table.append(
+                [
+                    KINDS[name][0],
+                    _percent(drawn.value),
+                    f"{100 * drawn.low:.1f} to {100 * drawn.high:.1f}",
+                    _percent(score.real.value),
+                    "-" if share is None else _percent(share),
+                    str(drawn.n),
+                ]
+            )
+        return table
+
+    def outcome_rows(self) -> list[list[str]]:
+        """The table of held-out cells, first its header."""
+        return [
+            ["Held-out cells", *self.outcomes],
+            *([each, *(str(c[each]) for c in self.outcomes.values())] for each in OUTCOMES),
+        ]
+
+    def distance_rows(self) -> list[list[str]]:
+        """The table of distances, first its header."""
+        found = self.distances
+        return [
+            ["", "drawn", "real"],
+            ["Fréchet distance", f"{found.frechet:.2f}", f"{found.frechet_of_real:.2f}"],
+            ["MIND", f"{found.mind:.3f}", f"{found.mind_of_real:.3f}"],
+            [
+                "Similarity to the nearest training sticker",
+                f"{self.similar.drawn:.3f}",
+                f"{self.similar.real:.3f}",
+            ],
+        ]
+
+    def lines(self) -> Iterator[str]:
+        """All tables for a terminal."""
+        for table in (self.rows(), self.outcome_rows(), self.distance_rows()):
+            widths = [max(len(row[k]) for row in table) for k in range(len(table[0]))]
+            for row in table:
+                cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+                yield "  ".join([row[0].ljust(widths[0]), *cells]).rstrip()
+            yield ""
+
+    def save(self, folder: Path, settings: Mapping[str, str | int | float]) -> list[Path]:
+        """Write `FILES` into `folder`; returns their paths. Raises SaveError."""
+        grid = labelled_grid(self.similar.images, self.similar.labels, columns=8)
+        paths = [folder / name for name in FILES]
+        write_file(paths[0], self.to_json(settings).encode())
+        write_file(paths[1], self._page(settings, grid))
+        save_image(paths[2], grid)
+        return paths
+
+    def _page(self, settings: Mapping[str, str | int | float], grid: Image.Image) -> bytes:
+        picture = base64.b64encode(png_bytes(grid)).decode()
+        body = "\n".join(
+            [
+                html_table([["setting", "value"], *([k, str(v)] for k, v in settings.items())]),
+                "<h2>Scores</h2>",
+                html_table(self.rows()),
+                "<p>In percent. Real images of the same prompts are judged the same way: they are "
+                "what the judge can find. Share is drawn over real. No picture is judged by heads "
+                "that have seen the sticker of its prompt.</p>",
+                html_table(self.outcome_rows()),
+                "<h2>Distances</h2>",
+                html_table(self.distance_rows()),
+                f"<p>Of {self.distances.n} images. Real: between two sets of real images.</p>",
+                "<h2>Held-out cells, each beside the nearest training sticker</h2>",
+                f'<img alt="drawn and nearest" src="data:image/png;base64,{picture}">',
+            ]
+        )
+        return html_page("Scores on stickers", body)
+
+
+def tabulate(
+    drawn: Mapping[Set, Sequence[Verdict]],
+    real: Mapping[Set, Sequence[Verdict]],
+    distances: Distances,
+    similar: Similar,
+) -> Scores:
+    """Scores from the verdicts on drawn and real images of the same prompts."""
+    scores = {
+        name: Score(_estimate(drawn, sets, wish), _estimate(real, sets, wish))
+        for name, (_, sets, wish) in KINDS.items()
+    }
+    outcomes = {
+        "drawn": _outcomes(drawn["held-out"]),
+        "real": _outcomes(real["held-out"]),
+    }
+    return Scores(scores, outcomes, distances, similar)
+
+
+def _estimate(
+    verdicts: Mapping[Set, Sequence[Verdict]], sets: Sequence[Set], wish: str
+) -> Estimate:
+    answers = [getattr(verdict, wish) for name in sets for verdict in verdicts[name]]
+    return fraction_estimate(sum(bool(answer) for answer in answers), len(answers))
+
+
+def _outcomes(verdicts: Sequence[Verdict]) -> dict[str, int]:
+    found = [(bool(verdict.object), bool(verdict.style)) for verdict in verdicts]
+    kinds = ((True, True), (True, False), (False, True), (False, False))
+    return {outcome: found.count(kind) for outcome, kind in zip(OUTCOMES, kinds, strict=True)}
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f}"
