@@ -66,13 +66,13 @@ def kept_features(
     if path is None:
         return compute()
     if not path.exists():
-        features = compute()
-        write_file(path, save({"features": features}, {"stickers": keys}))
-        return features
+        computed = compute()
+        write_file(path, save({"features": computed}, {"stickers": keys}))
+        return computed
     try:
         with safe_open(path, "pt") as file:
             if (file.metadata() or {}).get("stickers") == keys:
-                features = file.get_tensor("features")
+                features: Tensor = file.get_tensor("features")
                 if features.ndim == 3 and features.shape[1] == len(sprites):
                     return features
     except (OSError, SafetensorError) as error:

@@ -171,7 +171,8 @@ def _axes(x: Tensor) -> Tensor:
     n, dims = x.shape
     if n >= dims:
         return torch.eye(dims)
-    return torch.linalg.svd(x, full_matrices=False).Vh.T
+    axes: Tensor = torch.linalg.svd(x, full_matrices=False).Vh.T
+    return axes
 
 
 def _means(x: Tensor, groups: Tensor, count: int) -> Tensor:

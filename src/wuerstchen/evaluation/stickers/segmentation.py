@@ -15,6 +15,9 @@ DIFFERENT = 40.0
 REACH = 1 / 256
 """Fraction of the image's side up to which parts count as connected."""
 
+SIMILAR = 24.0
+"""Pixels at a smaller distance get the background's exact colour in a crop, which has no frame."""
+
 SPECK = 1 / 2000
 """Components of a smaller fraction of the image are noise."""
 
@@ -53,11 +56,14 @@ def segment(image: Image.Image) -> Segments:
 
 def crop(image: Image.Image, box: Box, side: int) -> Image.Image:
     """The box scaled to `FILL` of a square of side x side pixels, on the scene's background."""
-    background = _border_colour(np.asarray(image.convert("RGB"), dtype=np.float32))
-    part = image.convert("RGB").crop(box)
+    pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
+    background = np.rint(_border_colour(pixels))
+    similar = np.linalg.norm(pixels - background, axis=2) < SIMILAR
+    clean = np.where(similar[..., None], background, pixels).astype(np.uint8)
+    part = Image.fromarray(clean).crop(box)
     scale = FILL * side / max(part.size)
     width, height = (max(1, round(length * scale)) for length in part.size)
-    red, green, blue = (round(float(level)) for level in background)
+    red, green, blue = (int(level) for level in background)
     square = Image.new("RGB", (side, side), (red, green, blue))
     resized = part.resize((width, height), Image.Resampling.LANCZOS)
     square.paste(resized, ((side - width) // 2, (side - height) // 2))
