@@ -106,6 +106,7 @@ def test_a_model_that_ignores_its_text_scores_at_chance(
         mix: Composer(open_sprites(stickers, "train"), SIZE, seed=77, mix=mix)
         for mix in (Mix(0, 0), Mix(0, 1), Mix(1, 0))
     }
+    mix = Mix()
     kinds = iter([Mix(0, 0), Mix(0, 0), Mix(0, 1), Mix(1, 0)])
 
     def deaf(prompts: Sequence[str], seed: int) -> list[Image.Image]:
@@ -113,7 +114,6 @@ def test_a_model_that_ignores_its_text_scores_at_chance(
         mix = next(kinds) if seed == 0 else mix
         return [own[mix][seed + k].image for k in range(len(prompts))]
 
-    mix = Mix()
     found = scored(stickers, examiner, deaf).scores
     chance = {"object": 1 / 5, "style": 1 / 3, "background": 1 / 12, "count": 1 / 3}
     for name, expected in chance.items():
