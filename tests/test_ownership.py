@@ -16,7 +16,7 @@ from PIL import Image
 from small_networks import COMPRESSOR, contents
 from small_runs import values, write_config, write_images
 
-from wuerstchen import cli, owned, weights
+from wuerstchen import cli, locks, marks, owned, weights
 from wuerstchen.atomic_write import write_new_file
 from wuerstchen.config import PrepareConfig, parse
 from wuerstchen.data import open_pairs
@@ -197,7 +197,7 @@ def test_a_model_that_was_not_trained_there_is_trained_over_if_that_is_meant(
 def test_a_model_of_an_earlier_version_is_trained_again_without_a_mark(world: World) -> None:
     few = ("output=out", "stage_a.training.images=8", "--stage", "a")
     assert world.run(*TRAIN, *few) == 0
-    (world.folder / "out/runs" / owned.MARK).unlink()
+    (world.folder / "out/runs" / marks.MARK).unlink()
     (world.folder / "out/runs/a/finished.json").unlink()
     assert world.run(*TRAIN, *few) == 0
 
@@ -318,27 +318,27 @@ def test_two_marks_written_at_once_lose_no_line(tmp_path: Path) -> None:
     files = [tmp_path / f"{n}.txt" for n in range(40)]
     for file in files:
         file.write_text(file.name)
-    marks = [owned.make_mark(tmp_path, "report") for _ in range(2)]
+    both = [marks.make_mark(tmp_path, "report") for _ in range(2)]
     threads = [
-        threading.Thread(target=mark.adopt, args=(files[n::2],)) for n, mark in enumerate(marks)
+        threading.Thread(target=mark.adopt, args=(files[n::2],)) for n, mark in enumerate(both)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(marks[0].wrote(file) for file in files)
+    assert all(both[0].wrote(file) for file in files)
 
 
 def test_a_mark_is_read_in_linear_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parsed, parse_line = 0, owned.parse_object
+    parsed, parse_line = 0, marks.parse_object
 
     def counted(line: bytes) -> dict[str, object]:
         nonlocal parsed
         parsed += 1
         return parse_line(line)
 
-    monkeypatch.setattr(owned, "parse_object", counted)
-    mark = owned.make_mark(tmp_path, "model")
+    monkeypatch.setattr(marks, "parse_object", counted)
+    mark = marks.make_mark(tmp_path, "model")
     for number in range(100):
         path = tmp_path / f"{number}"
         path.write_bytes(b"mine")
@@ -348,11 +348,11 @@ def test_a_mark_is_read_in_linear_time(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_mark_that_was_edited_or_replaced_is_read_again(tmp_path: Path) -> None:
-    mark, file = owned.make_mark(tmp_path, "report"), tmp_path / "a"
+    mark, file = marks.make_mark(tmp_path, "report"), tmp_path / "a"
     file.write_bytes(b"a")
     mark.adopt([file])
     assert mark.wrote(file)
-    path = tmp_path / owned.MARK
+    path = tmp_path / marks.MARK
     text = path.read_text()
     path.write_text(text.replace('"a"', '"b"'))
     os.utime(path, ns=(1, 1))
@@ -368,7 +368,7 @@ def test_a_mark_that_was_edited_or_replaced_is_read_again(tmp_path: Path) -> Non
 def test_a_large_file_changed_at_an_end_within_the_resolution_of_time_is_foreign(
     tmp_path: Path,
 ) -> None:
-    mark, file = owned.make_mark(tmp_path, "report"), tmp_path / "large.tar"
+    mark, file = marks.make_mark(tmp_path, "report"), tmp_path / "large.tar"
     for size in (1, 100, 2**20 + 1, 3 * 2**20):
         file.write_bytes(bytes(size))
         owned.record_file(file, file, read=False)
@@ -383,7 +383,7 @@ def test_a_large_file_changed_at_an_end_within_the_resolution_of_time_is_foreign
 def test_a_folder_that_another_process_writes_is_not_taken_over(tmp_path: Path) -> None:
     (tmp_path / ".vqgan.new").mkdir()
     with (
-        owned.held(tmp_path / ".vqgan.new"),
+        locks.held(tmp_path / ".vqgan.new"),
         pytest.raises(SaveError, match="Another process is writing"),
         replacing(tmp_path / "vqgan"),
     ):

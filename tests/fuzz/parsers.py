@@ -622,7 +622,7 @@ def run_files(folder: Path) -> Fuzz:
 
 
 def marks(folder: Path) -> Fuzz:
-    from wuerstchen.owned import MARK, RUNS, make_mark, mark_of
+    from wuerstchen.marks import MARK, RUNS, make_mark, mark_of
 
     make_mark(folder, "model")
     file = folder / "x.bin"

@@ -17,7 +17,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from wuerstchen import owned
+from wuerstchen import marks, overlap
 from wuerstchen.display import printable
 from wuerstchen.errors import ConfigError, SaveError
 from wuerstchen.terminal import progress_console
@@ -118,13 +118,13 @@ def make_report_folder(
     be written and for files that an earlier report did not write.
     """
     for name, source in (("the model", str(model)), ("data.path", data)):
-        if source and owned.is_within(out, Path(source).expanduser()):
-            if owned.is_within(Path(source).expanduser(), out):
+        if source and overlap.is_within(out, Path(source).expanduser()):
+            if overlap.is_within(Path(source).expanduser(), out):
                 raise ConfigError(
                     f"--out is {out}, which is {name} itself; choose another folder for the report."
                 )
     _make_folder(out)
-    mark = owned.make_mark(out, "report")
+    mark = marks.make_mark(out, "report")
     files = [out / name for name in names]
     foreign = [path for path in files if os.path.lexists(path) and not mark.wrote(path)]
     if foreign and not overwrite:

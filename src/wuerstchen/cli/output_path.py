@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
-from wuerstchen import owned
+from wuerstchen import overlap, owned
 from wuerstchen.atomic_write import write_file, write_new_file
 from wuerstchen.errors import ConfigError, SaveError
 
@@ -25,7 +25,7 @@ def check_target(out: str | None, source: Path | None = None) -> None:
             f"ending in /), found {out!r}."
         )
     if out is not None and source is not None and not is_folder(out):
-        owned.check_apart({"--from": source}, Path(out))
+        overlap.check_apart({"--from": source}, Path(out))
     folder = Path(out or ".") if out is None or is_folder(out) else Path(out).parent
     while not folder.exists():
         folder = folder.parent

@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
-from wuerstchen import owned
+from wuerstchen import locks, marks, overlap, owned
 from wuerstchen.atomic_write import explain_disk_errors, write_file
 from wuerstchen.config import PrepareConfig
 from wuerstchen.data.prepared import INDEX, SHARDS, Settings, open_index
@@ -51,19 +51,19 @@ def claim_folder(out: Path, source: str, settings: dict[str, object], held: Exit
     if out.exists() and not out.is_dir():
         raise DataError(f"{out}: expected a folder, found a file; choose another folder.")
     with explain_disk_errors(out):
-        new, marked = owned.is_empty(out), owned.mark_of(out)
+        new, marked = owned.is_empty(out), marks.mark_of(out)
         if not (new or _is_begun(out) or (marked is not None and marked.kind == "prepared set")):
             raise DataError(
                 f"{out}: expected a new folder, or one from an interrupted `wuerstchen prepare`, "
                 "found other files; choose another folder."
             )
-        mark = owned.make_mark(out, "prepared set")
+        mark = marks.make_mark(out, "prepared set")
         if marked is None:
             mark.adopt(out / name for name in (INDEX, "report.json", "report.html"))
             for shard in (out / SHARDS).glob("*.tar"):
                 owned.record_file(shard, shard, read=False)
         parts.mkdir(parents=True, exist_ok=True)
-        owned.check_lock(parts / "lock")
+        locks.check_lock(parts / "lock")
     with explain_disk_errors(parts / "lock"):
         try:
             held.enter_context(FileLock(parts / "lock", blocking=False))
@@ -103,7 +103,7 @@ def check_finished(out: Path, source: str, config: PrepareConfig) -> None:
 def check_outside(source: str, out: Path) -> None:
     """Raise DataError if the set would be written into its own source."""
     root = Path(source).expanduser()
-    inside = root.is_dir() and owned.is_within(out, root)
+    inside = root.is_dir() and overlap.is_within(out, root)
     if inside or pattern_matches(str(root), out / SHARDS / "00000.tar"):
         raise DataError(
             f"{out}: expected a folder outside {source}, since the set would otherwise become "

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from wuerstchen.atomic_write import write_file
 from wuerstchen.errors import ModelFolderError, WuerstchenError, os_errors_as
-from wuerstchen.owned import make_mark, mark_of
+from wuerstchen.marks import make_mark, mark_of
 from wuerstchen.parsing import ParseError, parse_model, read_bytes
 from wuerstchen.receipts.phase import Phase, text_digest
 from wuerstchen.receipts.phases import LEDGER, OPEN, append_phases, read_phases

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from wuerstchen.atomic_write import explain_disk_errors, write_file
 from wuerstchen.errors import ModelFolderError, SaveError
-from wuerstchen.owned import check_lock
+from wuerstchen.locks import check_lock
 from wuerstchen.parsing import parse_object, read_bytes
 from wuerstchen.receipts.phase import End as End
 from wuerstchen.receipts.phase import Kind as Kind

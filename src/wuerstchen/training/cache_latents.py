@@ -23,7 +23,8 @@ from wuerstchen.errors import SaveError, TrainingError
 from wuerstchen.geometry import scale_semantics
 from wuerstchen.models.compressor import shrink
 from wuerstchen.models.text import encode_frozen
-from wuerstchen.owned import check_apart, check_state
+from wuerstchen.overlap import check_apart
+from wuerstchen.owned import check_state
 from wuerstchen.receipts import Meter, update_receipts
 from wuerstchen.training import latent_cache
 from wuerstchen.training.distributed import local_device

@@ -6,7 +6,7 @@ Earlier versions made no marks (`wuerstchen.owned`). What they trained is known 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from wuerstchen import owned
+from wuerstchen import marks, overlap, owned
 from wuerstchen.config import Config
 from wuerstchen.errors import SaveError, TrainingError
 from wuerstchen.receipts.phases import LEDGER, read_phases
@@ -35,7 +35,7 @@ def check_output(config: Config, pending: Sequence[RunName], *, overwrite: bool)
     for name in pending:
         check_run(run_folder(config, name))
     earlier = _earlier_stages(config.folder)
-    mark = owned.mark_of(config.folder)
+    mark = marks.mark_of(config.folder)
     for stage in _exporting(pending):
         for component, place in PLACES.items():
             if place.trained_by == stage:
@@ -57,7 +57,7 @@ def claim_output(config: Config, pending: Sequence[RunName], *, overwrite: bool)
     """Mark the model folder after `check_output`. Raises SaveError."""
     folder, earlier = config.folder, _earlier_stages(config.folder)
     adopted = [*_exporting(pending), *earlier] if overwrite else sorted(earlier)
-    mark = owned.make_mark(folder, "model")
+    mark = marks.make_mark(folder, "model")
     for stage in adopted:
         for path in _outputs(config, stage):
             mark.adopt(_files(path))
@@ -78,10 +78,10 @@ def _check_inputs(config: Config, pending: Sequence[RunName]) -> None:
         "text.pretrained_b": config.text.pretrained_b,
         "data.latent_cache": config.data.latent_cache,
     }
-    owned.check_apart(inputs, config.folder, error=TrainingError)
+    overlap.check_apart(inputs, config.folder, error=TrainingError)
     images = Path(config.data.path).expanduser()
     # The other way round, the model folder is left out of the images.
-    if config.data.path and images.exists() and owned.is_within(images, config.folder):
+    if config.data.path and images.exists() and overlap.is_within(images, config.folder):
         raise TrainingError(
             f"{config.folder}: expected a model folder that does not contain data.path {images}, "
             "which is an input; set output or data.path to another folder."
@@ -92,7 +92,7 @@ def _check_inputs(config: Config, pending: Sequence[RunName]) -> None:
     }
     for stage in _exporting(pending):
         for path in _outputs(config, stage):
-            owned.check_apart(files, path, error=TrainingError)
+            overlap.check_apart(files, path, error=TrainingError)
 
 
 def _exporting(runs: Sequence[RunName]) -> list[str]:
@@ -130,7 +130,7 @@ def _files(path: Path) -> list[Path]:
 
 def _earlier_stages(folder: Path) -> set[str]:
     """The stages that an earlier version trained there."""
-    if owned.mark_of(folder) is not None:
+    if marks.mark_of(folder) is not None:
         return set()
     runs: set[str] = {name for name in RUN_ORDER if _is_run(folder / "runs" / name)}
     for phase in read_phases(folder) if (folder / LEDGER).is_file() else ():

@@ -21,8 +21,8 @@ from wuerstchen.atomic_write import explain_disk_errors
 from wuerstchen.config import Config, TrainingConfig, dump
 from wuerstchen.data import Pairs, open_pairs
 from wuerstchen.errors import SaveError, TrainingError
+from wuerstchen.locks import check_lock
 from wuerstchen.noise import folded
-from wuerstchen.owned import check_lock
 from wuerstchen.receipts.phases import FINISHED
 from wuerstchen.training.build import Files, build_stage
 from wuerstchen.training.checkpoints import Checkpoints

@@ -19,7 +19,8 @@ from torch import Tensor
 from wuerstchen.atomic_write import write_file
 from wuerstchen.config import Section
 from wuerstchen.errors import ConfigError, ModelFolderError, SaveError
-from wuerstchen.owned import adopt, check_apart
+from wuerstchen.overlap import check_apart
+from wuerstchen.owned import adopt
 from wuerstchen.weights.component import published_tensors
 from wuerstchen.weights.component_files import ComponentFiles, files_in_metadata, has_component
 from wuerstchen.weights.components import COMPONENTS

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from wuerstchen import owned
+from wuerstchen import locks, owned
 from wuerstchen.atomic_write import explain_disk_errors, fsync_file, move_new, temporary_file
 from wuerstchen.errors import ModelFolderError, SaveError
 from wuerstchen.parsing import ParseError, parse_json, read_bytes
@@ -108,11 +108,11 @@ def check_folder(folder: Path, is_own: Callable[[str], bool] = is_component_file
 @contextmanager
 def _made(folder: Path, is_own: Callable[[str], bool]) -> Iterator[None]:
     """Make a temporary folder, which another process may not take for left by a kill."""
-    with owned.held(folder):
+    with locks.held(folder):
         owned.remove_own(folder, is_own)
     folder.mkdir(parents=True)
     try:
-        with owned.held(folder):
+        with locks.held(folder):
             yield
     finally:
         shutil.rmtree(folder, ignore_errors=True)  # made above, for this alone
