@@ -98,7 +98,17 @@ def _predicting_noise(folder: Path) -> Path:
 
 
 def _generate(out: Path, *options: str) -> None:
-    run_module("wuerstchen", "generate", PROMPT, "--seed", str(SEED), "--out", str(out), *options)
+    run_module(
+        "wuerstchen",
+        "generate",
+        PROMPT,
+        "--seed",
+        str(SEED),
+        "--out",
+        str(out),
+        "--overwrite",
+        *options,
+    )
 
 
 def _largest_pixel_difference(first: Path, second: Path) -> float:

@@ -34,5 +34,20 @@ def test_no_mode_hides_operations(mode: Callable[[], torch.no_grad]) -> None:
     with mode():
         assert counted(lambda: linear(torch.randn(2, 3, 16))) == 2 * 2 * 3 * 16 * 8
         assert counted(lambda: convolution(torch.randn(1, 3, 8, 8))) == 2 * 6 * 6 * 3 * 4 * 9
+        assert counted(lambda: torch.randn(5, 2, 3) @ torch.randn(3, 4)) == 2 * 5 * 2 * 3 * 4
         q, k = torch.randn(2, 4, 9, 16), torch.randn(2, 4, 17, 16)
         assert counted(lambda: F.scaled_dot_product_attention(q, k, k)) == ATTENTION
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_counting_changes_no_bit(mode: Callable[[], torch.no_grad]) -> None:
+    """A run that resumes counts its first step once more, and has to end at the same weights."""
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(32, 4, 64, dropout=0.0, batch_first=True)
+    network = nn.Sequential(layer, nn.Linear(32, 32), nn.SiLU(), nn.LayerNorm(32))
+    x = torch.randn(3, 50, 32)
+    with mode():
+        plain = network(x)
+        with FlopCounter():
+            while_counted = network(x)
+    assert torch.equal(plain, while_counted)

@@ -20,6 +20,14 @@ from torch.utils.flop_counter import (
 
 Operator = torch._ops.OpOverload[..., object]
 
+# Inference mode hands composite operators over whole. They are run as they are: their parts
+# round differently, and counting must not change what a training learns.
+WHOLE_CONVOLUTIONS = (torch.ops.aten.conv1d, torch.ops.aten.conv2d)
+WHOLE_ATTENTION = (
+    torch.ops.aten.scaled_dot_product_attention,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu,
+)
+
 
 @final
 class FlopCounter(TorchDispatchMode):
@@ -37,11 +45,6 @@ class FlopCounter(TorchDispatchMode):
         kwargs: Mapping[str, object] | None = None,
     ) -> object:
         kwargs = dict(kwargs or {})
-        if func._overloadpacket not in flop_registry:
-            with self:  # in inference mode composite operators come whole
-                parts: object = func.decompose(*args, **kwargs)
-            if parts is not NotImplemented:
-                return parts
         out = func(*args, **kwargs)
         self.total += operations(func, args, kwargs, out)
         return out
@@ -52,9 +55,13 @@ def operations(
 ) -> int:
     """Of one call of an operator of torch."""
     packet = func._overloadpacket
-    if str(packet) == "mkldnn._linear_pointwise":
+    if packet is torch.ops.aten.linear or str(packet) == "mkldnn._linear_pointwise":
         return _linear(args)
-    if packet is torch.ops.aten._scaled_dot_product_flash_attention_for_cpu:
+    if packet is torch.ops.aten.matmul:
+        return _product(args, out)
+    if packet in WHOLE_CONVOLUTIONS:
+        return _convolution(args, out)
+    if packet in WHOLE_ATTENTION:
         return _attention(*args[:3])  # type: ignore[arg-type]
     if packet is torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward:
         return _attention_backward(*args[:4])  # type: ignore[arg-type]
@@ -70,8 +77,21 @@ def _linear(args: Sequence[object]) -> int:
     return 2 * math.prod(x.shape[:-1]) * weight.shape[0] * weight.shape[1]
 
 
+def _product(args: Sequence[object], out: object) -> int:
+    """Of (..., N, K) by (..., K, M), or of vectors."""
+    first = args[0]
+    assert isinstance(first, Tensor) and isinstance(out, Tensor)
+    return 2 * out.numel() * first.shape[-1]
+
+
+def _convolution(args: Sequence[object], out: object) -> int:
+    x, weight = args[:2]
+    assert isinstance(x, Tensor) and isinstance(weight, Tensor) and isinstance(out, Tensor)
+    return int(conv_flop_count(list(x.shape), list(weight.shape), list(out.shape)))
+
+
 def _attention(q: Tensor, k: Tensor, v: Tensor) -> int:
-    """Of the kernel for CPUs, which torch's own counter does not know."""
+    """Of kernels that torch's own counter does not know."""
     return int(sdpa_flop_count(q.shape, k.shape, v.shape))
 
 
