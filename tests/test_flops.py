@@ -34,6 +34,8 @@ def test_no_mode_hides_operations(mode: Callable[[], torch.no_grad]) -> None:
     with mode():
         assert counted(lambda: linear(torch.randn(2, 3, 16))) == 2 * 2 * 3 * 16 * 8
         assert counted(lambda: convolution(torch.randn(1, 3, 8, 8))) == 2 * 6 * 6 * 3 * 4 * 9
+        enlarging = nn.ConvTranspose2d(3, 4, kernel_size=2, stride=2)
+        assert counted(lambda: enlarging(torch.randn(1, 3, 8, 8))) == 2 * 8 * 8 * 3 * 4 * 4
         assert counted(lambda: torch.randn(5, 2, 3) @ torch.randn(3, 4)) == 2 * 5 * 2 * 3 * 4
         q, k = torch.randn(2, 4, 9, 16), torch.randn(2, 4, 17, 16)
         assert counted(lambda: F.scaled_dot_product_attention(q, k, k)) == ATTENTION

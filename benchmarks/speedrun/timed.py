@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from wuerstchen.data import Batch
 from wuerstchen.flops import FlopCounter
 from wuerstchen.training.ema import EMA
 from wuerstchen.training.muon import linear_weights, optimizers_of
-from wuerstchen.training.optim import Bf16Autocast
+from wuerstchen.training.optim import Bf16Autocast, move_to
 from wuerstchen.training.stage import Stage, TrainState
 
 COUNTED_STEP = 30
@@ -58,10 +58,7 @@ def train_for(
     """
     networks = stage.networks()
     for network in (*networks.values(), *stage.frozen_networks().values()):
-        network.to(device)
-        for module in network.modules():
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        move_to(network, device)
     for network in networks.values():
         network.train()
     called = {n: Bf16Autocast(net) if bf16 else net for n, net in networks.items()}
@@ -86,13 +83,7 @@ def train_for(
         if counter is not None:
             run.flops = float(counter.total)
         for loss in losses:
-            parameters = networks[loss.network].parameters()
-            nn.utils.clip_grad_norm_(parameters, stage.training.max_grad_norm)
-            for optimizer in optimizers[loss.network]:
-                for group in optimizer.param_groups:
-                    group["lr"] = stage.training.learning_rate * factor * group["rate"]
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
+            _step(stage, loss.network, optimizers[loss.network], factor)
         stage.after_step(state)
         ema.update()
         state.images += len(batch)
@@ -106,14 +97,31 @@ def train_for(
         torch.cuda.synchronize(device)
     run.steps, run.images, run.seconds = state.step, state.images, time.perf_counter() - start
     run.flops *= state.step
-    network = networks[stage.trained]
+    _finish(stage, ema)
+    return run
+
+
+def _step(
+    stage: Stage, name: str, optimizers: Sequence[torch.optim.Optimizer], factor: float
+) -> None:
+    """Clip the gradients of a network and step at `factor` times the learning rate."""
+    nn.utils.clip_grad_norm_(stage.networks()[name].parameters(), stage.training.max_grad_norm)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = stage.training.learning_rate * factor * group["rate"]
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+
+def _finish(stage: Stage, ema: EMA) -> None:
+    """Give the trained network its EMA weights, and end training mode."""
+    network = stage.networks()[stage.trained]
+    tensors = dict(network.named_parameters()) | dict(network.named_buffers())
     with torch.no_grad():
-        tensors = dict(network.named_parameters()) | dict(network.named_buffers())
         for name, value in ema.weights(0):
             tensors[name].copy_(value)
-    for network in networks.values():
-        network.eval()
-    return run
+    for each in stage.networks().values():
+        each.eval()
 
 
 def _optimizers(stage: Stage, name: str, *, muon: bool) -> list[torch.optim.Optimizer]:

@@ -22,7 +22,11 @@ Operator = torch._ops.OpOverload[..., object]
 
 # Inference mode hands composite operators over whole. They are run as they are: their parts
 # round differently, and counting must not change what a training learns.
-WHOLE_CONVOLUTIONS = (torch.ops.aten.conv1d, torch.ops.aten.conv2d)
+WHOLE_CONVOLUTIONS = {  # whether transposed
+    torch.ops.aten.conv1d: False,
+    torch.ops.aten.conv2d: False,
+    torch.ops.aten.conv_transpose2d: True,
+}
 WHOLE_ATTENTION = (
     torch.ops.aten.scaled_dot_product_attention,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu,
@@ -60,7 +64,7 @@ def operations(
     if packet is torch.ops.aten.matmul:
         return _product(args, out)
     if packet in WHOLE_CONVOLUTIONS:
-        return _convolution(args, out)
+        return _convolution(args, out, transposed=WHOLE_CONVOLUTIONS[packet])
     if packet in WHOLE_ATTENTION:
         return _attention(*args[:3])  # type: ignore[arg-type]
     if packet is torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward:
@@ -84,10 +88,11 @@ def _product(args: Sequence[object], out: object) -> int:
     return 2 * out.numel() * first.shape[-1]
 
 
-def _convolution(args: Sequence[object], out: object) -> int:
+def _convolution(args: Sequence[object], out: object, *, transposed: bool) -> int:
     x, weight = args[:2]
     assert isinstance(x, Tensor) and isinstance(weight, Tensor) and isinstance(out, Tensor)
-    return int(conv_flop_count(list(x.shape), list(weight.shape), list(out.shape)))
+    shapes = list(x.shape), list(weight.shape), list(out.shape)
+    return int(conv_flop_count(*shapes, transposed=transposed))
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor) -> int:

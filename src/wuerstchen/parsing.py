@@ -95,9 +95,13 @@ def parse_model(model: type[Model], data: bytes | str, limits: Limits = JSON) ->
     try:
         return model.model_validate_json(_decoded(data))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "the file"
-        raise ParseError(f"{key}: {first['msg']}") from None
+        raise ParseError(first_problem(error)) from None
+
+
+def first_problem(error: ValidationError, whole: str = "the file") -> str:
+    """Key and reason of the first error, `whole` where it has no key."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or whole}: {first['msg']}"
 
 
 def parse_yaml(data: bytes | str, limits: Limits = YAML) -> object:

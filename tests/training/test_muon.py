@@ -45,6 +45,14 @@ def test_orthogonal_steps_keep_directions_and_level_their_lengths() -> None:
     torch.testing.assert_close(tall.mT, orthogonalise(matrices), atol=1e-4, rtol=1e-4)
 
 
+def test_steps_of_steep_matrices_have_even_singular_values() -> None:
+    generator = torch.Generator().manual_seed(0)
+    scales = torch.diag(torch.tensor([100.0, 10.0, 1.0]))
+    steep = scales @ torch.randn(3, 8, generator=generator)
+    values = torch.linalg.svdvals(orthogonalise(steep[None])[0])
+    assert values.min() > 0.5 and values.max() < 1.3
+
+
 def test_only_trained_matrices_of_linear_layers_are_for_muon() -> None:
     frozen = nn.Linear(3, 4).requires_grad_(False)
     chosen = nn.Linear(4, 5)

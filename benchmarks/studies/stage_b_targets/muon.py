@@ -1,20 +1,11 @@
-"""The optimizer Muon (arXiv:2502.16982): momentum with orthogonalised steps, for matrices.
-
-torch.optim.Muon accepts two-dimensional weights only; this one accepts 1 x 1 convolutions too.
-"""
+"""Muon that takes 1 x 1 convolutions too, which torch's and the package's do not."""
 
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the quintic Newton-Schulz iteration, which moves all singular values towards 1."""
-
-ITERATIONS = 5
-
-STEP_RMS = 0.2
-"""Root mean square of a step at rate 1, about that of AdamW."""
+from wuerstchen.training.muon import STEP_RMS, orthogonalise
 
 
 class Muon(torch.optim.Optimizer):
@@ -36,22 +27,10 @@ class Muon(torch.optim.Optimizer):
                 momentum = state.setdefault("momentum", torch.zeros_like(weight))
                 momentum.lerp_(weight.grad, 1 - group["momentum"])
                 nesterov = torch.lerp(weight.grad, momentum, group["momentum"])
-                step = orthogonalise(nesterov.flatten(1)).view_as(weight)
+                step = orthogonalise(nesterov.flatten(1)[None]).view_as(weight)
                 longer_side = max(weight.shape[0], weight[0].numel())
                 weight.mul_(1 - group["lr"] * group["weight_decay"])
                 weight.add_(step, alpha=-group["lr"] * STEP_RMS * longer_side**0.5)
-
-
-def orthogonalise(matrix: Tensor) -> Tensor:
-    """An (N, M) matrix with the same singular vectors and all singular values near 1."""
-    a, b, c = COEFFICIENTS
-    wide = matrix.shape[0] <= matrix.shape[1]
-    x: Tensor = matrix if wide else matrix.T
-    x = x / (x.norm() + 1e-7)
-    for _ in range(ITERATIONS):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x if wide else x.T
 
 
 def is_matrix(weight: nn.Parameter) -> bool:

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 import wuerstchen
-from wuerstchen.parsing import parse_object
+from wuerstchen.parsing import first_problem, parse_object
 from wuerstchen.receipts.amounts import Amounts
 
 LARGEST = 10**30
@@ -104,9 +104,7 @@ def parse_phase(line: bytes) -> tuple[Phase, list[str]]:
     try:
         return Phase.model_validate(values), sorted(_unknown_keys(values))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "the line"
-        raise ValueError(f"{key}: {first['msg']}") from None
+        raise ValueError(first_problem(error, "the line")) from None
 
 
 def _unknown_keys(values: Mapping[str, object]) -> Iterator[str]:

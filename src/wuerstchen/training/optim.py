@@ -41,7 +41,7 @@ class Optimizers:
                     self._unsharded = copy.deepcopy(network)
                 shard(network, accelerator.device)  # which does not support channels-last
             else:
-                _place(network, accelerator.device)
+                move_to(network, accelerator.device)
         self.ema = EMA(self.networks[stage.trained], self.training.ema_decays)
         self._optimizers = {name: self._new_optimizers(name) for name in self.networks}
 
@@ -172,8 +172,8 @@ class Optimizers:
         )
 
 
-def _place(network: nn.Module, device: torch.device) -> None:
-    """Move a network to its device, with its larger convolutions in channels-last.
+def move_to(network: nn.Module, device: torch.device) -> None:
+    """Move a network to a device, with its larger convolutions in channels-last.
 
     1x1 kernels stay contiguous: for them both formats are equivalent, and DDP expects contiguous
     gradients.

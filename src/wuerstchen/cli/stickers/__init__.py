@@ -1,4 +1,4 @@
-"""`wuerstchen stickers`: the sticker set, scenes composed of it, and scores on them."""
+"""`wuerstchen stickers`: the sticker set, scenes composed of it, and scores of a model on it."""
 
 import typer
 
@@ -7,7 +7,7 @@ from wuerstchen.cli.verbs import add_verb
 
 app = typer.Typer(
     name="stickers",
-    help="Emoji in six drawing styles, on which obeying a prompt is learned and scored exactly.",
+    help="Build a set of emoji in six drawing styles, compose captioned scenes, score a model.",
     no_args_is_help=True,
 )
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from wuerstchen.data.stickers.build.names import slug_of
 from wuerstchen.errors import DataError, how_to_install
-from wuerstchen.parsing import read_bytes
+from wuerstchen.parsing import first_problem, read_bytes
 
 SIDE = 256
 """Of a sticker, in pixels."""
@@ -87,10 +87,9 @@ class VectorDrawings:
         try:
             self._set = _IconSet.model_validate(icons)
         except ValidationError as error:
-            first = error.errors()[0]
             raise DataError(
-                f"icons.json: expected the icons of an Iconify package, found at "
-                f"{'.'.join(map(str, first['loc']))}: {first['msg']}."
+                "icons.json: expected the icons of an Iconify package, found an error at "
+                f"{first_problem(error)}."
             ) from None
 
     def __contains__(self, slug: str) -> bool:

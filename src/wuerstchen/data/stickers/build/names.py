@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from wuerstchen.errors import DataError
+from wuerstchen.parsing import first_problem
 
 LEFT_OUT = ("component", "flags")
 """Groups without objects: hair and skin tones; and flags."""
@@ -70,10 +71,8 @@ def read_names(data: object, messages: object) -> Sequence[Emoji]:
         entries = TypeAdapter(list[_Entry]).validate_python(data)
         known = _Messages.model_validate(messages)
     except ValidationError as error:
-        first = error.errors()[0]
         raise DataError(
-            f"emojibase-data: expected names of emoji, found at "
-            f"{'.'.join(map(str, first['loc']))}: {first['msg']}."
+            f"emojibase-data: expected names of emoji, found an error at {first_problem(error)}."
         ) from None
     groups = {group.order: group.key for group in known.groups}
     subgroups = {group.order: group.key for group in known.subgroups}
