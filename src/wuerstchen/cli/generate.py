@@ -158,9 +158,10 @@ def generate(
     from wuerstchen.cli.generate_images import generate_images
     from wuerstchen.cli.model import check_same, names, open_model, parse_loras
     from wuerstchen.cli.request import from_options, parse_interval
-    from wuerstchen.inference.generation_plan import plan_generation, prompts_of
+    from wuerstchen.inference.generation_plan import plan_generation
     from wuerstchen.inference.model_info import ModelInfo, info_of
     from wuerstchen.inference.png_metadata import png_with_settings
+    from wuerstchen.inference.prompts import prompts_of
     from wuerstchen.inference.settings import StageSettings
 
     request = from_options(

@@ -1,6 +1,5 @@
 """What a call of the pipeline requests, checked and completed before any work."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import TypeVar
@@ -20,9 +19,6 @@ STAGES = {"prior": "Stage C", "decoder": "Stage B"}
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
-MOST_IMAGES = 1_000_000
-"""Images that one call or command makes: more are a typing error."""
-
 MOST_STEPS = 10_000
 """More are a typing error; the schedule cannot resolve more in fp32 either."""
 
@@ -35,18 +31,6 @@ class GenerationPlan:
     """Height and width in pixels."""
     prior: SamplingPlan
     decoder: SamplingPlan
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prompts:
-    """A prompt and a negative prompt for each image."""
-
-    positive: list[str]
-    negative: list[str]
-
-    @property
-    def count(self) -> int:
-        return len(self.positive)
 
 
 def plan_generation(
@@ -67,54 +51,6 @@ def plan_generation(
         size=size,
         prior=_plan("prior", (prior or StageSettings()).over(info.defaults.prior)),
         decoder=_plan("decoder", (decoder or StageSettings()).over(info.defaults.decoder)),
-    )
-
-
-def prompts_of(
-    prompt: str | Sequence[str] | None,
-    negative_prompt: str | Sequence[str] | None,
-    embeds: int | None,
-    per_prompt: int,
-    semantics: int | None = None,
-) -> Prompts:
-    """One prompt for each image; the images of the first prompt come first.
-
-    embeds     rows of the `prompt_embeds`
-    semantics  rows of the `image_embeddings`, each with its own prompt, or all with one
-
-    Without a prompt (one of the two is given) or a negative one, it is an empty text.
-    """
-    if not 1 <= per_prompt <= MOST_IMAGES:
-        bound = "at least 1" if per_prompt < 1 else f"at most {MOST_IMAGES}"
-        raise ConfigError(f"num_images_per_prompt must be {bound}, found {per_prompt}.")
-    if prompt is None:
-        if embeds is None and semantics is None:
-            raise ConfigError(
-                "Expected a prompt or prompt_embeds, found neither; "
-                'prompt="" generates without text.'
-            )
-        prompt = [""] * (embeds or semantics or 0)
-    positive = _list(prompt)
-    if semantics is not None and len(positive) == 1:
-        positive *= semantics
-    if not positive:
-        raise ConfigError("Expected at least one prompt, found an empty list.")
-    for name, rows in (("prompt_embeds", embeds), ("image_embeddings", semantics)):
-        if rows is not None and rows != len(positive):
-            raise ConfigError(
-                f"{name} must have a row for each of the {len(positive)} prompts, found {rows}."
-            )
-    if negative_prompt is None or isinstance(negative_prompt, str):
-        negative_prompt = [negative_prompt or ""] * len(positive)
-    negative = _list(negative_prompt)
-    if len(negative) != len(positive):
-        raise ConfigError(
-            f"negative_prompt must be one text, or a list of one for each of the {len(positive)} "
-            f"prompts, found {len(negative)}."
-        )
-    return Prompts(
-        positive=[text for text in positive for _ in range(per_prompt)],
-        negative=[text for text in negative for _ in range(per_prompt)],
     )
 
 
@@ -188,20 +124,6 @@ def _check_steps(stage: str, steps: int) -> None:
     if not 1 <= steps <= MOST_STEPS:
         bound = "at least 1" if steps < 1 else f"at most {MOST_STEPS}"
         raise ConfigError(f"The steps of {STAGES[stage]} must be {bound}, found {steps}.")
-
-
-def _list(texts: str | Sequence[str]) -> list[str]:
-    found = [texts] if isinstance(texts, str) else list(texts)
-    for text in found:
-        if not isinstance(text, str):
-            raise ConfigError(f"A prompt must be text, found {type(text).__name__}.")
-        try:
-            text.encode()
-        except UnicodeEncodeError:  # Python's stand-ins for bytes that it could not decode
-            raise ConfigError(
-                f"A prompt must be UTF-8 text, found other bytes: {printable(ascii(text), 100)}."
-            ) from None
-    return found
 
 
 def _or(first: T | None, second: T) -> T:

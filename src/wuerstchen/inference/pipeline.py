@@ -3,30 +3,24 @@
 B images, S semantic channels, L tokens, D text width, H x W pixels, h x w cells of semantics.
 """
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from wuerstchen import noise, weights
-from wuerstchen.display import printable
 from wuerstchen.errors import ConfigError, ModelFolderError, os_errors_as
 from wuerstchen.inference import model_info
 from wuerstchen.inference.cascade import SEMANTICS, Cascade, text_names
 from wuerstchen.inference.dtypes import Dtypes, component_dtypes
+from wuerstchen.inference.generation import Generation
 from wuerstchen.inference.generation_plan import (
     GenerationPlan,
-    Prompts,
     check_output_type,
     plan_generation,
-    prompts_of,
 )
 from wuerstchen.inference.given import (
     NOTHING,
@@ -36,8 +30,11 @@ from wuerstchen.inference.given import (
     joined_embeddings,
     size_of_embeddings,
 )
+from wuerstchen.inference.images import Images, converted
 from wuerstchen.inference.memory_check import check_memory, memory_errors
 from wuerstchen.inference.model_info import ModelInfo
+from wuerstchen.inference.prompts import PromptWarning as PromptWarning
+from wuerstchen.inference.prompts import encoded, prompts_of, truncation, warn_of_truncation
 from wuerstchen.inference.sampling import OnStep, StepCallbacks
 from wuerstchen.inference.settings import StageSettings
 from wuerstchen.lora import Adapters, read_lora
@@ -45,8 +42,6 @@ from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
 from wuerstchen.models.text import TextEncoder
-
-Images = list[Image.Image] | NDArray[np.float32] | Tensor
 
 Callback = Callable[["Pipeline", int, float, dict[str, Tensor]], Mapping[str, Tensor] | None]
 """(pipeline, step, time, tensors by name) to the tensors to replace from here on."""
@@ -61,10 +56,6 @@ class PipelineOutput(NamedTuple):
     """Each generates its image again, alone or in a batch, on the device of its generator.
 
     None for images of a generator that was used before, or that serves several of them."""
-
-
-class PromptWarning(UserWarning):
-    """A prompt has more tokens than the text encoder reads."""
 
 
 class Pipeline:
@@ -351,11 +342,18 @@ class Pipeline:
         )
         callbacks_c.check("Stage C", text_names(plan.prior))
         callbacks_b.check("Stage B", (*text_names(plan.decoder), SEMANTICS))
-        self._warn_of_truncation(prompts)
-        result = self._generate(
-            plan, prompts, streams, callbacks_c, callbacks_b, given, output_type
-        )
-        return PipelineOutput(_converted(result, output_type), list(seeds))
+        warn_of_truncation(self.cascade.text_c, prompts, stacklevel=2)  # where it was called
+        with memory_errors(plan, prompts.count):
+            generation = Generation(
+                plan=plan,
+                texts=encoded(self.cascade, prompts, plan, given, prior=semantics is None),
+                noise=streams,
+                given=given,
+                callbacks_c=callbacks_c,
+                callbacks_b=callbacks_b,
+            )
+            result = generation.run(self.cascade, decode=output_type != "latent")
+        return PipelineOutput(converted(result, output_type), list(seeds))
 
     def generate(
         self,
@@ -372,68 +370,16 @@ class Pipeline:
         check_memory(self.cascade, plan, count)
         callbacks, streams = StepCallbacks(on_step=on_step), noise.seeded(seed, count)
         seeds: list[int | None] = [*streams.seeds]
-        result = self._generate(plan, prompts, streams, callbacks, callbacks)
-        return PipelineOutput(_converted(result, "pil"), seeds)
-
-    def _generate(
-        self,
-        plan: GenerationPlan,
-        prompts: Prompts,
-        streams: noise.RandomStreams,
-        callbacks_c: StepCallbacks,
-        callbacks_b: StepCallbacks,
-        given: Given = NOTHING,
-        output_type: str = "pil",
-    ) -> Tensor:
-        """(B, 3, H, W) pixels in [0, 1], or the latents."""
-        cascade, start = self.cascade, given.latents
-        with memory_errors(plan, prompts.count):
-            if given.image_embeddings is None:
-                guided, negative = plan.prior.guidance.active, given.negative_prompt_embeds
-                semantics = cascade.semantics_from_text(
-                    self._text_c(prompts.positive, given.prompt_embeds),
-                    streams,
-                    plan.size,
-                    plan.prior,
-                    negative=self._text_c(prompts.negative, negative) if guided else None,
-                    start=start,
-                    callbacks=callbacks_c,
-                )
-                start = None  # that of Stage B is drawn
-            else:
-                semantics = given.image_embeddings.to(self.device)
-                repeats = prompts.count // len(semantics)
-                semantics = semantics.repeat_interleave(repeats, dim=0)
-            guided = plan.decoder.guidance.active
-            result = cascade.latents_from_semantics(
-                semantics,
-                cascade.encode(cascade.text_b, prompts.positive),
-                streams,
-                plan.decoder,
-                negative=cascade.encode(cascade.text_b, prompts.negative) if guided else None,
-                start=start,
-                callbacks=callbacks_b,
+        with memory_errors(plan, count):
+            generation = Generation(
+                plan=plan,
+                texts=encoded(self.cascade, prompts, plan, NOTHING, prior=True),
+                noise=streams,
+                callbacks_c=callbacks,
+                callbacks_b=callbacks,
             )
-            if output_type != "latent":
-                result = cascade.image_from_latents(result)
-                if callbacks_b.on_step is not None:
-                    callbacks_b.on_step("Stage A", 1, 1)
-            # Cloned outside of inference mode, so that callers may compute with it as they like.
-            return result.clone()
-
-    def _text_c(self, prompts: Sequence[str], embeds: Tensor | None) -> Tensor:
-        """(B, L, D) for Stage C: encoded prompts, or the embeds repeated for the images of each."""
-        encoder = self.cascade.text_c
-        if embeds is None:
-            return self.cascade.encode(encoder, prompts)
-        length, width = encoder.length, encoder.width
-        fits = embeds.shape[1:] == (length, width) and len(embeds) > 0
-        if not fits or len(prompts) % len(embeds):
-            raise ConfigError(
-                "prompt_embeds and negative_prompt_embeds must be (prompts, "
-                f"{length}, {width}), found {tuple(embeds.shape)}."
-            )
-        return embeds.repeat_interleave(len(prompts) // len(embeds), dim=0).to(self.device)
+            result = generation.run(self.cascade)
+        return PipelineOutput(converted(result, "pil"), seeds)
 
     def load_lora_weights(
         self,
@@ -479,20 +425,7 @@ class Pipeline:
 
     def truncation(self, prompt: str, name: str = "prompt") -> str:
         """A sentence that quotes the part of the prompt which is not read; empty if all is."""
-        encoder = self.cascade.text_c
-        if not (rest := encoder.truncated(prompt)):
-            return ""
-        start = prompt if len(prompt) <= 30 else f"{prompt[:29]}…"
-        return (
-            f"The {name} {start!r} is longer than the {encoder.length - 2} tokens that the text "
-            f"encoder reads; its end is ignored: {printable(repr(rest), 300)}. Make it shorter."
-        )
-
-    def _warn_of_truncation(self, prompts: Prompts) -> None:
-        for name, texts in (("prompt", prompts.positive), ("negative prompt", prompts.negative)):
-            for text in dict.fromkeys(texts):
-                if sentence := self.truncation(text, name):
-                    warnings.warn(sentence, PromptWarning, stacklevel=3)  # where it was called
+        return truncation(self.cascade.text_c, prompt, name)
 
     def _callbacks(
         self, on_step: OnStep | None, callback: Callback | None, names: Sequence[str]
@@ -500,12 +433,3 @@ class Pipeline:
         if callback is None:
             return StepCallbacks(on_step=on_step)
         return StepCallbacks(on_step=on_step, on_step_end=partial(callback, self), names=names)
-
-
-def _converted(result: Tensor, output_type: str) -> Images:
-    if output_type in ("pt", "latent"):
-        return result
-    pixels: NDArray[np.float32] = result.float().cpu().permute(0, 2, 3, 1).numpy()  # (B, H, W, 3)
-    if output_type == "np":
-        return pixels
-    return [Image.fromarray((row * 255).round().astype(np.uint8)) for row in pixels]
