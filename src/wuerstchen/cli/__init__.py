@@ -24,6 +24,7 @@ from wuerstchen.cli import (
     prepare,
     receipt,
     stickers,
+    study,
     train,
 )
 from wuerstchen.cli.verbs import add_verb
@@ -58,6 +59,7 @@ add_verb(app, convert.convert, convert.EPILOG)
 add_verb(app, merge.merge, merge.EPILOG)
 add_verb(app, receipt.receipt, receipt.EPILOG)
 app.add_typer(stickers.app)
+app.add_typer(study.app)
 
 
 def _show_version(value: bool) -> None:
