@@ -1,5 +1,6 @@
 """HTML pages and tables for reports: self-contained single files."""
 
+import base64
 import html
 from collections.abc import Sequence
 
@@ -56,6 +57,15 @@ def html_table(
         last = ' class="sums"' if sums and number == len(rows) - 1 else ""
         lines.append(f"<tr{last}>{''.join(cells)}</tr>")
     return scrollable(f"<table>{''.join(lines)}</table>")
+
+
+def html_image(content: bytes, kind: str, alt: str) -> str:
+    """An image inside the page.
+
+    kind  its format, such as png
+    """
+    data = base64.b64encode(content).decode()
+    return f'<img alt="{html.escape(alt)}" src="data:image/{kind};base64,{data}">'
 
 
 def scrollable(element: str) -> str:

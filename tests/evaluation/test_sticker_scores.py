@@ -29,6 +29,9 @@ SIZE, COUNT = 128, 40
 class Pixels:
     """In place of the feature network: pixels show shape and colour of the made stickers."""
 
+    def __init__(self, device: torch.device | str) -> None:
+        del device
+
     def __call__(self, crops: Tensor) -> Tensor:
         return F.adaptive_avg_pool2d(crops, 22).flatten(1)
 

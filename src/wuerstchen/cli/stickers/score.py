@@ -49,8 +49,8 @@ def score(
         out, scoring.FILES, overwrite=overwrite, model=folder, data=str(stickers)
     )
     with options.progress_bars() as progress:
-        examiner = scoring.build_examiner(stickers, features, progress)
         pipeline = evaluation.open_pipeline(folder)
+        examiner = scoring.build_examiner(stickers, features, progress, pipeline.device)
         seconds = 0.0
 
         def draw(prompts: Sequence[str], first: int) -> Sequence[Image.Image]:

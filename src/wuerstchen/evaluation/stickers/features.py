@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,11 @@ from wuerstchen.evaluation.inputs import Progress, no_progress
 from wuerstchen.evaluation.stickers.network import SIDE, FeatureNetwork
 from wuerstchen.evaluation.stickers.segmentation import FILL
 
-BATCH = 64
+BATCH = 16
+"""Crops at a time: on a CPU their maps stay in its caches, and 64 take a quarter longer."""
+
+CROPS = 256
+"""Stickers that are cropped at a time."""
 
 VERSION = 1
 """Of the features; raise it when they change, so that kept ones are not used."""
@@ -44,14 +50,16 @@ def sprite_features(
 ) -> Tensor:
     """(V, N, F) features in half precision: each sticker sharp, and as in a smaller scene."""
     views = []
-    for view in range(len(SHARPNESS)):
-        found = []
-        for start in range(0, len(sprites), BATCH):
-            stop = min(start + BATCH, len(sprites))
-            crops = [sprite_crop(sprites[k], view, k) for k in range(start, stop)]
-            found.append(features_of(network, crops).half())
-            progress("judge", view * len(sprites) + stop, len(SHARPNESS) * len(sprites))
-        views.append(torch.cat(found))
+    with ThreadPoolExecutor() as pool:
+        for view in range(len(SHARPNESS)):
+            found = []
+            for start in range(0, len(sprites), CROPS):
+                stop = min(start + CROPS, len(sprites))
+                numbers = range(start, stop)
+                crops = pool.map(sprite_crop, sprites[start:stop], repeat(view), numbers)
+                found.append(features_of(network, list(crops)).half())
+                progress("judge", view * len(sprites) + stop, len(SHARPNESS) * len(sprites))
+            views.append(torch.cat(found))
     return torch.stack(views)
 
 

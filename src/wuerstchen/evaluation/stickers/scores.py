@@ -1,12 +1,12 @@
 """Scores with intervals, beside those of real images, as JSON, table and page."""
 
-import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from PIL import Image
+from pydantic import JsonValue
 
 from wuerstchen import __version__
 from wuerstchen.atomic_write import write_file
@@ -14,7 +14,7 @@ from wuerstchen.evaluation.grid import labelled_grid, png_bytes, save_image
 from wuerstchen.evaluation.metrics import Estimate, fraction_estimate
 from wuerstchen.evaluation.stickers.prompts import Set
 from wuerstchen.evaluation.stickers.reading import Verdict
-from wuerstchen.html_page import html_page, html_table
+from wuerstchen.html_page import html_image, html_page, html_table
 
 FILES = ("scores.json", "scores.html", "nearest.png")
 """What `Scores.save` writes."""
@@ -91,10 +91,13 @@ class Scores:
     similar: Similar
 
     def to_json(self, settings: Mapping[str, str | int | float]) -> str:
+        """`content` with the version and the settings."""
+        whole = {"version": __version__, "settings": dict(settings), **self.content()}
+        return json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def content(self) -> dict[str, JsonValue]:
         """Fractions in [0, 1], intervals of 95 % (Wilson), n images."""
-        content = {
-            "version": __version__,
-            "settings": dict(settings),
+        return {
             "scores": {
                 name: {**asdict(score), "share": score.share} for name, score in self.scores.items()
             },
@@ -102,7 +105,6 @@ class Scores:
             "distances": asdict(self.distances),
             "nearest_training_sticker": {"drawn": self.similar.drawn, "real": self.similar.real},
         }
-        return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     def rows(self) -> list[list[str]]:
         """The table of scores, first its header."""
@@ -153,18 +155,22 @@ class Scores:
 
     def save(self, folder: Path, settings: Mapping[str, str | int | float]) -> list[Path]:
         """Write `FILES` into `folder`; returns their paths. Raises SaveError."""
-        grid = labelled_grid(self.similar.images, self.similar.labels, columns=8)
         paths = [folder / name for name in FILES]
+        rows = [["setting", "value"], *([k, str(v)] for k, v in settings.items())]
         write_file(paths[0], self.to_json(settings).encode())
-        write_file(paths[1], self._page(settings, grid))
-        save_image(paths[2], grid)
+        write_file(paths[1], html_page("Scores on stickers", html_table(rows) + self.html()))
+        save_image(paths[2], self.nearest_grid())
         return paths
 
-    def _page(self, settings: Mapping[str, str | int | float], grid: Image.Image) -> bytes:
-        picture = base64.b64encode(png_bytes(grid)).decode()
-        body = "\n".join(
+    def nearest_grid(self) -> Image.Image:
+        """Drawn images of held-out cells, each beside the nearest training sticker."""
+        return labelled_grid(self.similar.images, self.similar.labels, columns=8)
+
+    def html(self) -> str:
+        """All tables and the grid, for a page."""
+        grid = png_bytes(self.nearest_grid())
+        return "\n".join(
             [
-                html_table([["setting", "value"], *([k, str(v)] for k, v in settings.items())]),
                 "<h2>Scores</h2>",
                 html_table(self.rows()),
                 "<p>In percent. Real images of the same prompts are judged the same way: they are "
@@ -175,10 +181,9 @@ class Scores:
                 html_table(self.distance_rows()),
                 f"<p>Of {self.distances.n} images. Real: between two sets of real images.</p>",
                 "<h2>Held-out cells, each beside the nearest training sticker</h2>",
-                f'<img alt="drawn and nearest" src="data:image/png;base64,{picture}">',
+                html_image(grid, "png", "drawn and nearest"),
             ]
         )
-        return html_page("Scores on stickers", body)
 
 
 def tabulate(

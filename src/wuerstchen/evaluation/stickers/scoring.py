@@ -45,15 +45,19 @@ class Examiner:
 
 
 def build_examiner(
-    folder: Path, kept: Path | None = None, progress: Progress = no_progress
+    folder: Path,
+    kept: Path | None = None,
+    progress: Progress = no_progress,
+    device: torch.device | str = "cpu",
 ) -> Examiner:
     """Build a judge from the stickers in `folder`; takes minutes for the whole set.
 
-    kept  a .safetensors file: the features are read from it, or written to it if it is missing
+    kept    a .safetensors file: the features are read from it, or written to it if it is missing
+    device  of the feature network
 
     Raises DataError for a folder without stickers, WuerstchenError without the extra `judge`.
     """
-    network = FeatureNetwork()
+    network = FeatureNetwork(device)
     training = open_sprites(folder, "train").all
     sprites = (*training, *open_sprites(folder, "test-cells").all)
     features = kept_features(kept, sprites, lambda: sprite_features(network, sprites, progress))
