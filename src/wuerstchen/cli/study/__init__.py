@@ -2,7 +2,7 @@
 
 import typer
 
-from wuerstchen.cli.study import analyse, power
+from wuerstchen.cli.study import analyse, create, power
 from wuerstchen.cli.verbs import add_verb
 
 app = typer.Typer(
@@ -11,5 +11,6 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
+add_verb(app, create.create, create.EPILOG)
 add_verb(app, power.power, power.EPILOG)
 add_verb(app, analyse.analyse, analyse.EPILOG)

@@ -1,0 +1,87 @@
+"""Prompt lists with categories, in the forms in which they are published."""
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from wuerstchen.display import printable
+from wuerstchen.errors import DataError, os_errors_as
+from wuerstchen.parsing import ParseError, parse_object
+
+_CATEGORIES = ("category", "tag")
+_MAX_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt; `category` is empty where the list has none."""
+
+    text: str
+    category: str = ""
+
+
+def read_prompts(path: Path) -> list[Prompt]:
+    """Read a prompt list.
+
+    .txt         one prompt on each line
+    .csv, .tsv   a column `prompt`, and maybe `category` or `tag`; in any case of letters
+    .jsonl       the same as keys, as in GenEval
+
+    Raises DataError if the file cannot be read, has no prompt, or has one twice.
+    """
+    with os_errors_as(DataError):
+        if path.stat().st_size > _MAX_BYTES:
+            raise DataError(f"{path}: expected at most {_MAX_BYTES >> 20} MiB of prompts.")
+        data = path.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: expected text in UTF-8, found: {error}.") from None
+    suffix = path.suffix.lower()
+    if suffix == ".jsonl":
+        prompts = [_of_json(line, f"{path} line {n}") for n, line in _lines(text)]
+    elif suffix in (".csv", ".tsv"):
+        prompts = _of_table(text, "\t" if suffix == ".tsv" else ",", path)
+    else:
+        prompts = [Prompt(line.strip()) for _, line in _lines(text)]
+    if not prompts:
+        raise DataError(f"{path}: expected prompts, found none; add some.")
+    seen: set[str] = set()
+    for prompt in prompts:
+        if prompt.text in seen:
+            raise DataError(
+                f"{path}: expected each prompt once, found twice: {printable(prompt.text)}; remove "
+                "one of them."
+            )
+        seen.add(prompt.text)
+    return prompts
+
+
+def _lines(text: str) -> list[tuple[int, str]]:
+    return [(n, line) for n, line in enumerate(text.splitlines(), start=1) if line.strip()]
+
+
+def _of_json(line: str, place: str) -> Prompt:
+    try:
+        return _prompt(parse_object(line), place)
+    except ParseError as error:
+        raise DataError(f"{place}: expected a JSON object, found that {error}.") from None
+
+
+def _of_table(text: str, delimiter: str, path: Path) -> list[Prompt]:
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        return [_prompt(dict(row), f"{path} line {rows.line_num}") for row in rows]
+    except csv.Error as error:
+        raise DataError(f"{path}: expected a table of prompts, found: {error}.") from None
+
+
+def _prompt(row: dict[str, object], place: str) -> Prompt:
+    values = {str(key).lower(): value for key, value in row.items()}
+    text = values.get("prompt")
+    if not isinstance(text, str) or not text.strip():
+        raise DataError(f"{place}: expected a prompt, found none; name the column `prompt`.")
+    named = (values.get(name) for name in _CATEGORIES)
+    category = next((value for value in named if isinstance(value, str) and value.strip()), "")
+    return Prompt(text.strip(), category.strip())
