@@ -1,0 +1,94 @@
+"""Laws of the study of compute to equal score, at a tiny size."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from made_stickers import HELD_OUT, TRAIN, write_set
+from typer.testing import CliRunner
+
+from benchmarks.studies.learn_faster import __main__ as command
+from benchmarks.studies.learn_faster import report
+from benchmarks.studies.learn_faster.encoded import Sizes
+from benchmarks.studies.learn_faster.probes import Probes
+from benchmarks.studies.learn_faster.stage_c import Space
+
+SIZES = Sizes(objects=2, styles=2, scenes=12, prompts=4, latents=4, pictures=2)
+
+SMALL = {
+    "text.width": 16,
+    "stage_b.model.text_width": 16,
+    "stage_b.training.images": 16,
+    "stage_b.training.batch_size": 2,
+    "stage_c.model.width": 16,
+    "stage_c.model.text_width": 16,
+    "stage_c.model.depth": 1,
+    "stage_c.training.images": 64,
+    "stage_c.training.batch_size": 8,
+}
+
+
+def semantics(*shape: int, seed: int = 0) -> torch.Tensor:
+    return 42 * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_probes_know_what_is_linear_and_guess_what_is_noise() -> None:
+    labels = torch.randint(3, (900, 3), generator=torch.Generator().manual_seed(1))
+    x = semantics(900, 4, 2, 2)
+    x[:, 0, 0, 0] += 400 * labels[:, 0]  # the object, in one number
+    x[:, 1, 0, 0] += 400 * (labels[:, 0] == 1)  # a straight line cannot single out its middle
+    right = Probes(x[:600], labels[:600]).right(x[600:], labels[600:])
+    assert right["object"] > 0.95
+    assert 0.2 < right["style"] < 0.47 and 0.2 < right["background"] < 0.47
+
+
+def test_all_principal_components_lose_nothing_and_few_of_them_the_least() -> None:
+    x = semantics(50, 4, 3, 3) * torch.tensor([5.0, 3.0, 0.1, 0.1]).view(1, 4, 1, 1)
+    for components, error in ((0, 1e-4), (4, 1e-3), (2, 10.0)):
+        space = Space(x, components)
+        assert (space.leave(space.enter(x)) - x).square().mean() ** 0.5 < error
+    assert Space(x, 2).enter(x).shape == (50, 2, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "expected"),
+    [
+        ((0.2, 0.4, 0.6, 0.8), 0.5),  # the base's last score, 0.6, after half of the images
+        ((0.7, 0.8, 0.9, 0.9), 0.125),  # at the first point already
+        ((0.1, 0.2, 0.3, 0.4), None),  # never
+        ((0.2, 0.5, 0.7, 0.8), 0.25 * 2**0.5),  # halfway between two points, in the logarithm
+    ],
+)
+def test_compute_to_equal_score_is_where_the_curve_crosses(
+    candidate: tuple[float, ...], expected: float | None
+) -> None:
+    spent = [125.0, 250.0, 500.0, 1000.0]
+    found = report.compute_to_score(spent, candidate, 0.6)
+    assert found == (None if expected is None else pytest.approx(1000 * expected))
+
+
+def test_trials_of_both_stages_are_scored_counted_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stickers = write_set(tmp_path / "stickers", TRAIN, HELD_OUT)
+    out = tmp_path / "out"
+    monkeypatch.setattr(command, "SIZES", SIZES)
+    names = "c-paper,c-today-warm,b-today"
+    small = [f"--set={key}={value}" for key, value in SMALL.items()]
+    small += ["--set=stage_b.model.widths=[16,16]", "--set=stage_b.model.condition_width=16"]
+    arguments = [str(stickers), f"--out={out}", f"--only={names}", "--seeds=1", *small]
+    done = CliRunner().invoke(command.app, arguments)
+    assert done.exit_code == 0, done.output
+    paths = [out / f"{name}-0.json" for name in names.split(",")]
+    before = [path.read_bytes() for path in paths]
+    paper, warm, of_b = (json.loads(content) for content in before)
+    images = [point["images"] for point in paper["points"]]
+    assert images == [8, 16, 32, 64, 64]  # the last twice, with both decays of the EMA
+    flops = [point["flops"] for point in paper["points"]]
+    assert flops == pytest.approx([flops[0] * count / 8 for count in images])
+    assert warm["points"][0]["flops"] > 2 * flops[0]  # the pretraining counts
+    assert 0 <= paper["points"][0]["scores"]["test background"] <= 12
+    assert {"psnr_1", "edges_2", "psnr_12"} <= of_b["points"][0]["scores"].keys()
+    CliRunner().invoke(command.app, arguments)
+    assert [path.read_bytes() for path in paths] == before
