@@ -25,7 +25,7 @@ SAMPLERS = {
 }
 """Sampler and times by number of steps."""
 
-PICTURES = 8
+PICTURES = 6
 """Scenes in the scores."""
 
 

@@ -8,6 +8,12 @@ MUON_C = ("stage_c.training.optimizer=muon",)
 TODAY_C = (*V, *LATE_C, *MUON_C)
 """The recipe of the configs `tiny` and `small`."""
 
+CHANNELS = (
+    "compressor.channels",
+    "stage_b.model.semantic_channels",
+    "stage_c.model.semantic_channels",
+)
+
 DATA = ("stage_b.model.predicts=data", "stage_b.training.loss_weighting=data_uncapped")
 LATE_B = ("stage_b.training.high_noise_fraction=0.7", "stage_b.training.semantics_dropout=0.02")
 MUON_B = ("stage_b.training.optimizer=muon",)
@@ -50,7 +56,7 @@ TRIALS = (
     Trial("c-today-batch-256", (*TODAY_C, "stage_c.training.batch_size=256")),
     Trial(
         "c-today-8-channels",
-        (*TODAY_C, "stage_c.model.semantic_channels=8", "compressor.channels=8"),
+        (*TODAY_C, *(f"{part}=8" for part in CHANNELS)),
         components=8,
     ),
     Trial("c-today-noised", TODAY_C, semantics_noise=0.3),

@@ -13,6 +13,8 @@ from benchmarks.studies.learn_faster import report
 from benchmarks.studies.learn_faster.encoded import Sizes
 from benchmarks.studies.learn_faster.probes import Probes
 from benchmarks.studies.learn_faster.stage_c import Space
+from benchmarks.studies.learn_faster.trials import TRIALS
+from wuerstchen.config import load
 
 SIZES = Sizes(objects=2, styles=2, scenes=12, prompts=4, latents=4, pictures=2)
 
@@ -66,6 +68,15 @@ def test_compute_to_equal_score_is_where_the_curve_crosses(
     spent = [125.0, 250.0, 500.0, 1000.0]
     found = report.compute_to_score(spent, candidate, 0.6)
     assert found == (None if expected is None else pytest.approx(1000 * expected))
+
+
+def test_every_trial_is_a_valid_config_that_changes_one_stage() -> None:
+    base = load(str(command.BASE))
+    for trial in TRIALS:
+        config = load(str(command.BASE), trial.overrides)
+        other = "stage_b" if trial.stage == "c" else "stage_c"
+        assert getattr(config, other).training == getattr(base, other).training
+        assert trial.name == f"{trial.stage}-paper" or trial.overrides or trial.warm_start
 
 
 def test_trials_of_both_stages_are_scored_counted_and_kept(
