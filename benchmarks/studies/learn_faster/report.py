@@ -72,6 +72,7 @@ class Row(BaseModel):
     flops_ratio: float | None
     """Compute to the published recipe's score over its compute; None if a seed misses it."""
     interval: tuple[float, float] | None
+    images_ratio: float | None
     seconds_ratio: float | None
     reached: int
     """Seeds that reached the score."""
@@ -105,7 +106,7 @@ def rows_of(results: Sequence[Result]) -> list[Row]:
 
 def _row(results: Sequence[Result], base: Sequence[Result]) -> Row:
     target = _mean([result.values()[-1] for result in base])
-    ratios: dict[str, list[float]] = {"flops": [], "seconds": []}
+    ratios: dict[str, list[float]] = {"flops": [], "images": [], "seconds": []}
     for kind, found in ratios.items():
         whole = _mean([float(getattr(result.curve[-1], kind)) for result in base])
         for result in results:
@@ -122,6 +123,7 @@ def _row(results: Sequence[Result], base: Sequence[Result]) -> Row:
         seconds=_mean([result.curve[-1].seconds for result in results]),
         flops_ratio=_geometric(ratios["flops"]) if complete else None,
         interval=_interval(ratios["flops"]) if complete and reached > 1 else None,
+        images_ratio=_geometric(ratios["images"]) if complete else None,
         seconds_ratio=_geometric(ratios["seconds"]) if complete else None,
         reached=reached,
     )
@@ -144,21 +146,20 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def table(rows: Sequence[Row], results: Sequence[Result]) -> str:
-    """Markdown: scores at each fraction, means of the seeds, and the compute ratio."""
-    lines = ["| trial | seeds | score at 1/8, 1/4, 1/2, 1 | GFLOP | s | compute to equal score |"]
-    lines.append("|---|---|---|---|---|---|")
+    """Markdown: scores at each fraction, means of the seeds, and what equal scores need."""
+    head = ("trial", "seeds", "score at 1/8, 1/4, 1/2, 1", "GFLOP", "s", "operations", "images")
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for row in rows:
         values = [result.values() for result in results if result.name == row.trial]
         digits = 2 if row.trial.startswith("b") else 3
         scores = " / ".join(f"{_mean(each):.{digits}f}" for each in zip(*values, strict=True))
-        ratio = f"{row.reached} of {row.seeds} seeds" if row.flops_ratio is None else ""
-        if row.flops_ratio is not None:
+        ratio, images = f"{row.reached} of {row.seeds} seeds reach it", "-"
+        if row.flops_ratio is not None and row.images_ratio is not None:
             low, high = row.interval or (row.flops_ratio, row.flops_ratio)
             ratio = f"{row.flops_ratio:.2f} ({low:.2f} to {high:.2f})"
-        lines.append(
-            f"| {row.trial} | {row.seeds} | {scores} | {row.gigaflops:.0f} "
-            f"| {row.seconds:.0f} | {ratio} |"
-        )
+            images = f"{row.images_ratio:.2f}"
+        cost = f"{row.gigaflops:.0f} | {row.seconds:.0f}"
+        lines.append(f"| `{row.trial}` | {row.seeds} | {scores} | {cost} | {ratio} | {images} |")
     return "\n".join(lines)
 
 
