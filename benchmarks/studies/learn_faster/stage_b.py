@@ -67,7 +67,7 @@ class StageBLearner:
             semantic_t,
             (dropped < self._training.semantics_dropout).view(-1, 1, 1, 1),
         )
-        error = (predicted - noise).square().mean(dim=(1, 2, 3))
+        error: Tensor = (predicted - noise).square().mean(dim=(1, 2, 3))
         return (self._weighting(t, error) * error).mean()
 
     def draw(self, semantics: Tensor, steps: str) -> Tensor:
