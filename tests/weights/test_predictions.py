@@ -40,14 +40,22 @@ def test_what_it_predicts_is_saved_and_loaded(tmp_path: Path, predicts: str) -> 
         assert torch.equal(loaded.eval()(x, t, loaded.condition(text)), expected)
 
 
-@pytest.mark.parametrize("predicts", ["v", "data"])
-def test_what_stage_b_predicts_is_saved_and_loaded(tmp_path: Path, predicts: str) -> None:
+@pytest.mark.parametrize(
+    ("predicts", "subpixel"), [("v", 0), ("data", 0), ("noise", 3), ("data", 3)]
+)
+def test_a_stage_b_of_our_own_class_is_saved_and_loaded(
+    tmp_path: Path, predicts: str, subpixel: int
+) -> None:
     sizes = {"widths": [8, 16], "blocks": [1, 1], "heads": [0, 2], "semantics": [False, True]}
     sizes |= {"semantic_channels": 6, "condition_width": 8, "text_width": 8, "time_width": 8}
-    network = StageB(StageBModel.model_validate({**sizes, "predicts": predicts}))
+    own = {"predicts": predicts, "subpixel_channels": subpixel}
+    network = StageB(StageBModel.model_validate({**sizes, **own}))
     torch.nn.init.normal_(network.head[1].weight, std=0.1)  # type: ignore[arg-type]
     weights.stage_b.save(tmp_path, network)
+    config = json.loads((tmp_path / "decoder" / "config.json").read_text())
+    assert config["_class_name"] == "WuerstchenStageB"
     loaded = weights.stage_b.load(tmp_path)
+    assert loaded.config == network.config
     x, t = torch.randn(2, 4, 16, 16), torch.tensor([0.2, 0.9])
     semantics, text = torch.randn(2, 6, 3, 3), torch.zeros(2, 4, 8)
     with torch.no_grad():

@@ -43,6 +43,10 @@ class StageBModel(Section):
     """Which levels are conditioned on the semantics."""
     semantic_channels: int = Field(default=16, gt=0)
     """Channels of the semantics; must equal compressor.channels."""
+    subpixel_channels: int = Field(default=0, ge=0)
+    """Channels of a sub-pixel convolution of the semantics (arXiv:1609.05158) that all levels read
+    beside the interpolated ones; 0: none, as published. It learns what is where inside a cell,
+    which interpolation hides (docs/log.md)."""
     condition_width: int = Field(default=1024, gt=0)
     """Width of the conditioning that attention reads."""
     text_width: int = Field(default=1024, gt=0)

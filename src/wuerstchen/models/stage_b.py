@@ -61,8 +61,10 @@ class StageB(nn.Module):
         self.grid = config.patch * 2 ** (len(config.widths) - 1)
         levels = range(len(config.widths))
         self.text_mapper = nn.Linear(config.text_width, config.condition_width)
+        self.subpixel = _subpixel_convolution(config) if config.subpixel_channels else None
+        read = config.semantic_channels + config.subpixel_channels
         self.semantics_mappers = nn.ModuleList(
-            nn.Conv2d(config.semantic_channels, config.condition_width, kernel_size=1)
+            nn.Conv2d(read, config.condition_width, kernel_size=1)
             if config.semantics[level]
             else nn.Identity()
             for level in (*levels, *reversed(levels))
@@ -91,7 +93,12 @@ class StageB(nn.Module):
         """
         levels = range(len(self.config.widths))
         height, width = (side // self.config.patch for side in size)
-        resized = [_resize(semantics, (height >> level, width >> level)) for level in levels]
+        sizes = [(height >> level, width >> level) for level in levels]
+        resized = [_resize(semantics, each) for each in sizes]
+        if self.subpixel is not None:
+            detail = self.subpixel(semantics)  # (B, subpixel channels, f h, f w)
+            joined = zip(resized, sizes, strict=True)
+            resized = [torch.cat([y, _shrink(detail, each)], dim=1) for y, each in joined]
         tokens = self.text_mapper(text)
         tokens = F.layer_norm(tokens, tokens.shape[-1:], eps=1e-6)  # (B, L, condition width)
         conditions = [
@@ -226,6 +233,28 @@ def _resize(semantics: Tensor, size: tuple[int, int]) -> Tensor:
     y = semantics.float()
     y = F.interpolate(y, size, mode="bicubic", antialias=True, align_corners=True)
     return y.to(semantics.dtype)
+
+
+def subpixel_factor(patch: int) -> int:
+    """Into how many cells per side a sub-pixel convolution divides a cell of the semantics.
+
+    That is 10.67 latents wide: the next power of two is 16, in patches 16 / patch.
+    """
+    return 16 // patch
+
+
+def _subpixel_convolution(config: StageBModel) -> nn.Sequential:
+    """(B, S, h, w) to (B, subpixel channels, f h, f w) by one linear map of each cell."""
+    factor = subpixel_factor(config.patch)
+    channels = config.subpixel_channels * factor**2
+    linear = nn.Conv2d(config.semantic_channels, channels, kernel_size=1, bias=False)
+    return nn.Sequential(linear, nn.PixelShuffle(factor))
+
+
+def _shrink(detail: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, C, f h, f w) to (B, C, H, W); in fp32 as `_resize`."""
+    y = F.interpolate(detail.float(), size, mode="bilinear", antialias=True)
+    return y.to(detail.dtype)
 
 
 def _pass(

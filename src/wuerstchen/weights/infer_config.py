@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from wuerstchen.config import Section
 from wuerstchen.errors import ModelFolderError
 from wuerstchen.models.compressor import LAST_WIDTH, STAGES
+from wuerstchen.models.stage_b import subpixel_factor
 from wuerstchen.weights.headers import TensorInfo
 from wuerstchen.weights.layout import PLACES, ComponentName
 
@@ -45,6 +46,7 @@ def stage_b_sizes(tensors: Tensors) -> dict[str, object]:
     mappers = [tensors.get(f"effnet_mappers.{level}.weight") for level in range(levels)]
     condition_width, text_width = tensors["clip_mapper.weight"].shape
     first_time = next(key for key in tensors if key.endswith(".mapper.weight"))
+    patch = math.isqrt(tensors["embedding.1.weight"].shape[1] // 4)
     sizes: dict[str, object] = {
         "widths": widths,
         "blocks": blocks,
@@ -53,11 +55,13 @@ def stage_b_sizes(tensors: Tensors) -> dict[str, object]:
         "condition_width": condition_width,
         "text_width": text_width,
         "time_width": tensors[first_time].shape[1],
-        "patch": math.isqrt(tensors["embedding.1.weight"].shape[1] // 4),
+        "patch": patch,
     }
     read = [mapper for mapper in mappers if mapper is not None]
     if read:  # otherwise no level reads semantics, and their channels change nothing
-        sizes["semantic_channels"] = read[0].shape[1]
+        subpixel = tensors.get("subpixel.0.weight")
+        made = 0 if subpixel is None else subpixel.shape[0] // subpixel_factor(patch) ** 2
+        sizes |= {"semantic_channels": read[0].shape[1] - made, "subpixel_channels": made}
     return sizes
 
 

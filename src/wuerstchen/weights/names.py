@@ -79,7 +79,10 @@ STAGE_C = Names(
 PER_LEVEL = ("blocks", "level_config", "nhead")
 """Lists of Stage B of which the first entries are read, as many as it has levels."""
 OWN_STAGE_B, OWN_STAGE_C = "WuerstchenStageB", "WuerstchenStageC"
-"""Classes of networks that do not predict the noise, as all classes of diffusers do."""
+"""Classes of networks that have a key of `OWN_KEYS`, which no class of diffusers has."""
+
+OWN_KEYS: dict[str, object] = {"predicts": "noise", "subpixel_channels": 0}
+"""Config keys that the published networks lack, and the values that make a published network."""
 
 COMPRESSOR = Names(
     "Compressor", {}, {key: key for key in ("channels", "width", "depth", "affine")}, {}
@@ -129,16 +132,20 @@ def published_config(config: Section, names: Names) -> dict[str, object]:
     """The config.json of our section, as the published class reads it."""
     ours = config.model_dump(mode="json")
     values = {theirs: ours[key] for key, theirs in names.keys.items()}
-    predicts = ours.get("predicts", "noise")
+    own = {
+        key: ours[key]
+        for key, published in OWN_KEYS.items()
+        if ours.get(key, published) != published
+    }
     if names is STAGE_B:
         values["level_config"] = ["CTA" if heads else "CT" for heads in ours["heads"]]
         values["nhead"] = [heads or -1 for heads in ours["heads"]]
     return {
-        "_class_name": names.class_name if predicts == "noise" else _own_class(names),
+        "_class_name": _own_class(names) if own else names.class_name,
         "_diffusers_version": DIFFUSERS_VERSION,
         **values,
         **names.fixed,
-        **({} if predicts == "noise" else {"predicts": predicts}),
+        **own,
     }
 
 
@@ -163,7 +170,7 @@ def read_config(values: Mapping[str, object], path: Path, names: Names, section:
     if names is STAGE_B:
         expected.add("level_config")
     if own:
-        expected.add("predicts")
+        expected |= OWN_KEYS.keys() & section.model_fields.keys() & values.keys()
     if expected != values.keys():
         missing, unknown = sorted(expected - values.keys()), sorted(values.keys() - expected)
         raise ModelFolderError(
@@ -184,8 +191,7 @@ def read_config(values: Mapping[str, object], path: Path, names: Names, section:
         values["nhead"] = _heads(path, values["level_config"], values["nhead"])
     try:
         known = {ours: _whole(values[theirs]) for ours, theirs in names.keys.items()}
-        if own:
-            known["predicts"] = values["predicts"]
+        known |= {key: values[key] for key in OWN_KEYS.keys() & values.keys()}
         # Strict, so that true is no 1 and "8" no 8; as JSON, where lists are tuples.
         return section.model_validate_json(json.dumps(known), strict=True)
     except ValidationError as error:
