@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from wuerstchen import Pipeline, weights
-from wuerstchen.config import StageBModel, StageCModel
+from wuerstchen.config import CompressorModel, StageBModel, StageCModel
+from wuerstchen.models.compressor import Compressor
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
 
@@ -64,6 +65,17 @@ def test_a_stage_b_of_our_own_class_is_saved_and_loaded(
             for each in (network, loaded)
         ]
     assert torch.equal(*answers)
+
+
+def test_a_compressor_with_a_patch_embedding_is_saved_and_loaded(tmp_path: Path) -> None:
+    sizes = {"channels": 6, "width": 0.25, "depth": 0.1, "patch_embedding": True}
+    network = Compressor(CompressorModel.model_validate(sizes)).eval()
+    weights.compressor.save(tmp_path, network)
+    loaded, image = weights.compressor.load(tmp_path).eval(), torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        assert torch.equal(loaded(image), network(image))
+        network.patch_embedding[-1].weight.zero_()  # type: ignore[index, operator, union-attr]
+        assert not torch.equal(loaded(image), network(image))
 
 
 def test_diffusers_refuses_a_prior_that_it_would_sample_wrongly(flowing: Path) -> None:

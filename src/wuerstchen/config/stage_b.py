@@ -28,6 +28,10 @@ class CompressorModel(Section):
     affine: bool = True
     """Whether the last BatchNorm has weights. New models fix them so that semantics have the
     published scale 42 and shift -1."""
+    patch_embedding: bool = False
+    """Add a linear map of each cell's pixels, averaged to 8 x 8, to the output of the backbone, as
+    at the entrance of a vision transformer (arXiv:2010.11929). A small backbone takes long to learn
+    that much (docs/log.md). Published compressors have none."""
 
 
 class StageBModel(Section):

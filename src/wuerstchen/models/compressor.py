@@ -28,6 +28,9 @@ class BackboneStage(NamedTuple):
     blocks: int
 
 
+CELL, PATCH_SIDE = 32, 8
+"""Pixels per side of a cell, and of the average that the patch embedding reads."""
+
 STEM_WIDTH, LAST_WIDTH = 24, 1280
 STAGES = (
     BackboneStage(fused=True, expand=1, stride=1, width=24, blocks=2),
@@ -119,6 +122,7 @@ class Compressor(nn.Module):
             nn.Conv2d(last, config.channels, kernel_size=1, bias=False),
             nn.BatchNorm2d(config.channels, affine=config.affine),
         )
+        self.patch_embedding = _patch_embedding(config) if config.patch_embedding else None
         self._initialise()
 
     def forward(self, image: Tensor) -> Tensor:
@@ -128,8 +132,12 @@ class Compressor(nn.Module):
     def semantics(self, normalised: Tensor) -> Tensor:
         """The same for pixels already normalised by ImageNet's mean and standard deviation."""
         normalised = normalised.contiguous(memory_format=torch.channels_last)
-        semantics: Tensor = self.mapper(self.backbone(normalised))
-        return semantics
+        linear, norm = self.mapper
+        semantics: Tensor = linear(self.backbone(normalised))
+        if self.patch_embedding is not None:
+            semantics = semantics + self.patch_embedding(normalised)
+        normed: Tensor = norm(semantics)
+        return normed
 
     def _initialise(self) -> None:
         for module in self.modules():
@@ -137,11 +145,19 @@ class Compressor(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        if self.patch_embedding is not None:
+            nn.init.orthogonal_(self.patch_embedding[-1].weight)  # type: ignore[arg-type]
         norm = self.mapper[1]
         if isinstance(norm, nn.BatchNorm2d) and norm.affine:
             # Fixed, so that (semantics + 1) / 42, what Stage C diffuses, has unit variance.
             nn.init.constant_(norm.weight, SEMANTICS_SCALE).requires_grad_(False)
             nn.init.constant_(norm.bias, -SEMANTICS_SHIFT).requires_grad_(False)
+
+
+def _patch_embedding(config: CompressorModel) -> nn.Sequential:
+    """(B, 3, H, W) pixels to (B, S, H/32, W/32): a linear map of the 8 x 8 averages of a cell."""
+    linear = nn.Conv2d(3 * PATCH_SIDE**2, config.channels, kernel_size=1, bias=False)
+    return nn.Sequential(nn.AvgPool2d(CELL // PATCH_SIDE), nn.PixelUnshuffle(PATCH_SIDE), linear)
 
 
 def shrink(image: Tensor) -> Tensor:

@@ -92,6 +92,7 @@ def compressor_sizes(tensors: Tensors) -> dict[str, object]:
         "width": last / LAST_WIDTH,
         "depth": depth,
         "affine": "mapper.1.weight" in tensors,
+        "patch_embedding": "patch_embedding.2.weight" in tensors,
     }
 
 

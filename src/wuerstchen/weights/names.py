@@ -81,7 +81,11 @@ PER_LEVEL = ("blocks", "level_config", "nhead")
 OWN_STAGE_B, OWN_STAGE_C = "WuerstchenStageB", "WuerstchenStageC"
 """Classes of networks that have a key of `OWN_KEYS`, which no class of diffusers has."""
 
-OWN_KEYS: dict[str, object] = {"predicts": "noise", "subpixel_channels": 0}
+OWN_KEYS: dict[str, object] = {
+    "predicts": "noise",
+    "subpixel_channels": 0,
+    "patch_embedding": False,
+}
 """Config keys that the published networks lack, and the values that make a published network."""
 
 COMPRESSOR = Names(
@@ -132,11 +136,9 @@ def published_config(config: Section, names: Names) -> dict[str, object]:
     """The config.json of our section, as the published class reads it."""
     ours = config.model_dump(mode="json")
     values = {theirs: ours[key] for key, theirs in names.keys.items()}
-    own = {
-        key: ours[key]
-        for key, published in OWN_KEYS.items()
-        if ours.get(key, published) != published
-    }
+    own = {key: ours[key] for key in OWN_KEYS if key in ours}
+    if all(value == OWN_KEYS[key] for key, value in own.items()):
+        own = {}  # a published network
     if names is STAGE_B:
         values["level_config"] = ["CTA" if heads else "CT" for heads in ours["heads"]]
         values["nhead"] = [heads or -1 for heads in ours["heads"]]
@@ -170,7 +172,7 @@ def read_config(values: Mapping[str, object], path: Path, names: Names, section:
     if names is STAGE_B:
         expected.add("level_config")
     if own:
-        expected |= OWN_KEYS.keys() & section.model_fields.keys() & values.keys()
+        expected |= {"predicts", *(OWN_KEYS.keys() & values.keys())} & section.model_fields.keys()
     if expected != values.keys():
         missing, unknown = sorted(expected - values.keys()), sorted(values.keys() - expected)
         raise ModelFolderError(
@@ -198,9 +200,10 @@ def read_config(values: Mapping[str, object], path: Path, names: Names, section:
         raise ModelFolderError(f"{path}: {_explain(error, names)}") from None
 
 
-def _own_class(names: Names) -> str | None:
-    """The class of this network if it does not predict the noise."""
-    return {STAGE_B.class_name: OWN_STAGE_B, STAGE_C.class_name: OWN_STAGE_C}.get(names.class_name)
+def _own_class(names: Names) -> str:
+    """The class of this network if it has a key of `OWN_KEYS`."""
+    own = {STAGE_B.class_name: OWN_STAGE_B, STAGE_C.class_name: OWN_STAGE_C}
+    return own.get(names.class_name, names.class_name)
 
 
 @cache
