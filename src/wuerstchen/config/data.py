@@ -5,6 +5,9 @@ from pydantic import Field, model_validator
 from wuerstchen.config.section import Section
 from wuerstchen.geometry import SIZE_STEP
 
+MAX_SCENES = 10_000_000
+"""More would need too much memory for their order alone."""
+
 
 class DataConfig(Section):
     """Images with captions."""
@@ -12,6 +15,9 @@ class DataConfig(Section):
     path: str = ""
     """A folder of images (optionally with metadata.jsonl or .csv), a prepared set, or webdataset
     tars ({a..b}, *)."""
+    scenes: int = Field(default=0, ge=0, le=MAX_SCENES)
+    """Train on this many scenes composed of the stickers in `path`, a folder that `wuerstchen
+    stickers build` wrote; 0: train on the images in `path`."""
     size: int = Field(default=128, gt=0)
     """Side of the square training images in pixels, a multiple of 128."""
     buckets: bool = False
@@ -38,4 +44,13 @@ class DataConfig(Section):
     def _fits_the_grid(self) -> "DataConfig":
         if self.size % SIZE_STEP:
             raise ValueError(f"data.size must be a multiple of {SIZE_STEP}, found {self.size}")
+        return self
+
+    @model_validator(mode="after")
+    def _scenes_have_captions(self) -> "DataConfig":
+        if self.scenes and self.caption:
+            raise ValueError(
+                f"data.caption must be empty with data.scenes={self.scenes}, whose scenes have "
+                f"captions of their own, found {self.caption!r}"
+            )
         return self

@@ -27,7 +27,8 @@ from wuerstchen.data.pairs import Pair, Pairs, training_shapes
 from wuerstchen.data.png_metadata import MetadataLimitError
 from wuerstchen.data.report import Note, Reason, Report
 from wuerstchen.data.sources import find_source, is_prepared
-from wuerstchen.data.splits import assign_splits, group_of, shuffle_by_key
+from wuerstchen.data.splits import assign_splits, check_balance_by, group_of, shuffle_by_key
+from wuerstchen.data.stickers.source import open_scenes
 from wuerstchen.errors import DataError, how_to_install
 from wuerstchen.geometry import Shape
 
@@ -65,7 +66,8 @@ class _Usable(NamedTuple):
 def open_pairs(config: DataConfig) -> tuple[Pairs, Pairs, Report]:
     """The train split, the test split, and a report of what was found and skipped.
 
-    A prepared set is opened without decoding. Of any other source every image is decoded once to
+    Scenes of stickers are composed when they are accessed (`data.stickers.source`). A prepared set
+    is opened without decoding. Of any other source every image is decoded once to
     check it, and the first `config.cache_gib` GiB of images stay in memory. The train split keeps
     the order of the data; the test split is shuffled by its keys.
 
@@ -73,6 +75,8 @@ def open_pairs(config: DataConfig) -> tuple[Pairs, Pairs, Report]:
     metadata field `config.balance_by`; ConfigError for an unknown background colour.
     """
     parse_colour(config.background)
+    if config.scenes:
+        return open_scenes(config)
     folder = Path(os.path.expanduser(config.path))
     if config.path and is_prepared(folder):
         return _open_prepared(folder, config)
@@ -87,12 +91,7 @@ def open_pairs(config: DataConfig) -> tuple[Pairs, Pairs, Report]:
             f"{config.path}: expected images with captions ({report.kind}), found no usable "
             f"pair. {report.summary()}"
         )
-    known = sorted({field for each in usable for field in each.item.fields})
-    if config.balance_by is not None and config.balance_by not in known:
-        raise DataError(
-            f"data.balance_by: expected a metadata field of the data, found {config.balance_by!r}; "
-            f"the data has {', '.join(known) or 'no metadata fields'}."
-        )
+    check_balance_by(config.balance_by, sorted({f for each in usable for f in each.item.fields}))
     named, groups = [each.item.split for each in usable], [each.pair.group for each in usable]
     splits = assign_splits(named, groups, config.test_fraction)
     train, test = (

@@ -1,7 +1,7 @@
 """Pairs of an image and its captions, and the pairs of one split with their decoded images."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import final
@@ -26,8 +26,8 @@ class Pair:
     """At least one; none is empty, all are stripped."""
     group: str
     """Value of the metadata field data.balance_by, or the key."""
-    file: ByteRange
-    """The encoded image."""
+    file: ByteRange | None
+    """The encoded image; None if it is composed."""
 
 
 def training_shapes(config: DataConfig) -> list[Shape]:
@@ -48,6 +48,7 @@ class Pairs:
         *,
         cache: Mapping[int, Tensor] | None = None,
         cache_bytes: int = 0,
+        compose: Callable[[int], Tensor] | None = None,
         source_digest: str = "",
     ) -> None:
         """
@@ -55,12 +56,13 @@ class Pairs:
         groups         (N,) group numbers, counted from 0
         cache          decoded images by index
         cache_bytes    memory for more of them
+        compose        makes the image at an index, (3, H, W) uint8, of pairs without files
         source_digest  digest of the data, if it is already known
         """
         self.split: Split = split
         self.config = config
         self.shapes, self.buckets, self.groups = training_shapes(config), buckets, groups
-        self._pairs = pairs
+        self._pairs, self._compose = pairs, compose
         self._source_digest = source_digest
         self._cache = dict(cache or {})
         self._free_bytes = cache_bytes
@@ -83,16 +85,20 @@ class Pairs:
         cached = self._cache.get(i)
         if cached is not None:
             return cached
-        pair = self._pairs[i]
-        try:
-            _, image = decode(pair.file.read(), self.shapes, self.config.background)
-        except (OSError, DataError) as error:
-            raise DataError(_explain_unreadable(pair, error)) from None
+        image = self._decode(i) if self._compose is None else self._compose(i)
         with self._lock:
             if i not in self._cache and image.nbytes <= self._free_bytes:
                 self._free_bytes -= image.nbytes
                 self._cache[i] = image
         return image
+
+    def _decode(self, i: int) -> Tensor:
+        pair = self._pairs[i]
+        assert pair.file is not None
+        try:
+            return decode(pair.file.read(), self.shapes, self.config.background)[1]
+        except (OSError, DataError) as error:
+            raise DataError(_explain_unreadable(pair.key, pair.file, error)) from None
 
     def digest(self, *, dated: bool = True) -> str:
         """A digest of the images, captions and their order.
@@ -101,6 +107,7 @@ class Pairs:
         """
         digest = hashlib.sha256(f"{self.split} {self._source_digest}".encode())
         for pair in () if self._source_digest else self._pairs:
+            assert pair.file is not None
             found = pair.file.path.stat()
             modified = found.st_mtime_ns if dated else 0
             place = (pair.file.offset, pair.file.size, found.st_size, modified)
@@ -115,13 +122,13 @@ class Pairs:
         return [int(i) for i in np.flatnonzero(self.buckets == bucket)[:count]]
 
 
-def _explain_unreadable(pair: Pair, error: OSError | DataError) -> str:
-    if pair.file.sha256:  # images of a prepared set are not read when it is opened
+def _explain_unreadable(key: str, file: ByteRange, error: OSError | DataError) -> str:
+    if file.sha256:  # images of a prepared set are not read when it is opened
         return (
-            f"{pair.file.path}: expected image {pair.key} as `wuerstchen prepare` wrote it, found "
-            f"damage: {error}. Copy the set again, or delete it and prepare it again."
+            f"{file.path}: expected image {key} as `wuerstchen prepare` wrote it, found damage: "
+            f"{error}. Copy the set again, or delete it and prepare it again."
         )
     return (
-        f"{pair.file.path}: image {pair.key} could be read when the data was opened, but not any "
-        f"more: {error}. Do not change the data while it is in use."
+        f"{file.path}: image {key} could be read when the data was opened, but not any more: "
+        f"{error}. Do not change the data while it is in use."
     )

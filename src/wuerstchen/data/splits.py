@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from wuerstchen.data.items import Item, Split
 from wuerstchen.data.report import escape_non_utf8
+from wuerstchen.errors import DataError
 
 
 def group_of(item: Item, field: str | None) -> str:
@@ -14,6 +15,15 @@ def group_of(item: Item, field: str | None) -> str:
     if value is None or value == "":
         return item.key if item.group is None else item.group
     return escape_non_utf8(value) if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+def check_balance_by(field: str | None, known: Sequence[str]) -> None:
+    """Raise DataError unless data.balance_by is None or one of the fields of the data."""
+    if field is not None and field not in known:
+        raise DataError(
+            f"data.balance_by: expected a metadata field of the data, found {field!r}; the data "
+            f"has {', '.join(known) or 'no metadata fields'}."
+        )
 
 
 def assign_splits(

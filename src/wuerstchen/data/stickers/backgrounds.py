@@ -33,14 +33,15 @@ def similar_fractions(sticker: Image.Image) -> dict[str, float]:
 
     Raises DataError if no pixel is opaque.
     """
-    pixels = np.asarray(sticker.convert("RGBA"), dtype=np.float64).reshape(-1, 4)
-    opaque = pixels[pixels[:, 3] >= 128, :3]
+    pixels = np.asarray(sticker.convert("RGBA")).reshape(-1, 4)
+    opaque = pixels[pixels[:, 3] >= 128, :3].astype(np.float64)  # (N, 3)
     if not len(opaque):
         raise DataError("Expected a sticker with opaque pixels, found a transparent image.")
-    return {
-        name: float((np.linalg.norm(opaque - colour, axis=1) < MIN_DISTANCE).mean())
-        for name, colour in BACKGROUNDS.items()
-    }
+    colours = np.array(list(BACKGROUNDS.values()), dtype=np.float64)  # (12, 3)
+    # Squared distances by one product; exact, since all are integers.
+    lengths = (opaque**2).sum(1)[:, None] + (colours**2).sum(1)
+    similar = lengths - 2 * opaque @ colours.T < MIN_DISTANCE**2  # (N, 12)
+    return dict(zip(BACKGROUNDS, similar.mean(0).tolist(), strict=True))
 
 
 def background_of(image: Image.Image) -> str:

@@ -1,6 +1,6 @@
 """Image, captions and ground truth of a scene, determined by a seed and an index."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import final
 
 from PIL import Image
@@ -56,16 +56,33 @@ class Composer:
     def __getitem__(self, index: int) -> Composed:
         """The scene with this index, 0 or more."""
         scene = self.scene(index)
-        rng = RandomChoices(self.seed, index, _CAPTION_STREAM)
-        captions = captions_of(scene, self._captions, rng)
         held_out = self.sprites.part != "train"
         truth = truth_of(scene, held_out=held_out, seed=self.seed, index=index)
-        return Composed(render(scene, self.size), captions, truth)
+        return Composed(render(scene, self.size), self.captions(index), truth)
 
     def scene(self, index: int) -> Scene:
         """The layout of the image with this index."""
         rng = RandomChoices(self.seed, index, _IMAGE_STREAM)
         return random_scene(self.sprites, self.size, self._mix, rng)
+
+    def captions(self, index: int) -> list[Caption]:
+        """The captions of the image with this index."""
+        rng = RandomChoices(self.seed, index, _CAPTION_STREAM)
+        return captions_of(self.scene(index), self._captions, rng)
+
+    def image(self, index: int) -> Image.Image:
+        """The image with this index, RGB."""
+        return render(self.scene(index), self.size)
+
+    def settings(self) -> dict[str, object]:
+        """Everything but the stickers that the scenes depend on."""
+        return {
+            "part": self.sprites.part,
+            "size": self.size,
+            "seed": self.seed,
+            "mix": asdict(self._mix),
+            "captions": self._captions,
+        }
 
 
 def render(scene: Scene, size: int) -> Image.Image:
