@@ -80,10 +80,10 @@ def _read_prepared(index: Index, shard: str, report: Report) -> list[Item]:
         if item.image is not None
     }
     rows = Index(index.folder, index.table.filter(pc.equal(index.table.column("shard"), shard)))
-    splits = rows.table.column("split").to_pylist()
+    splits, offsets = (rows.table.column(name).to_pylist() for name in ("split", "offset"))
     return [
-        Item(p.key, p.file, list(p.captions), fields.get(p.file.offset, {}), split, p.group)
-        for p, split in zip(rows, splits, strict=True)
+        Item(p.key, p.file, list(p.captions), fields.get(offset, {}), split, p.group)
+        for p, split, offset in zip(rows, splits, offsets, strict=True)
     ]
 
 
