@@ -9,7 +9,7 @@ from made_stickers import HELD_OUT, TRAIN, write_set
 from typer.testing import CliRunner
 
 from benchmarks.studies.learn_faster import __main__ as command
-from benchmarks.studies.learn_faster import report
+from benchmarks.studies.learn_faster import report, stage_b
 from benchmarks.studies.learn_faster.encoded import Sizes
 from benchmarks.studies.learn_faster.probes import Probes
 from benchmarks.studies.learn_faster.stage_c import Space
@@ -21,7 +21,7 @@ SIZES = Sizes(objects=2, styles=2, scenes=12, prompts=4, latents=4, pictures=2)
 SMALL = {
     "text.width": 16,
     "stage_b.model.text_width": 16,
-    "stage_b.training.images": 16,
+    "stage_b.training.images": 8,
     "stage_b.training.batch_size": 2,
     "stage_c.model.width": 16,
     "stage_c.model.text_width": 16,
@@ -85,6 +85,7 @@ def test_trials_of_both_stages_are_scored_counted_and_kept(
     stickers = write_set(tmp_path / "stickers", TRAIN, HELD_OUT)
     out = tmp_path / "out"
     monkeypatch.setattr(command, "SIZES", SIZES)
+    monkeypatch.delitem(stage_b.SAMPLERS, "12")
     names = "c-paper,c-today-warm,b-today"
     small = [f"--set={key}={value}" for key, value in SMALL.items()]
     small += ["--set=stage_b.model.widths=[16,16]", "--set=stage_b.model.condition_width=16"]
@@ -100,6 +101,6 @@ def test_trials_of_both_stages_are_scored_counted_and_kept(
     assert flops == pytest.approx([flops[0] * count / 8 for count in images])
     assert warm["points"][0]["flops"] > 2 * flops[0]  # the pretraining counts
     assert 0 <= paper["points"][0]["scores"]["test background"] <= 12
-    assert {"psnr_1", "edges_2", "psnr_12"} <= of_b["points"][0]["scores"].keys()
+    assert {"psnr_1", "edges_2"} <= of_b["points"][0]["scores"].keys()
     CliRunner().invoke(command.app, arguments)
     assert [path.read_bytes() for path in paths] == before
