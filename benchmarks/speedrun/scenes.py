@@ -6,11 +6,8 @@ one anonymous shared map and captions into JSON files.
 
 import json
 import mmap
-import os
 import random
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import Synchronized
@@ -20,22 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wuerstchen.data.stickers import Composer, Mix, Part, open_sprites
-from wuerstchen.data.stickers.sprites import background_similarity, image_of
+from wuerstchen.data import Pair
+from wuerstchen.data.stickers import Composer, Part, open_sprites
+from wuerstchen.data.stickers.source import SceneSource
+from wuerstchen.data.stickers.sprites import decode_all
 from wuerstchen.data.stickers.truth import Truth
 
 CHUNK = 250
 """Scenes that a process composes at a time."""
-
-MIX = Mix(pair=0.25, several=0.15)
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What a trainer asks of a training image besides its pixels."""
-
-    key: str
-    captions: tuple[str, ...]
 
 
 class Scenes:
@@ -56,7 +45,7 @@ class Scenes:
         pixels = np.frombuffer(self._shared, dtype=np.uint8)
         self.pixels = torch.from_numpy(pixels.reshape(count, size, size, 3))
         """(N, S, S, 3) levels from 0 to 255."""
-        self._composer = Composer(open_sprites(stickers, part), size, seed, MIX)
+        self._source = SceneSource(Composer(open_sprites(stickers, part), size, seed), count)
         self._captions: list[tuple[str, ...]] = []
         context = get_context("fork")
         self._next: Synchronized[int] = context.Value("i", 0)
@@ -65,10 +54,7 @@ class Scenes:
 
     def start(self, processes: int) -> None:
         """Compose in the background; call it before CUDA is initialised."""
-        sprites = self._composer.sprites.all
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoded once, shared by all forks
-            list(pool.map(image_of, sprites))
-        list(map(background_similarity, sprites))
+        decode_all(self._source.composer.sprites)  # once, shared by all forks
         context = get_context("fork")
         for _ in range(processes):
             process = context.Process(target=self._compose, daemon=True)
@@ -89,15 +75,15 @@ class Scenes:
     def __len__(self) -> int:
         return len(self._captions)
 
-    def __getitem__(self, index: int) -> Scene:
-        return Scene(str(index), self._captions[index])
+    def __getitem__(self, index: int) -> Pair:
+        return Pair(str(index), self._captions[index], str(index), None)
 
     def image(self, index: int) -> Tensor:
         """(3, S, S) levels."""
         return self.pixels[index].permute(2, 0, 1)
 
     def truth(self, index: int) -> Truth:
-        return self._composer[index].truth
+        return self._source.composer[index].truth
 
     def with_most_common_shape(self, count: int) -> list[int]:
         return list(range(min(count, len(self))))
@@ -120,9 +106,8 @@ class Scenes:
                 return
             captions = []
             for index in range(chunk * CHUNK, min((chunk + 1) * CHUNK, self.count)):
-                composed = self._composer[index]
-                self.pixels[index] = torch.from_numpy(np.asarray(composed.image).copy())
-                captions.append([caption.text for caption in composed.captions])
+                self.pixels[index] = self._source.image(index).permute(1, 2, 0)
+                captions.append(self._source[index].captions)
             self._path(chunk).write_text(json.dumps(captions), encoding="utf-8")
 
     def _path(self, chunk: int) -> Path:

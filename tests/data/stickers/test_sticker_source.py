@@ -67,8 +67,8 @@ def test_no_training_scene_has_a_held_out_cell(
     for name in {name for name, _ in HELD_OUT}:
         monkeypatch.setitem(COLOURS, name, NEW)
     write_set(tmp_path, [], HELD_OUT)
-    train, test = opened(tmp_path, 300)
-    assert not any(shows(train.image(i), NEW) for i in range(300))
+    train, test = opened(tmp_path, 120)
+    assert not any(shows(train.image(i), NEW) for i in range(120))
     assert all(shows(test.image(i), NEW) for i in range(50))
 
 

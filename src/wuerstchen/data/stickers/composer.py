@@ -58,7 +58,7 @@ class Composer:
         scene = self.scene(index)
         held_out = self.sprites.part != "train"
         truth = truth_of(scene, held_out=held_out, seed=self.seed, index=index)
-        return Composed(render(scene, self.size), self.captions(index), truth)
+        return Composed(render(scene, self.size), self._caption(scene, index), truth)
 
     def scene(self, index: int) -> Scene:
         """The layout of the image with this index."""
@@ -67,8 +67,7 @@ class Composer:
 
     def captions(self, index: int) -> list[Caption]:
         """The captions of the image with this index."""
-        rng = RandomChoices(self.seed, index, _CAPTION_STREAM)
-        return captions_of(self.scene(index), self._captions, rng)
+        return self._caption(self.scene(index), index)
 
     def image(self, index: int) -> Image.Image:
         """The image with this index, RGB."""
@@ -83,6 +82,10 @@ class Composer:
             "mix": asdict(self._mix),
             "captions": self._captions,
         }
+
+    def _caption(self, scene: Scene, index: int) -> list[Caption]:
+        rng = RandomChoices(self.seed, index, _CAPTION_STREAM)
+        return captions_of(scene, self._captions, rng)
 
 
 def render(scene: Scene, size: int) -> Image.Image:

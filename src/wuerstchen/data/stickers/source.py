@@ -7,7 +7,6 @@ import hashlib
 import logging
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import final, overload
@@ -23,7 +22,7 @@ from wuerstchen.data.pairs import Pair, Pairs, training_shapes
 from wuerstchen.data.report import Report
 from wuerstchen.data.splits import check_balance_by
 from wuerstchen.data.stickers.composer import Composer
-from wuerstchen.data.stickers.sprites import Part, Sprites, background_similarity, open_sprites
+from wuerstchen.data.stickers.sprites import Part, decode_all, open_sprites
 from wuerstchen.errors import DataError
 
 HELD_OUT = 500
@@ -100,7 +99,7 @@ class SceneSource(Sequence[Pair]):
 def open_scenes(config: DataConfig) -> tuple[Pairs, Pairs, Report]:
     """`config.scenes` training scenes of the stickers in `config.path`, and `HELD_OUT` test scenes.
 
-    Every sticker is decoded once and stays in memory, up to 0.2 MB each.
+    Every sticker is decoded once and stays in memory, 0.2 MB each on average.
 
     Raises DataError if the folder is not a set of stickers with held-out cells, if a sticker does
     not decode, or for another `config.balance_by` than `OBJECT`.
@@ -113,7 +112,7 @@ def open_scenes(config: DataConfig) -> tuple[Pairs, Pairs, Report]:
     }
     opened = {split: open_sprites(folder, part) for split, (part, _) in parts.items()}
     for sprites in opened.values():
-        _check(sprites)
+        decode_all(sprites)
     train, test = (
         _to_pairs(
             split,
@@ -143,13 +142,6 @@ def _find(config: DataConfig) -> Path:
         f"of whose stickers data.scenes={config.scenes} are composed, found {found}; name such a "
         "folder, or set data.scenes=0 for other data."
     )
-
-
-def _check(sprites: Sprites) -> None:
-    """Decode every sticker, and keep it; raises DataError if one does not decode."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in pool.map(background_similarity, sprites.all):
-            pass
 
 
 def _to_pairs(split: Split, source: SceneSource, config: DataConfig) -> Pairs:

@@ -1,8 +1,10 @@
 """Stickers, each one object in one drawing style, from webdataset tars."""
 
 import io
+import os
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path, PurePosixPath
@@ -119,6 +121,13 @@ def background_similarity(sprite: Sprite) -> Mapping[str, float]:
     small = image_of(sprite).copy()
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     return similar_fractions(small)
+
+
+def decode_all(sprites: Sprites) -> None:
+    """Decode every sticker and keep it in memory; raises DataError if one does not decode."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in pool.map(background_similarity, sprites.all):
+            pass
 
 
 def _read(folder: Path, part: str, *, required: bool = True) -> list[Sprite]:
