@@ -2,7 +2,7 @@
 
 import typer
 
-from wuerstchen.cli.study import analyse, create, power
+from wuerstchen.cli.study import analyse, create, page, power, serve
 from wuerstchen.cli.verbs import add_verb
 
 app = typer.Typer(
@@ -12,5 +12,7 @@ app = typer.Typer(
 )
 
 add_verb(app, create.create, create.EPILOG)
+add_verb(app, serve.serve, serve.EPILOG)
+add_verb(app, page.page, page.EPILOG)
 add_verb(app, power.power, power.EPILOG)
 add_verb(app, analyse.analyse, analyse.EPILOG)

@@ -10,11 +10,17 @@ from wuerstchen.cli import options
 from wuerstchen.display import printable
 from wuerstchen.errors import ConfigError
 
-EPILOG = "wuerstchen study analyse votes.csv --out report"
+EPILOG = "wuerstchen study analyse mystudy --out report"
 
 
 def analyse(
-    study: Annotated[Path, typer.Argument(metavar="VOTES", help="A CSV file of votes.")],
+    study: Annotated[
+        Path, typer.Argument(metavar="STUDY", help="Folder of a study, or a CSV file of votes.")
+    ],
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE]...", help="Files of raters who voted without a server."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Folder for analysis.json, study.html and votes.csv."),
@@ -41,9 +47,12 @@ def analyse(
         from wuerstchen.study import report
         from wuerstchen.study.analysis import analyse as analyse_votes
     from wuerstchen.atomic_write import write_file
+    from wuerstchen.study.gather import gather
     from wuerstchen.study.votes import read_votes, write_votes
 
-    votes = read_votes(study)
+    if files and not study.is_dir():
+        raise ConfigError(f"Expected one CSV file of votes, found {len(files)} more files.")
+    votes = gather(study, files or ()) if study.is_dir() else read_votes(study)
     if out is not None:
         options.make_report_folder(
             out, report.FILES, overwrite=overwrite, model=study, data=str(study)
