@@ -6,7 +6,8 @@ import torch
 
 from wuerstchen.errors import DataError
 from wuerstchen.evaluation.denoising import TIMES, linear_baseline
-from wuerstchen.evaluation.distribution_distance import compare_semantics, frechet_distance
+from wuerstchen.evaluation.distances.frechet import frechet_distance
+from wuerstchen.evaluation.distribution_distance import compare_semantics
 from wuerstchen.evaluation.metrics import BANDS, band_contrasts, band_powers
 
 

@@ -14,10 +14,11 @@ from torch import Tensor
 from wuerstchen.data.stickers import BACKGROUNDS, Composer, Mix, Truth, open_sprites
 from wuerstchen.data.stickers.sprites import image_of
 from wuerstchen.errors import DataError
+from wuerstchen.evaluation.distances.mind import mind
 from wuerstchen.evaluation.stickers import FILES, Examiner, build_examiner, score, scoring
-from wuerstchen.evaluation.stickers.distances import mind, nearest
 from wuerstchen.evaluation.stickers.features import features_of, kept_features
 from wuerstchen.evaluation.stickers.judge import Judge, Names
+from wuerstchen.evaluation.stickers.nearest import nearest
 from wuerstchen.evaluation.stickers.network import SIDE, FeatureNetwork, last_layer
 from wuerstchen.evaluation.stickers.prompts import SETS, scenes
 from wuerstchen.evaluation.stickers.scores import Scores

@@ -15,6 +15,7 @@ from wuerstchen import __version__
 from wuerstchen.cli import (
     convert,
     diagnose,
+    distance,
     encode,
     evaluate,
     generate,
@@ -54,6 +55,7 @@ add_verb(app, prepare.prepare, prepare.EPILOG)
 add_verb(app, encode.encode, encode.EPILOG)
 add_verb(app, evaluate.evaluate, evaluate.EPILOG, no_arguments=True)
 add_verb(app, diagnose.diagnose, diagnose.EPILOG)
+add_verb(app, distance.distance, distance.EPILOG)
 add_verb(app, inspect.inspect, inspect.EPILOG)
 add_verb(app, convert.convert, convert.EPILOG)
 add_verb(app, merge.merge, merge.EPILOG)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wuerstchen.errors import DataError
+from wuerstchen.evaluation.distances.frechet import check_counts, frechet_distance
 from wuerstchen.noise import generator_of
 
 PERMUTATIONS = 50
@@ -53,7 +53,7 @@ def compare_semantics(true: Tensor, generated: Tensor, seed: int) -> SemanticsDi
 
     Raises DataError for fewer.
     """
-    _check_counts(true, generated)
+    check_counts(true, generated)
     scale = _features(true).std(dim=0)
     scale[scale < MIN_STD] = 1.0  # a constant feature
     a, b = (_features(x) / scale for x in (true, generated))
@@ -73,44 +73,7 @@ def compare_semantics(true: Tensor, generated: Tensor, seed: int) -> SemanticsDi
     )
 
 
-def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """Fréchet distance of the Gaussians of (N, F) and (M, F) features (Dowson and Landau 1982).
-
-    Means and covariances are the unbiased estimates, so N and M are at least 2: DataError for
-    fewer. Nothing is inverted, so there may be fewer samples than features. The distance of small
-    samples is still too large on average, which `SemanticsDistance.chance` measures.
-    """
-    _check_counts(a, b)
-    a, b = a.double(), b.double()
-    root = _sqrt(_covariance(a))
-    cross = _sqrt(root @ _covariance(b) @ root)
-    means = (a.mean(dim=0) - b.mean(dim=0)).square().sum()
-    traces = _covariance(a).trace() + _covariance(b).trace() - 2 * cross.trace()
-    return max(0.0, float(means + traces))
-
-
-def _check_counts(a: Tensor, b: Tensor) -> None:
-    if min(len(a), len(b)) < 2:
-        raise DataError(
-            f"A Fréchet distance needs at least two images on each side, found {len(a)} and "
-            f"{len(b)}: one image has no covariance; measure more images."
-        )
-
-
 def _features(semantics: Tensor) -> Tensor:
     """(N, S, h, w) to (N, 2 S): mean and standard deviation of each channel of an image."""
     cells = semantics.double().flatten(2)  # (N, S, h w)
     return torch.cat([cells.mean(dim=2), cells.std(dim=2, correction=0)], dim=1)
-
-
-def _covariance(x: Tensor) -> Tensor:
-    """(N, F) to (F, F), divided by N - 1: the unbiased estimate."""
-    centred = x - x.mean(dim=0)
-    return centred.T @ centred / (len(x) - 1)
-
-
-def _sqrt(matrix: Tensor) -> Tensor:
-    """Square root of a symmetric positive semidefinite matrix; rounding may leave it below 0."""
-    values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
-    root: Tensor = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
-    return root

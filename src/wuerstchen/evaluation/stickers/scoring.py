@@ -9,9 +9,9 @@ from PIL import Image
 from torch import Tensor
 
 from wuerstchen.data.stickers import Composed, Sprite, open_sprites
-from wuerstchen.evaluation.distribution_distance import frechet_distance
+from wuerstchen.evaluation.distances.frechet import frechet_distance
+from wuerstchen.evaluation.distances.mind import mind
 from wuerstchen.evaluation.inputs import Progress, batches, no_progress
-from wuerstchen.evaluation.stickers.distances import mind, nearest
 from wuerstchen.evaluation.stickers.features import (
     features_of,
     kept_features,
@@ -19,6 +19,7 @@ from wuerstchen.evaluation.stickers.features import (
     sprite_features,
 )
 from wuerstchen.evaluation.stickers.judge import Judge
+from wuerstchen.evaluation.stickers.nearest import nearest
 from wuerstchen.evaluation.stickers.network import SIDE, FeatureNetwork, last_layer
 from wuerstchen.evaluation.stickers.prompts import SETS, Set, scenes
 from wuerstchen.evaluation.stickers.reading import Verdict, read

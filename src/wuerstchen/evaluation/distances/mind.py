@@ -1,4 +1,4 @@
-"""Distances between features of drawn and real images. N, M images, F features, P projections."""
+"""Monge distance of two sets of features. N, M images, F features, P projections."""
 
 import torch
 from torch import Tensor
@@ -31,16 +31,3 @@ def mind(a: Tensor, b: Tensor, seed: int = 0) -> float:
         levels = (torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES
         one, other = (torch.quantile(x, levels, dim=0) for x in (one, other))
     return dims * float((one - other).square().mean())
-
-
-def nearest(queries: Tensor, references: Tensor) -> tuple[list[int], list[float]]:
-    """For each of (N, F) queries, its nearest of (M, F) references, and their cosine similarity.
-
-    Features are standardised by the references.
-    """
-    mean, std = references.mean(dim=0), references.std(dim=0).clamp_min(1e-4)
-    one, other = (
-        torch.nn.functional.normalize((x - mean) / std, dim=1) for x in (queries, references)
-    )
-    found = (one @ other.T).max(dim=1)
-    return found.indices.tolist(), found.values.tolist()
