@@ -206,7 +206,7 @@ def test_a_folder_of_another_network_or_without_a_weight_is_refused(
         open_network(f"clip={folders['dinov2']}", CPU)
     config = (folders["clip"] / "config.json").read_bytes()
     (tmp_path / "config.json").write_bytes(config)
-    with pytest.raises(ModelFolderError, match="config.json and model.safetensors, found:"):
+    with pytest.raises(ModelFolderError, match=r"config\.json and model\.safetensors, found:"):
         open_network(f"clip={tmp_path}", CPU)
     save_file({"other": torch.ones(1)}, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(ModelFolderError, match=r"logit_scale is missing \(found other\)"):
