@@ -1,92 +1,111 @@
-"""Train a model from sprites by a fixed clock.
+"""From sprites to scores by a fixed clock.
 
-    python -m benchmarks.speedrun STICKERS OUT --config benchmarks/speedrun/h100.yaml
+    python -m benchmarks.speedrun laptop STICKERS OUT
 
-STICKERS is a folder of tars, train-*.tar and test-cells-*.tar. OUT receives the model folder, the
-log and sample grids. All scenes are composed first: beside a training that shares its processors,
-composing takes more from it than it saves.
+STICKERS is a folder of tars, train-*.tar and test-cells-*.tar. OUT receives report.json and
+report.html, the model folder with its receipt, sample grids and a log. Run it again to resume after
+an interruption. On a machine with more cores, `taskset -c 0,1` leaves a run two of them.
 """
 
-import json
-import os
-import time
-from dataclasses import asdict
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
-import torch
+import psutil
 import typer
 
-from benchmarks.records import this_run
-from benchmarks.speedrun.phases import Place, run_stage_a, run_stage_b, run_stage_c
-from benchmarks.speedrun.samples import write_samples
-from benchmarks.speedrun.scenes import Scenes
-from wuerstchen.config import load
-
-HELD_OUT = 500
-
-FOLDERS = {run_stage_a: "vqgan", run_stage_b: "decoder", run_stage_c: "prior_prior"}
-"""What each stage leaves in the model folder."""
+from benchmarks.speedrun.classes import CLASSES, Class, ClassName, Seconds
+from benchmarks.speedrun.report import PAGE, Settings, open_report
+from benchmarks.speedrun.run import Speedrun
+from wuerstchen.config import Config, load
+from wuerstchen.data.stickers import open_sprites
+from wuerstchen.display import printable
+from wuerstchen.errors import ConfigError, WuerstchenError
+from wuerstchen.evaluation.stickers.network import FeatureNetwork
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def speedrun(
+    of: Annotated[ClassName, typer.Argument(metavar="CLASS", help="laptop or h100.")],
     stickers: Annotated[Path, typer.Argument(help="Folder of the sticker tars.")],
-    out: Annotated[Path, typer.Argument(help="Folder to write to.")],
-    config: Annotated[Path, typer.Option(help="Sizes and training of the three stages.")],
-    scenes: Annotated[int, typer.Option(min=1, help="Composed training scenes.")] = 20_000,
+    out: Annotated[Path, typer.Argument(help="Folder to write to, or of a run to resume.")],
+    config: Annotated[Path | None, typer.Option(help="Instead of the class's recipe.")] = None,
+    scenes: Annotated[int | None, typer.Option(min=1, help="Composed training scenes.")] = None,
     seconds: Annotated[
-        str, typer.Option(help="Seconds of training for Stages A, B and C.")
-    ] = "600,1400,1200",
+        str | None, typer.Option(help="Seconds of training for Stages A, B and C: 500,1450,1050.")
+    ] = None,
+    judged: Annotated[
+        int | None, typer.Option(min=0, help="Images of each set of prompts; 0 ends unscored.")
+    ] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Config values, such as seed=1.")
     ] = None,
-    resume: Annotated[bool, typer.Option(help="Skip stages that OUT already has.")] = True,
-    compiled: Annotated[bool, typer.Option("--compile", help="Compile the networks.")] = False,
-    sample: Annotated[bool, typer.Option(help="Draw sample grids at the end.")] = True,
+    compiled: Annotated[bool | None, typer.Option("--compile/--no-compile")] = None,
 ) -> None:
-    """Compose scenes, train all stages for a fixed time, and draw samples."""
-    begun = time.perf_counter()
-    settings = load(str(config), overrides or [])
-    folder = out / settings.name
-    folder.mkdir(parents=True, exist_ok=True)
-    size = settings.data.size
-    train = Scenes(out, "train", stickers, size, scenes, settings.seed)
-    test = Scenes(out, "test-cells", stickers, size, HELD_OUT, settings.seed)
-    for part in (test, train):
-        part.start(os.cpu_count() or 1)
-        part.wait()
-    cuda = torch.cuda.is_available()
-    place = Place(torch.device("cuda" if cuda else "cpu"), bf16=cuda, compiled=compiled)
-    if cuda:
-        torch.set_float32_matmul_precision("high")
-        torch._dynamo.config.recompile_limit = 64  # shapes of a block
-        torch._dynamo.config.suppress_errors = True  # an eager network is slower, not wrong
-    log = out / "log.jsonl"
-    report: dict[str, object] = {
-        "run": this_run(settings.name).model_dump(),
-        "composed": time.perf_counter() - begun,
-    }
-    times = [float(each) for each in seconds.split(",")]
-    for run_stage, spend in zip((run_stage_a, run_stage_b, run_stage_c), times, strict=True):
-        entered = time.perf_counter()
-        if resume and (folder / FOLDERS[run_stage]).is_dir():
-            continue
-        done = run_stage(settings, spend, train, folder, place, log)
-        whole = time.perf_counter() - entered
-        report[done.stage] = {**asdict(done), "whole": whole}
-        typer.echo(f"{done.stage}: {report[done.stage]}")
-        (out / "report.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
-        if cuda:
-            torch.cuda.empty_cache()
-    if sample:
-        report["samples"] = write_samples(settings, folder, test, train, place, out)
-    report["seconds"] = time.perf_counter() - begun
-    (out / "report.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
-    typer.echo(json.dumps(report["seconds"]))
+    """Compose scenes, train all stages for a fixed time, and score the model.
+
+    Options change a run from its class; one that is changed in more than its seed is no record.
+    """
+    begun = psutil.Process().create_time()
+    usual = CLASSES[of]
+    chosen = replace(
+        usual,
+        config=usual.config if config is None else config,
+        scenes=usual.scenes if scenes is None else scenes,
+        seconds=usual.seconds if seconds is None else _seconds(seconds),
+        judged=usual.judged if judged is None else judged,
+        compiled=usual.compiled if compiled is None else compiled,
+    )
+    loaded = load(str(chosen.config), overrides or [])
+    report = open_report(out, _settings(of, chosen, loaded, overrides or [], stickers))
+    if report.scores is not None and (out / PAGE).is_file():
+        typer.echo(f"Finished before: {out / PAGE}")
+        return
+    if chosen.judged:
+        FeatureNetwork()  # which tells now if a package is missing
+    Speedrun(stickers, out, loaded, report, begun).run(chosen.judged)
+
+
+def _settings(
+    of: ClassName, chosen: Class, config: Config, overrides: list[str], stickers: Path
+) -> Settings:
+    usual, changed = asdict(CLASSES[of]), asdict(chosen)
+    names = ("config", "scenes", "seconds", "compiled")
+    return Settings(
+        of=of,
+        changed=[*(f"{k}={changed[k]}" for k in names if changed[k] != usual[k]), *overrides],
+        stickers=len(open_sprites(stickers)),
+        scenes=chosen.scenes,
+        seconds=chosen.seconds,
+        limit=chosen.limit,
+        compiled=chosen.compiled,
+        config=config.model_dump(mode="json"),
+    )
+
+
+def _seconds(text: str) -> Seconds:
+    """Raises ConfigError."""
+    try:
+        values = tuple(float(each) for each in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != len(CLASSES["laptop"].seconds) or min(values) <= 0:
+        raise ConfigError(
+            f"--seconds: expected those of Stages A, B and C such as 500,1450,1050, found {text!r}."
+        )
+    return cast(Seconds, values)
+
+
+def main() -> None:
+    """Errors of input are printed as one line without a traceback."""
+    try:
+        app(prog_name="python -m benchmarks.speedrun")
+    except WuerstchenError as error:
+        sys.exit(printable(str(error)))
 
 
 if __name__ == "__main__":
-    app(prog_name="python -m benchmarks.speedrun")
+    main()

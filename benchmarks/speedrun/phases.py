@@ -12,9 +12,10 @@ from typing import cast, final
 import torch
 from torch import Tensor, nn
 
+from benchmarks.speedrun.report import StageResult
 from benchmarks.speedrun.scenes import Scenes
 from benchmarks.speedrun.text import new_text_encoder
-from benchmarks.speedrun.timed import TimedRun, train_for
+from benchmarks.speedrun.timed import Journal, train_for
 from wuerstchen import weights
 from wuerstchen.config import Config
 from wuerstchen.data import Batch, Pairs
@@ -32,7 +33,7 @@ from wuerstchen.training.stage_a import StageATrainer
 from wuerstchen.training.stage_b import StageBTrainer
 from wuerstchen.training.stage_c import StageCTrainer
 
-AT_ONCE = 256
+AT_ONCE = 64
 """Images that are encoded together."""
 
 PRIOR_STEPS, GUIDANCE = 20, 4.0
@@ -63,8 +64,8 @@ class StoredRows:
 
 
 def run_stage_a(
-    config: Config, seconds: float, scenes: Scenes, folder: Path, place: Place, log: Path
-) -> TimedRun:
+    config: Config, seconds: float, scenes: Scenes, folder: Path, place: Place, journal: Journal
+) -> StageResult:
     """Random crops are cut before they reach the device."""
     torch.manual_seed(config.seed)
     network = StageA(config.stage_a.model)
@@ -81,20 +82,12 @@ def run_stage_a(
             )
         return _batch(torch.stack(crops).to(place.device), range(training.batch_size))
 
-    return _train(
-        stage,
-        seconds,
-        batch,
-        folder,
-        place,
-        log,
-        config.seed,
-    )
+    return _train(stage, seconds, batch, folder, place, journal, config.seed)
 
 
 def run_stage_b(
-    config: Config, seconds: float, scenes: Scenes, folder: Path, place: Place, log: Path
-) -> TimedRun:
+    config: Config, seconds: float, scenes: Scenes, folder: Path, place: Place, journal: Journal
+) -> StageResult:
     """Train the compressor and Stage B on latents that are computed once."""
     torch.manual_seed(config.seed)
     stage_a = weights.stage_a.load(folder).to(place.device)
@@ -104,7 +97,8 @@ def run_stage_b(
             if isinstance(mapper, nn.Conv2d):
                 mapper.weight.div_(SEMANTICS_SCALE)
     pixels = scenes.pixels.to(place.device)
-    latents = _encode_all(stage_a.encode, pixels, place)
+    with journal.meter.as_kind("encoding"):
+        latents = _encode_all(stage_a.encode, pixels, place)
     text = StageBText(None, config.text.max_length, config.stage_b.model.text_width)
     stage = StageBTrainer(config, stage_a, compressor, stage_b, text, StoredRows(latents))
     pick = torch.Generator().manual_seed(config.seed)
@@ -113,12 +107,12 @@ def run_stage_b(
         rows = torch.randint(len(pixels), (stage.training.batch_size,), generator=pick)
         return _batch(pixels[rows.to(place.device)], rows.tolist())
 
-    return _train(stage, seconds, batch, folder, place, log, config.seed, stage_b)
+    return _train(stage, seconds, batch, folder, place, journal, config.seed, stage_b)
 
 
 def run_stage_c(
-    config: Config, seconds: float, scenes: Scenes, folder: Path, place: Place, log: Path
-) -> TimedRun:
+    config: Config, seconds: float, scenes: Scenes, folder: Path, place: Place, journal: Journal
+) -> StageResult:
     """Train Stage C and its text encoder on semantics that are computed once."""
     torch.manual_seed(config.seed)
     stage_a, stage_b = weights.stage_a.load(folder), weights.stage_b.load(folder)
@@ -128,7 +122,8 @@ def run_stage_c(
     text.keep(captions, place.device)
     text_b = StageBText(None, config.text.max_length, config.stage_b.model.text_width)
     frozen = FrozenStages(stage_a, stage_b, compressor, text_b, 0.0)
-    values = _encode_all(frozen.compress, scenes.pixels, place)
+    with journal.meter.as_kind("encoding"):
+        values = _encode_all(frozen.compress, scenes.pixels, place)
     frozen = FrozenStages(stage_a, stage_b, compressor, text_b, 0.0, StoredRows(values))
     stage_c = StageC(config.stage_c.model)
     stage = StageCTrainer(config, frozen, text, stage_c, model_info(config))
@@ -139,7 +134,7 @@ def run_stage_c(
         captions = scenes.captions_of(rows, choose)
         return Batch(torch.empty(0), captions, [""] * len(rows), rows)
 
-    return _train(stage, seconds, batch, folder, place, log, config.seed)
+    return _train(stage, seconds, batch, folder, place, journal, config.seed)
 
 
 def model_info(config: Config) -> ModelInfo:
@@ -163,15 +158,14 @@ def _train(
     batch: Callable[[], Batch],
     folder: Path,
     place: Place,
-    log: Path,
+    journal: Journal,
     seed: int,
     *parts: nn.Module,
-) -> TimedRun:
+) -> StageResult:
     """parts: networks whose blocks are compiled, for the few shapes that training has"""
     muon = stage.name != "a"  # whose weights are mostly convolutions
     blocks = [b for part in parts for b in part.modules() if isinstance(b, COMPILED)]
-    compiled = place.compiled and bool(blocks)
-    for block in blocks if compiled else ():
+    for block in blocks if place.compiled else ():
         block.compile(dynamic=False)
     run = train_for(
         stage,
@@ -179,10 +173,10 @@ def _train(
         batch,
         place.device,
         seed,
-        log,
+        journal,
         muon=muon,
         bf16=place.bf16,
-        counted=not compiled,
+        compiled=place.compiled and bool(blocks),
     )
     for block in blocks:
         block._compiled_call_impl = None

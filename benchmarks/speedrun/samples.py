@@ -1,22 +1,30 @@
 """Reconstructions of held-out scenes, and images of prompts."""
 
+import time
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from benchmarks.speedrun.phases import Place
+from benchmarks.speedrun.report import Reconstruction
 from benchmarks.speedrun.scenes import Scenes
-from wuerstchen import Pipeline, diffusion, weights
+from wuerstchen import diffusion, weights
 from wuerstchen.config import Config
+from wuerstchen.evaluation.grid import labelled_grid, to_pil
+from wuerstchen.evaluation.stickers import Draw
 from wuerstchen.geometry import latent_size_of_semantics
 from wuerstchen.models.compressor import shrink
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.training.crops import sample_grid
 
-RECONSTRUCTED, SHOWN, COLUMNS = 128, 8, 8
+RECONSTRUCTED, CAPTIONED, COLUMNS = 128, 16, 8
+
+RECONSTRUCTIONS, DRAWN, CAPTIONS = "reconstructed.webp", "prompts.webp", "captions.webp"
+"""The grids."""
 
 PROMPTS = (
     "a 3D red heart on a white background",
@@ -38,12 +46,12 @@ PROMPTS = (
 )
 
 
-def write_samples(
-    config: Config, folder: Path, test: Scenes, train: Scenes, place: Place, out: Path
-) -> dict[str, float]:
-    """Write grids; returns PSNR of Stage A, and of B and A from true semantics."""
+def write_reconstructions(
+    config: Config, folder: Path, test: Scenes, place: Place, out: Path
+) -> Reconstruction:
+    """A grid of held-out scenes, Stage A's copies, and what B and A draw from true semantics."""
     device = place.device
-    images = torch.stack([test.image(i) for i in range(RECONSTRUCTED)]).float() / 255
+    images = torch.stack([test.image(i) for i in range(len(test))]).float() / 255
     stage_a = weights.stage_a.load(folder).to(device)
     compressor = weights.compressor.load(folder).to(device)
     with torch.no_grad():
@@ -55,26 +63,32 @@ def write_samples(
     latents = torch.cat([_latents(stage_b, part, tokens) for part in semantics.split(32)])
     with torch.no_grad():
         by_b = torch.cat([stage_a.decode(part) for part in latents.split(32)]).cpu()
-    pipeline = Pipeline.from_pretrained(folder).to(device)
-    rows = [images[:SHOWN], by_a[:SHOWN], by_b[:SHOWN]]
-    _write(sample_grid([*rows, images[8:16], by_a[8:16], by_b[8:16]]), out / "reconstructed.webp")
-    size = config.data.size
-    captions = [test[i].captions[0] for i in range(16)] + [train[i].captions[0] for i in range(16)]
-    for name, prompts in (("prompts", list(PROMPTS)), ("captions", captions)):
-        drawn = pipeline(list(prompts), size, size, seed=0, output_type="pt").images
-        tensors = torch.as_tensor(drawn).cpu()
-        lines = list(tensors.split(COLUMNS))
-        if name == "captions":
-            real = [test.image(i) for i in range(16)] + [train.image(i) for i in range(16)]
-            real_lines = list((torch.stack(real).float() / 255).split(COLUMNS))
-            lines = [line for pair in zip(real_lines, lines, strict=True) for line in pair]
-        _write(sample_grid(lines), out / f"{name}.webp")
+    rows = [each[k : k + COLUMNS] for k in (0, COLUMNS) for each in (images, by_a, by_b)]
+    _write(to_pil(sample_grid(rows)), out / RECONSTRUCTIONS)
+    return Reconstruction(
+        stage_a_psnr=_psnr(by_a, images),
+        stage_b_psnr=_psnr(by_b, images),
+        stage_b_edges=float(_edges(by_b) / _edges(images)),
+    )
+
+
+def write_drawn(draw: Draw, scenes: Sequence[Scenes], out: Path) -> float:
+    """Grids of `PROMPTS`, and of captions below their scenes; returns seconds per image.
+
+    scenes  whose first captions are drawn
+    """
+    captions = [each[i].captions[0] for each in scenes for i in range(CAPTIONED)]
+    real = [to_pil(each.image(i) / 255) for each in scenes for i in range(CAPTIONED)]
+    begun = time.perf_counter()
+    drawn = [list(draw(prompts, 0)) for prompts in (PROMPTS, captions)]
+    seconds = time.perf_counter() - begun
+    _write(labelled_grid(drawn[0], PROMPTS, COLUMNS), out / DRAWN)
+    cells = [(image, "") for image in real], list(zip(drawn[1], captions, strict=True))
+    rows = [each[k : k + COLUMNS] for k in range(0, len(real), COLUMNS) for each in cells]
+    images, labels = zip(*chain.from_iterable(rows), strict=True)
+    _write(labelled_grid(images, labels, COLUMNS), out / CAPTIONS)
     (out / "captions.txt").write_text("\n".join(captions), encoding="utf-8")
-    return {
-        "psnr_a": _psnr(by_a, images),
-        "psnr_b": _psnr(by_b, images),
-        "edges_b": float(_edges(by_b) / _edges(images)),
-    }
+    return seconds / (len(PROMPTS) + len(captions))
 
 
 @torch.no_grad()
@@ -98,6 +112,5 @@ def _psnr(made: Tensor, images: Tensor) -> float:
     return float((-10 * squares.log10()).mean())
 
 
-def _write(image: Tensor, path: Path) -> None:
-    levels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-    Image.fromarray(np.ascontiguousarray(levels)).save(path, quality=92)
+def _write(image: Image.Image, path: Path) -> None:
+    image.save(path, quality=92)

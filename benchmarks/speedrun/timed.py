@@ -2,21 +2,23 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from benchmarks.speedrun.report import StageResult
 from benchmarks.speedrun.streams import BatchStreams
 from wuerstchen.data import Batch
 from wuerstchen.flops import FlopCounter
+from wuerstchen.receipts import Meter
 from wuerstchen.training.ema import EMA
 from wuerstchen.training.muon import linear_weights, optimizers_of
 from wuerstchen.training.optim import Bf16Autocast, move_to
-from wuerstchen.training.stage import Stage, TrainState
+from wuerstchen.training.stage import Loss, Stage, TrainState
 
 COUNTED_STEP = 30
 """The step whose operations are counted, after all that happens only at the start."""
@@ -24,18 +26,17 @@ COUNTED_STEP = 30
 LOG_EVERY = 50
 
 
-@dataclass
-class TimedRun:
-    """What a stage took."""
+@dataclass(frozen=True)
+class Journal:
+    """Where the progress of a stage is written."""
 
-    stage: str
-    steps: int
-    images: int
-    seconds: float
-    flops: float
-    """Operations of all steps."""
-    loss: float
-    """Mean of the last logged steps."""
+    log: Path
+    meter: Meter
+
+    def add(self, stage: str, result: StageResult) -> None:
+        """A line of the log."""
+        with self.log.open("a", encoding="utf-8") as file:
+            print(json.dumps({"stage": stage, **result.model_dump()}), file=file)
 
 
 def train_for(
@@ -44,17 +45,17 @@ def train_for(
     batches: Callable[[], Batch],
     device: torch.device,
     seed: int,
-    log: Path,
+    journal: Journal,
     *,
     muon: bool,
     bf16: bool,
-    counted: bool,
-) -> TimedRun:
+    compiled: bool,
+) -> StageResult:
     """Train until the time is over; at the end the networks have their EMA weights.
 
-    batches  makes the next batch
-    muon     for the matrices of linear layers; AdamW for all else
-    counted  count operations, which compiled networks do not show
+    batches   makes the next batch
+    muon      for the matrices of linear layers; AdamW for all else
+    compiled  whether a network is, which is run eagerly where operations are counted
     """
     networks = stage.networks()
     for network in (*networks.values(), *stage.frozen_networks().values()):
@@ -67,38 +68,59 @@ def train_for(
     host = torch.Generator().manual_seed(seed)
     on_device = torch.Generator(device).manual_seed(seed)
     state = TrainState()
-    run = TimedRun(stage.name, 0, 0, 0.0, 0.0, 0.0)
+    flops_of_step = loss = 0.0
+    losses = list[Loss]()
     start = time.perf_counter()
+
+    def result() -> StageResult:
+        return StageResult(
+            steps=state.step,
+            images=state.images,
+            seconds=time.perf_counter() - start,
+            flops=flops_of_step * state.step,
+            loss=loss,
+        )
+
     while (spent := time.perf_counter() - start) < seconds:
         state.step += 1
         factor = min(1.0, state.step / stage.training.warmup_steps) * (1 - spent / seconds)
         batch = batches()
         streams = BatchStreams(len(batch), host, on_device)
-        counts = counted and state.step == COUNTED_STEP
         losses = []
-        with FlopCounter() if counts else nullcontext() as counter:
-            for loss in stage.losses(called, batch, streams, state):
-                loss.value.backward()
-                losses.append(loss)
+        with _counter(compiled) if state.step == COUNTED_STEP else nullcontext() as counter:
+            for each in stage.losses(called, batch, streams, state):
+                each.value.backward()
+                losses.append(each)
         if counter is not None:
-            run.flops = float(counter.total)
-        for loss in losses:
-            _step(stage, loss.network, optimizers[loss.network], factor)
+            flops_of_step = float(counter.total)
+        for each in losses:
+            _step(stage, each.network, optimizers[each.network], factor)
         stage.after_step(state)
         ema.update()
         state.images += len(batch)
+        journal.meter.tick(images=len(batch))
         if state.step % LOG_EVERY == 0:  # reading the loss waits for the device
-            run.loss = float(losses[0].scalars["error"].detach())
-            run.steps, run.images = state.step, state.images
-            run.seconds = time.perf_counter() - start
-            with log.open("a", encoding="utf-8") as file:
-                print(json.dumps(asdict(run)), file=file)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    run.steps, run.images, run.seconds = state.step, state.images, time.perf_counter() - start
-    run.flops *= state.step
+            loss = _error_of(losses)
+            journal.add(stage.name, result())
+    loss = _error_of(losses)
+    done = result()
+    journal.meter.tick(flops=done.flops)
     _finish(stage, ema)
-    return run
+    return done
+
+
+@contextmanager
+def _counter(compiled: bool) -> Iterator[FlopCounter]:
+    """Compiled networks run eagerly: they do not show their operations."""
+    with ExitStack() as stack:
+        if compiled:
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        yield stack.enter_context(FlopCounter())
+
+
+def _error_of(losses: Sequence[Loss]) -> float:
+    """Of the first loss; waits for the device."""
+    return float(losses[0].scalars["error"].detach()) if losses else 0.0
 
 
 def _step(

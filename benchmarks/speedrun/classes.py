@@ -1,0 +1,58 @@
+"""The classes that runs are compared in: hardware, recipe and clock.
+
+The laptop's clock, in seconds on two quiet cores of an Intel Xeon at 2.8 GHz, from parts measured
+with one thread: 2.4 ms to compose a scene, 10.5 ms to encode it for Stages B and C, 19 ms for each
+of 16,074 crops that the judge learns from, 0.1 s to draw an image and as much to judge it.
+docs/speedrun.md has the sum.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+HERE = Path(__file__).parent
+
+ClassName = Literal["laptop", "h100"]
+
+Seconds = tuple[float, float, float]
+"""Of Stages A, B and C."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Class:
+    """What all runs of a class share, unless an option changes it."""
+
+    hardware: str
+    config: Path
+    """Sizes and training of the three stages."""
+    scenes: int
+    """Composed training scenes."""
+    seconds: Seconds
+    """Of training."""
+    limit: float
+    """Seconds from the start of the command to the page."""
+    judged: int
+    """Images that are drawn and judged for each set of prompts, if there is time."""
+    compiled: bool
+
+
+CLASSES: dict[ClassName, Class] = {
+    "laptop": Class(
+        hardware="two CPU cores",
+        config=HERE / "laptop.yaml",
+        scenes=16_000,
+        seconds=(500, 1450, 1050),
+        limit=3600,
+        judged=100,
+        compiled=False,
+    ),
+    "h100": Class(
+        hardware="one H100 and 16 CPU cores",
+        config=HERE / "h100.yaml",
+        scenes=140_000,
+        seconds=(120, 345, 325),
+        limit=1200,
+        judged=100,
+        compiled=True,
+    ),
+}

@@ -1,0 +1,60 @@
+"""Scores of the trained model by the judge of the package, of as many images as time allows."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from wuerstchen import Pipeline
+from wuerstchen.evaluation.stickers import Draw, Scores, build_examiner, score
+from wuerstchen.evaluation.stickers.prompts import SETS
+
+LEAST = 10
+"""Images of each set, even if the time is over."""
+
+SEED = 0
+"""All runs have the same prompts, whatever their seed."""
+
+JUDGING = 0.1
+"""Seconds to compose a real image of a prompt, and to judge both, on two cores."""
+
+FIXED = 45.0
+"""Seconds of all else: opening the stickers for each set, distances, tables, the page."""
+
+
+def drawing(pipeline: Pipeline) -> Draw:
+    """Draws with the defaults of a model."""
+
+    def draw(prompts: Sequence[str], first: int) -> Sequence[Image.Image]:
+        images = pipeline(list(prompts), seed=first, output_type="pil").images
+        return [image for image in images if isinstance(image, Image.Image)]
+
+    return draw
+
+
+def judge(
+    pipeline: Pipeline,
+    stickers: Path,
+    kept: Path,
+    *,
+    most: int,
+    each: float,
+    left: Callable[[], float],
+) -> Scores:
+    """Build the judge, then draw and judge.
+
+    kept  file for the features of the stickers, which a run that is resumed reads
+    most  images of each set of prompts
+    each  seconds to draw an image
+    left  seconds until the limit
+    """
+    examiner = build_examiner(stickers, kept, device=pipeline.device)
+    count = affordable(left(), each, most)
+    size = pipeline.info.size
+    return score(drawing(pipeline), stickers, examiner, size=size, count=count, seed=SEED)
+
+
+def affordable(left: float, each: float, most: int) -> int:
+    """Images of each set that can be drawn and judged in the seconds left, at least `LEAST`."""
+    count = int((left - FIXED) / (len(SETS) * (each + JUDGING)))
+    return min(most, max(LEAST, count))
