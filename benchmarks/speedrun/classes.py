@@ -1,9 +1,6 @@
 """The classes that runs are compared in: hardware, recipe and clock.
 
-The laptop's clock, in seconds on two quiet cores of an Intel Xeon at 2.8 GHz, from parts measured
-with one thread: 2.4 ms to compose a scene, 10.5 ms to encode it for Stages B and C, 19 ms for each
-of 16,074 crops that the judge learns from, 0.1 s to draw an image and as much to judge it.
-docs/speedrun.md has the sum.
+docs/speedrun.md has the rules, and the sum of parts that leaves a laptop 3,000 seconds of training.
 """
 
 from dataclasses import dataclass
