@@ -24,7 +24,8 @@ from wuerstchen.data.stickers import (
     Sprites,
     open_sprites,
 )
-from wuerstchen.models.compressor import shrink
+from wuerstchen.models.compressor import Compressor, shrink
+from wuerstchen.models.stage_a import StageA
 
 SIDE = 128
 """Pixels."""
@@ -101,6 +102,8 @@ def load_or_encode(stickers: Path, model: str, sizes: Sizes, cache: Path) -> dic
 def _encode_all(stickers: Path, model: str, sizes: Sizes, cache: Path) -> None:
     parts = {part: open_sprites(stickers, part) for part in set(PARTS.values())}
     names = _choose_objects(parts["train"], parts["test-cells"], sizes)
+    folder = Path(weights.find(model))
+    stage_a, compressor = weights.stage_a.load(folder), weights.compressor.load(folder)
     tensors: dict[str, Tensor] = {}
     captions: dict[str, list[list[str]]] = {}
     for split, part in PARTS.items():
@@ -109,7 +112,9 @@ def _encode_all(stickers: Path, model: str, sizes: Sizes, cache: Path) -> None:
         train = split == "train"
         scenes = sizes.scenes if train else sizes.prompts
         with_latents = {"train": sizes.latents, "test": 0, "held-out": sizes.pictures}[split]
-        encoded, captions[split] = _encode(composer, names, model, scenes, with_latents)
+        encoded, captions[split] = _encode(
+            composer, names, stage_a, compressor, scenes, with_latents
+        )
         tensors |= {f"{split}.{name}": tensor for name, tensor in encoded.items()}
     cache.mkdir(parents=True, exist_ok=True)
     write_file(cache / "captions.json", json.dumps(captions).encode())
@@ -129,10 +134,13 @@ def _choose_objects(train: Sprites, held_out: Sprites, sizes: Sizes) -> list[str
 
 @torch.no_grad()
 def _encode(
-    composer: Composer, names: list[str], model: str, scenes: int, with_latents: int
+    composer: Composer,
+    names: list[str],
+    stage_a: StageA,
+    compressor: Compressor,
+    scenes: int,
+    with_latents: int,
 ) -> tuple[dict[str, Tensor], list[list[str]]]:
-    folder = Path(weights.find(model))
-    stage_a, compressor = weights.stage_a.load(folder), weights.compressor.load(folder)
     backgrounds = list(BACKGROUNDS)
     semantics, labels, latents, images = [], [], [], []
     captions: list[list[str]] = []
