@@ -4,11 +4,8 @@ import json
 import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
-
-import PIL
-import torch
-import transformers
 
 from wuerstchen import __version__
 from wuerstchen.atomic_write import write_file
@@ -40,9 +37,7 @@ def versions() -> dict[str, Setting]:
     return {
         "wuerstchen": __version__,
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "pillow": PIL.__version__,
+        **{name: version(name) for name in ("torch", "transformers", "pillow")},
     }
 
 

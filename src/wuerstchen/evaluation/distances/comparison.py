@@ -1,0 +1,102 @@
+"""Put records side by side, if they were measured in the same way."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from wuerstchen.errors import DataError
+from wuerstchen.evaluation.distances.record import HIGHER, TITLES, Setting
+from wuerstchen.parsing import ParseError, parse_model, read_bytes
+
+SHOWN = 3
+"""Differences that an error names."""
+
+
+class StoredFigure(BaseModel):
+    """A figure in a file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    value: float
+    spread: float | None
+
+
+class StoredRecord(BaseModel):
+    """What `wuerstchen distance` wrote."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["distance"]
+    protocol: dict[str, Setting]
+    drawn: dict[str, Setting]
+    versions: dict[str, Setting]
+    figures: dict[str, StoredFigure]
+    seconds: dict[str, float]
+
+
+def read_record(path: Path) -> StoredRecord:
+    """Raises DataError for a file that is none of ours."""
+    try:
+        return parse_model(StoredRecord, read_bytes(path))
+    except (OSError, ParseError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(
+            f"{path}: expected a distance.json that `wuerstchen distance` wrote, but {reason}; "
+            "name one, or measure again."
+        ) from None
+
+
+def check_alike(records: Mapping[str, StoredRecord]) -> None:
+    """Raise DataError, naming the differences, unless all were measured in the same way."""
+    (first, one), *others = records.items()
+    for name, other in others:
+        found = differences(one.protocol, other.protocol)
+        if found:
+            told = "; ".join(
+                f"{key} is {_show(one.protocol, key)} in {first} and {_show(other.protocol, key)} "
+                f"in {name}"
+                for key in found[:SHOWN]
+            )
+            more = f", and {len(found) - SHOWN} more differ" if found[SHOWN:] else ""
+            raise DataError(
+                f"Figures that were measured in different ways cannot be compared: {told}{more}; "
+                "measure both in the same way."
+            )
+
+
+def differences(one: Mapping[str, Setting], other: Mapping[str, Setting]) -> list[str]:
+    """Keys whose values differ, in the order of the first."""
+    keys = [*one, *(key for key in other if key not in one)]
+    return [key for key in keys if key not in one or key not in other or one[key] != other[key]]
+
+
+def lines(records: Mapping[str, StoredRecord]) -> Iterator[str]:
+    """A table: figures by record, the best one marked, then how the records differ."""
+    width = max(10, *(len(name) for name in records)) + 1
+    yield " " * 36 + "".join(f" {name:>{width}}" for name in records)
+    all_records = list(records.values())
+    for key, title in TITLES.items():
+        values = [record.figures[key].value for record in all_records if key in record.figures]
+        if len(values) < len(all_records):
+            continue
+        best = max(values) if key in HIGHER else min(values)
+        unlike = len(set(values)) > 1 and key != "inception_score_of_real"
+        cells = (f"{value:.5g}{'*' if unlike and value == best else ' '}" for value in values)
+        yield f"{title:36}" + "".join(f" {cell:>{width + 1}}" for cell in cells).rstrip()
+    if len(all_records) > 1:
+        yield "* the best; of small differences, see the spread of KID before you believe them"
+    for kind in ("drawn", "versions"):
+        cards: list[dict[str, Setting]] = [getattr(record, kind) for record in all_records]
+        for key in dict.fromkeys(key for card in cards[1:] for key in differences(cards[0], card)):
+            if key != "images":
+                yield f"{key}: " + ", ".join(_show(card, key) for card in cards)
+
+
+def _show(card: Mapping[str, Setting], key: str) -> str:
+    value = card.get(key)
+    if value is None:
+        return "not stated"
+    text = str(value)
+    return text[:12] + "…" if len(text) == 64 else text  # a hash
