@@ -9,6 +9,7 @@ an interruption. On a machine with more cores, `taskset -c 0,1` leaves a run two
 
 import sys
 from dataclasses import asdict, replace
+from math import inf
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -18,6 +19,7 @@ import typer
 from benchmarks.speedrun.classes import CLASSES, Class, ClassName, Seconds
 from benchmarks.speedrun.report import PAGE, Settings, open_report
 from benchmarks.speedrun.run import Speedrun
+from benchmarks.speedrun.samples import CAPTIONED
 from wuerstchen.config import Config, load
 from wuerstchen.data.stickers import open_sprites
 from wuerstchen.display import printable
@@ -33,7 +35,9 @@ def speedrun(
     stickers: Annotated[Path, typer.Argument(help="Folder of the sticker tars.")],
     out: Annotated[Path, typer.Argument(help="Folder to write to, or of a run to resume.")],
     config: Annotated[Path | None, typer.Option(help="Instead of the class's recipe.")] = None,
-    scenes: Annotated[int | None, typer.Option(min=1, help="Composed training scenes.")] = None,
+    scenes: Annotated[
+        int | None, typer.Option(min=CAPTIONED, help="Composed training scenes.")
+    ] = None,
     seconds: Annotated[
         str | None, typer.Option(help="Seconds of training for Stages A, B and C: 500,1450,1050.")
     ] = None,
@@ -59,6 +63,8 @@ def speedrun(
         judged=usual.judged if judged is None else judged,
         compiled=usual.compiled if compiled is None else compiled,
     )
+    if chosen.judged == 1:
+        raise ConfigError("--judged: expected 0, or 2 or more, found 1; distances need two images.")
     loaded = load(str(chosen.config), overrides or [])
     report = open_report(out, _settings(of, chosen, loaded, overrides or [], stickers))
     if report.scores is not None and (out / PAGE).is_file():
@@ -92,7 +98,7 @@ def _seconds(text: str) -> Seconds:
         values = tuple(float(each) for each in text.split(","))
     except ValueError:
         values = ()
-    if len(values) != len(CLASSES["laptop"].seconds) or min(values) <= 0:
+    if len(values) != len(CLASSES["laptop"].seconds) or not all(0 < x < inf for x in values):
         raise ConfigError(
             f"--seconds: expected those of Stages A, B and C such as 500,1450,1050, found {text!r}."
         )

@@ -39,9 +39,9 @@ def _sections(out: Path, report: Report, scores: Scores, receipt: Receipt) -> It
     )
     yield "<h2>Training</h2>" + html_table(list(_stages(report)))
     yield (
-        "<p>Operations are counted in one step, and are those of matrix products, convolutions and "
-        "attention. The limit is that of large matrix products, measured in this run: "
-        f"{escape(_products(report))}.</p>"
+        "<p>Operations are counted in one step, forward and backward: matrix products, "
+        "convolutions and attention. The limit is that of large matrix products, measured in this "
+        f"run: {escape(_products(report))}.</p>"
     )
     yield "<h2>Receipt</h2>" + html_table(
         [line_header(receipt.tariff.currency), *line_cells(receipt)], (0, 1), sums=True

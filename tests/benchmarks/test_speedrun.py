@@ -132,6 +132,9 @@ def test_one_command_leads_to_scores_and_a_second_one_resumes(
     for text in ("Held-out cells: object and style", report["attempts"][1]["run"]["commit"], "kWh"):
         assert text in page
     assert "no, changed: scenes=40" in page
+    for wrong in ("nan,1,1", "1,2", "0,1,1", "a,b,c"):
+        with pytest.raises(WuerstchenError, match="expected those of Stages A, B and C"):
+            speedrun(stickers, tmp_path, "--seconds", wrong)
     assert "Finished before" in speedrun(stickers, tmp_path, *options, "--judged", "3")
 
 
