@@ -69,6 +69,9 @@ def _summary(report: Report) -> Iterator[Sequence[str]]:
         yield ["Stages B and A", f"{found.stage_b_psnr:.2f} dB, edges {found.stage_b_edges:.2f}"]
     yield ["scenes", f"{settings.scenes:,} composed of {settings.stickers:,} stickers"]
     changed = ", ".join(settings.changed)
+    _, commit, machine = _start(report.attempts[-1])
+    yield ["commit", commit]
+    yield ["machine", machine]
     yield ["record", f"no, changed: {changed}" if changed else "settings of the class"]
 
 
