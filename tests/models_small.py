@@ -3,9 +3,10 @@
 import torch
 from torch import nn
 
-from wuerstchen.config import StageAModel, StageBModel, StageCModel, TextConfig
+from wuerstchen.config import CompressorModel, StageAModel, StageBModel, StageCModel, TextConfig
 from wuerstchen.inference.model_info import Defaults, ModelInfo
 from wuerstchen.inference.pipeline import Pipeline
+from wuerstchen.models.compressor import Compressor
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
@@ -66,7 +67,15 @@ def small_pipeline(seed: int = 0) -> Pipeline:
             }
         ),
     )
-    return Pipeline(*parts, info)
+    return Pipeline(*parts, info, small_compressor())
+
+
+def small_compressor() -> Compressor:
+    """Apart from the other networks, whose weights do not depend on it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        compressor = Compressor(CompressorModel(channels=CHANNELS, width=0.1, depth=0.1))
+        return compressor.eval()
 
 
 def small_text(width: int) -> TextEncoder:

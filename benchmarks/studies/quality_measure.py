@@ -13,7 +13,8 @@ from benchmarks.studies.quality_rows import Row
 from wuerstchen import Pipeline, noise, weights
 from wuerstchen.config import DataConfig
 from wuerstchen.data import Pairs, open_pairs
-from wuerstchen.evaluation.metrics import fraction_estimate, psnr
+from wuerstchen.evaluation.metrics import fraction_estimate
+from wuerstchen.psnr import psnr
 from wuerstchen.evaluation.retrieval import choose_queries, image_thumbnails, retrieve
 from wuerstchen.inference.generation_plan import plan_generation
 from wuerstchen.inference.sampling import SamplingPlan

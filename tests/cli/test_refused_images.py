@@ -69,7 +69,7 @@ def test_an_image_of_another_model_is_refused_unless_a_seed_requests_a_new_one(
         (("--from", "dtype.png"), "dtype.png: the settings in it cannot be used: dtype: "),
         (("--from", "size.png"), "width must be a positive multiple of 128 pixels, found 100"),
         (("--from", "seed.png"), "seed must be a whole number between 0 and"),
-        ((), "Expected a PROMPT, or --from IMAGE"),
+        ((), "Expected a PROMPT, --image or --from IMAGE"),
         (
             ("x", "--sampler", "euler"),
             "The sampler of Stage C must be one of ddpm, ddim, ddim-published",

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from wuerstchen.evaluation.metrics import psnr
+from wuerstchen.psnr import psnr
 
 BLOCK = 16
 """Side in pixels of the blocks whose colours are compared."""

@@ -25,6 +25,7 @@ from wuerstchen.cli import (
     plan,
     prepare,
     receipt,
+    reconstruct,
     stickers,
     study,
     train,
@@ -54,6 +55,7 @@ add_verb(app, train.train, train.EPILOG)
 add_verb(app, plan.plan, plan.EPILOG)
 add_verb(app, prepare.prepare, prepare.EPILOG)
 add_verb(app, encode.encode, encode.EPILOG)
+add_verb(app, reconstruct.reconstruct, reconstruct.EPILOG)
 add_verb(app, evaluate.evaluate, evaluate.EPILOG, no_arguments=True)
 add_verb(app, diagnose.diagnose, diagnose.EPILOG)
 add_verb(app, distance.distance, distance.EPILOG)

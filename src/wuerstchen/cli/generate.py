@@ -24,6 +24,8 @@ EPILOG = """Examples:
 
 [bold]wuerstchen generate "a green hat" --model models/mine --steps 40 --out hat.png[/bold]
 
+[bold]wuerstchen generate "a hat in the rain" --image hat.png --strength 0.6 --out rain.png[/bold]
+
 [bold]wuerstchen generate --from hat.png --out again.png[/bold]"""
 
 Check = Callable[[typer.CallbackParam, int | None], int | None]
@@ -45,6 +47,7 @@ def _option(
 
 
 _sampling = partial(_option, panel="Sampling")
+_editing = partial(_option, panel="Editing")
 _model = partial(_option, panel="Model")
 _files = partial(_option, panel="Files")
 
@@ -101,6 +104,25 @@ def generate(
     decoder_guidance: Annotated[
         float | None, _sampling("Strength of semantics and prompt in Stage B.")
     ] = None,
+    image: Annotated[
+        Path | None, _editing("Start from this image instead of noise.", "FILE")
+    ] = None,
+    strength: Annotated[
+        float | None,
+        _editing("How far Stage C may change its content: 0 keeps it, 1 ignores it (0.8)."),
+    ] = None,
+    decoder_strength: Annotated[
+        float | None,
+        _editing("How far Stage B may change its texture: 0 keeps it, 1 ignores it (1)."),
+    ] = None,
+    mask_image: Annotated[
+        Path | None,
+        _editing("Generate only where this image is white; the rest keeps its bits.", "FILE"),
+    ] = None,
+    padding_mask_crop: Annotated[
+        int | None,
+        _editing("Work on the part around the mask, with this margin.", "PIXELS", at_least(0)),
+    ] = None,
     model: Annotated[
         str | None,
         _model(
@@ -112,6 +134,10 @@ def generate(
     prior: Annotated[
         str | None,
         _model("The prior (Stage C) of a decoder, or to replace the model's.", "PATH|OWNER/NAME"),
+    ] = None,
+    compressor: Annotated[
+        str | None,
+        _model("The compressor, for --image, if the model has none.", "PATH|OWNER/NAME"),
     ] = None,
     variant: Annotated[
         str | None, _model("Read NAME.WORD.safetensors, such as fp16.", "WORD")
@@ -136,7 +162,7 @@ def generate(
         bool,
         _files("Replace the file at --out if it exists.", flag="--overwrite"),
     ] = False,
-    image: Annotated[
+    again: Annotated[
         Path | None,
         _files(
             "Generate an image again from the settings in it; options override them.",
@@ -152,9 +178,10 @@ def generate(
 
     Steps, sampler, guidance and size default to the model's own.
     """
-    check_target(out, image)
+    check_target(out, {"--from": again, "--image": image, "--mask-image": mask_image})
 
     from wuerstchen import noise, weights  # torch loads here, and not for --help
+    from wuerstchen.cli.edit import EditOptions, open_edit
     from wuerstchen.cli.generate_images import generate_images
     from wuerstchen.cli.model import check_same, names, open_model, parse_loras
     from wuerstchen.cli.request import from_options, parse_interval
@@ -165,7 +192,7 @@ def generate(
     from wuerstchen.inference.settings import StageSettings
 
     request = from_options(
-        prompt,
+        "" if prompt is None and again is None and image is not None else prompt,
         negative_prompt,
         size,
         StageSettings(
@@ -186,7 +213,7 @@ def generate(
         seed,
         num_images,
         dtype,
-        image,
+        again,
     )
     settings = request.settings
     target = None if out is None or num_images > 1 else Path(out)
@@ -195,22 +222,37 @@ def generate(
     plan_generation(ModelInfo(), prior=settings.prior, decoder=settings.decoder)
     prompts_of(settings.prompt, settings.negative_prompt, None, num_images)
     noise.check_seed(settings.seed, num_images)
+    options = EditOptions(
+        image=image,
+        mask_image=mask_image,
+        strength=strength,
+        decoder_strength=decoder_strength,
+        padding_mask_crop=padding_mask_crop,
+    )
+    opened = open_edit(options, settings.edit)
     loras = parse_loras(lora or [])
     # What this model cannot do is refused before its weights are read.
-    files = weights.resolve(model, prior=prior, variant=variant, configs=config or (), tell=tell)
+    files = weights.resolve(
+        model, prior=prior, variant=variant, configs=config or (), compressor=compressor, tell=tell
+    )
     info = info_of(files)
     check_same(request, info.name, loras)
+    edit = None
+    if opened is not None:
+        edit = opened.edit(info.size, settings.height, settings.width)
     plan = plan_generation(
         info,
-        height=settings.height,
-        width=settings.width,
+        height=edit.size.height if edit else settings.height,
+        width=edit.size.width if edit else settings.width,
         prior=settings.prior,
         decoder=settings.decoder,
     )
     pipeline = open_model(files, request, loras, low_memory=low_memory)
     _warn(pipeline.truncation(settings.prompt))
     _warn(pipeline.truncation(settings.negative_prompt, "negative prompt"))
-    for made, used in generate_images(pipeline, plan, request, names(loras)):
+    if opened is not None and edit is not None:
+        request = request.with_edit(opened.settings(edit))
+    for made, used in generate_images(pipeline, plan, request, names(loras), edit):
         assert used.seed is not None
         path = image_path(out, used.prompt, used.seed, several=num_images > 1)
         content = png_with_settings(made, used if metadata else None)

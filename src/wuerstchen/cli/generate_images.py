@@ -7,6 +7,7 @@ from PIL.Image import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn
 
 from wuerstchen.cli.request import Request
+from wuerstchen.inference.edit import Edit
 from wuerstchen.inference.generation_plan import GenerationPlan
 from wuerstchen.inference.pipeline import Pipeline
 from wuerstchen.inference.sampling import OnStep
@@ -19,7 +20,11 @@ BATCH = 8
 
 
 def generate_images(
-    pipeline: Pipeline, plan: GenerationPlan, request: Request, loras: dict[str, float]
+    pipeline: Pipeline,
+    plan: GenerationPlan,
+    request: Request,
+    loras: dict[str, float],
+    edit: Edit | None = None,
 ) -> Iterator[tuple[Image, GenerationSettings]]:
     """Images with their settings, a batch at a time."""
     height, width = plan.size
@@ -31,7 +36,9 @@ def generate_images(
         seed = first if last is None else last + 1
         texts = (settings.prompt, settings.negative_prompt)
         with _progress() as on_step, ending_at_once():
-            images, seeds = pipeline.generate(plan, *texts, count=count, seed=seed, on_step=on_step)
+            images, seeds = pipeline.generate(
+                plan, *texts, count=count, seed=seed, edit=edit, on_step=on_step
+            )
         last, start = seeds[-1], seeds[0]
         assert last is not None and start is not None  # no generator was passed
         batch = (start, len(seeds))

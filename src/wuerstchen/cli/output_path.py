@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
 
@@ -14,18 +14,19 @@ NAME_LENGTH = 60
 """Characters of a prompt that enter a file name."""
 
 
-def check_target(out: str | None, source: Path | None = None) -> None:
+def check_target(out: str | None, sources: Mapping[str, Path | None] | None = None) -> None:
     """Refuse an `--out` that cannot be written before the work, not after it.
 
-    source  an image that is read, which is not replaced
+    sources  images that are read, by option, which are not replaced
     """
     if out is not None and not is_folder(out) and Path(out).suffix.lower() != ".png":
         raise ConfigError(
             f"--out must be a file that ends in .png, or a folder (one that exists, or a name "
             f"ending in /), found {out!r}."
         )
-    if out is not None and source is not None and not is_folder(out):
-        overlap.check_apart({"--from": source}, Path(out))
+    read = {option: path for option, path in (sources or {}).items() if path is not None}
+    if out is not None and read and not is_folder(out):
+        overlap.check_apart(read, Path(out))
     folder = Path(out or ".") if out is None or is_folder(out) else Path(out).parent
     while not folder.exists():
         folder = folder.parent

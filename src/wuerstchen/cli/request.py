@@ -1,14 +1,14 @@
 """The settings that one `wuerstchen generate` requests, from options and from an earlier image."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
 from wuerstchen.errors import ConfigError, SizeError
 from wuerstchen.geometry import check_size
 from wuerstchen.inference.png_metadata import read_settings
-from wuerstchen.inference.settings import Dtype, GenerationSettings, StageSettings
+from wuerstchen.inference.settings import Dtype, EditSettings, GenerationSettings, StageSettings
 
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 
@@ -19,6 +19,9 @@ class Request:
     count: int
     again: GenerationSettings | None = None
     """The settings of the image to generate again."""
+
+    def with_edit(self, edit: EditSettings) -> "Request":
+        return replace(self, settings=self.settings.model_copy(update={"edit": edit}))
 
 
 def from_options(
@@ -48,7 +51,9 @@ def from_options(
     given = {name: value for name, value in options.items() if value is not None}
     if image is None:
         if prompt is None:
-            raise ConfigError('Expected a PROMPT, or --from IMAGE; "" generates without text.')
+            raise ConfigError(
+                'Expected a PROMPT, --image or --from IMAGE; "" generates without text.'
+            )
         unset = {"negative_prompt": "", "seed": None, "width": None, "height": None}
         stages = {"prior": prior, "decoder": decoder}
         settings = GenerationSettings.model_validate({**unset, **given, **stages})

@@ -32,6 +32,7 @@ from wuerstchen.evaluation.retrieval import choose_queries, image_thumbnails
 from wuerstchen.geometry import SEMANTICS_SCALE
 from wuerstchen.inference.generation_plan import plan_generation
 from wuerstchen.noise import check_seed
+from wuerstchen.psnr import psnr_from_mse
 
 IMAGES = 100
 """Per split: fractions of captions are then known to ten percentage points or better."""
@@ -196,7 +197,7 @@ def _findings(
 
 
 def _detail(found: PathMeasurements) -> Detail:
-    decibels = metrics.psnr_from_mse(found.errors.sum(dim=2))  # (B, 2)
+    decibels = psnr_from_mse(found.errors.sum(dim=2))  # (B, 2)
     errors = found.errors.mean(dim=0)  # (2, 3)
     contrasts = found.contrasts.mean(dim=0)  # (4, 3)
     kept = contrasts[1:] / contrasts[0].clamp_min(MIN_POWER)  # (3, 3)

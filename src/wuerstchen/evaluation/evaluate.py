@@ -15,12 +15,13 @@ from wuerstchen.data.open import empty_split_advice
 from wuerstchen.errors import DataError
 from wuerstchen.evaluation import inputs, metrics, retrieval
 from wuerstchen.evaluation.grid import labelled_grid, to_pil
-from wuerstchen.evaluation.metrics import Estimate, fraction_estimate, mean_estimate, psnr
+from wuerstchen.evaluation.metrics import Estimate, fraction_estimate, mean_estimate
 from wuerstchen.evaluation.reconstruction import ModelParts
 from wuerstchen.evaluation.report import Evaluation, neighbour_grid, reconstruction_grid
 from wuerstchen.inference.generation_plan import plan_generation
 from wuerstchen.inference.pipeline import Pipeline, PromptWarning
 from wuerstchen.noise import check_seed
+from wuerstchen.psnr import psnr
 
 RECONSTRUCTION_EXAMPLES, NEIGHBOUR_EXAMPLES = 16, 24
 

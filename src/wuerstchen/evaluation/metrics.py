@@ -13,9 +13,6 @@ from wuerstchen.geometry import LATENT_STRIDE, SEMANTICS_STRIDE
 Z95 = 1.959964
 """Standard normal quantile of a two-sided 95 % interval."""
 
-MIN_MSE = 1e-10
-"""Smaller errors count as this, so that a perfect copy has 100 dB and means stay finite."""
-
 BANDS = ("low", "middle", "high")
 
 BAND_EDGES = (1 / (2 * SEMANTICS_STRIDE), 1 / (2 * LATENT_STRIDE))
@@ -80,16 +77,6 @@ def finite(images: Tensor) -> Tensor:
             "measured; its weights are damaged, or too large for its dtype: convert it to fp32."
         )
     return images
-
-
-def psnr_from_mse(errors: Tensor) -> Tensor:
-    """Mean squared errors of any shape to PSNR in dB, at most 100."""
-    return -10 * errors.double().clamp_min(MIN_MSE).log10()
-
-
-def psnr(image: Tensor, reference: Tensor) -> Tensor:
-    """(B,) peak signal-to-noise ratios in dB of (B, 3, H, W) pixels in [0, 1]; at most 100."""
-    return psnr_from_mse((image.double() - reference.double()).square().mean(dim=(1, 2, 3)))
 
 
 def band_powers(image: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from wuerstchen.diffusion import NoiseSource
 from wuerstchen.errors import ConfigError, SizeError
 from wuerstchen.geometry import latent_size_of_semantics, semantics_size, unscale_semantics
-from wuerstchen.inference.dtypes import Dtypes, component_dtypes
+from wuerstchen.inference.dtypes import Dtypes, component_dtypes, precise
 from wuerstchen.inference.nan_check import finite
 from wuerstchen.inference.offload import CpuOffload, DiskOffload, Residence, Resident
 from wuerstchen.inference.sampling import (
@@ -22,6 +22,8 @@ from wuerstchen.inference.sampling import (
     StepCallbacks,
     compiled,
 )
+from wuerstchen.inference.source_data import SourceData
+from wuerstchen.models.compressor import Compressor, shrink
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import LATENT_CHANNELS, StageB, StageBCondition
 from wuerstchen.models.stage_c import StageC, StageCCondition
@@ -55,10 +57,23 @@ class Cascade:
         text_c: TextEncoder,
         text_b: TextEncoder,
         name: str = "",
+        compressor: Compressor | None = None,
     ) -> None:
-        """name: of the model, for errors. Raises ModelFolderError unless networks fit."""
-        b, c = stage_b.config, stage_c.config
-        check_sizes(name, b, c, text_b=text_b.width, text_c=text_c.width)
+        """Raises ModelFolderError unless networks fit.
+
+        name        of the model, for errors
+        compressor  reads images; None where the model has none
+        """
+        check_sizes(
+            name,
+            stage_b.config,
+            stage_c.config,
+            text_b=text_b.width,
+            text_c=text_c.width,
+            compressor=None if compressor is None else compressor.config,
+        )
+        self.name = name
+        self.compressor = None if compressor is None else compressor.eval()
         self.stage_a, self.stage_b, self.stage_c = stage_a.eval(), stage_b.eval(), stage_c.eval()
         self.text_c, self.text_b = text_c.eval(), text_b.eval()
         self._forward_b, self._forward_c = self.stage_b, self.stage_c
@@ -66,7 +81,7 @@ class Cascade:
 
     @property
     def networks(self) -> dict[ComponentName, nn.Module]:
-        """All networks, by the names of the components of a model folder."""
+        """Those that generate, by the names of the components of a model folder."""
         return {name: getattr(self, name) for name in REQUIRED}
 
     def to(self, device: str | torch.device | None = None, dtype: Dtypes | None = None) -> Self:
@@ -75,6 +90,8 @@ class Cascade:
             dtypes = None if dtype is None else component_dtypes(dtype)
             for name, network in self.networks.items():
                 network.to(device=device, dtype=None if dtypes is None else dtypes[name])
+            if self.compressor is not None:
+                self.compressor.to(device, None if dtypes is None else precise(dtypes["stage_a"]))
             return self
         if dtype is not None:
             raise ConfigError(
@@ -100,7 +117,10 @@ class Cascade:
         self, components: Mapping[ComponentName, tuple[ComponentFiles, torch.dtype]]
     ) -> None:
         """Fill the empty networks from these files, in these dtypes, for each use only."""
-        by_network = {self.networks[name]: source for name, source in components.items()}
+        networks: dict[ComponentName, nn.Module] = {**self.networks}
+        if self.compressor is not None:
+            networks["compressor"] = self.compressor
+        by_network = {networks[name]: source for name, source in components.items()}
         self._residence = DiskOffload(by_network, torch.device("cpu"))
 
     def compile(self) -> Self:
@@ -133,6 +153,41 @@ class Cascade:
         return rows[[distinct.index(caption) for caption in captions]]
 
     @torch.inference_mode()
+    def semantics_from_image(self, image: Tensor) -> Tensor:
+        """The compressor: (B, 3, H, W) pixels in [0, 1] to (B, S, h, w) unscaled semantics.
+
+        Raises ConfigError for a model without one.
+        """
+        compressor = self.compressor
+        if compressor is None:
+            raise ConfigError(
+                f"The model {self.name or 'in use'} has no compressor, which reads images: pass "
+                "compressor= (--compressor), a folder, a file or a hub id such as "
+                "warp-ai/EfficientNetEncoder."
+            )
+        dtype = next(compressor.parameters()).dtype
+        pixels = shrink(image.to(self.device, dtype))
+
+        def compress() -> Tensor:
+            result: Tensor = compressor(pixels)
+            return result
+
+        with self._residence.loaded(compressor):
+            return finite("the compressor", compressor, compress(), compress)
+
+    @torch.inference_mode()
+    def latents_from_image(self, image: Tensor) -> Tensor:
+        """Stage A: (B, 3, H, W) pixels in [0, 1] to (B, 4, H/4, W/4) latents, at least in fp32."""
+        pixels = image.to(self.device)
+
+        def encode() -> Tensor:
+            return self.stage_a.encode(pixels)
+
+        with self._residence.loaded(self.stage_a):
+            latents = finite("Stage A", self.stage_a, encode(), encode)
+        return latents.to(precise(latents.dtype))
+
+    @torch.inference_mode()
     def semantics_from_text(
         self,
         text: Tensor,
@@ -142,6 +197,7 @@ class Cascade:
         *,
         negative: Tensor | None = None,
         start: Tensor | None = None,
+        source: SourceData | None = None,
         callbacks: StepCallbacks = NO_CALLBACKS,
     ) -> Tensor:
         """Stage C: (B, L, D) text to (B, S, h, w) unscaled semantics, in fp32.
@@ -149,6 +205,7 @@ class Cascade:
         size      height and width of the image in pixels
         negative  (B, L, D) text to guide away from; not used without guidance
         start     (B, S, h, w) noise to start from, in place of the first of `randn`
+        source    scaled semantics of an image to start from
         """
         shape = (len(text), self.stage_c.config.semantic_channels, *semantics_size(*size))
         _check_start("Stage C", start, shape)
@@ -161,7 +218,8 @@ class Cascade:
         sampler = StageSampler("Stage C", self.stage_c, self._forward_c, prepare)
         x = randn(state) if start is None else start.to(state, copy=True)
         with self._residence.loaded(self.stage_c):
-            scaled = sampler.sample(_texts(text, negative, plan), plan, x, randn, callbacks)
+            texts = _texts(text, negative, plan)
+            scaled = sampler.sample(texts, plan, x, randn, callbacks, source)
         return unscale_semantics(scaled)
 
     @torch.inference_mode()
@@ -174,12 +232,14 @@ class Cascade:
         *,
         negative: Tensor | None = None,
         start: Tensor | None = None,
+        source: SourceData | None = None,
         callbacks: StepCallbacks = NO_CALLBACKS,
     ) -> Tensor:
         """Stage B: (B, S, h, w) unscaled semantics and (B, L, D) text to (B, 4, H/4, W/4) latents.
 
         negative  (B, L, D) text to guide away from, together with semantics of zeros
         start     (B, 4, H/4, W/4) noise to start from, in place of the first of `randn`
+        source    latents of an image to start from
         """
         size = latent_size_of_semantics(*semantics.shape[2:])
         shape = (len(semantics), LATENT_CHANNELS, *size)
@@ -197,7 +257,7 @@ class Cascade:
         state = self._state(self.stage_b, shape)
         x = randn(state) if start is None else start.to(state, copy=True)
         with self._residence.loaded(self.stage_b):
-            return sampler.sample(tensors, plan, x, randn, callbacks)
+            return sampler.sample(tensors, plan, x, randn, callbacks, source)
 
     @torch.inference_mode()
     def image_from_latents(self, latent: Tensor) -> Tensor:
@@ -233,7 +293,7 @@ class Cascade:
 
     def _state(self, network: nn.Module, shape: tuple[int, ...]) -> Tensor:
         """An empty state of a sampler: never below fp32, whatever the dtype of the network."""
-        dtype = torch.promote_types(next(network.parameters()).dtype, torch.float32)
+        dtype = precise(next(network.parameters()).dtype)
         return torch.empty(shape, device=self.device, dtype=dtype)
 
     def _cast(self, x: Tensor, network: nn.Module) -> Tensor:

@@ -36,3 +36,9 @@ def component_dtypes(requested: Dtypes | None) -> dict[ComponentName, torch.dtyp
             known = ", ".join(map(str, DTYPES))
             raise ConfigError(f"torch_dtype must be one of {known}, found {dtype} for {name}.")
     return chosen
+
+
+def precise(dtype: torch.dtype) -> torch.dtype:
+    """The dtype itself, at least fp32: of states of a sampler, and of the compressor, whose
+    results are not refined by any step."""
+    return torch.promote_types(dtype, torch.float32)

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wuerstchen import noise, weights
 from wuerstchen.errors import ConfigError, ModelFolderError, os_errors_as
 from wuerstchen.inference import model_info
 from wuerstchen.inference.cascade import SEMANTICS, Cascade, text_names
-from wuerstchen.inference.dtypes import Dtypes, component_dtypes
+from wuerstchen.inference.dtypes import Dtypes, component_dtypes, precise
+from wuerstchen.inference.edit import Edit, check_no_image
 from wuerstchen.inference.generation import Generation
 from wuerstchen.inference.generation_plan import (
     GenerationPlan,
@@ -30,7 +31,7 @@ from wuerstchen.inference.given import (
     joined_embeddings,
     size_of_embeddings,
 )
-from wuerstchen.inference.images import Images, converted
+from wuerstchen.inference.images import ImageInput, Images, converted
 from wuerstchen.inference.memory_check import check_memory, memory_errors
 from wuerstchen.inference.model_info import ModelInfo
 from wuerstchen.inference.prompts import PromptWarning as PromptWarning
@@ -38,10 +39,13 @@ from wuerstchen.inference.prompts import encoded, prompts_of, truncation, warn_o
 from wuerstchen.inference.sampling import OnStep, StepCallbacks
 from wuerstchen.inference.settings import StageSettings
 from wuerstchen.lora import Adapters, read_lora
+from wuerstchen.models.compressor import Compressor
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
 from wuerstchen.models.text import TextEncoder
+from wuerstchen.psnr import psnr
+from wuerstchen.weights import ComponentName
 
 Callback = Callable[["Pipeline", int, float, dict[str, Tensor]], Mapping[str, Tensor] | None]
 """(pipeline, step, time, tensors by name) to the tensors to replace from here on."""
@@ -58,6 +62,16 @@ class PipelineOutput(NamedTuple):
     None for images of a generator that was used before, or that serves several of them."""
 
 
+class Reconstruction(NamedTuple):
+    """Images that stages made of images, and how close they are."""
+
+    images: Images
+    originals: Images
+    """At the size at which the stages work."""
+    psnr: list[float]
+    """Peak signal-to-noise ratio of each, in dB."""
+
+
 class Pipeline:
     """A model that generates images from text: its networks (`cascade`), info and LoRAs."""
 
@@ -69,10 +83,17 @@ class Pipeline:
         text_c: TextEncoder,
         text_b: TextEncoder,
         info: ModelInfo | None = None,
+        compressor: Compressor | None = None,
     ) -> None:
-        """info: the published model's when None. Raises ModelFolderError unless networks fit."""
+        """Raises ModelFolderError unless networks fit.
+
+        info        the published model's when None
+        compressor  reads images; not needed to generate from text
+        """
         self.info = info or ModelInfo()
-        self.cascade = Cascade(stage_a, stage_b, stage_c, text_c, text_b, self.info.name)
+        self.cascade = Cascade(
+            stage_a, stage_b, stage_c, text_c, text_b, self.info.name, compressor
+        )
         self.adapters = Adapters({"stage_c": stage_c, "stage_b": stage_b, "text_c": text_c})
 
     @classmethod
@@ -89,6 +110,7 @@ class Pipeline:
         torch_dtype: Dtypes | None = None,
         low_memory: bool = False,
         configs: Sequence[str | Path] = (),
+        compressor: str | Path | None = None,
     ) -> Self:
         """Open the bundled model, a model folder or file, or a model of the hub (`owner/name`).
 
@@ -96,6 +118,8 @@ class Pipeline:
             the decoder's README.md names it (`warp-ai/wuerstchen`)
         variant      fp16 for files such as model.fp16.safetensors
         configs      config.json files of networks in single files, as of `weights.resolve`
+        compressor   reads images: a folder, file or hub id, in place of the model's own; published
+            models have it elsewhere (`warp-ai/EfficientNetEncoder`)
         revision, cache_dir, local_files_only  for hub ids, as in huggingface_hub
         torch_dtype  of all networks, or by component (`stage_a`, `stage_b`, `stage_c`, `text_b`,
             `text_c`); fp32 when None. What overflows in fp16 stays in fp32
@@ -113,6 +137,7 @@ class Pipeline:
             cache_dir=cache_dir,
             local_files_only=local_files_only,
             configs=configs,
+            compressor=compressor,
         )
         return cls.from_files(files, torch_dtype=torch_dtype, low_memory=low_memory)
 
@@ -126,6 +151,9 @@ class Pipeline:
     ) -> Self:
         """Open components found by `weights.from_files`, otherwise as `from_pretrained`."""
         dtypes = component_dtypes(torch_dtype)
+        compressor = None
+        if files.compressor is not None:
+            compressor = weights.compressor.empty(files.compressor)
         pipeline = cls(
             weights.stage_a.empty(files.stage_a),
             weights.stage_b.empty(files.stage_b),
@@ -133,14 +161,18 @@ class Pipeline:
             weights.text_c.empty(files.text_c),
             weights.text_b.empty(files.text_b),
             model_info.info_of(files),
+            compressor,
         )
-        sources = {found.component: found for found in files.components()}
-        networks = pipeline.cascade.networks
+        dtypes |= {"compressor": precise(dtypes["stage_a"])}
         if low_memory:
-            pipeline.cascade.leave_on_disk({c: (sources[c], dtypes[c]) for c in networks})
-        else:
-            for component, network in networks.items():
-                weights.fill(network, sources[component], dtypes[component])
+            sources = {found.component: found for found in files.components()}
+            pipeline.cascade.leave_on_disk({c: (f, dtypes[c]) for c, f in sources.items()})
+            return pipeline
+        networks: dict[ComponentName, nn.Module | None] = {**pipeline.cascade.networks}
+        networks["compressor"] = compressor
+        for found in files.components():
+            if (network := networks[found.component]) is not None:
+                weights.fill(network, found, dtypes[found.component])
         return pipeline
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -230,6 +262,11 @@ class Pipeline:
         decoder_sampler: str | None = None,
         decoder_spacing: str | None = None,
         image_embeddings: ImageEmbeddings | None = None,
+        image: ImageInput | None = None,
+        strength: float | None = None,
+        decoder_strength: float | None = None,
+        mask_image: ImageInput | None = None,
+        padding_mask_crop: int | None = None,
         on_step: OnStep | None = None,
     ) -> PipelineOutput:
         """Generate images. Names and order are those of diffusers' combined pipeline.
@@ -259,6 +296,16 @@ class Pipeline:
         prior_guidance_end  the scale at time 0, reached linearly from that at time 1
         image_embeddings  (images, S, h, w) semantics, as diffusers' decoder takes them: Stage C
             does not run, and `latents` are the (B, 4, H/4, W/4) noise that Stage B starts from
+        image  starts from this image, or from one for each prompt, in place of noise; the prompt
+            may then be left out. By default the size is that of the image where it is a multiple
+            of 128, or else one of its shape and of the model's number of pixels
+        strength, decoder_strength  times of Stages C and B, 0 (keeps the image) to 1 (ignores it),
+            at which sampling starts: 0.8 and 1 by default. With 0 and 0 the result is Stage A's
+            reconstruction of the image, with 1 and 1 it is that of text alone
+        mask_image  white is generated anew (both strengths are 1 by default), black is kept bit for
+            bit, and grey is a fraction of both strengths; results then have the size of the image
+        padding_mask_crop  works on the part of the image around the mask, with this margin in
+            pixels, at the model's own size
         on_step  called with the stage, its steps done and its total steps
 
         Raises SizeError and ConfigError for arguments that cannot work, WuerstchenError where a
@@ -287,6 +334,32 @@ class Pipeline:
             channels = self.cascade.stage_b.config.semantic_channels
             semantics = joined_embeddings(image_embeddings, channels)
             height, width = size_of_embeddings(semantics, height, width)
+        edit = None
+        if image is not None:
+            if semantics is not None or latents is not None:
+                raise ConfigError(
+                    "image is read by the compressor and Stage A, in place of image_embeddings and "
+                    "latents; pass one of them."
+                )
+            edit = Edit.requested(
+                self.info.size,
+                image,
+                strength=strength,
+                decoder_strength=decoder_strength,
+                mask_image=mask_image,
+                padding_mask_crop=padding_mask_crop,
+                height=height,
+                width=width,
+            )
+            height, width = edit.size
+            prompt = "" if prompt is None and prompt_embeds is None else prompt
+        else:
+            check_no_image(
+                strength=strength,
+                decoder_strength=decoder_strength,
+                mask_image=mask_image,
+                padding_mask_crop=padding_mask_crop,
+            )
         given = Given(
             prompt_embeds=prompt_embeds,
             negative_prompt_embeds=negative_prompt_embeds,
@@ -327,8 +400,11 @@ class Pipeline:
             None if prompt_embeds is None else len(prompt_embeds),
             num_images_per_prompt,
             None if semantics is None else len(semantics),
+            None if edit is None else len(edit.images),
         )
-        check_memory(self.cascade, plan, prompts.count, prior=semantics is None)
+        source = None if edit is None else edit.source(prompts.count)
+        prior = semantics is None and (source is None or source.strength > 0)
+        check_memory(self.cascade, plan, prompts.count, prior=prior)
         if generator is None:
             streams = noise.seeded(seed, prompts.count)
             seeds: Sequence[int | None] = streams.seeds
@@ -346,13 +422,16 @@ class Pipeline:
         with memory_errors(plan, prompts.count):
             generation = Generation(
                 plan=plan,
-                texts=encoded(self.cascade, prompts, plan, given, prior=semantics is None),
+                texts=encoded(self.cascade, prompts, plan, given, prior=prior),
                 noise=streams,
                 given=given,
+                source=source,
                 callbacks_c=callbacks_c,
                 callbacks_b=callbacks_b,
             )
             result = generation.run(self.cascade, decode=output_type != "latent")
+        if edit is not None and output_type != "latent":
+            result = edit.finished(result)
         return PipelineOutput(converted(result, output_type), list(seeds))
 
     def generate(
@@ -363,23 +442,82 @@ class Pipeline:
         *,
         count: int = 1,
         seed: int | None = None,
+        edit: Edit | None = None,
         on_step: OnStep | None = None,
     ) -> PipelineOutput:
-        """Generate `count` images of one prompt by a plan that was made before."""
+        """Generate `count` images of one prompt by a plan that was made before.
+
+        edit  of the plan's size
+        """
+        streams = noise.seeded(seed, count)
+        result = self._result(plan, prompt, negative_prompt, streams, edit, on_step)
+        return PipelineOutput(converted(result, "pil"), [*streams.seeds])
+
+    def _result(
+        self,
+        plan: GenerationPlan,
+        prompt: str,
+        negative_prompt: str,
+        streams: noise.RandomStreams,
+        edit: Edit | None,
+        on_step: OnStep | None = None,
+    ) -> Tensor:
+        """(B, 3, H, W), an image for each row of the streams."""
+        count, callbacks = streams.rows, StepCallbacks(on_step=on_step)
         prompts = prompts_of(prompt, negative_prompt, None, count)
-        check_memory(self.cascade, plan, count)
-        callbacks, streams = StepCallbacks(on_step=on_step), noise.seeded(seed, count)
-        seeds: list[int | None] = [*streams.seeds]
+        source = None if edit is None else edit.source(count)
+        prior = source is None or source.strength > 0
+        check_memory(self.cascade, plan, count, prior=prior)
         with memory_errors(plan, count):
             generation = Generation(
                 plan=plan,
-                texts=encoded(self.cascade, prompts, plan, NOTHING, prior=True),
+                texts=encoded(self.cascade, prompts, plan, NOTHING, prior=prior),
                 noise=streams,
+                source=source,
                 callbacks_c=callbacks,
                 callbacks_b=callbacks,
             )
             result = generation.run(self.cascade)
-        return PipelineOutput(converted(result, "pil"), seeds)
+        return result if edit is None else edit.finished(result)
+
+    def reconstruct(
+        self,
+        image: ImageInput,
+        prompt: str = "",
+        *,
+        stage: Literal["a", "b"] = "b",
+        height: int | None = None,
+        width: int | None = None,
+        seed: int | None = 0,
+        output_type: Literal["pil", "np", "pt"] = "pil",
+    ) -> Reconstruction:
+        """Encode images and make them again: what a model can at best show.
+
+        image   one or several, cropped and resized as by a call
+        prompt  what Stage B reads
+        stage   a: Stage A alone, through its latent; b: the compressor, Stage B and Stage A
+
+        Raises SizeError and ConfigError for arguments that cannot work.
+        """
+        if stage not in ("a", "b"):
+            raise ConfigError(f"stage must be a or b, found {stage!r}.")
+        edit = Edit.requested(
+            self.info.size,
+            image,
+            strength=0,
+            decoder_strength=0 if stage == "a" else 1,
+            height=height,
+            width=width,
+        )
+        plan = plan_generation(self.info, height=edit.size.height, width=edit.size.width)
+        count = len(edit.images)
+        result = self._result(plan, prompt, "", noise.seeded(seed, count), edit)
+        originals = edit.source(count).image
+        return Reconstruction(
+            converted(result, output_type),
+            converted(originals, output_type),
+            psnr(result.float().cpu(), originals).tolist(),
+        )
 
     def load_lora_weights(
         self,

@@ -19,6 +19,7 @@ from wuerstchen.display import printable
 from wuerstchen.errors import ConfigError, UnusedWarning
 from wuerstchen.inference.settings import (
     JSON_NAMES,
+    EditSettings,
     GenerationSettings,
     StageSettings,
     first_error,
@@ -67,6 +68,8 @@ def png_with_settings(image: Image.Image, settings: GenerationSettings | None) -
             "prior_num_inference_steps": _steps(settings.prior),
             "num_inference_steps": _steps(settings.decoder),
         }
+        if settings.edit is None:
+            del own["edit"]
         chunks.add_text(OWN, json.dumps(own, ensure_ascii=False))
     content = io.BytesIO()
     image.save(content, format="PNG", pnginfo=chunks)
@@ -114,6 +117,7 @@ def parameters(settings: GenerationSettings) -> str:
         "Decoder steps": _steps(settings.decoder),
         "Decoder sampler": settings.decoder.sampler,
         "Decoder CFG scale": settings.decoder.guidance_scale,
+        **({} if settings.edit is None else _edit_pairs(settings.edit)),
         "Version": f"wuerstchen {version('wuerstchen')}",
     }
     lines = [settings.prompt]
@@ -134,6 +138,13 @@ def _parsed(text: str) -> GenerationSettings:
             warnings.warn(sentence, UnusedWarning, stacklevel=3)
         values = FIRST_VERSION | values
     return GenerationSettings.model_validate_json(to_json(values))  # strict, as JSON
+
+
+def _edit_pairs(edit: EditSettings) -> dict[str, object]:
+    return {
+        "Denoising strength": edit.strength,
+        "Decoder denoising strength": edit.decoder_strength,
+    }
 
 
 def _steps(stage: StageSettings) -> int:

@@ -54,11 +54,13 @@ def prompts_of(
     embeds: int | None,
     per_prompt: int,
     semantics: int | None = None,
+    images: int | None = None,
 ) -> Prompts:
     """One prompt for each image; the images of the first prompt come first.
 
     embeds     rows of the `prompt_embeds`
     semantics  rows of the `image_embeddings`, each with its own prompt, or all with one
+    images     images to start from: the same, or one for all prompts
 
     Without a prompt (one of the two is given) or a negative one, it is an empty text.
     """
@@ -73,11 +75,13 @@ def prompts_of(
             )
         prompt = [""] * (embeds or semantics or 0)
     positive = _list(prompt)
-    if semantics is not None and len(positive) == 1:
-        positive *= semantics
+    if len(positive) == 1:
+        positive *= semantics or images or 1
     if not positive:
         raise ConfigError("Expected at least one prompt, found an empty list.")
-    for name, rows in (("prompt_embeds", embeds), ("image_embeddings", semantics)):
+    several = None if images == 1 else images
+    given = {"prompt_embeds": embeds, "image_embeddings": semantics, "image": several}
+    for name, rows in given.items():
         if rows is not None and rows != len(positive):
             raise ConfigError(
                 f"{name} must have a row for each of the {len(positive)} prompts, found {rows}."

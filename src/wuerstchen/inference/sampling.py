@@ -4,7 +4,7 @@ B images. With guidance the tensors that condition a stage have 2 B rows: positi
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
 import torch
@@ -15,6 +15,7 @@ from wuerstchen.diffusion import Denoiser, Guidance, Network, NoiseSource
 from wuerstchen.errors import ConfigError
 from wuerstchen.inference.nan_check import finite
 from wuerstchen.inference.settings import StageSettings
+from wuerstchen.inference.source_data import SourceData
 
 OnStep = Callable[[str, int, int], None]
 """(stage, steps done, total steps): progress. An error that it raises stops the generation."""
@@ -50,6 +51,10 @@ class SamplingPlan:
     @property
     def steps(self) -> int:
         return len(self.times) - 1
+
+    def below(self, t: float) -> "SamplingPlan":
+        """The steps that start at time t or below it: the first one starts there."""
+        return replace(self, times=[t, *(time for time in self.times if time < t)])
 
     @property
     def evaluations(self) -> int:
@@ -130,8 +135,11 @@ class StageSampler(Generic[Condition]):
         x: Tensor,
         randn: NoiseSource,
         callbacks: StepCallbacks,
+        source: SourceData | None = None,
     ) -> Tensor:
         """Denoise (B, C, H, W) noise x to the state at the last time.
+
+        source  data to start from in place of noise, with the steps that its strength leaves
 
         Raises WuerstchenError for a result that is not finite, ConfigError for unknown names.
         """
@@ -146,8 +154,13 @@ class StageSampler(Generic[Condition]):
 
             return finite(self.stage, self.network, current(x, t), again)
 
+        noise = x
+        if source is not None:
+            plan, x = plan.below(source.strength), source.start(noise)
         states = diffusion.SAMPLERS[plan.sampler](denoise, x, plan.times, randn)
         for step, x in enumerate(states):
+            if source is not None:
+                source.restore(x, noise, plan.times[step], plan.times[step + 1])
             changes = callbacks.changes(step, plan.times[step], {"latents": x, **known})
             if "latents" in changes:
                 x.copy_(changes.pop("latents"))  # in place: the sampler continues from it

@@ -114,6 +114,21 @@ class StagePair(BaseModel):
         return flat
 
 
+@dataclass(frozen=True, kw_only=True)
+class EditSettings:
+    """The image that a generation started from, and how; names are those of the pipeline."""
+
+    image: str
+    """File name, without its folder."""
+    image_sha256: str
+    """Of the file."""
+    strength: float
+    decoder_strength: float
+    mask_image: str | None = None
+    mask_sha256: str | None = None
+    padding_mask_crop: int | None = None
+
+
 class GenerationSettings(StagePair):
     """Everything that makes an image; None where the choice is left to the model."""
 
@@ -140,6 +155,8 @@ class GenerationSettings(StagePair):
     """
     version: str = ""
     """Of this package."""
+    edit: EditSettings | None = None
+    """None: generated from noise."""
 
     @model_validator(mode="after")
     def _is_in_its_batch(self) -> "GenerationSettings":

@@ -127,7 +127,9 @@ class Compressor(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) pixels in [0, 1], already at the compressor's size, to the semantics."""
-        return self.semantics((image - self.mean) / self.std)
+        # Both are in no file: they may be on another device if weights are loaded for each use.
+        mean, std = self.mean.to(image.device), self.std.to(image.device)
+        return self.semantics((image - mean) / std)
 
     def semantics(self, normalised: Tensor) -> Tensor:
         """The same for pixels already normalised by ImageNet's mean and standard deviation."""

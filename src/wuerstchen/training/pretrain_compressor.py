@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from wuerstchen import weights
 from wuerstchen.config import Config
 from wuerstchen.data import Batch, Pairs
-from wuerstchen.evaluation.metrics import psnr_from_mse
 from wuerstchen.geometry import scale_semantics
 from wuerstchen.models.compressor import Compressor, shrink
 from wuerstchen.models.pretrain_heads import LatentHead
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.noise import RandomStreams
+from wuerstchen.psnr import psnr_from_mse
 from wuerstchen.training.crops import sample_grid
 from wuerstchen.training.frozen import FrozenStageA
 from wuerstchen.training.stage import (

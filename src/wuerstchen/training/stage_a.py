@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from wuerstchen import weights
 from wuerstchen.config import StageAConfig, StageATraining
 from wuerstchen.data import Batch, Pairs
-from wuerstchen.evaluation.metrics import psnr_from_mse
 from wuerstchen.lora import add_lora, fused_copy
 from wuerstchen.models.discriminator import Discriminator
 from wuerstchen.models.stage_a import Quantised, StageA
 from wuerstchen.noise import RandomStreams
+from wuerstchen.psnr import psnr_from_mse
 from wuerstchen.training.crops import random_crop, sample_grid
 from wuerstchen.training.distributed import all_gather, all_reduce_max
 from wuerstchen.training.perceptual import Perceptual

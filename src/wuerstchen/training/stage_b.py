@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from wuerstchen import diffusion, weights
 from wuerstchen.config import Config, StageBTraining
 from wuerstchen.data import Batch, Pairs
-from wuerstchen.evaluation.metrics import psnr_from_mse
 from wuerstchen.geometry import SEMANTICS_SCALE, scale_semantics, semantics_size, unscale_semantics
 from wuerstchen.lora import add_lora, fused_copy, save_all_styles, trained_lora
 from wuerstchen.models.compressor import Compressor, shrink
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.noise import RandomStreams, streams_at
+from wuerstchen.psnr import psnr_from_mse
 from wuerstchen.training.crops import sample_grid
 from wuerstchen.training.frozen import FrozenStageA, StageBText, decode_semantics
 from wuerstchen.training.loss_weighting import held_out_errors, weighting

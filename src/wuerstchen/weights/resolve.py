@@ -27,6 +27,7 @@ def resolve(
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
     configs: Sequence[str | Path] = (),
+    compressor: str | Path | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> ModelFiles:
     """The files of a whole model: the bundled one, or in a folder, a file or on the hub.
@@ -38,6 +39,7 @@ def resolve(
     revision  of `name`; the others as in huggingface_hub
     configs  config.json files of networks in single files, each identified by its class; also
              taken without being named if it is next to its file
+    compressor  a folder, file or hub id that has it, in place of the model's own, if any
     tell     called with a sentence before another repository is opened, which the README.md of
              a model of the hub names
 
@@ -60,6 +62,9 @@ def resolve(
     elif base.layout == "decoder" and "stage_c" not in found:
         card = _Card(title, base, hub, named_hub, tell)
         found |= _prior_components(scan(card.open(HUB_FILES), variant), card.named())
+    if compressor is not None:
+        found["compressor"] = scan_component(find(compressor, hub), "compressor")
+        check_component(found["compressor"])
     found = with_configs(found, configs)
     _check_whole(title, base, found)
     files = ModelFiles(name=title, source=base.path, **found)
