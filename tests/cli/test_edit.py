@@ -52,6 +52,23 @@ def test_an_edit_is_recorded_and_made_again_bit_for_bit(generate, photo):
     assert pixels_of("o.png") != pixels_of("first.png")
 
 
+def test_a_mask_is_recorded_and_made_again_and_keeps_what_is_black(generate, photo):
+    mask = Image.new("L", (128, 128))
+    mask.paste(255, (64, 0, 128, 128))
+    mask.save("mask.png")
+    words = ("--image", photo, "--mask-image", "mask.png")
+    first = generate("a hat", *QUICK, *words, "--padding-mask-crop", 8, "--out", "a.png", **BUNDLED)
+    assert first.code == 0, first.error
+    with Image.open("a.png") as made, Image.open(photo) as before:
+        half = (0, 0, 64, 128)
+        assert made.crop(half).tobytes() == before.crop(half).tobytes()
+        assert made.size == before.size and made.tobytes() != before.tobytes()
+    again = generate("--from", "a.png", *words, "--out", "again.png", **BUNDLED)
+    assert again.code == 0 and pixels_of("again.png") == pixels_of("a.png"), again.error
+    refused = generate("--from", "a.png", "--image", photo, "--out", "none.png", **BUNDLED)
+    assert refused.code == 2 and "made from 'mask.png'; pass --mask-image" in refused.error
+
+
 def test_strength_0_needs_no_prompt_and_text_to_image_records_no_edit(generate, photo):
     kept = generate("--image", photo, "--decoder-strength", 0, "--out", "kept.png")
     assert kept.code == 0, kept.error

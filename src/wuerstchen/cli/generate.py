@@ -251,6 +251,7 @@ def generate(
     _warn(pipeline.truncation(settings.prompt))
     _warn(pipeline.truncation(settings.negative_prompt, "negative prompt"))
     if opened is not None and edit is not None:
+        edit.check(pipeline.cascade)
         request = request.with_edit(opened.settings(edit))
     for made, used in generate_images(pipeline, plan, request, names(loras), edit):
         assert used.seed is not None

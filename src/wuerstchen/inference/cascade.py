@@ -152,19 +152,23 @@ class Cascade:
             rows = finite(name, encoder, encoder(distinct), lambda: encoder(distinct))
         return rows[[distinct.index(caption) for caption in captions]]
 
+    def checked_compressor(self) -> Compressor:
+        """The compressor; raises ConfigError for a model without one."""
+        if self.compressor is None:
+            raise ConfigError(
+                f"The model {self.name or 'in use'} has no compressor, which reads images: pass "
+                "compressor= (--compressor), a folder, a file or a hub id such as "
+                "warp-ai/EfficientNetEncoder."
+            )
+        return self.compressor
+
     @torch.inference_mode()
     def semantics_from_image(self, image: Tensor) -> Tensor:
         """The compressor: (B, 3, H, W) pixels in [0, 1] to (B, S, h, w) unscaled semantics.
 
         Raises ConfigError for a model without one.
         """
-        compressor = self.compressor
-        if compressor is None:
-            raise ConfigError(
-                f"The model {self.name or 'in use'} has no compressor, which reads images: pass "
-                "compressor= (--compressor), a folder, a file or a hub id such as "
-                "warp-ai/EfficientNetEncoder."
-            )
+        compressor = self.checked_compressor()
         dtype = next(compressor.parameters()).dtype
         pixels = shrink(image.to(self.device, dtype))
 

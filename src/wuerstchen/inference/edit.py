@@ -14,6 +14,7 @@ from torch import Tensor
 
 from wuerstchen.errors import ConfigError
 from wuerstchen.geometry import Shape, check_size
+from wuerstchen.inference.cascade import Cascade
 from wuerstchen.inference.images import (
     ImageInput,
     fitted,
@@ -104,6 +105,11 @@ class Edit:
             masks=masks,
             box=box,
         )
+
+    def check(self, cascade: Cascade) -> None:
+        """Raise ConfigError for a model without the compressor that this edit needs."""
+        if self.decoder_strength > 0 and (self.strength < 1 or self.masks):
+            cascade.checked_compressor()
 
     def source(self, count: int) -> Source:
         """What the stages start from, for `count` images."""

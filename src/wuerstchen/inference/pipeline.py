@@ -351,6 +351,7 @@ class Pipeline:
                 height=height,
                 width=width,
             )
+            edit.check(self.cascade)
             height, width = edit.size
             prompt = "" if prompt is None and prompt_embeds is None else prompt
         else:

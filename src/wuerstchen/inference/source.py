@@ -28,11 +28,6 @@ class Source:
     mask: Tensor | None = None
     """(B, 1, H, W) fractions of both strengths; 0 keeps a pixel."""
 
-    @property
-    def reads_semantics(self) -> bool:
-        """Whether the compressor is needed: Stage B runs, and not on new semantics alone."""
-        return self.decoder_strength > 0 and (self.strength < 1 or self.mask is not None)
-
     def semantics(self, cascade: Cascade) -> Tensor:
         """(B, S, h, w) unscaled semantics of the image."""
         return cascade.semantics_from_image(self.image)
