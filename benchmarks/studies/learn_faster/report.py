@@ -106,12 +106,13 @@ def rows_of(results: Sequence[Result]) -> list[Row]:
 
 def _row(results: Sequence[Result], base: Sequence[Result]) -> Row:
     target = _mean([result.values()[-1] for result in base])
+    own = results[0].name == base[0].name  # needs its compute by definition
     ratios: dict[str, list[float]] = {"flops": [], "images": [], "seconds": []}
     for kind, found in ratios.items():
         whole = _mean([float(getattr(result.curve[-1], kind)) for result in base])
         for result in results:
             spent = [float(getattr(point, kind)) for point in result.curve]
-            until = compute_to_score(spent, result.values(), target)
+            until = spent[-1] if own else compute_to_score(spent, result.values(), target)
             if until is not None:
                 found.append(until / whole)
     reached, complete = len(ratios["flops"]), len(ratios["flops"]) == len(results)
@@ -122,7 +123,7 @@ def _row(results: Sequence[Result], base: Sequence[Result]) -> Row:
         gigaflops=_mean([result.curve[-1].flops / 1e9 for result in results]),
         seconds=_mean([result.curve[-1].seconds for result in results]),
         flops_ratio=_geometric(ratios["flops"]) if complete else None,
-        interval=_interval(ratios["flops"]) if complete and reached > 1 else None,
+        interval=_interval(ratios["flops"]) if complete and reached > 1 and not own else None,
         images_ratio=_geometric(ratios["images"]) if complete else None,
         seconds_ratio=_geometric(ratios["seconds"]) if complete else None,
         reached=reached,
@@ -155,8 +156,9 @@ def table(rows: Sequence[Row], results: Sequence[Result]) -> str:
         scores = " / ".join(f"{_mean(each):.{digits}f}" for each in zip(*values, strict=True))
         ratio, images = f"{row.reached} of {row.seeds} seeds reach it", "-"
         if row.flops_ratio is not None and row.images_ratio is not None:
-            low, high = row.interval or (row.flops_ratio, row.flops_ratio)
-            ratio = f"{row.flops_ratio:.2f} ({low:.2f} to {high:.2f})"
+            ratio = f"{row.flops_ratio:.2f}"
+            if row.interval is not None:
+                ratio += f" ({row.interval[0]:.2f} to {row.interval[1]:.2f})"
             images = f"{row.images_ratio:.2f}"
         cost = f"{row.gigaflops:.0f} | {row.seconds:.0f}"
         lines.append(f"| `{row.trial}` | {row.seeds} | {scores} | {cost} | {ratio} | {images} |")

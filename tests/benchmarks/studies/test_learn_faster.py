@@ -9,6 +9,7 @@ import torch
 from made_stickers import HELD_OUT, TRAIN, write_set
 from typer.testing import CliRunner
 
+from benchmarks.records import this_run
 from benchmarks.studies.learn_faster import __main__ as command
 from benchmarks.studies.learn_faster import report, stage_b
 from benchmarks.studies.learn_faster.encoded import Sizes
@@ -69,6 +70,26 @@ def test_compute_to_equal_score_is_where_the_curve_crosses(
     spent = [125.0, 250.0, 500.0, 1000.0]
     found = report.compute_to_score(spent, candidate, 0.6)
     assert found == (None if expected is None else pytest.approx(1000 * expected))
+
+
+def result(name: str, seed: int, values: tuple[float, ...]) -> report.Result:
+    points = [
+        {"images": n, "flops": 2.0 * n, "seconds": 1.0, "ema": 0.9, "scores": {"score": value}}
+        for n, value in zip((1, 2, 4, 8), values, strict=True)
+    ]
+    content = {"trial": {"name": name}, "seed": seed, "run": this_run("study"), "points": points}
+    return report.Result.model_validate(content)
+
+
+def test_a_ratio_needs_every_seed_and_the_published_recipe_is_the_unit() -> None:
+    base = [result("c-paper", 0, (0.1, 0.2, 0.3, 0.5)), result("c-paper", 1, (0.1, 0.2, 0.3, 0.7))]
+    fast = [result("c-v", seed, (0.1, 0.6, 0.6, 0.9)) for seed in (0, 1)]
+    slow = [result("c-muon", 0, (0.1, 0.6, 0.7, 0.9)), result("c-muon", 1, (0.1, 0.2, 0.3, 0.4))]
+    rows = {row.trial: row for row in report.rows_of([*base, *fast, *slow])}
+    assert rows["c-paper"].flops_ratio == pytest.approx(1)
+    assert rows["c-v"].flops_ratio == pytest.approx(0.25)
+    assert rows["c-v"].interval == pytest.approx((0.25, 0.25))
+    assert rows["c-muon"].flops_ratio is None and rows["c-muon"].reached == 1
 
 
 def test_every_trial_is_a_valid_config_that_changes_one_stage() -> None:
