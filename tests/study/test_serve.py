@@ -289,4 +289,4 @@ def test_the_command_analyses_a_folder_with_files(tmp_path: Path, made: Path, st
     words = ["study", "analyse", str(made), str(tmp_path / "a.json"), "--min-catch", "0"]
     done = CliRunner().invoke(command, words)
     assert done.exit_code == 0, (done.output, done.exception)
-    assert "votes of 1 raters on 2 systems" in done.output
+    assert "raters: 1, left out: 0; systems: 2" in done.output

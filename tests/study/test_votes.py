@@ -127,7 +127,7 @@ def test_the_command_writes_the_report(tmp_path: Path) -> None:
     page = (out / "study.html").read_text()
     assert "<svg" in page and "http" not in page and "script" not in page
     assert (out / "votes.csv").read_bytes() == path.read_bytes()
-    assert "200 votes of 5 raters" in done.output
+    assert "Votes: 200; raters: 5," in done.output
 
 
 def test_names_in_votes_are_escaped_on_the_page() -> None:

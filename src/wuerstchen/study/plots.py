@@ -6,9 +6,12 @@ from typing import NamedTuple
 
 from wuerstchen.study.proportions import Interval
 
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#bbbbbb"
-NAME, PLOT, LINE, TEXT = 270, 420, 26, 190
-"""Pixels of the names, of the plot, of a line, and of the figures behind it."""
+BLUE, RED, GREY = "#0072B2", "#D55E00", "#bbbbbb"
+WIDTH, LINE, EDGE = 460, 44, 20
+"""Pixels of a plot, of a row (a line of text and the bar below), and beside the scale."""
+
+MAX_NAME = 38
+"""Characters."""
 
 
 class Share(NamedTuple):
@@ -27,33 +30,31 @@ class Point(NamedTuple):
     value: float
     interval: Interval | None
     text: str
-    """The figures, printed behind the plot."""
+    """The figures, printed beside the name."""
 
 
 def share_bars(title: str, shares: Sequence[Share]) -> str:
     """A bar of wins, ties and losses for each pair of systems, in percent."""
     lines = []
     for row, share in enumerate(shares):
-        total, x, y = share.wins + share.ties + share.losses, float(NAME), row * LINE
-        lines.append(_name(share.name, y))
+        total, x, y = share.wins + share.ties + share.losses, 0.0, row * LINE
+        lines.append(_text(share.name, f"{total:,} votes", y))
         parts = (
             (share.wins, BLUE, "#fff"),
             (share.ties, GREY, "#000"),
-            (share.losses, ORANGE, "#fff"),
+            (share.losses, RED, "#fff"),
         )
         for count, colour, ink in parts:
-            width = PLOT * count / total
+            width = WIDTH * count / total
             lines.append(
-                f'<rect x="{x:.1f}" y="{y + 3}" width="{width:.1f}" height="20" fill="{colour}"/>'
+                f'<rect x="{x:.1f}" y="{y + 18}" width="{width:.1f}" height="20" fill="{colour}"/>'
             )
             if width > 34:
-                label = f"{100 * count / total:.0f} %"
                 lines.append(
-                    f'<text x="{x + width / 2:.1f}" y="{y + 18}" text-anchor="middle" '
-                    f'fill="{ink}">{label}</text>'
+                    f'<text x="{x + width / 2:.1f}" y="{y + 33}" text-anchor="middle" '
+                    f'fill="{ink}">{100 * count / total:.0f} %</text>'
                 )
             x += width
-        lines.append(f'<text x="{NAME + PLOT + 8}" y="{y + 18}">{total:,} votes</text>')
     return _svg(title, lines, len(shares) * LINE)
 
 
@@ -63,18 +64,19 @@ def points(
     """Points with intervals on a scale from `low` to `high`; `marks` are labelled with `form`."""
 
     def at(value: float) -> float:
-        return NAME + PLOT * (min(max(value, low), high) - low) / (high - low)
+        part = (min(max(value, low), high) - low) / (high - low)
+        return EDGE + (WIDTH - 2 * EDGE) * part
 
     height, lines = len(rows) * LINE, []
     for mark in marks:
+        x = f"{at(mark):.1f}"
         lines.append(
-            f'<line x1="{at(mark):.1f}" x2="{at(mark):.1f}" y1="0" y2="{height + 4}" '
-            f'stroke="#ddd"/><text x="{at(mark):.1f}" y="{height + 18}" '
-            f'text-anchor="middle">{format(mark, form)}</text>'
+            f'<line x1="{x}" x2="{x}" y1="0" y2="{height}" stroke="#ddd"/>'
+            f'<text x="{x}" y="{height + 16}" text-anchor="middle">{format(mark, form)}</text>'
         )
     for row, point in enumerate(rows):
-        y = row * LINE + 13
-        lines.append(_name(point.name, row * LINE))
+        y = row * LINE + 28
+        lines.append(_text(point.name, point.text, row * LINE))
         if point.interval is not None:
             start, end = map(at, point.interval)
             lines.append(
@@ -82,18 +84,21 @@ def points(
                 'stroke-width="3"/>'
             )
         lines.append(f'<circle cx="{at(point.value):.1f}" cy="{y}" r="5" fill="{BLUE}"/>')
-        lines.append(f'<text x="{NAME + PLOT + 8}" y="{y + 5}">{html.escape(point.text)}</text>')
     return _svg(title, lines, height + 22)
 
 
-def _name(name: str, y: float) -> str:
-    short = name if len(name) <= 40 else name[:39] + "…"
-    return f'<text x="{NAME - 10}" y="{y + 18}" text-anchor="end">{html.escape(short)}</text>'
+def _text(name: str, figures: str, y: float) -> str:
+    """Name and figures of a row, on a white ground so that no mark runs through them."""
+    short = name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"
+    return (
+        f'<rect x="0" y="{y}" width="{WIDTH}" height="17" fill="#fff"/>'
+        f'<text x="0" y="{y + 13}">{html.escape(short)}</text>'
+        f'<text x="{WIDTH}" y="{y + 13}" text-anchor="end">{html.escape(figures)}</text>'
+    )
 
 
 def _svg(title: str, lines: Sequence[str], height: float) -> str:
-    width = NAME + PLOT + TEXT
     return (
-        f'<svg role="img" aria-label="{html.escape(title)}" viewBox="0 0 {width} {height:.0f}" '
-        f'width="{width}">{"".join(lines)}</svg>'
+        f'<svg role="img" aria-label="{html.escape(title)}" viewBox="0 0 {WIDTH} {height:.0f}" '
+        f'width="{WIDTH}">{"".join(lines)}</svg>'
     )

@@ -15,8 +15,8 @@ FILES = ("analysis.json", "study.html", "votes.csv")
 """What `wuerstchen study analyse --out` writes."""
 
 STYLE = """
-svg { max-width: none } svg text { font: 13px sans-serif } p { max-width: 46rem }
-.key { margin-right: 1.2rem } td:first-child { white-space: nowrap }
+svg text { font: 13px sans-serif } p { max-width: 46rem }
+.key { margin-right: 1.2rem; white-space: nowrap } td:first-child { white-space: nowrap }
 """
 
 _SWATCH = '<span class="key"><span style="color:{}">■</span> {}</span>'
@@ -53,8 +53,8 @@ def summary(analysis: Analysis) -> str:
     """Size of the study in a sentence."""
     kept = sum(rater.kept for rater in analysis.raters)
     return (
-        f"{analysis.votes:,} votes of {kept} raters on {len(analysis.systems)} systems; "
-        f"{len(analysis.raters) - kept} raters left out."
+        f"Votes: {analysis.votes:,}; raters: {kept:,}, left out: {len(analysis.raters) - kept:,}; "
+        f"systems: {len(analysis.systems)}."
     )
 
 
@@ -90,7 +90,7 @@ def _sections(analysis: Analysis) -> Iterator[str]:
     yield f"<p>{html.escape(summary(analysis))}</p>"
     yield "<h2>Votes</h2><p>"
     yield _SWATCH.format(plots.BLUE, "first system wins") + _SWATCH.format(plots.GREY, "tie")
-    yield _SWATCH.format(plots.ORANGE, "second system wins") + "</p>"
+    yield _SWATCH.format(plots.RED, "second system wins") + "</p>"
     shares = [
         plots.Share(_name(each), each.result.wins, each.result.ties, each.result.losses)
         for each in analysis.comparisons

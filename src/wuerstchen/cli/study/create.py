@@ -116,8 +116,8 @@ def create(
         ) from None
     kinds = [pair.kind for pair in design.pairs]
     tell(
-        f"{kinds.count('comparison'):,} comparisons, {kinds.count('repeat'):,} repeats and "
-        f"{kinds.count('catch'):,} catch pairs, in {len(design.parts):,} part(s) for raters."
+        f"Comparisons: {kinds.count('comparison'):,}, repeats: {kinds.count('repeat'):,}, catch "
+        f"pairs: {kinds.count('catch'):,}, parts for raters: {len(design.parts):,}."
     )
     print_path(out)
 

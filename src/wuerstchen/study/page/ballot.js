@@ -227,7 +227,7 @@ addEventListener("beforeunload", (event) => { if (!saved) event.preventDefault()
 
 find("intro").textContent =
   `You will see two images at a time, ${pairs.length} pairs in all, and the prompt they were made for. ` +
-  "There is no right answer, and you can stop and go on later.";
+  "You can stop at any time and go on later.";
 find("stored").textContent = data.served
   ? "Stored are your choices and how long they took; no name, no address, nothing else."
   : "Your choices and how long they took stay in this browser until you save them as a file; nothing is sent.";
