@@ -173,6 +173,13 @@ def generate(
     metadata: Annotated[
         bool, _files("Write the settings into the PNG.", flag="--metadata/--no-metadata")
     ] = True,
+    provenance: Annotated[
+        bool,
+        _files(
+            "Write into the PNG that a model made it (IPTC digitalSourceType).",
+            flag="--provenance/--no-provenance",
+        ),
+    ] = True,
 ) -> None:
     """Generate images for a prompt, and print their paths, one per line.
 
@@ -189,6 +196,7 @@ def generate(
     from wuerstchen.inference.model_info import ModelInfo, info_of
     from wuerstchen.inference.png_metadata import png_with_settings
     from wuerstchen.inference.prompts import prompts_of
+    from wuerstchen.inference.provenance import Provenance
     from wuerstchen.inference.settings import StageSettings
 
     request = from_options(
@@ -256,7 +264,8 @@ def generate(
     for made, used in generate_images(pipeline, plan, request, names(loras), edit):
         assert used.seed is not None
         path = image_path(out, used.prompt, used.seed, several=num_images > 1)
-        content = png_with_settings(made, used if metadata else None)
+        note: Provenance | None = "generated" if edit is None else "edited"
+        content = png_with_settings(made, used if metadata else None, note if provenance else None)
         print_path(write_image(path, content, replaces=replaces and path == target))
 
 

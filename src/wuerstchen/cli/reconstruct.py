@@ -81,7 +81,7 @@ def reconstruct(
                 )
                 (made,) = found.images
                 assert isinstance(made, Image)
-                content = png_with_settings(made, None)
+                content = png_with_settings(made, None, "edited")
                 target = out / f"{path.stem}-stage-{letter}.png"
                 written = write_image(target, content, replaces=False)
                 print(printable(f"{TITLES[letter]}\t{found.psnr[0]:.2f} dB\t{written}"), flush=True)

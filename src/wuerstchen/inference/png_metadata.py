@@ -1,6 +1,7 @@
 """PNG files that record how their image was made, in two text chunks without paths.
 
-`parameters` has the form of AUTOMATIC1111's web UI; `wuerstchen` is JSON with all settings.
+`parameters` has the form of AUTOMATIC1111's web UI; `wuerstchen` is JSON with all settings. A third
+chunk says that a model made the image.
 """
 
 import io
@@ -17,6 +18,7 @@ from pydantic_core import to_json
 from wuerstchen.atomic_write import write_file
 from wuerstchen.display import printable
 from wuerstchen.errors import ConfigError, UnusedWarning
+from wuerstchen.inference.provenance import Provenance, xmp
 from wuerstchen.inference.settings import (
     JSON_NAMES,
     EditSettings,
@@ -28,6 +30,9 @@ from wuerstchen.parsing import check_regular, parse_json
 
 PARAMETERS, OWN = "parameters", "wuerstchen"
 """Keys of the two chunks."""
+
+XMP = "XML:com.adobe.xmp"
+"""Key of the chunk with an XMP packet (XMP specification, part 3)."""
 
 REQUIRED = (
     *("prompt", "negative_prompt", "seed", "width", "height", "model"),
@@ -49,15 +54,24 @@ FIRST_VERSION: dict[str, object] = {
 """What the first version did, which did not record it."""
 
 
-def save_png(path: Path, image: Image.Image, settings: GenerationSettings | None) -> None:
-    """Write a PNG, with its settings unless they are None.
+def save_png(
+    path: Path,
+    image: Image.Image,
+    settings: GenerationSettings | None,
+    provenance: Provenance | None = "generated",
+) -> None:
+    """Write a PNG, with its settings and the note of its provenance unless they are None.
 
     Raises SaveError if that fails; an existing file is then untouched.
     """
-    write_file(path, png_with_settings(image, settings))
+    write_file(path, png_with_settings(image, settings, provenance))
 
 
-def png_with_settings(image: Image.Image, settings: GenerationSettings | None) -> bytes:
+def png_with_settings(
+    image: Image.Image,
+    settings: GenerationSettings | None,
+    provenance: Provenance | None = "generated",
+) -> bytes:
     """The content of such a file."""
     chunks = PngImagePlugin.PngInfo()
     if settings is not None:
@@ -71,6 +85,8 @@ def png_with_settings(image: Image.Image, settings: GenerationSettings | None) -
         if settings.edit is None:
             del own["edit"]
         chunks.add_text(OWN, json.dumps(own, ensure_ascii=False))
+    if provenance is not None:
+        chunks.add_itxt(XMP, xmp(provenance))
     content = io.BytesIO()
     image.save(content, format="PNG", pnginfo=chunks)
     return content.getvalue()
