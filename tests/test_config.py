@@ -173,7 +173,9 @@ def test_every_entry_of_the_table_of_renamed_keys_applies_somewhere() -> None:
 
 
 def test_an_unknown_key_like_no_other_gets_the_list_of_known_ones(small: str) -> None:
-    with pytest.raises(ConfigError, match=r"known keys here: path, scenes, size, buckets, caption, "):
+    with pytest.raises(
+        ConfigError, match=r"known keys here: path, scenes, size, buckets, caption, "
+    ):
         config.load(small, ["data.qqqqqq=1"])
 
 

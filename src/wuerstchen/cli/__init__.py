@@ -13,6 +13,7 @@ import typer
 
 from wuerstchen import __version__
 from wuerstchen.cli import (
+    alignment,
     compare,
     convert,
     diagnose,
@@ -59,6 +60,7 @@ add_verb(app, reconstruct.reconstruct, reconstruct.EPILOG)
 add_verb(app, evaluate.evaluate, evaluate.EPILOG, no_arguments=True)
 add_verb(app, diagnose.diagnose, diagnose.EPILOG)
 add_verb(app, distance.distance, distance.EPILOG)
+add_verb(app, alignment.alignment, alignment.EPILOG)
 add_verb(app, compare.compare, compare.EPILOG)
 add_verb(app, inspect.inspect, inspect.EPILOG)
 add_verb(app, convert.convert, convert.EPILOG)

@@ -1,4 +1,4 @@
-"""`wuerstchen compare`: measured distances side by side, if they may be compared."""
+"""`wuerstchen compare`: measured results side by side, if they may be compared."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,26 +14,25 @@ EPILOG = "wuerstchen compare mine/distance.json theirs/distance.json --against s
 def compare(
     records: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="Files that `wuerstchen distance` wrote."),
+        typer.Argument(metavar="FILE...", help="distance.json or alignment.json files."),
     ],
     against: Annotated[
         str | None,
         typer.Option(metavar="NAMES", help="Published figures: all, or such as sd-1.4,sd-2.1."),
     ] = None,
 ) -> None:
-    """Put distances side by side; refuse those that were measured in different ways.
+    """Put results side by side; refuse those that were measured in different ways.
 
     The protocols must agree in everything but the drawn images: the error names what differs.
-    Published figures are shown with their source, and with what keeps them from being compared.
+    Alignments are compared prompt by prompt, with a paired bootstrap, and by category.
+    Published figures of distances are shown with their source, and with what keeps them from
+    being compared.
     """
-    from wuerstchen.evaluation.distances import comparison, published
+    from wuerstchen.evaluation import records as results
+    from wuerstchen.evaluation.distances import published
 
     if len({str(path) for path in records}) < len(records):
         raise ConfigError("Expected different files to compare, found one of them twice.")
     chosen = published.choose(against) if against is not None else []
-    found = {str(path): comparison.read_record(path) for path in records}
-    comparison.check_alike(found)
-    for line in comparison.lines(found):
-        print(printable(line))
-    for line in published.lines(chosen, next(iter(found.values())).protocol):
+    for line in list(results.compare(records, chosen)):
         print(printable(line))

@@ -25,7 +25,7 @@ def read_prompts(path: Path) -> list[Prompt]:
     """Read a prompt list.
 
     .txt         one prompt on each line
-    .csv, .tsv   a column `prompt`, and maybe `category` or `tag`; in any case of letters
+    .csv, .tsv   a column `prompt` or `prompts`, maybe `category` or `tag`; in any case of letters
     .jsonl       the same as keys, as in GenEval
 
     Raises DataError if the file cannot be read, has no prompt, or has one twice.
@@ -79,7 +79,7 @@ def _of_table(text: str, delimiter: str, path: Path) -> list[Prompt]:
 
 def _prompt(row: dict[str, object], place: str) -> Prompt:
     values = {str(key).lower(): value for key, value in row.items()}
-    text = values.get("prompt")
+    text = values.get("prompt", values.get("prompts"))
     if not isinstance(text, str) or not text.strip():
         raise DataError(f"{place}: expected a prompt, found none; name the column `prompt`.")
     named = (values.get(name) for name in _CATEGORIES)

@@ -80,7 +80,7 @@ def test_unlike_protocols_are_refused_by_the_name_of_the_difference(
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("{", "distance.json that `wuerstchen distance` wrote, but"),
+        ("{", "a file that `wuerstchen distance` or `wuerstchen alignment` wrote, but"),
         ('{"kind": "distance"}', "but protocol: Field required"),
         ("[]", "not a JSON object"),
         (None, "No such file"),

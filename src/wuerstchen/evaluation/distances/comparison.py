@@ -1,14 +1,12 @@
 """Put records side by side, if they were measured in the same way."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
 from wuerstchen.errors import DataError
 from wuerstchen.evaluation.distances.record import HIGHER, TITLES, Setting
-from wuerstchen.parsing import ParseError, parse_model, read_bytes
 
 SHOWN = 3
 """Differences that an error names."""
@@ -36,19 +34,14 @@ class StoredRecord(BaseModel):
     seconds: dict[str, float]
 
 
-def read_record(path: Path) -> StoredRecord:
-    """Raises DataError for a file that is none of ours."""
-    try:
-        return parse_model(StoredRecord, read_bytes(path))
-    except (OSError, ParseError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(
-            f"{path}: expected a distance.json that `wuerstchen distance` wrote, but {reason}; "
-            "name one, or measure again."
-        ) from None
+class HasProtocol(Protocol):
+    """A record of any kind."""
+
+    @property
+    def protocol(self) -> Mapping[str, Setting]: ...
 
 
-def check_alike(records: Mapping[str, StoredRecord]) -> None:
+def check_alike(records: Mapping[str, HasProtocol]) -> None:
     """Raise DataError, naming the differences, unless all were measured in the same way."""
     (first, one), *others = records.items()
     for name, other in others:

@@ -5,7 +5,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import final
 
 from PIL import Image
@@ -64,6 +64,15 @@ class StoredImages(ImageSet):
     def __len__(self) -> int:
         return len(self._files)
 
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _, _ in self._files]
+
+    @property
+    def own_captions(self) -> list[str]:
+        """The first caption of every image; empty where it has none."""
+        return [caption for _, _, caption in self._files]
+
     def captions(self) -> list[str]:
         """The first caption of every image. Raises DataError if one has none."""
         lacking = [name for name, _, caption in self._files if not caption]
@@ -72,7 +81,7 @@ class StoredImages(ImageSet):
                 f"{self.path}: expected a caption for every image to draw from, found none for "
                 f"{len(lacking)} of {len(self)} ({lacking[0]}, …); pass --prompts FILE."
             )
-        return [caption for _, _, caption in self._files]
+        return self.own_captions
 
     def load(self, start: int, stop: int) -> list[tuple[Image.Image, str]]:
         with ThreadPoolExecutor(os.cpu_count()) as pool, pillow_warnings():
@@ -146,7 +155,16 @@ def _source(path: str) -> list[tuple[str, ByteRange, str]]:
         )
     if not found:
         raise DataError(f"{path}: expected images, found none. {source.report.summary()}")
-    return found
+    return sorted(found, key=_number) if all(_stem(entry).isdecimal() for entry in found) else found
+
+
+def _stem(entry: tuple[str, ByteRange, str]) -> str:
+    return PurePosixPath(entry[0]).stem
+
+
+def _number(entry: tuple[str, ByteRange, str]) -> int:
+    """2.png comes before 10.png."""
+    return int(_stem(entry))
 
 
 def _prepared(path: str) -> list[tuple[str, ByteRange, str]]:

@@ -56,14 +56,8 @@ def open_pretrained(kind: str, folder: Path, device: torch.device) -> Pretrained
 
     Raises ModelFolderError for a folder that is incomplete, damaged or of another network.
     """
-    found = _read_json(folder / "config.json").get("model_type")
-    if found != kind:
-        raise ModelFolderError(
-            f"{folder / 'config.json'}: expected model_type {kind!r}, found {found!r}; name a "
-            f"folder of {kind}."
-        )
-    model = load_model(CLASSES[kind], folder).to(device)  # type: ignore[arg-type]
-    side, mean, std = _preprocessing(kind, folder, model)
+    model = load_model(kind, folder).to(device)  # type: ignore[arg-type]
+    side, mean, std = preprocessing(kind, folder, model)
     centre, scale = (torch.tensor(x, device=device).view(1, 3, 1, 1) for x in (mean, std))
 
     @torch.inference_mode()
@@ -76,8 +70,18 @@ def open_pretrained(kind: str, folder: Path, device: torch.device) -> Pretrained
     return Pretrained(model, weights_digest(folder), side, LAYERS[kind], features)
 
 
-def load_model(kind: type[PreTrainedModel], folder: Path) -> PreTrainedModel:
-    """The network in evaluation mode, in fp32; ModelFolderError for weights that do not fit."""
+def load_model(name: str, folder: Path) -> PreTrainedModel:
+    """A network of `CLASSES` in evaluation mode, in fp32.
+
+    Raises ModelFolderError for a folder of another network, and for weights that do not fit.
+    """
+    found = _read_json(folder / "config.json").get("model_type")
+    if found != name:
+        raise ModelFolderError(
+            f"{folder / 'config.json'}: expected model_type {name!r}, found {found!r}; name a "
+            f"folder of {name}."
+        )
+    kind = CLASSES[name]
     transformers_logging.disable_progress_bar()
     try:
         loaded: tuple[PreTrainedModel, dict[str, set[str]]] = kind.from_pretrained(
@@ -121,10 +125,13 @@ def weights_digest(folder: Path) -> str:
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-def _preprocessing(
+def preprocessing(
     kind: str, folder: Path, model: PreTrainedModel
 ) -> tuple[int, list[float], list[float]]:
-    """Side, mean and deviation of the pixels, as the folder or the published network has them."""
+    """Side, mean and deviation of the pixels, as the folder or the published network has them.
+
+    Raises ModelFolderError for a preprocessor_config.json that cannot be read.
+    """
     mean, std = (list(each) for each in MEAN_AND_STD[kind])
     if kind == "dinov2":
         side = min(DINOV2_SIDE, int(model.config.image_size))
