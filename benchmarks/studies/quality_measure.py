@@ -14,11 +14,11 @@ from wuerstchen import Pipeline, noise, weights
 from wuerstchen.config import DataConfig
 from wuerstchen.data import Pairs, open_pairs
 from wuerstchen.evaluation.metrics import fraction_estimate
-from wuerstchen.psnr import psnr
 from wuerstchen.evaluation.retrieval import choose_queries, image_thumbnails, retrieve
 from wuerstchen.inference.generation_plan import plan_generation
 from wuerstchen.inference.sampling import SamplingPlan
 from wuerstchen.models.compressor import Compressor, shrink
+from wuerstchen.psnr import psnr
 
 BATCH = 20
 DETERMINISTIC = ("ddim", "dpm++2m", "heun")
