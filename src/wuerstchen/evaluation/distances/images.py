@@ -171,4 +171,5 @@ def _prepared(path: str) -> list[tuple[str, ByteRange, str]]:
     from wuerstchen.data.prepared import open_index  # needs the extra `data`
 
     index, _ = open_index(Path(path).expanduser())
-    return [(pair.key, pair.file, pair.captions[0]) for pair in index]
+    # All pairs of an index are of a file.
+    return [(pair.key, pair.file, pair.captions[0]) for pair in index if pair.file is not None]
