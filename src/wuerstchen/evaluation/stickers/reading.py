@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from PIL import Image
 
 from wuerstchen.data.stickers import Relation, Truth
+from wuerstchen.evaluation.stickers.crop_features import SIDE, FeatureNetwork
 from wuerstchen.evaluation.stickers.features import features_of
-from wuerstchen.evaluation.stickers.judge import Cell, Judge, Names
-from wuerstchen.evaluation.stickers.network import SIDE, FeatureNetwork
+from wuerstchen.evaluation.stickers.judge import Cell, Judge, Names, object_of
 from wuerstchen.evaluation.stickers.segmentation import Segments, centre, crop, segment
 
 
@@ -69,7 +69,7 @@ def _verdict(
     background = found.background == truth.background
     count = len(found.boxes) == truth.count
     if truth.kind == "one":
-        name, style = cell
+        name, style = object_of(cell[0]), cell[1]
         return Verdict(
             background,
             count,
@@ -81,7 +81,7 @@ def _verdict(
         return Verdict(background, count)
     if len(boxes) < 2:
         return Verdict(background, count, relation=False, objects=False)
-    wanted = truth.objects[0].name, truth.objects[1].name
+    wanted = object_of(truth.objects[0].name), object_of(truth.objects[1].name)
     fits = [[judge.similarity(each, name) for name in wanted] for each in names]
     order = (0, 1) if fits[0][0] + fits[1][1] >= fits[0][1] + fits[1][0] else (1, 0)
     first, second = (boxes[k] for k in order)

@@ -68,14 +68,29 @@ class Distances:
     n: int
 
 
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """The training sticker nearest to a drawn image."""
+
+    prompt: str
+    sticker: str
+    """Its key."""
+    similarity: float
+    """Cosine: near 1 for copies."""
+
+
 @dataclass(frozen=True)
 class Similar:
-    """Nearest training stickers of the images of held-out cells."""
+    """Nearest training stickers of the drawn images of single stickers."""
 
     drawn: float
-    """Mean cosine similarity to the nearest training sticker: near 1 for copies."""
+    """Mean similarity of the images of held-out cells."""
     real: float
-    """The same for real stickers, none of which is in training."""
+    """The same for real stickers of these cells, none of which is in training."""
+    copies: Estimate
+    """Images of held-out cells that are more similar than 95 % of the real ones: chance is 5 %."""
+    neighbours: Mapping[Set, Sequence[Neighbour]] = field(default_factory=dict)
+    """Of training and held-out cells."""
     images: Sequence[Image.Image] = field(default_factory=list)
     labels: Sequence[str] = field(default_factory=list)
 
@@ -85,8 +100,8 @@ class Scores:
     """Everything that was measured on one model."""
 
     scores: Mapping[str, Score]
-    outcomes: Mapping[str, Mapping[str, int]]
-    """Counts of `OUTCOMES` by drawn and real."""
+    outcomes: Mapping[str, Mapping[str, Estimate]]
+    """Fractions of `OUTCOMES` by drawn and real."""
     distances: Distances
     similar: Similar
 
@@ -101,22 +116,34 @@ class Scores:
             "scores": {
                 name: {**asdict(score), "share": score.share} for name, score in self.scores.items()
             },
-            "held_out_outcomes": {name: dict(counts) for name, counts in self.outcomes.items()},
+            "held_out_outcomes": {
+                name: {outcome: asdict(found) for outcome, found in fractions.items()}
+                for name, fractions in self.outcomes.items()
+            },
             "distances": asdict(self.distances),
-            "nearest_training_sticker": {"drawn": self.similar.drawn, "real": self.similar.real},
+            "nearest_training_sticker": {
+                "drawn": self.similar.drawn,
+                "real": self.similar.real,
+                "copies": asdict(self.similar.copies),
+                "of_each": {
+                    name: [asdict(each) for each in found]
+                    for name, found in self.similar.neighbours.items()
+                },
+            },
         }
 
     def rows(self) -> list[list[str]]:
         """The table of scores, first its header."""
-        table = [["", "drawn", "95 %", "real", "share", "n"]]
+        table = [["", "drawn", "95 %", "real", "95 %", "share", "n"]]
         for name, score in self.scores.items():
             drawn, share = score.drawn, score.share
             table.append(
                 [
                     KINDS[name][0],
                     _percent(drawn.value),
-                    f"{100 * drawn.low:.1f} to {100 * drawn.high:.1f}",
+                    _interval(drawn),
                     _percent(score.real.value),
+                    _interval(score.real),
                     "-" if share is None else _percent(share),
                     str(drawn.n),
                 ]
@@ -125,10 +152,12 @@ class Scores:
 
     def outcome_rows(self) -> list[list[str]]:
         """The table of held-out cells, first its header."""
-        return [
-            ["Held-out cells", *self.outcomes],
-            *([each, *(str(c[each]) for c in self.outcomes.values())] for each in OUTCOMES),
-        ]
+        rows = [["Held-out cells", "drawn", "95 %", "real", "95 %", "n"]]
+        for outcome in OUTCOMES:
+            drawn, real = (self.outcomes[name][outcome] for name in ("drawn", "real"))
+            figures = (_percent(drawn.value), _interval(drawn), _percent(real.value))
+            rows.append([outcome, *figures, _interval(real), str(drawn.n)])
+        return rows
 
     def distance_rows(self) -> list[list[str]]:
         """The table of distances, first its header."""
@@ -141,6 +170,11 @@ class Scores:
                 "Similarity to the nearest training sticker",
                 f"{self.similar.drawn:.3f}",
                 f"{self.similar.real:.3f}",
+            ],
+            [
+                f"More similar than 95 % of the real ones, % (n = {self.similar.copies.n})",
+                _percent(self.similar.copies.value),
+                "5.0",
             ],
         ]
 
@@ -163,7 +197,7 @@ class Scores:
         return paths
 
     def nearest_grid(self) -> Image.Image:
-        """Drawn images of held-out cells, each beside the nearest training sticker."""
+        """Drawn images of single stickers, each beside the nearest training sticker."""
         return labelled_grid(self.similar.images, self.similar.labels, columns=8)
 
     def html(self) -> str:
@@ -180,7 +214,7 @@ class Scores:
                 "<h2>Distances</h2>",
                 html_table(self.distance_rows()),
                 f"<p>Of {self.distances.n} images. Real: between two sets of real images.</p>",
-                "<h2>Held-out cells, each beside the nearest training sticker</h2>",
+                "<h2>Held-out and training cells, each beside the nearest training sticker</h2>",
                 html_image(grid, "png", "drawn and nearest"),
             ]
         )
@@ -211,11 +245,18 @@ def _estimate(
     return fraction_estimate(sum(bool(answer) for answer in answers), len(answers))
 
 
-def _outcomes(verdicts: Sequence[Verdict]) -> dict[str, int]:
+def _outcomes(verdicts: Sequence[Verdict]) -> dict[str, Estimate]:
     found = [(bool(verdict.object), bool(verdict.style)) for verdict in verdicts]
     kinds = ((True, True), (True, False), (False, True), (False, False))
-    return {outcome: found.count(kind) for outcome, kind in zip(OUTCOMES, kinds, strict=True)}
+    return {
+        outcome: fraction_estimate(found.count(kind), len(found))
+        for outcome, kind in zip(OUTCOMES, kinds, strict=True)
+    }
 
 
 def _percent(fraction: float) -> str:
     return f"{100 * fraction:.1f}"
+
+
+def _interval(estimate: Estimate) -> str:
+    return f"{_percent(estimate.low)} to {_percent(estimate.high)}"

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from PIL import Image
@@ -12,25 +13,30 @@ from wuerstchen.data.stickers import Composed, Sprite, open_sprites
 from wuerstchen.evaluation.distances.frechet import frechet_distance
 from wuerstchen.evaluation.distances.mind import mind
 from wuerstchen.evaluation.inputs import Progress, batches, no_progress
+from wuerstchen.evaluation.metrics import fraction_estimate
+from wuerstchen.evaluation.stickers.crop_features import SIDE, FeatureNetwork, split
 from wuerstchen.evaluation.stickers.features import (
     features_of,
+    in_batches,
     kept_features,
     sprite_crop,
     sprite_features,
 )
 from wuerstchen.evaluation.stickers.judge import Judge
 from wuerstchen.evaluation.stickers.nearest import nearest
-from wuerstchen.evaluation.stickers.network import SIDE, FeatureNetwork, last_layer
 from wuerstchen.evaluation.stickers.prompts import SETS, Set, scenes
 from wuerstchen.evaluation.stickers.reading import Verdict, read
-from wuerstchen.evaluation.stickers.scores import Distances, Scores, Similar, tabulate
+from wuerstchen.evaluation.stickers.scores import Distances, Neighbour, Scores, Similar, tabulate
 from wuerstchen.evaluation.stickers.segmentation import crop, segment
 
 Draw = Callable[[Sequence[str], int], Sequence[Image.Image]]
 """(prompts, seed of the first) -> RGB images; the k-th is drawn with seed + k."""
 
 PAIRS = 48
-"""Drawn images that are shown beside the nearest training sticker."""
+"""Drawn images of each set that are shown beside the nearest training sticker."""
+
+TYPICAL = 0.95
+"""Real stickers that are less similar to their nearest than an image that counts as a copy."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +80,13 @@ def score(
     size: int,
     count: int = 200,
     seed: int = 0,
+    batch_size: int | None = None,
     progress: Progress = no_progress,
 ) -> Scores:
     """Draw `count` images for each set of prompts, and judge them as real images of the same.
 
-    size  side of the images in pixels, a multiple of 128
+    size        side of the images in pixels, a multiple of 128
+    batch_size  images that are drawn together; None: 20 of 256 pixels, fewer if larger
     """
     drawn: dict[Set, list[Verdict]] = {}
     real: dict[Set, list[Verdict]] = {}
@@ -86,7 +94,9 @@ def score(
     asked: dict[Set, list[Composed]] = {}
     for name in SETS:
         asked[name] = scenes(folder, name, count, size, seed, examiner.judge.knows)
-        images[name] = _draw(draw, asked[name], size, seed, name, progress)
+        prompts = [scene.captions[0].text for scene in asked[name]]
+        parts = _batches(count, size, batch_size)
+        images[name] = _draw(draw, prompts, parts, seed, name, progress)
         truths = [scene.truth for scene in asked[name]]
         originals = [scene.image for scene in asked[name]]
         drawn[name] = read(examiner.network, examiner.judge, images[name], truths)
@@ -102,18 +112,23 @@ def score(
     return tabulate(drawn, real, distances, pairs)
 
 
+def _batches(count: int, size: int, batch_size: int | None) -> Sequence[tuple[int, int]]:
+    if batch_size is None:
+        return list(batches(count, size))
+    return [(start, min(start + batch_size, count)) for start in range(0, count, batch_size)]
+
+
 def _draw(
     draw: Draw,
-    asked: Sequence[Composed],
-    size: int,
+    prompts: Sequence[str],
+    parts: Sequence[tuple[int, int]],
     seed: int,
     name: str,
     progress: Progress,
 ) -> list[Image.Image]:
-    prompts = [scene.captions[0].text for scene in asked]
     images: list[Image.Image] = []
     progress(name, 0, len(prompts))
-    for start, stop in batches(len(prompts), size):
+    for start, stop in parts:
         images += draw(prompts[start:stop], seed + start)
         progress(name, stop, len(prompts))
     return images
@@ -128,7 +143,7 @@ def _distances(
     """Of whole images; `others` are real images of other scenes, for the distance of chance."""
     sides = (SIDE, SIDE)
     a, b, c = (
-        last_layer(features_of(network, [x.resize(sides, Image.Resampling.LANCZOS) for x in each]))
+        in_batches(network.last_layer, [x.resize(sides, Image.Resampling.LANCZOS) for x in each])
         for each in (drawn, real, others)
     )
     return Distances(
@@ -145,24 +160,38 @@ def _nearest(
     images: dict[Set, list[Image.Image]],
     asked: dict[Set, list[Composed]],
 ) -> Similar:
-    """The nearest training sticker of every single sticker, drawn and real."""
-    cells = [scene.truth.objects[0] for scene in asked["held-out"]]
-    drawn = _whole_crops(images["held-out"])
-    real = _whole_crops([scene.image for scene in asked["held-out"]])
-    indices, likeness = nearest(features_of(examiner.network, drawn), examiner.features)
-    _, real_likeness = nearest(features_of(examiner.network, real), examiner.features)
+    """The nearest training sticker of every single sticker, drawn and, of held-out cells, real."""
+    neighbours: dict[Set, list[Neighbour]] = {}
     shown: list[Image.Image] = []
     labels: list[str] = []
-    for k, cell in enumerate(cells[:PAIRS]):
-        sprite = examiner.training[indices[k]]
-        shown += [drawn[k], sprite_crop(sprite, 0, indices[k])]
-        labels += [f"{cell.name}, {cell.style}", f"nearest: {sprite.name}, {sprite.style}"]
-    return Similar(
-        float(torch.tensor(likeness).mean()),
-        float(torch.tensor(real_likeness).mean()),
-        shown,
-        labels,
+    cells: tuple[Set, Set] = ("held-out", "training")
+    for name in cells:
+        drawn = _whole_crops(images[name])
+        indices, likeness = _nearest_stickers(examiner, drawn)
+        neighbours[name] = []
+        for k, scene in enumerate(asked[name]):
+            sprite = examiner.training[indices[k]]
+            prompt = scene.captions[0].text
+            neighbours[name].append(Neighbour(prompt, sprite.key, round(likeness[k], 3)))
+            if k < PAIRS:
+                wish = scene.truth.objects[0]
+                shown += [drawn[k], sprite_crop(sprite, 0, indices[k])]
+                labels += [f"{wish.name}, {wish.style}", f"nearest: {sprite.name}, {sprite.style}"]
+    _, of_real = _nearest_stickers(
+        examiner, _whole_crops([scene.image for scene in asked["held-out"]])
     )
+    of_drawn = [each.similarity for each in neighbours["held-out"]]
+    usual = float(torch.tensor(of_real).quantile(TYPICAL))
+    copies = fraction_estimate(sum(each > usual for each in of_drawn), len(of_drawn))
+    return Similar(fmean(of_drawn), fmean(of_real), copies, neighbours, shown, labels)
+
+
+def _nearest_stickers(
+    examiner: Examiner, crops: Sequence[Image.Image]
+) -> tuple[list[int], list[float]]:
+    """Indices of the nearest training stickers by the network's features, and similarities."""
+    features = split(features_of(examiner.network, crops)).network
+    return nearest(features, split(examiner.features).network)
 
 
 def _whole_crops(images: Sequence[Image.Image]) -> list[Image.Image]:

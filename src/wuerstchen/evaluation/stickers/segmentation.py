@@ -13,7 +13,8 @@ DIFFERENT = 40.0
 """Pixels at a larger distance from the background (RGB levels from 0 to 255) belong to stickers."""
 
 REACH = 1 / 256
-"""Fraction of the image's side up to which parts count as connected."""
+"""Fraction of the image's side up to which parts count as connected: a pixel of 256, none of 128,
+where stickers of a scene are two pixels apart."""
 
 SIMILAR = 24.0
 """Pixels at a smaller distance get the background's exact colour in a crop, which has no frame."""
@@ -85,8 +86,9 @@ def _components(mask: NDArray[np.bool_]) -> list[Box]:
     """Boxes of the connected parts of the mask, without specks."""
     from scipy import ndimage
 
-    reach = max(1, round(REACH * mask.shape[0]))
-    joined = ndimage.binary_dilation(mask, np.ones((3, 3), bool), iterations=reach)
+    reach = round(REACH * mask.shape[0])
+    square = np.ones((2 * reach + 1, 2 * reach + 1), bool)
+    joined = ndimage.binary_dilation(mask, square) if reach else mask
     labels, count = ndimage.label(joined, np.ones((3, 3), bool))
     labels = labels * mask  # boxes without the dilation
     areas = np.bincount(labels.ravel(), minlength=count + 1)
