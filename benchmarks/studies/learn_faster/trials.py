@@ -6,6 +6,7 @@ V = ("stage_c.model.predicts=v", "stage_c.training.loss_weighting=v")
 LATE_C = ("stage_c.training.high_noise_fraction=0.8",)
 MUON_C = ("stage_c.training.optimizer=muon",)
 DATA_C = ("stage_c.model.predicts=data", "stage_c.training.loss_weighting=v")
+PLAIN_C = ("stage_c.model.predicts=data", "stage_c.training.loss_weighting=data_uncapped")
 TODAY_C = (*V, *LATE_C, *MUON_C)
 """The recipe of the configs `tiny` and `small`."""
 
@@ -50,6 +51,8 @@ TRIALS = (
     Trial("c-muon", MUON_C),
     Trial("c-data", (*DATA_C, *LATE_C)),
     Trial("c-data-muon", (*DATA_C, *LATE_C, *MUON_C)),
+    Trial("c-data-plain", (*PLAIN_C, *LATE_C)),
+    Trial("c-data-plain-muon", (*PLAIN_C, *LATE_C, *MUON_C)),
     Trial("c-today-warm", TODAY_C, warm_start=12_000),
     Trial(
         "c-today-third",
