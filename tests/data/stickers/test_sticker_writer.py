@@ -18,7 +18,7 @@ from wuerstchen.data.stickers import (
     write_scenes,
     writer,
 )
-from wuerstchen.errors import ConfigError
+from wuerstchen.errors import ConfigError, SaveError
 
 
 def command(*arguments: object) -> int:
@@ -32,6 +32,11 @@ def truths(tar: Path) -> list[Truth]:
     with tarfile.open(tar) as archive:
         members = [m for m in archive if m.name.endswith(".json")]
         return [read_truth(archive.extractfile(member).read()) for member in members]  # type: ignore[union-attr]
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """All files of a folder and its folders."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_training_reads_what_the_command_writes(tmp_path: Path) -> None:
@@ -81,3 +86,27 @@ def test_fractions_above_one_are_refused_before_anything_is_written(tmp_path: Pa
     with pytest.raises(ConfigError, match="sum is at most 1"):
         command(stickers, tmp_path / "scenes", "--pair", 0.7, "--several", 0.4)
     assert not (tmp_path / "scenes").exists()
+
+
+@pytest.mark.parametrize("out", ["stickers", "stickers/scenes", ".", "link"])
+def test_the_sticker_set_is_never_written_to(tmp_path: Path, out: str) -> None:
+    stickers = write_set(tmp_path / "stickers", TRAIN, HELD_OUT)
+    (tmp_path / "link").symlink_to(stickers)
+    before = contents(tmp_path)
+    with pytest.raises(ConfigError, match=r"STICKERS .* is an input; choose another path"):
+        command(stickers, tmp_path / out, "--count", 2, "--held-out", 0)
+    assert contents(tmp_path) == before
+
+
+def test_scenes_of_an_earlier_run_are_not_mixed_with_new_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "SCENES_PER_TAR", 2)
+    stickers, scenes = write_set(tmp_path / "stickers", TRAIN, HELD_OUT), tmp_path / "scenes"
+    scenes.mkdir()
+    command(stickers, scenes, "--count", 4, "--held-out", 0)
+    before = contents(scenes)
+    assert len(before) == 2
+    with pytest.raises(SaveError, match="expected a new or empty folder .* delete the folder"):
+        command(stickers, scenes, "--count", 2, "--held-out", 0)
+    assert contents(scenes) == before

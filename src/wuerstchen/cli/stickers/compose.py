@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wuerstchen.cli.options import number, progress_bars
-from wuerstchen.errors import ConfigError
+from wuerstchen.errors import ConfigError, SaveError
 from wuerstchen.terminal import print_path
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def compose(
         Path,
         typer.Argument(metavar="STICKERS", help="Folder with train-*.tar and test-cells-*.tar."),
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write to.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new or empty folder for the tars.")],
     count: Annotated[int, number(1, "Training scenes.")] = 20_000,
     held_out: Annotated[
         int,
@@ -52,12 +52,20 @@ def compose(
     A scene is one sticker on one of twelve named backgrounds, two with a relation, or two to four
     copies of one. Train on them with data.path=OUT. The same options give the same files.
     """
+    from wuerstchen import overlap, owned
     from wuerstchen.data.stickers import Composer, Mix, open_sprites, write_scenes
 
     if pair + several > 1:
         raise ConfigError(
             f"Expected fractions --pair and --several whose sum is at most 1, found {pair} and "
             f"{several}; lower one of them."
+        )
+    overlap.check_apart({"STICKERS": stickers}, out)
+    # Tars of the set have the same names, and training would use those that an earlier run left.
+    if not owned.is_empty(out):
+        raise SaveError(
+            f"{out}: expected a new or empty folder for the scenes, found files; choose another "
+            "OUT, or delete the folder."
         )
     parts: list[tuple[Part, int]] = [("train", count), ("test-cells", held_out)]
     with progress_bars() as report:
