@@ -107,6 +107,6 @@ def test_scenes_of_an_earlier_run_are_not_mixed_with_new_ones(
     command(stickers, scenes, "--count", 4, "--held-out", 0)
     before = contents(scenes)
     assert len(before) == 2
-    with pytest.raises(SaveError, match="expected a new or empty folder .* delete the folder"):
+    with pytest.raises(SaveError, match=r"expected a new or empty folder .* delete the folder"):
         command(stickers, scenes, "--count", 2, "--held-out", 0)
     assert contents(scenes) == before
