@@ -15,9 +15,9 @@ from wuerstchen.evaluation.metrics import (
     fraction_estimate,
     mean_estimate,
     nearest,
-    psnr,
     thumbnails,
 )
+from wuerstchen.psnr import psnr
 
 
 @pytest.fixture

@@ -4,13 +4,11 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from made_study import make_study
-
-Serve = Callable[..., tuple[subprocess.Popen[str], list[str]]]
+from made_study import Serve, make_study
 
 
 @pytest.fixture(scope="session")

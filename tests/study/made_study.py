@@ -1,5 +1,7 @@
 """Small folders of images, and a study of them."""
 
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -7,6 +9,9 @@ from PIL.PngImagePlugin import PngInfo
 from typer.testing import CliRunner
 
 from wuerstchen.cli import app
+
+Serve = Callable[..., tuple[subprocess.Popen[str], list[str]]]
+"""The fixture `serve`: a study, raters and options to its process and the links that it printed."""
 
 COLOURS = ("red", "green", "blue", "orange", "purple", "brown")
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import httpx2 as httpx
 import pytest
-from conftest import Serve
 from fastapi.testclient import TestClient
+from made_study import Serve
 from typer.testing import CliRunner
 
 from wuerstchen.cli import app as command
