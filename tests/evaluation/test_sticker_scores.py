@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable, Sequence
+from itertools import accumulate
+from math import comb
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from wuerstchen.data.stickers import BACKGROUNDS, Composer, Mix, Sprite, Truth, 
 from wuerstchen.data.stickers.sprites import image_of
 from wuerstchen.errors import DataError
 from wuerstchen.evaluation.distances.mind import mind
+from wuerstchen.evaluation.metrics import Estimate
 from wuerstchen.evaluation.stickers import FILES, Examiner, build_examiner, score, scoring
 from wuerstchen.evaluation.stickers.crop_features import (
     PALETTE,
@@ -32,7 +35,8 @@ from wuerstchen.evaluation.stickers.judge import Judge, Names, object_of
 from wuerstchen.evaluation.stickers.nearest import nearest
 from wuerstchen.evaluation.stickers.network import load_network
 from wuerstchen.evaluation.stickers.prompts import SETS, scenes
-from wuerstchen.evaluation.stickers.scores import Scores
+from wuerstchen.evaluation.stickers.reading import Verdict, names_by_object, read
+from wuerstchen.evaluation.stickers.scores import Scores, tabulate
 from wuerstchen.evaluation.stickers.segmentation import centre, segment
 
 SIZE, COUNT = 128, 40
@@ -175,6 +179,41 @@ def test_a_picture_is_judged_by_heads_that_have_not_seen_its_sticker(examiner: E
     assert not torch.equal(one.names(query, other)[0].scores, two.names(query, other)[0].scores)
 
 
+@pytest.mark.parametrize("own", [0, 1])
+def test_each_object_of_a_pair_is_judged_by_heads_that_have_not_seen_its_sticker(
+    examiner: Examiner, stickers: Path, own: int
+) -> None:
+    pairs = scenes(stickers, "pair", COUNT, SIZE, seed=0, knows=examiner.judge.knows)
+    sprites = examiner.training
+    features = torch.randn(1, len(sprites), WIDTH, generator=torch.Generator().manual_seed(0))
+    query = torch.randn(WIDTH, generator=torch.Generator().manual_seed(1))
+    honest = Judge(sprites, features)
+    for scene in pairs[:5]:
+        damaged = features.clone()
+        key = scene.truth.objects[own].sprite
+        damaged[:, [sprite.key == key for sprite in sprites]] += 100
+        one, two = (
+            names_by_object(judge, query, scene.truth)[own].scores
+            for judge in (honest, Judge(sprites, damaged))
+        )
+        torch.testing.assert_close(one, two, rtol=0, atol=0)
+
+
+def test_an_object_of_a_pair_is_right_if_its_own_heads_name_it(
+    examiner: Examiner, stickers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = scenes(stickers, "pair", COUNT, SIZE, seed=0, knows=examiner.judge.knows)
+    images, truths = [scene.image for scene in asked], [scene.truth for scene in asked]
+    scores = torch.zeros(len(examiner.judge.objects))
+
+    def by_cell(self: Judge, features: Tensor, cell: tuple[str, str]) -> list[Names]:
+        return [Names((cell[0],), cell[1], scores) for _ in features]
+
+    monkeypatch.setattr(Judge, "names", by_cell)
+    verdicts = read(examiner.network, examiner.judge, images, truths)
+    assert all(verdict.objects for verdict in verdicts)
+
+
 def test_all_variants_of_an_object_in_one_style_are_left_out_together() -> None:
     """Otherwise the heads for a man would have seen almost the same woman."""
     names = ["man cook", "woman cook", "cook", "cat", "dog"]
@@ -251,6 +290,45 @@ def test_copies_of_training_stickers_are_seen(
         assert found.sticker == training[scene.truth.objects[0].name].key
 
 
+def verdicts(right: Sequence[bool]) -> list[Verdict]:
+    return [Verdict(each, each, each, each, each, each, each) for each in right]
+
+
+def shares(drawn: Sequence[bool], real: Sequence[bool], similar: Scores) -> Estimate | None:
+    sides = ({name: verdicts(each) for name in SETS} for each in (drawn, real))
+    return tabulate(*sides, similar.distances, similar.similar).scores["object"].share
+
+
+def test_the_interval_of_a_share_is_binomial_where_all_real_ones_are_right(
+    of_oracle: Scores,
+) -> None:
+    """Then each resampled share is a binomial count over n."""
+    n, hits = 50, 20
+    share = shares([k < hits for k in range(n)], [True] * n, of_oracle)
+    below = list(
+        accumulate(comb(n, k) * (hits / n) ** k * (1 - hits / n) ** (n - k) for k in range(n + 1))
+    )
+    low, high = (sum(each < level for each in below) / n for level in (0.025, 0.975))
+    assert share == Estimate(hits / n, pytest.approx(low), pytest.approx(high), n)  # type: ignore[arg-type]
+
+
+def test_the_interval_of_a_share_is_of_pairs(of_oracle: Scores) -> None:
+    """Right on the same prompts: the share is 1 in every sample, though neither accuracy is."""
+    right = [k % 3 > 0 for k in range(30)]
+    assert shares(right, right, of_oracle) == Estimate(1, 1, 1, 30)
+    assert shares(right, [False] * 30, of_oracle) is None
+    other = shares(right, [not each for each in right], of_oracle)
+    assert other is not None and other.low < other.value == 2 < other.high
+
+
+def test_each_drawn_sticker_has_its_nearest_in_the_json(of_oracle: Scores) -> None:
+    content = json.loads(of_oracle.to_json({}))["nearest_training_sticker"]["of_each"]
+    assert set(content) == {"training", "held-out"}
+    for found in content.values():
+        assert len(found) == COUNT
+        assert all(set(each) == {"prompt", "sticker", "similarity"} for each in found)
+
+
 def test_batches_have_the_size_that_is_asked_for(stickers: Path, examiner: Examiner) -> None:
     drawn: list[int] = []
 
@@ -276,6 +354,8 @@ def test_json_and_page_hold_what_is_printed(of_oracle: Scores, tmp_path: Path) -
     content = json.loads(paths[0].read_text(encoding="utf-8"))
     assert content["scores"]["style"]["drawn"]["value"] == of_oracle.scores["style"].drawn.value
     page = paths[1].read_text(encoding="utf-8")
+    share = of_oracle.scores["style"].share
+    assert share is not None and content["scores"]["style"]["share"]["high"] == share.high
     assert "oracle &lt;1&gt;" in page and "Held-out cells: style" in page
     assert "Held-out cells: style" in "\n".join(of_oracle.lines())
 

@@ -9,11 +9,9 @@ from torch import Tensor
 
 from wuerstchen.evaluation.alignment.judges import TITLES
 from wuerstchen.evaluation.alignment.record import Scored, by_category
+from wuerstchen.evaluation.bootstrap import paired_difference
 from wuerstchen.evaluation.distances.record import Setting
-from wuerstchen.evaluation.metrics import Estimate, fraction_estimate
-from wuerstchen.noise import generator_of
-
-RESAMPLES = 10_000
+from wuerstchen.evaluation.metrics import fraction_estimate
 
 
 class StoredPrompt(BaseModel):
@@ -37,21 +35,6 @@ class StoredAlignment(BaseModel):
     versions: dict[str, Setting]
     figures: dict[str, dict[str, dict[str, float]]]
     prompts: list[StoredPrompt]
-
-
-def paired_difference(a: Tensor, b: Tensor, seed: int = 0) -> Estimate:
-    """The mean of b - a, (N,) each, with the 95 % percentile interval over resampled pairs."""
-    difference = (b - a).double()
-    n, rng = len(difference), generator_of(seed)
-    rows = max(1, 1_000_000 // n)  # resampled at a time, for bounded memory
-    means = torch.cat(
-        [
-            difference[torch.randint(n, (min(rows, RESAMPLES - start), n), generator=rng)].mean(1)
-            for start in range(0, RESAMPLES, rows)
-        ]
-    )
-    low, high = torch.quantile(means, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return Estimate(float(difference.mean()), low, high, n)
 
 
 def lines(records: Mapping[str, StoredAlignment]) -> Iterator[str]:

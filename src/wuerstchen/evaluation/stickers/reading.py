@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image
+from torch import Tensor
 
 from wuerstchen.data.stickers import Relation, Truth
 from wuerstchen.evaluation.stickers.crop_features import SIDE, FeatureNetwork
 from wuerstchen.evaluation.stickers.features import features_of
-from wuerstchen.evaluation.stickers.judge import Cell, Judge, Names, object_of
+from wuerstchen.evaluation.stickers.judge import Judge, Names, object_of
 from wuerstchen.evaluation.stickers.segmentation import Segments, centre, crop, segment
 
 
@@ -45,10 +46,15 @@ def read(
     features = iter(features_of(network, crops)) if crops else iter(())
     verdicts = []
     for found, own, truth in zip(segments, boxes, truths, strict=True):
-        cell = (truth.objects[0].name, truth.objects[0].style)
-        names = [judge.names(next(features)[None], cell)[0] for _ in own]
-        verdicts.append(_verdict(judge, found, own, names, truth, cell))
+        names = [names_by_object(judge, next(features), truth) for _ in own]
+        verdicts.append(_verdict(judge, found, own, names, truth))
     return verdicts
+
+
+def names_by_object(judge: Judge, features: Tensor, truth: Truth) -> list[Names]:
+    """Of a crop with (F,) features, by the heads that lack each object of the truth in turn."""
+    cells = [(each.name, each.style) for each in truth.objects]
+    return [judge.names(features[None], cell)[0] for cell in cells]
 
 
 def _boxes(found: Segments, truth: Truth) -> list[tuple[int, int, int, int]]:
@@ -62,34 +68,36 @@ def _verdict(
     judge: Judge,
     found: Segments,
     boxes: Sequence[tuple[int, int, int, int]],
-    names: Sequence[Names],
+    names: Sequence[Sequence[Names]],
     truth: Truth,
-    cell: Cell,
 ) -> Verdict:
+    """`names` of each box, by the heads for each object."""
     background = found.background == truth.background
     count = len(found.boxes) == truth.count
+    wanted = [object_of(each.name) for each in truth.objects]
     if truth.kind == "one":
-        name, style = object_of(cell[0]), cell[1]
         return Verdict(
             background,
             count,
-            object=bool(names) and names[0].object == name,
-            first_five=bool(names) and name in names[0].objects,
-            style=bool(names) and names[0].style == style,
+            object=bool(names) and names[0][0].object == wanted[0],
+            first_five=bool(names) and wanted[0] in names[0][0].objects,
+            style=bool(names) and names[0][0].style == truth.objects[0].style,
         )
     if truth.kind == "several":
         return Verdict(background, count)
     if len(boxes) < 2:
         return Verdict(background, count, relation=False, objects=False)
-    wanted = object_of(truth.objects[0].name), object_of(truth.objects[1].name)
-    fits = [[judge.similarity(each, name) for name in wanted] for each in names]
+    fits = [
+        [judge.similarity(each, name) for each, name in zip(own, wanted, strict=True)]
+        for own in names
+    ]
     order = (0, 1) if fits[0][0] + fits[1][1] >= fits[0][1] + fits[1][0] else (1, 0)
     first, second = (boxes[k] for k in order)
     return Verdict(
         background,
         count,
         relation=relation_of(first, second) == truth.relation,
-        objects=tuple(names[k].object for k in order) == wanted,
+        objects=all(names[k][j].object == wanted[j] for j, k in enumerate(order)),
     )
 
 

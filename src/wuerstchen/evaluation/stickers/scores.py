@@ -5,11 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import torch
 from PIL import Image
 from pydantic import JsonValue
 
 from wuerstchen import __version__
 from wuerstchen.atomic_write import write_file
+from wuerstchen.evaluation.bootstrap import paired_ratio
 from wuerstchen.evaluation.grid import labelled_grid, png_bytes, save_image
 from wuerstchen.evaluation.metrics import Estimate, fraction_estimate
 from wuerstchen.evaluation.stickers.prompts import Set
@@ -45,16 +47,14 @@ OUTCOMES = ("both right", "object only", "style only", "neither")
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How often a wish is fulfilled."""
+    """How often a criterion is met."""
 
     drawn: Estimate
     real: Estimate
     """On real images of the same prompts: what the judge itself gets right, the ceiling."""
 
-    @property
-    def share(self) -> float | None:
-        """Drawn as a fraction of real; None if the judge finds nothing right."""
-        return self.drawn.value / self.real.value if self.real.value else None
+    share: Estimate | None
+    """Drawn over real, by a bootstrap over prompts; None if the judge finds nothing right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +111,9 @@ class Scores:
         return json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     def content(self) -> dict[str, JsonValue]:
-        """Fractions in [0, 1], intervals of 95 % (Wilson), n images."""
+        """Fractions, n images and 95 % intervals: Wilson's, and by a bootstrap of the shares."""
         return {
-            "scores": {
-                name: {**asdict(score), "share": score.share} for name, score in self.scores.items()
-            },
+            "scores": {name: asdict(score) for name, score in self.scores.items()},
             "held_out_outcomes": {
                 name: {outcome: asdict(found) for outcome, found in fractions.items()}
                 for name, fractions in self.outcomes.items()
@@ -134,7 +132,7 @@ class Scores:
 
     def rows(self) -> list[list[str]]:
         """The table of scores, first its header."""
-        table = [["", "drawn", "95 %", "real", "95 %", "share", "n"]]
+        table = [["", "drawn", "95 %", "real", "95 %", "share", "95 %", "n"]]
         for name, score in self.scores.items():
             drawn, share = score.drawn, score.share
             table.append(
@@ -144,7 +142,8 @@ class Scores:
                     _interval(drawn),
                     _percent(score.real.value),
                     _interval(score.real),
-                    "-" if share is None else _percent(share),
+                    "-" if share is None else _percent(share.value),
+                    "-" if share is None else _interval(share),
                     str(drawn.n),
                 ]
             )
@@ -208,7 +207,8 @@ class Scores:
                 "<h2>Scores</h2>",
                 html_table(self.rows()),
                 "<p>In percent. Real images of the same prompts are judged the same way: they are "
-                "what the judge can find. Share is drawn over real. No picture is judged by heads "
+                "what the judge can find. Share is drawn over real; its interval is by a paired "
+                "bootstrap over prompts. No image is judged by heads "
                 "that have seen the sticker of its prompt.</p>",
                 html_table(self.outcome_rows()),
                 "<h2>Distances</h2>",
@@ -228,8 +228,8 @@ def tabulate(
 ) -> Scores:
     """Scores from the verdicts on drawn and real images of the same prompts."""
     scores = {
-        name: Score(_estimate(drawn, sets, wish), _estimate(real, sets, wish))
-        for name, (_, sets, wish) in KINDS.items()
+        name: _score(_answers(drawn, sets, criterion), _answers(real, sets, criterion))
+        for name, (_, sets, criterion) in KINDS.items()
     }
     outcomes = {
         "drawn": _outcomes(drawn["held-out"]),
@@ -238,11 +238,18 @@ def tabulate(
     return Scores(scores, outcomes, distances, similar)
 
 
-def _estimate(
-    verdicts: Mapping[Set, Sequence[Verdict]], sets: Sequence[Set], wish: str
-) -> Estimate:
-    answers = [getattr(verdict, wish) for name in sets for verdict in verdicts[name]]
-    return fraction_estimate(sum(bool(answer) for answer in answers), len(answers))
+def _answers(
+    verdicts: Mapping[Set, Sequence[Verdict]], sets: Sequence[Set], criterion: str
+) -> list[bool]:
+    return [bool(getattr(verdict, criterion)) for name in sets for verdict in verdicts[name]]
+
+
+def _score(drawn: Sequence[bool], real: Sequence[bool]) -> Score:
+    return Score(
+        fraction_estimate(sum(drawn), len(drawn)),
+        fraction_estimate(sum(real), len(real)),
+        paired_ratio(torch.tensor(real), torch.tensor(drawn)),
+    )
 
 
 def _outcomes(verdicts: Sequence[Verdict]) -> dict[str, Estimate]:
