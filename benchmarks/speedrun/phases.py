@@ -17,7 +17,7 @@ from benchmarks.speedrun.scenes import Scenes
 from benchmarks.speedrun.text import new_text_encoder
 from benchmarks.speedrun.timed import Journal, train_for
 from wuerstchen import weights
-from wuerstchen.config import Config
+from wuerstchen.config import Config, TrainingConfig
 from wuerstchen.data import Batch, Pairs
 from wuerstchen.geometry import SEMANTICS_SCALE
 from wuerstchen.inference.model_info import ModelInfo, ModelStageSettings, new_info
@@ -27,6 +27,7 @@ from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
 from wuerstchen.models.stage_c import StageC
 from wuerstchen.training.frozen import FrozenStages, StageBText
+from wuerstchen.training.optim import autocast_dtype
 from wuerstchen.training.perceptual import pyramid_loss
 from wuerstchen.training.stage import Stage
 from wuerstchen.training.stage_a import StageATrainer
@@ -47,7 +48,6 @@ class Place:
     """Where and how a speedrun computes."""
 
     device: torch.device
-    bf16: bool
     compiled: bool
 
 
@@ -98,7 +98,7 @@ def run_stage_b(
                 mapper.weight.div_(SEMANTICS_SCALE)
     pixels = scenes.pixels.to(place.device)
     with journal.meter.as_kind("encoding"):
-        latents = _encode_all(stage_a.encode, pixels, place)
+        latents = _encode_all(stage_a.encode, pixels, place, config.stage_b.training)
     text = StageBText(None, config.text.max_length, config.stage_b.model.text_width)
     stage = StageBTrainer(config, stage_a, compressor, stage_b, text, StoredRows(latents))
     pick = torch.Generator().manual_seed(config.seed)
@@ -123,7 +123,7 @@ def run_stage_c(
     text_b = StageBText(None, config.text.max_length, config.stage_b.model.text_width)
     frozen = FrozenStages(stage_a, stage_b, compressor, text_b, 0.0)
     with journal.meter.as_kind("encoding"):
-        values = _encode_all(frozen.compress, scenes.pixels, place)
+        values = _encode_all(frozen.compress, scenes.pixels, place, config.stage_c.training)
     frozen = FrozenStages(stage_a, stage_b, compressor, text_b, 0.0, StoredRows(values))
     stage_c = StageC(config.stage_c.model)
     stage = StageCTrainer(config, frozen, text, stage_c, model_info(config))
@@ -163,7 +163,6 @@ def _train(
     *parts: nn.Module,
 ) -> StageResult:
     """parts: networks whose blocks are compiled, for the few shapes that training has"""
-    muon = stage.name != "a"  # whose weights are mostly convolutions
     blocks = [b for part in parts for b in part.modules() if isinstance(b, COMPILED)]
     for block in blocks if place.compiled else ():
         block.compile(dynamic=False)
@@ -174,8 +173,6 @@ def _train(
         place.device,
         seed,
         journal,
-        muon=muon,
-        bf16=place.bf16,
         compiled=place.compiled and bool(blocks),
     )
     for block in blocks:
@@ -191,11 +188,14 @@ def _batch(pixels: Tensor, indices: Sequence[int]) -> Batch:
 
 
 @torch.no_grad()
-def _encode_all(encode: Callable[[Tensor], Tensor], pixels: Tensor, place: Place) -> Tensor:
-    """What a frozen network makes of all scenes, in half precision where the device has bf16."""
-    rows = []
+def _encode_all(
+    encode: Callable[[Tensor], Tensor], pixels: Tensor, place: Place, training: TrainingConfig
+) -> Tensor:
+    """What a frozen network makes of all scenes, in the precision of the training that reads it."""
+    dtype, rows = autocast_dtype(training), list[Tensor]()
+    bf16 = dtype is torch.bfloat16
     for part in pixels.split(AT_ONCE):
         images = part.to(place.device).permute(0, 3, 1, 2).float() / 255
-        with torch.autocast(place.device.type, torch.bfloat16, enabled=place.bf16):
-            rows.append(encode(images).to(torch.bfloat16 if place.bf16 else torch.float32))
+        with torch.autocast(place.device.type, torch.bfloat16, enabled=bf16):
+            rows.append(encode(images).to(dtype))
     return torch.cat(rows)

@@ -104,7 +104,7 @@ class Speedrun:
             torch._dynamo.config.recompile_limit = 64  # shapes of a block
             torch._dynamo.config.suppress_errors = True  # an eager network is slower, not wrong
         compiled = self.report.settings.compiled
-        return Place(torch.device("cuda" if cuda else "cpu"), bf16=cuda, compiled=compiled)
+        return Place(torch.device("cuda" if cuda else "cpu"), compiled=compiled)
 
     def _train(self, stage: str, seconds: float, scenes: Scenes, place: Place) -> None:
         run_stage, _ = STAGES[stage]

@@ -12,14 +12,17 @@ from torch import Tensor
 from benchmarks.speedrun.phases import Place
 from benchmarks.speedrun.report import Reconstruction
 from benchmarks.speedrun.scenes import Scenes
-from wuerstchen import diffusion, weights
+from wuerstchen import weights
 from wuerstchen.config import Config
 from wuerstchen.evaluation.grid import labelled_grid, to_pil
 from wuerstchen.evaluation.stickers import Draw
-from wuerstchen.geometry import latent_size_of_semantics
 from wuerstchen.models.compressor import shrink
+from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB
+from wuerstchen.noise import RandomStreams
+from wuerstchen.psnr import psnr
 from wuerstchen.training.crops import sample_grid
+from wuerstchen.training.frozen import FrozenStageA, StageBText, decode_semantics
 
 RECONSTRUCTED, CAPTIONED, COLUMNS = 128, 16, 8
 
@@ -59,15 +62,13 @@ def write_reconstructions(
         by_a = torch.cat([stage_a.decode(stage_a.encode(part)) for part in batches]).cpu()
         semantics = torch.cat([compressor(shrink(part)) for part in batches])
     stage_b = weights.stage_b.load(folder).to(device)
-    tokens = config.text.max_length
-    latents = torch.cat([_latents(stage_b, part, tokens) for part in semantics.split(32)])
-    with torch.no_grad():
-        by_b = torch.cat([stage_a.decode(part) for part in latents.split(32)]).cpu()
+    text = StageBText(None, config.text.max_length, stage_b.config.text_width)
+    by_b = torch.cat([_drawn(part, text, stage_b, stage_a) for part in semantics.split(32)])
     rows = [each[k : k + COLUMNS] for k in (0, COLUMNS) for each in (images, by_a, by_b)]
     _write(to_pil(sample_grid(rows)), out / RECONSTRUCTIONS)
     return Reconstruction(
-        stage_a_psnr=_psnr(by_a, images),
-        stage_b_psnr=_psnr(by_b, images),
+        stage_a_psnr=float(psnr(by_a.clamp(0, 1), images).mean()),
+        stage_b_psnr=float(psnr(by_b.clamp(0, 1), images).mean()),
         stage_b_edges=float(_edges(by_b) / _edges(images)),
     )
 
@@ -92,24 +93,16 @@ def write_drawn(draw: Draw, scenes: Sequence[Scenes], out: Path) -> float:
 
 
 @torch.no_grad()
-def _latents(stage_b: StageB, semantics: Tensor, tokens: int) -> Tensor:
-    """Sampled from (B, S, h, w) true semantics."""
-    size = latent_size_of_semantics(semantics.shape[-2], semantics.shape[-1])
-    text = torch.zeros(len(semantics), tokens, stage_b.config.text_width, device=semantics.device)
-    denoise = diffusion.unguided(stage_b, stage_b.condition(semantics, text, size))
-    generator = torch.Generator().manual_seed(0)
-    start = torch.randn(len(semantics), 4, *size, generator=generator).to(semantics.device)
-    *_, latents = diffusion.ddim(denoise, start, diffusion.DATA_TIMES, torch.randn_like)
-    return latents
+def _drawn(semantics: Tensor, text: StageBText, stage_b: StageB, stage_a: StageA) -> Tensor:
+    """(B, 3, H, W) images from (B, S, h, w) true semantics."""
+    captions = [""] * len(semantics)
+    streams = RandomStreams([torch.Generator().manual_seed(0)], len(semantics))
+    tokens = text(captions, semantics.device)
+    return decode_semantics(semantics, tokens, stage_b, FrozenStageA(stage_a), streams)
 
 
 def _edges(images: Tensor) -> Tensor:
     return images.diff(dim=-1).abs().mean() + images.diff(dim=-2).abs().mean()
-
-
-def _psnr(made: Tensor, images: Tensor) -> float:
-    squares = (made.clamp(0, 1) - images).square().mean(dim=(1, 2, 3))
-    return float((-10 * squares.log10()).mean())
 
 
 def _write(image: Image.Image, path: Path) -> None:

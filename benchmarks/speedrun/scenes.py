@@ -21,7 +21,6 @@ from wuerstchen.data import Pair
 from wuerstchen.data.stickers import Composer, Part, open_sprites
 from wuerstchen.data.stickers.source import SceneSource
 from wuerstchen.data.stickers.sprites import decode_all
-from wuerstchen.data.stickers.truth import Truth
 
 CHUNK = 250
 """Scenes that a process composes at a time."""
@@ -81,9 +80,6 @@ class Scenes:
     def image(self, index: int) -> Tensor:
         """(3, S, S) levels."""
         return self.pixels[index].permute(2, 0, 1)
-
-    def truth(self, index: int) -> Truth:
-        return self._source.composer[index].truth
 
     def with_most_common_shape(self, count: int) -> list[int]:
         return list(range(min(count, len(self))))

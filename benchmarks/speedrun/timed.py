@@ -17,7 +17,7 @@ from wuerstchen.flops import FlopCounter
 from wuerstchen.receipts import Meter
 from wuerstchen.training.ema import EMA
 from wuerstchen.training.muon import linear_weights, optimizers_of
-from wuerstchen.training.optim import Bf16Autocast, move_to
+from wuerstchen.training.optim import Bf16Autocast, autocast_dtype, move_to
 from wuerstchen.training.stage import Loss, Stage, TrainState
 
 COUNTED_STEP = 30
@@ -47,14 +47,11 @@ def train_for(
     seed: int,
     journal: Journal,
     *,
-    muon: bool,
-    bf16: bool,
     compiled: bool,
 ) -> StageResult:
     """Train until the time is over; at the end the networks have their EMA weights.
 
     batches   makes the next batch
-    muon      for the matrices of linear layers; AdamW for all else
     compiled  whether a network is, which is run eagerly where operations are counted
     """
     networks = stage.networks()
@@ -62,8 +59,9 @@ def train_for(
         move_to(network, device)
     for network in networks.values():
         network.train()
+    bf16 = autocast_dtype(stage.training) is torch.bfloat16
     called = {n: Bf16Autocast(net) if bf16 else net for n, net in networks.items()}
-    optimizers = {name: _optimizers(stage, name, muon=muon) for name in networks}
+    optimizers = {name: _optimizers(stage, name) for name in networks}
     ema = EMA(networks[stage.trained], stage.training.ema_decays)
     host = torch.Generator().manual_seed(seed)
     on_device = torch.Generator(device).manual_seed(seed)
@@ -146,11 +144,11 @@ def _finish(stage: Stage, ema: EMA) -> None:
         each.eval()
 
 
-def _optimizers(stage: Stage, name: str, *, muon: bool) -> list[torch.optim.Optimizer]:
+def _optimizers(stage: Stage, name: str) -> list[torch.optim.Optimizer]:
     training = stage.training
     return optimizers_of(
         stage.parameter_groups(name),
-        linear_weights(stage.networks()[name]) if muon else (),
+        linear_weights(stage.networks()[name]) if training.optimizer == "muon" else (),
         learning_rate=training.learning_rate,
         muon_rate=training.muon_rate,
         betas=training.betas,
