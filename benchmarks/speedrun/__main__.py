@@ -51,7 +51,8 @@ def speedrun(
 ) -> None:
     """Compose scenes, train all stages for a fixed time, and score the model.
 
-    Options change a run from its class; one that is changed in more than its seed is no record.
+    Options change a run from its class; one that is changed in more than its seed, or judged by
+    fewer images, is no record.
     """
     begun = psutil.Process().create_time()
     usual = CLASSES[of]

@@ -27,7 +27,7 @@ class Class:
     seconds: Seconds
     """Of training."""
     limit: float
-    """Seconds from the start of the command to the page."""
+    """Seconds from the start of the process until the scores are written."""
     judged: int
     """Images that are drawn and judged for each set of prompts, if there is time."""
     compiled: bool

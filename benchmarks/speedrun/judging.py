@@ -20,7 +20,7 @@ JUDGING = 0.1
 17 ms on average, and room."""
 
 FIXED = 45.0
-"""Seconds of all else: 16 were measured, most to open the stickers for each set; and the page."""
+"""Seconds of all else: 16 were measured, most to open the stickers for each set; and room."""
 
 
 def drawing(pipeline: Pipeline) -> Draw:

@@ -46,10 +46,10 @@ def _sections(out: Path, report: Report, scores: Scores, receipt: Receipt) -> It
     yield "<h2>Receipt</h2>" + html_table(
         [line_header(receipt.tariff.currency), *line_cells(receipt)], (0, 1), sums=True
     )
-    before = sum(attempt.before for attempt in report.attempts)
+    outside = report.seconds - (report.cost.seconds if report.cost else 0)
     yield (
-        f"<p>{escape('; '.join(report.cost.energy if report.cost else []))}. {before:.0f} s of "
-        "imports, and of reading the stickers, came before it.</p>"
+        f"<p>{escape('; '.join(report.cost.energy if report.cost else []))}. The clock counts "
+        f"{outside:.0f} s more, most of them imports and reading the stickers.</p>"
     )
     yield "<h2>Starts</h2>" + html_table(
         [["date", "commit", "machine"], *map(_start, report.attempts)], (0, 1, 2)
@@ -68,11 +68,11 @@ def _summary(report: Report) -> Iterator[Sequence[str]]:
         yield ["Stage A", f"{found.stage_a_psnr:.2f} dB"]
         yield ["Stages B and A", f"{found.stage_b_psnr:.2f} dB, edges {found.stage_b_edges:.2f}"]
     yield ["scenes", f"{settings.scenes:,} composed of {settings.stickers:,} stickers"]
-    changed = ", ".join(settings.changed)
     _, commit, machine = _start(report.attempts[-1])
     yield ["commit", commit]
     yield ["machine", machine]
-    yield ["record", f"no, changed: {changed}" if changed else "settings of the class"]
+    yield ["changed", ", ".join(settings.changed) or "nothing"]
+    yield ["record", f"no: {'; '.join(report.no_record)}" if report.no_record else "may be one"]
 
 
 def _stages(report: Report) -> Iterator[list[str]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, JsonValue, computed_field
 
 from benchmarks.records import Run
-from benchmarks.speedrun.classes import ClassName
+from benchmarks.speedrun.classes import CLASSES, ClassName
 from wuerstchen.atomic_write import write_file
 from wuerstchen.errors import DataError
 from wuerstchen.parsing import ParseError, parse_model, read_bytes
@@ -21,7 +21,7 @@ class Settings(BaseModel):
     of: ClassName
     """Name of the class."""
     changed: list[str]
-    """Settings that differ from those of the class: such a run is no record."""
+    """Settings that differ from those of the class."""
     stickers: int
     """Training stickers."""
     scenes: int
@@ -35,8 +35,8 @@ class Attempt(BaseModel):
     """One start of the command: the first, or a resumption."""
 
     run: Run
-    before: float
-    """Seconds until the receipt's first phase: imports, opening and decoding the stickers."""
+    seconds: float
+    """From the start of its process to its last save."""
 
 
 class StageResult(BaseModel):
@@ -91,19 +91,35 @@ class Report(BaseModel):
     stages: dict[str, StageResult] = {}
     reconstruction: Reconstruction | None = None
     cost: Cost | None = None
+    judged: int = 0
+    """Images of each set of prompts that were asked for, if there was time; 0: no scores."""
     scores: dict[str, JsonValue] | None = None
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def seconds(self) -> float:
-        """In all: sprites to scores, with all attempts."""
-        return sum(each.before for each in self.attempts) + (self.cost.seconds if self.cost else 0)
+        """From the start of the process until the scores are written, of all attempts."""
+        return sum(each.seconds for each in self.attempts)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def in_time(self) -> bool:
         """Whether it finished within the limit."""
         return self.scores is not None and self.seconds <= self.settings.limit
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def no_record(self) -> list[str]:
+        """Why it is none; a changed seed is no reason."""
+        settings, usual = self.settings, CLASSES[self.settings.of].judged
+        reasons = [each for each in settings.changed if each.partition("=")[0] != "seed"]
+        if self.scores is None:
+            reasons.append("no scores")
+        elif self.judged < usual:
+            reasons.append(f"judged={self.judged}")
+        if self.seconds > settings.limit:
+            reasons.append(f"{self.seconds:,.0f} s, beyond the limit")
+        return reasons
 
     def save(self, out: Path) -> None:
         """Raises SaveError."""

@@ -53,8 +53,13 @@ class Speedrun:
     report: Report
     begun: float
     """`time.time()` when the process started."""
-    _ended: float = field(default_factory=time.perf_counter)
-    """When the last part did."""
+    _started: float = field(default_factory=time.perf_counter)
+    """When this object was made, by a clock that nobody sets."""
+    _before: float = field(init=False)
+    """Seconds of the process before that."""
+
+    def __post_init__(self) -> None:
+        self._before = time.time() - self.begun
 
     @property
     def folder(self) -> Path:
@@ -89,8 +94,8 @@ class Speedrun:
         train = Scenes(self.out, "train", self.stickers, size, count, seed)
         for part in (test, train):  # before the receipt's first phase, which starts CUDA
             part.start(cores)
-        before = time.time() - self.begun
-        self.report.attempts.append(Attempt(run=this_run(self.config.name), before=before))
+        self.report.attempts.append(Attempt(run=this_run(self.config.name), seconds=0))
+        self._save()
         with self._part("data", "preparation") as journal:
             for part in (test, train):
                 part.wait()
@@ -126,27 +131,38 @@ class Speedrun:
             scores = judge(
                 pipeline, self.stickers, kept, most=most, each=each, left=self._seconds_left
             )
-            self.report.scores = scores.content()
+            self.report.judged, self.report.scores = most, scores.content()
         return scores
 
     def _seconds_left(self) -> float:
         """Until the limit, while a part runs."""
-        return (
-            self.report.settings.limit - self.report.seconds - (time.perf_counter() - self._ended)
-        )
+        self._read_clock()
+        return self.report.settings.limit - self.report.seconds
 
     @contextmanager
     def _part(self, stage: str, kind: Kind) -> Iterator[Journal]:
-        """Meter a part of the run; at its end the report is written, with the cost so far."""
+        """Meter a part of the run; at its end the report is written, with the cost so far.
+
+        A part that is stopped counts as well.
+        """
         start = time.perf_counter()
-        with Meter(self.folder, stage=stage, kind=kind, config=dump(self.config)) as meter:
-            yield Journal(self.out / LOG, meter)
-        receipt = write_receipts(self.folder, Tariff())
-        if receipt is not None:
-            self.report.cost = cost_of(receipt)
+        try:
+            with Meter(self.folder, stage=stage, kind=kind, config=dump(self.config)) as meter:
+                yield Journal(self.out / LOG, meter, self._save)
+        finally:
+            receipt = write_receipts(self.folder, Tariff())
+            if receipt is not None:
+                self.report.cost = cost_of(receipt)
+            self._save()
+        typer.echo(f"{kind} ({stage}): {time.perf_counter() - start:.0f} s")
+
+    def _save(self) -> None:
+        """Write the report, with the seconds of this process until now."""
+        self._read_clock()
         self.report.save(self.out)
-        self._ended = time.perf_counter()
-        typer.echo(f"{kind} ({stage}): {self._ended - start:.0f} s")
+
+    def _read_clock(self) -> None:
+        self.report.attempts[-1].seconds = self._before + time.perf_counter() - self._started
 
 
 def available_cores() -> int:

@@ -32,11 +32,14 @@ class Journal:
 
     log: Path
     meter: Meter
+    save: Callable[[], None]
+    """Writes the report, so that the time of a run that is killed counts."""
 
     def add(self, stage: str, result: StageResult) -> None:
         """A line of the log."""
         with self.log.open("a", encoding="utf-8") as file:
             print(json.dumps({"stage": stage, **result.model_dump()}), file=file)
+        self.save()
 
 
 def train_for(

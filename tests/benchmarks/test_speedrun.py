@@ -5,22 +5,30 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from made_stickers import HELD_OUT, TRAIN, write_set
+from torch import nn
 from typer.testing import CliRunner
 
+from benchmarks.records import this_run
+from benchmarks.speedrun import __main__ as command
 from benchmarks.speedrun import products, run, timed
 from benchmarks.speedrun.__main__ import app
+from benchmarks.speedrun.classes import CLASSES
 from benchmarks.speedrun.judging import FIXED, JUDGING, LEAST, affordable
+from benchmarks.speedrun.report import Attempt, Report, Settings
 from benchmarks.speedrun.scenes import Scenes
 from wuerstchen import Pipeline
 from wuerstchen.data.stickers import Composer, open_sprites
 from wuerstchen.errors import WuerstchenError
 from wuerstchen.evaluation.stickers.prompts import SETS
+from wuerstchen.training.stage_b import CompressorAndStageB
+from wuerstchen.training.stage_c import TextAndStageC
 
 SMALL = {
     "data.size": 128,
@@ -95,6 +103,78 @@ def speedrun(stickers: Path, out: Path, *options: str) -> str:
     return result.output
 
 
+EARLIER = 100.0
+"""Seconds for which a process has run when the command starts."""
+
+
+class StartedEarlier:
+    def create_time(self) -> float:
+        return time.time() - EARLIER
+
+
+def test_time_and_start_of_a_run_that_is_stopped_are_kept(
+    stickers: Path, tmp_path: Path, one_core: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(_: Scenes) -> None:
+        [saved] = json.loads((tmp_path / "report.json").read_text())["attempts"]
+        assert EARLIER < saved["seconds"] < EARLIER + 60
+        time.sleep(0.5)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "psutil", SimpleNamespace(Process=StartedEarlier))
+    monkeypatch.setattr(Scenes, "start", lambda *_: None)
+    monkeypatch.setattr(Scenes, "wait", stopped)
+    begun = time.perf_counter()
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        speedrun(stickers, tmp_path)
+    spent = EARLIER + time.perf_counter() - begun
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert EARLIER + 0.5 < report["seconds"] < spent
+
+
+@pytest.mark.parametrize(
+    ("changed", "judged", "seconds", "reasons"),
+    [
+        ([], 100, 3600, []),
+        (["seed=1"], 100, 3600, []),
+        (["scenes=40", "seed=1"], 100, 3600, ["scenes=40"]),
+        (["stage_a.model.width=8"], 100, 3600, ["stage_a.model.width=8"]),
+        ([], 99, 3600, ["judged=99"]),
+        ([], 100, 3601, ["3,601 s, beyond the limit"]),
+    ],
+)
+def test_a_record_has_the_settings_of_its_class_but_for_the_seed_and_is_in_time(
+    changed: list[str], judged: int, seconds: float, reasons: list[str]
+) -> None:
+    usual = CLASSES["laptop"]
+    settings = Settings(
+        of="laptop",
+        changed=changed,
+        stickers=1,
+        scenes=1,
+        seconds=usual.seconds,
+        limit=usual.limit,
+        compiled=False,
+        config={},
+    )
+    attempts = [Attempt(run=this_run("study"), seconds=part) for part in (100, seconds - 100)]
+    report = Report(settings=settings, attempts=attempts, judged=judged, scores={})
+    assert report.no_record == reasons
+    assert "no scores" in report.model_copy(update={"scores": None}).no_record
+
+
+def noting(
+    call: Callable[[nn.Module], object], networks: list[nn.Module]
+) -> Callable[[nn.Module], object]:
+    """The same call, whose networks are noted."""
+
+    def noted(network: nn.Module) -> object:
+        networks.append(network)
+        return call(network)
+
+    return noted
+
+
 def test_one_command_leads_to_scores_and_a_second_one_resumes(
     stickers: Path, tmp_path: Path, one_core: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,10 +182,18 @@ def test_one_command_leads_to_scores_and_a_second_one_resumes(
     monkeypatch.setitem(products.SIDES, "cpu", 256)
     monkeypatch.setattr(timed, "COUNTED_STEP", 1)
     monkeypatch.setattr(run, "RECONSTRUCTED", 16)
-    options = ("--seconds", "0.5,0.5,0.5")
+    monkeypatch.setattr(command, "psutil", SimpleNamespace(Process=StartedEarlier))
+    muon, bf16 = list[nn.Module](), list[nn.Module]()
+    for name, networks in (("linear_weights", muon), ("Bf16Autocast", bf16)):
+        monkeypatch.setattr(timed, name, noting(getattr(timed, name), networks))
+    recipe = "stage_c.training.optimizer=adamw", "stage_c.training.precision=bf16"
+    options = ("--seconds", "0.5,0.5,0.5", *(part for each in recipe for part in ("--set", each)))
+    begun = time.time()
     speedrun(stickers, tmp_path, *options, "--judged", "0")
     trained = json.loads((tmp_path / "report.json").read_text())
     assert trained["scores"] is None and not trained["in_time"]
+    assert [type(each) for each in muon] == [CompressorAndStageB]
+    assert [type(each) for each in bf16] == [TextAndStageC]
     with pytest.raises(WuerstchenError, match="differs in changed, seconds"):
         speedrun(stickers, tmp_path, "--seconds", "0.5,0.5,0.6")
 
@@ -123,14 +211,16 @@ def test_one_command_leads_to_scores_and_a_second_one_resumes(
     assert report["cost"]["kwh"] == receipt["total"]["kwh"]
     kinds = {(line["stage"], line["kind"]) for line in receipt["lines"]}
     assert {("data", "preparation"), ("b", "encoding"), ("model", "evaluation")} < kinds
-    before = sum(attempt["before"] for attempt in report["attempts"])
-    assert report["seconds"] == pytest.approx(before + receipt["total"]["seconds"])
+    spent = time.time() - begun + 2 * EARLIER
+    assert spent - 20 < report["seconds"] < spent  # the page is later
+    assert report["seconds"] == sum(attempt["seconds"] for attempt in report["attempts"])
+    assert report["judged"] == 3 and "judged=3" in report["no_record"]
 
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/") == 4 and not re.search(r"(src|href)=.(?!data:)", page)
     for text in ("Held-out cells: object and style", report["attempts"][1]["run"]["commit"], "kWh"):
         assert text in page
-    assert "no, changed: scenes=40" in page
+    assert "no: scenes=40" in page
     for wrong in ("nan,1,1", "1,2", "0,1,1", "a,b,c"):
         with pytest.raises(WuerstchenError, match="expected those of Stages A, B and C"):
             speedrun(stickers, tmp_path, "--seconds", wrong)
