@@ -8,6 +8,7 @@ every trial and seed. `python -m benchmarks.studies.learn_faster.report OUT` com
 
 import itertools
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ import typer
 from benchmarks.records import this_run
 from benchmarks.studies.learn_faster.encoded import Sizes, Split, load_or_encode
 from benchmarks.studies.learn_faster.probes import Probes
+from benchmarks.studies.learn_faster.report import read
 from benchmarks.studies.learn_faster.stage_b import StageBLearner, score_stage_b
 from benchmarks.studies.learn_faster.stage_c import (
     Space,
@@ -32,6 +34,8 @@ from benchmarks.studies.learn_faster.trials import TRIALS, Trial
 from wuerstchen import weights
 from wuerstchen.atomic_write import write_file
 from wuerstchen.config import Config, load
+from wuerstchen.display import printable
+from wuerstchen.errors import DataError, WuerstchenError
 from wuerstchen.models.stage_a import StageA
 
 BASE = Path(__file__).with_name("base.yaml")
@@ -53,6 +57,7 @@ def run_trials(
     ] = None,
 ) -> None:
     """Run the trials that OUT has no result of on one thread, seed by seed."""
+    _check(out, overrides or [])
     torch.set_num_threads(1)
     splits = load_or_encode(stickers, model, SIZES, out / "encoded")
     probes = Probes(splits["train"].semantics, splits["train"].labels)
@@ -70,12 +75,35 @@ def run_trials(
         points = list(_run(trial, config, splits, probes, stage_a))
         record = {
             "trial": asdict(trial),
+            "overrides": overrides or [],
             "seed": seed,
             "run": this_run("study").model_dump(),
             "points": [asdict(point) for point in points],
         }
         write_file(path, (json.dumps(record, indent=1) + "\n").encode())
         typer.echo(f"{path.name}: {points[-1]}")
+
+
+def _check(out: Path, overrides: list[str]) -> None:
+    """Raises DataError if a result in the folder is of another recipe."""
+    trials = {trial.name: json.loads(json.dumps(asdict(trial))) for trial in TRIALS}
+    for result in read(out):
+        place = f"{out / result.name}-{result.seed}.json"
+        if result.overrides != overrides:
+            found = "an unknown --set" if result.overrides is None else _named(result.overrides)
+            raise DataError(
+                f"{place}: expected a result with {_named(overrides)}, found one "
+                f"with {found}; name another folder with --out."
+            )
+        if result.trial != trials.get(result.name):
+            raise DataError(
+                f"{place}: expected a result of today's trial {result.name}, found one of another "
+                f"recipe, {result.trial}; name another folder with --out."
+            )
+
+
+def _named(overrides: list[str]) -> str:
+    return f"--set {' '.join(overrides)}" if overrides else "no --set"
 
 
 def _run(
@@ -108,5 +136,13 @@ def _run(
     yield from train(of_c, config.stage_c.training, config.seed, spent, score_c)
 
 
+def main() -> None:
+    """Errors of input are printed as one line without a traceback."""
+    try:
+        app(prog_name="python -m benchmarks.studies.learn_faster")
+    except WuerstchenError as error:
+        sys.exit(printable(str(error)))
+
+
 if __name__ == "__main__":
-    app(prog_name="python -m benchmarks.studies.learn_faster")
+    main()

@@ -5,12 +5,13 @@ N scenes, S x S pixels, D semantic channels, h x w cells of semantics.
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from wuerstchen import weights
@@ -24,8 +25,11 @@ from wuerstchen.data.stickers import (
     Sprites,
     open_sprites,
 )
+from wuerstchen.data.stickers.source import SceneSource
+from wuerstchen.errors import DataError
 from wuerstchen.models.compressor import Compressor, shrink
 from wuerstchen.models.stage_a import StageA
+from wuerstchen.training.latent_cache import weights_digest
 
 SIDE = 128
 """Pixels."""
@@ -81,11 +85,24 @@ class Sizes:
 def load_or_encode(stickers: Path, model: str, sizes: Sizes, cache: Path) -> dict[str, Split]:
     """The splits of `PARTS`, encoded by the Stage A and compressor of a model folder.
 
-    cache  folder for the encodings; encode with other sizes into another folder
+    cache  folder for the encodings
+
+    Raises DataError if the folder has encodings by another model, of other stickers or sizes.
     """
-    if not (cache / "scenes.safetensors").exists():
-        _encode_all(stickers, model, sizes, cache)
-    tensors = load_file(cache / "scenes.safetensors")
+    parts = {part: open_sprites(stickers, part) for part in set(PARTS.values())}
+    folder = Path(weights.find(model))
+    stage_a, compressor = weights.stage_a.load(folder), weights.compressor.load(folder)
+    origin = {
+        "model": f"{weights_digest(stage_a)} {weights_digest(compressor)}",
+        "stickers": " ".join(_digest(parts[part]) for part in sorted(parts)),
+        "sizes": json.dumps(asdict(sizes)),
+    }
+    path = cache / "scenes.safetensors"
+    if path.exists():
+        _check(path, origin)
+    else:
+        _encode_all(parts, stage_a, compressor, sizes, cache, origin)
+    tensors = load_file(path)
     captions = json.loads((cache / "captions.json").read_text(encoding="utf-8"))
     return {
         split: Split(
@@ -99,11 +116,32 @@ def load_or_encode(stickers: Path, model: str, sizes: Sizes, cache: Path) -> dic
     }
 
 
-def _encode_all(stickers: Path, model: str, sizes: Sizes, cache: Path) -> None:
-    parts = {part: open_sprites(stickers, part) for part in set(PARTS.values())}
+def _digest(sprites: Sprites) -> str:
+    """Of keys, names, styles and images."""
+    return SceneSource(Composer(sprites, SIDE, 0), 1).digest()
+
+
+def _check(path: Path, origin: dict[str, str]) -> None:
+    with safe_open(path, "pt") as file:
+        found = file.metadata() or {}
+    differing = " and ".join(key for key in origin if found.get(key) != origin[key])
+    if differing:
+        raise DataError(
+            f"{path}: expected encodings by this model, of these stickers and sizes, found some "
+            f"with other {differing}; name another folder with --out."
+        )
+
+
+def _encode_all(
+    parts: dict[Part, Sprites],
+    stage_a: StageA,
+    compressor: Compressor,
+    sizes: Sizes,
+    cache: Path,
+    origin: dict[str, str],
+) -> None:
+    """origin: metadata of the file"""
     names = _choose_objects(parts["train"], parts["test-cells"], sizes)
-    folder = Path(weights.find(model))
-    stage_a, compressor = weights.stage_a.load(folder), weights.compressor.load(folder)
     tensors: dict[str, Tensor] = {}
     captions: dict[str, list[list[str]]] = {}
     for split, part in PARTS.items():
@@ -118,7 +156,7 @@ def _encode_all(stickers: Path, model: str, sizes: Sizes, cache: Path) -> None:
         tensors |= {f"{split}.{name}": tensor for name, tensor in encoded.items()}
     cache.mkdir(parents=True, exist_ok=True)
     write_file(cache / "captions.json", json.dumps(captions).encode())
-    save_file(tensors, cache / "scenes.safetensors")
+    write_file(cache / "scenes.safetensors", save(tensors, origin))
 
 
 def _choose_objects(train: Sprites, held_out: Sprites, sizes: Sizes) -> list[str]:

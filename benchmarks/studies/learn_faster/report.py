@@ -18,6 +18,8 @@ from scipy.stats import t as student
 from benchmarks.records import ROOT, Run
 from benchmarks.studies.learn_faster.trials import TRIALS
 from wuerstchen.atomic_write import write_file
+from wuerstchen.errors import DataError
+from wuerstchen.parsing import ParseError, parse_model, read_bytes
 
 PAGE = ROOT / "docs/benchmarks/learn_faster.json"
 
@@ -39,6 +41,8 @@ class Result(BaseModel):
 
     model_config = ConfigDict(frozen=True)
     trial: dict[str, str | int | float | list[str]]
+    overrides: list[str] | None = None
+    """Of all trials; None in files that do not tell."""
     seed: int
     run: Run
     points: list[Scored]
@@ -166,9 +170,17 @@ def table(rows: Sequence[Row], results: Sequence[Result]) -> str:
 
 
 def read(folder: Path) -> list[Result]:
-    """All results in a folder."""
-    paths = sorted(folder.glob("[bc]-*.json"))
-    return [Result.model_validate_json(path.read_bytes()) for path in paths]
+    """All results in a folder. Raises DataError for a file that is none."""
+    return [_read(path) for path in sorted(folder.glob("[bc]-*.json"))]
+
+
+def _read(path: Path) -> Result:
+    try:
+        return parse_model(Result, read_bytes(path))
+    except (OSError, ParseError) as error:
+        raise DataError(
+            f"{path}: expected the result of a trial, found something else ({error}); remove it."
+        ) from None
 
 
 def main(out: Annotated[Path, typer.Argument(help="Folder of the results.")]) -> None:

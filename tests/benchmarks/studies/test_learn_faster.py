@@ -12,11 +12,12 @@ from typer.testing import CliRunner
 from benchmarks.records import this_run
 from benchmarks.studies.learn_faster import __main__ as command
 from benchmarks.studies.learn_faster import report, stage_b
-from benchmarks.studies.learn_faster.encoded import Sizes
+from benchmarks.studies.learn_faster.encoded import Sizes, load_or_encode
 from benchmarks.studies.learn_faster.probes import Probes
 from benchmarks.studies.learn_faster.stage_c import Space
 from benchmarks.studies.learn_faster.trials import TRIALS
 from wuerstchen.config import load
+from wuerstchen.errors import DataError
 
 SIZES = Sizes(objects=2, styles=2, scenes=12, prompts=4, latents=4, pictures=2)
 
@@ -124,7 +125,16 @@ def test_trials_of_both_stages_are_scored_counted_and_kept(
     assert flops[0] > 1.1 * (flops[1] - flops[0])  # the pretraining counts
     assert 0 <= of_c[0]["scores"]["test background"] <= SIZES.prompts
     assert {"psnr_1", "edges_2"} <= of_b[0]["scores"].keys()
-    (out / "c-today-warm-0.json").write_text("kept")
+    before = (out / "c-today-warm-0.json").stat().st_mtime_ns
     again = CliRunner().invoke(command.app, arguments)
     assert again.exit_code == 0
-    assert (out / "c-today-warm-0.json").read_text() == "kept"
+    assert (out / "c-today-warm-0.json").stat().st_mtime_ns == before
+    others = CliRunner().invoke(command.app, [*arguments, "--set=text.length=8"])
+    assert isinstance(others.exception, DataError)
+    assert str(others.exception).count("text.length=8") == 1
+    for sizes, stickers_of, differing in (
+        (replace(SIZES, prompts=5), stickers, "other sizes;"),
+        (SIZES, write_set(tmp_path / "fewer", TRAIN[:-1], HELD_OUT), "other stickers;"),
+    ):
+        with pytest.raises(DataError, match=differing):
+            load_or_encode(stickers_of, "stickers", sizes, out / "encoded")
