@@ -195,6 +195,25 @@ def test_unsuitable_sources_are_refused_and_leave_nothing(tmp_path: Path) -> Non
     create(out, f"a={a}", f"large={large}", "--prompts", tmp_path / "p.txt", "--size", 64)
 
 
+@pytest.mark.parametrize("form", ["{}", "img-{}", "img{}-a"])
+def test_image_10_has_the_prompt_after_that_of_image_9(tmp_path: Path, form: str) -> None:
+    for index, name in enumerate(("a", "b")):
+        (tmp_path / name).mkdir()
+        for number in range(12):
+            image = Image.new("RGB", (16, 16), (20 * number, 255 * index, 0))
+            image.save(tmp_path / name / f"{form.format(number)}.png")
+    prompts = tmp_path / "p.txt"
+    prompts.write_text("\n".join(f"prompt {number}" for number in range(12)))
+    sources = [f"{name}={tmp_path / name}" for name in ("a", "b")]
+    create(tmp_path / "study", *sources, "--prompts", prompts)
+    study, key = open_study(tmp_path / "study")
+    for pair in study.pairs:
+        for name in pair.images:
+            if key.images[name].system:
+                expected = form.format(pair.prompt.removeprefix("prompt "))
+                assert key.images[name].source == f"{expected}.png"
+
+
 def test_a_changed_folder_is_refused(tmp_path: Path) -> None:
     folder = make_study(tmp_path)
     text = (folder / STUDY).read_text()

@@ -96,6 +96,14 @@ def test_a_winner_of_everything_has_rates_without_strengths() -> None:
     assert "never lost" in report.page(found, "study").decode()
 
 
+def test_ties_alone_do_not_bound_the_strength_of_a_system_that_never_lost() -> None:
+    choices: list[Choice] = ["a"] * 10 + ["tie"] * 2
+    found = analysed([vote(each, f"rater {n % 4}", str(n)) for n, each in enumerate(choices)])
+    assert found.strengths is None
+    assert "never lost" in report.page(found, "study").decode()
+    assert "nan" not in "\n".join(report.lines(found)).lower().replace("krippendorff", "")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -8,6 +8,7 @@ from PIL import Image
 
 from wuerstchen.data.file_kinds import IMAGE_SUFFIXES
 from wuerstchen.data.images import MAX_PIXELS, open_image, resize_and_crop
+from wuerstchen.data.natural_order import natural_key
 from wuerstchen.display import printable
 from wuerstchen.errors import ConfigError, DataError, os_errors_as
 from wuerstchen.study.prompts import Prompt
@@ -28,13 +29,14 @@ class Shown:
 
 
 def image_files(folder: Path) -> dict[str, Path]:
-    """The images directly in a folder by their names without suffix, sorted; raises DataError."""
+    """The images directly in a folder by names without suffix, 2 before 10; raises DataError."""
     with os_errors_as(DataError):
-        files = sorted(
+        files = [
             path
             for path in folder.iterdir()
             if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-        )
+        ]
+    files.sort(key=lambda path: (natural_key(path.stem), path.name))
     found: dict[str, Path] = {}
     for path in files:
         if path.stem in found:

@@ -55,12 +55,21 @@ def counts(a: Ints, b: Ints, outcomes: Ints, raters: Ints, systems: int) -> tupl
 
 
 def has_maximum(wins: Floats, ties: Floats) -> bool:
-    """Whether the likelihood of (K, K) counts has a maximum (Ford 1957, with ties as half wins).
+    """Whether the likelihood of (K, K) counts has a maximum.
 
-    From every system there must be a path of wins or ties to every other; and not all are ties.
+    From every system there must be a path of wins or ties to every other (Ford 1957). With ties
+    there must also be a circle of more wins than ties: without one, strengths that differ by
+    1, 2, ... steps explain every outcome, the better the larger the step and nu are together.
     """
     parts = connected_components(wins + ties > 0, connection="strong", return_labels=False)
-    return bool(parts == 1 and wins.sum() > 0)
+    if parts > 1 or not wins.sum():
+        return False
+    if not ties.sum():
+        return True
+    cost = np.where(wins > 0, -1.0, np.where(ties > 0, 1.0, np.inf))
+    for k in range(len(cost)):  # Floyd-Warshall: a circle of negative cost is what is looked for
+        cost = np.minimum(cost, cost[:, k, None] + cost[k])
+    return bool((np.diag(cost) < 0).any())
 
 
 def fit(wins: Floats, ties: Floats) -> tuple[Floats, Floats]:
@@ -127,15 +136,20 @@ def estimate_strengths(
     An interval is the estimate plus and minus the standard error of the bootstrap times the t
     quantile with R - 1 degrees of freedom, which unlike percentiles allows for few raters.
 
-    Raises DataError if the likelihood has no maximum.
+    Raises DataError if the likelihood has no maximum, or none that is found.
     """
     if not has_maximum(wins.sum(0), ties.sum(0)):
         raise DataError(
-            "Expected wins or ties in both directions between all systems, found a system, or a "
+            "Expected wins in both directions between all systems, found a system, or a "
             "group of systems, that never lost or never won; its strength has no bound, "
             "so read the win rates, or collect more votes."
         )
     values, nu = fit(wins.sum(0)[None], ties.sum(0)[None])
+    if not np.isfinite(values).all():
+        raise DataError(
+            "Expected strengths within bounds, found votes so one-sided that they could not be "
+            "fitted; read the win rates, or collect more votes."
+        )
     raters = len(wins)
     intervals, left_out = None, 0
     if raters > 1:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from wuerstchen.data.images import MAX_PIXELS, open_image, pillow_warnings
 from wuerstchen.data.items import ByteRange
+from wuerstchen.data.natural_order import natural_key
 from wuerstchen.data.sources import find_source, is_prepared
 from wuerstchen.errors import DataError
 from wuerstchen.evaluation.inputs import evenly_spaced
@@ -155,16 +156,12 @@ def _source(path: str) -> list[tuple[str, ByteRange, str]]:
         )
     if not found:
         raise DataError(f"{path}: expected images, found none. {source.report.summary()}")
-    return sorted(found, key=_number) if all(_stem(entry).isdecimal() for entry in found) else found
+    numbered = all(_stem(entry).isdecimal() for entry in found)
+    return sorted(found, key=lambda entry: natural_key(_stem(entry) if numbered else entry[0]))
 
 
 def _stem(entry: tuple[str, ByteRange, str]) -> str:
     return PurePosixPath(entry[0]).stem
-
-
-def _number(entry: tuple[str, ByteRange, str]) -> int:
-    """2.png comes before 10.png."""
-    return int(_stem(entry))
 
 
 def _prepared(path: str) -> list[tuple[str, ByteRange, str]]:
