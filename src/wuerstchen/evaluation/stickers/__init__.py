@@ -1,6 +1,6 @@
 """Scores of pictures of stickers: a judge names object, style, background, count and relation.
 
-network ─▶ features ─▶ judge;  prompts, segmentation ─▶ reading ─▶ scores;  scoring runs them all
+features ─▶ judge;  prompts, segmentation ─▶ reading ─▶ scores;  scoring runs them all
 """
 
 from wuerstchen.evaluation.stickers.scores import FILES, Scores

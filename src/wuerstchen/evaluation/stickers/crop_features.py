@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wuerstchen.evaluation.stickers.network import load_network
+from wuerstchen.evaluation.lite0 import load_lite0
 
 SIDE = 128
 """Side of a crop in pixels."""
@@ -65,7 +65,7 @@ class FeatureNetwork:
     def __init__(self, device: torch.device | str = "cpu") -> None:
         """On a device; raises WuerstchenError if the packages of the extra `judge` are missing."""
         self._device = torch.device(device)
-        self._network = load_network().to(self._device)
+        self._network = load_lite0().to(self._device)
 
     @torch.inference_mode()
     def __call__(self, crops: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
-"""EfficientNet-lite0, whose ImageNet weights come with a package: nothing is downloaded.
+"""EfficientNet-lite0: that of arXiv:1905.11946 without squeeze and excitation, with ReLU6.
 
-B images, C channels. The network of arXiv:1905.11946 without squeeze and excitation, with ReLU6.
-Its weights are Apache-2.0.
+B images, C channels.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,8 +8,6 @@ from typing import NamedTuple, final
 
 import torch
 from torch import Tensor, nn
-
-from wuerstchen.evaluation.distances.lite0 import weights_file
 
 NORM_EPS = 1e-3
 
@@ -102,14 +99,6 @@ class EfficientNetLite0(nn.Module):
             yield f"_blocks.{index}._depthwise_conv", f"_blocks.{index}._bn1"
             yield f"_blocks.{index}._project_conv", f"_blocks.{index}._bn2"
         yield "_conv_head", "_bn1"
-
-
-def load_network() -> EfficientNetLite0:
-    """The network with its weights. Raises WuerstchenError without the extra `judge`."""
-    path = weights_file()
-    network = EfficientNetLite0().requires_grad_(False)
-    network.load_weights(torch.load(path, map_location="cpu", weights_only=True))
-    return network
 
 
 def _convolution(
