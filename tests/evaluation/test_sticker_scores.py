@@ -166,7 +166,7 @@ def test_a_judge_that_calls_everything_noto_is_caught(
     assert row[3] == f"{100 * of_real.value:.1f}"  # in the table
 
 
-def test_a_picture_is_judged_by_heads_that_have_not_seen_its_sticker(examiner: Examiner) -> None:
+def test_an_image_is_judged_by_heads_that_have_not_seen_its_sticker(examiner: Examiner) -> None:
     sprites = examiner.training
     features = torch.randn(1, len(sprites), WIDTH, generator=torch.Generator().manual_seed(0))
     damaged = features.clone()
@@ -276,9 +276,9 @@ def test_copies_of_training_stickers_are_seen(
     def copies(prompts: Sequence[str], seed: int) -> list[Image.Image]:
         drawn = list(oracle(prompts, seed))
         for k, prompt in enumerate(prompts):
-            wish = truths[prompt].objects[0]
-            if (wish.name, wish.style) in HELD_OUT and truths[prompt].kind == "one":
-                crop = sprite_crop(training[wish.name], 0, 0)
+            wanted = truths[prompt].objects[0]
+            if (wanted.name, wanted.style) in HELD_OUT and truths[prompt].kind == "one":
+                crop = sprite_crop(training[wanted.name], 0, 0)
                 drawn[k] = crop.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
         return drawn
 
@@ -397,8 +397,8 @@ def test_mind_of_a_shift_is_its_squared_length_for_sets_of_any_size() -> None:
 
 def test_a_copy_is_its_own_nearest() -> None:
     references = torch.randn(30, 8, generator=torch.Generator().manual_seed(0))
-    indices, likeness = nearest(references[[7, 2]], references)
-    assert indices == [7, 2] and likeness == pytest.approx([1, 1], abs=1e-5)
+    indices, similarities = nearest(references[[7, 2]], references)
+    assert indices == [7, 2] and similarities == pytest.approx([1, 1], abs=1e-5)
 
 
 def test_features_of_other_stickers_are_refused(examiner: Examiner, tmp_path: Path) -> None:

@@ -54,9 +54,9 @@ def score(
     ] = None,
     overwrite: options.OverwriteReport = False,
 ) -> None:
-    """Score a model's pictures: object, style, background, count, relation, held-out cells.
+    """Score a model's images: object, style, background, count, relation, held-out cells.
 
-    A judge built from the stickers names what it sees. It judges real pictures of the same prompts
+    A judge built from the stickers names what it sees. It judges real images of the same prompts
     the same way: they are the ceiling. Figures come with 95 % intervals. Needs the extra judge.
     """
     from wuerstchen import evaluation, weights
@@ -107,7 +107,7 @@ def score(
         "steps": "the model's" if steps is None else steps,
         "device": str(pipeline.device),
         # The median batch: neither the first one nor an interruption counts.
-        "seconds_per_picture": round(median(seconds), 3),
+        "seconds_per_image": round(median(seconds), 3),
     }
     print("Wrote", *map(printable, found.save(out, settings)), file=sys.stderr)
 

@@ -1,4 +1,4 @@
-"""Scores of pictures of stickers: a judge names object, style, background, count and relation.
+"""Scores of images of stickers: a judge names object, style, background, count and relation.
 
 features ─▶ judge;  prompts, segmentation ─▶ reading ─▶ scores;  scoring runs them all
 """

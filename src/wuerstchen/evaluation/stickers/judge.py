@@ -3,8 +3,8 @@
 N crops, F features, D of them kept, O objects, S styles, K folds.
 
 Every pair of object and style is in one of `FOLDS` folds, and there are as many sets of heads, each
-built without the sprites of one fold. A picture is judged by the heads that lack its prompt's pair,
-so training and held-out pairs are judged alike, and what the judge finds on real pictures of the
+built without the sprites of one fold. An image is judged by the heads that lack its prompt's pair,
+so training and held-out pairs are judged alike, and what the judge finds on real images of the
 same prompts is measured on drawings that it has not seen.
 """
 

@@ -15,7 +15,7 @@ from wuerstchen.evaluation.stickers.segmentation import Segments, centre, crop, 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Which wishes of its prompt an image fulfils; None for what was not asked for."""
+    """Which criteria of its prompt an image meets; None for what was not asked for."""
 
     background: bool
     count: bool

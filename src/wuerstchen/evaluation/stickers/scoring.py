@@ -1,4 +1,4 @@
-"""Score a model's pictures of stickers: what was asked for, against what the judge finds."""
+"""Score a model's images of stickers: what was asked for, against what the judge finds."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -167,16 +167,19 @@ def _nearest(
     cells: tuple[Set, Set] = ("held-out", "training")
     for name in cells:
         drawn = _whole_crops(images[name])
-        indices, likeness = _nearest_stickers(examiner, drawn)
+        indices, similarities = _nearest_stickers(examiner, drawn)
         neighbours[name] = []
         for k, scene in enumerate(asked[name]):
             sprite = examiner.training[indices[k]]
             prompt = scene.captions[0].text
-            neighbours[name].append(Neighbour(prompt, sprite.key, round(likeness[k], 3)))
+            neighbours[name].append(Neighbour(prompt, sprite.key, round(similarities[k], 3)))
             if k < PAIRS:
-                wish = scene.truth.objects[0]
+                wanted = scene.truth.objects[0]
                 shown += [drawn[k], sprite_crop(sprite, 0, indices[k])]
-                labels += [f"{wish.name}, {wish.style}", f"nearest: {sprite.name}, {sprite.style}"]
+                labels += [
+                    f"{wanted.name}, {wanted.style}",
+                    f"nearest: {sprite.name}, {sprite.style}",
+                ]
     _, of_real = _nearest_stickers(
         examiner, _whole_crops([scene.image for scene in asked["held-out"]])
     )
