@@ -46,6 +46,12 @@ def test_an_edit_is_recorded_and_made_again_bit_for_bit(generate, photo):
     assert read_settings(Path("again.png")) == read_settings(Path("first.png"))
     refused = generate("--from", "first.png", "--out", "none.png", **BUNDLED)
     assert refused.code == 2 and "made from 'photo.png'; pass --image" in refused.error
+    words = ("--from", "first.png", "--image", photo, "--decoder-strength", 0)
+    kept = generate(*words, "--out", "kept.png", **BUNDLED)
+    assert kept.code == 0, f"the strength was not given here: {kept.error}"
+    assert read_settings(Path("kept.png")).edit.strength == 0
+    refused = generate(*words, "--strength", 0.5, "--out", "none.png", **BUNDLED)
+    assert refused.code == 2 and "then strength 0.5 changes nothing" in refused.error
     Image.new("RGB", (128, 128)).save("other.png")
     other = generate("--from", "first.png", "--image", "other.png", "--out", "o.png", **BUNDLED)
     assert other.code == 0 and "is another file" in other.error
@@ -119,7 +125,12 @@ def test_reconstruct_prints_the_psnr_of_each_stage_and_the_paths(photo, monkeypa
         assert float(decibels.removesuffix(" dB")) == pytest.approx(
             -10 * np.log10(square), abs=0.02
         )
-    code, (line,), _ = reconstruct(str(photo), "--out", "made", "--stage", "a")
+    words = (str(photo), "--out", "made", "--stage", "a", "--no-provenance")
+    code, (line,), _ = reconstruct(*words)
     assert code == 0 and line[2] == "made/photo-stage-a-2.png", "no file is replaced"
+    assert b"compositeWithTrained" in Path("made/photo-stage-a.png").read_bytes()
+    assert b"digitalsourcetype" not in Path(line[2]).read_bytes()
+    code, lines, error = reconstruct(str(photo), "none.png", "--out", "unmade")
+    assert code == 2 and not lines and not Path("unmade").exists(), "all are checked before any"
     code, lines, error = reconstruct("none.png")
     assert code == 2 and not lines and "IMAGE: 'none.png' cannot be read" in error

@@ -10,6 +10,7 @@ from torch import Tensor
 from wuerstchen.errors import ConfigError
 from wuerstchen.inference.canvas import larger_canvas
 from wuerstchen.inference.edit import Edit
+from wuerstchen.inference.images import pixels_of
 from wuerstchen.inference.source_data import SourceData
 
 
@@ -137,6 +138,14 @@ def test_a_mask_of_the_same_shape_may_have_another_size(pipeline):
     small = box_mask((64, 64), tuple(side // 2 for side in box))
     exact = pixels(pipeline, image=image, mask_image=box_mask((128, 128), box))
     assert torch.equal(pixels(pipeline, image=image, mask_image=small), exact)
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_transparent_parts_of_a_mask_are_black(mode):
+    mask = Image.new(mode, (3, 1), "white")
+    mask.putalpha(Image.frombytes("L", (3, 1), bytes([0, 51, 255])))
+    (found,) = pixels_of(mask, "mask_image", channels=1)
+    assert found.flatten().tolist() == pytest.approx([0, 0.2, 1])
 
 
 def test_a_larger_canvas_keeps_the_image_bit_for_bit(pipeline):

@@ -33,7 +33,10 @@ class EditOptions:
             _check_given("--mask-image", self.mask_image, found.mask_image)
         given = {name: value for name, value in vars(self).items() if value is not None}
         numbers = ("strength", "decoder_strength", "padding_mask_crop")
-        return EditOptions(**{**{name: getattr(found, name) for name in numbers}, **given})
+        recorded = {name: getattr(found, name) for name in numbers}
+        if self.decoder_strength == 0:
+            del recorded["strength"]  # nothing would read what Stage C makes
+        return EditOptions(**{**recorded, **given})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from typer.models import OptionInfo
 
-from wuerstchen.cli.options import CONFIG_HELP, at_least, tell
+from wuerstchen.cli.options import CONFIG_HELP, PROVENANCE_HELP, at_least, tell
 from wuerstchen.cli.output_path import check_free, check_target, image_path, write_image
 from wuerstchen.terminal import print_path, warn
 
@@ -176,7 +176,7 @@ def generate(
     provenance: Annotated[
         bool,
         _files(
-            "Write into the PNG that a model made it (IPTC digitalSourceType).",
+            PROVENANCE_HELP,
             flag="--provenance/--no-provenance",
         ),
     ] = True,

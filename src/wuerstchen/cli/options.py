@@ -38,6 +38,8 @@ CONFIG_HELP = (
 )
 Configs = Annotated[list[Path] | None, typer.Option("--config", metavar="FILE", help=CONFIG_HELP)]
 
+PROVENANCE_HELP = "Write into the PNG that a model made it (IPTC digitalSourceType)."
+
 
 def tell(sentence: str) -> None:
     """Print a sentence to stderr; stdout has results alone."""

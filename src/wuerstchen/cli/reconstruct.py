@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 from PIL.Image import Image
 
-from wuerstchen.cli.options import tell
+from wuerstchen.cli.options import PROVENANCE_HELP, tell
 from wuerstchen.cli.output_path import write_image
 from wuerstchen.display import printable
 from wuerstchen.errors import SaveError
@@ -50,6 +50,9 @@ def reconstruct(
     out: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Folder for the images; it is made if needed.")
     ] = Path("."),
+    provenance: Annotated[
+        bool, typer.Option("--provenance/--no-provenance", help=PROVENANCE_HELP)
+    ] = True,
 ) -> None:
     """Encode images, make them again, and print how close they come, one line per image and stage.
 
@@ -66,14 +69,16 @@ def reconstruct(
     from wuerstchen.inference.png_metadata import png_with_settings
 
     width, height = parse_size(size)
-    opened = [(path, read_image(path, "IMAGE")[0]) for path in images]
+    for path in images:  # what cannot be read is refused before a model is opened
+        read_image(path, "IMAGE")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SaveError(f"--out: cannot create the folder {out} ({error.strerror}).") from None
     pipeline = Pipeline.from_files(weights.resolve(model, compressor=compressor, tell=tell))
     pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
-    for path, image in opened:
+    for path in images:
+        image, _ = read_image(path, "IMAGE")
         for letter in TITLES:
             if stage in (letter, Stages.ALL):
                 found = pipeline.reconstruct(
@@ -81,7 +86,7 @@ def reconstruct(
                 )
                 (made,) = found.images
                 assert isinstance(made, Image)
-                content = png_with_settings(made, None, "edited")
+                content = png_with_settings(made, None, "edited" if provenance else None)
                 target = out / f"{path.stem}-stage-{letter}.png"
                 written = write_image(target, content, replaces=False)
                 print(printable(f"{TITLES[letter]}\t{found.psnr[0]:.2f} dB\t{written}"), flush=True)

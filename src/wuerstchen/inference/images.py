@@ -36,7 +36,8 @@ def converted(result: Tensor, output_type: str) -> Images:
 def pixels_of(given: ImageInput, name: str = "image", channels: int = 3) -> list[Tensor]:
     """(channels, H, W) pixels in [0, 1] of each image, which may differ in size.
 
-    Transparent pixels of Pillow images show white. Raises ConfigError for anything else.
+    Transparent pixels of Pillow images show white, and those of masks (one channel) black. Raises
+    ConfigError for anything else.
     """
     if isinstance(given, Image.Image):
         return [_of_pillow(given, channels)]
@@ -88,8 +89,8 @@ def nearest_size(image: tuple[int, int], model: int) -> Shape:
 
 def _of_pillow(image: Image.Image, channels: int) -> Tensor:
     image = ImageOps.exif_transpose(image)
-    if channels == 3 and image.has_transparency_data:
-        canvas = Image.new("RGBA", image.size, "white")
+    if image.has_transparency_data:
+        canvas = Image.new("RGBA", image.size, "white" if channels == 3 else "black")
         image = Image.alpha_composite(canvas, image.convert("RGBA"))
     pixels = np.array(image.convert("RGB" if channels == 3 else "L"), ndmin=3)
     rows = torch.from_numpy(pixels.reshape(image.height, image.width, channels))
