@@ -22,7 +22,7 @@ from made_data import (
 from PIL import Image, features
 
 from wuerstchen.config import DataConfig
-from wuerstchen.data import Pairs, open_pairs
+from wuerstchen.data import Pairs, open_pairs, sources
 from wuerstchen.data.sources import _expand_braces, pattern_matches
 from wuerstchen.errors import ConfigError, DataError
 
@@ -96,8 +96,19 @@ def test_braces_expand_as_in_bash(braces):
 
 
 @pytest.mark.parametrize("braces", ["{0..999999999}", "{999999999..0}"])
-def test_a_range_of_too_many_names_is_refused(braces, tmp_path):
-    with pytest.raises(DataError, match=r"at most 1,000,000 names.*smaller range"):
+def test_a_range_of_too_many_names_is_refused(braces, tmp_path, monkeypatch):
+    assert sources._MOST_PATTERNS == 1_000_000  # which takes seconds to expand
+    monkeypatch.setattr(sources, "_MOST_PATTERNS", 1000)
+    with pytest.raises(DataError, match=r"at most 1,000 names.*smaller range"):
+        open_all(tmp_path / f"{braces}.tar")
+
+
+@pytest.mark.parametrize(
+    ("braces", "message"), [("{1..1000}", "not found"), ("{1..1001}", "at most 1,000 names")]
+)
+def test_the_largest_number_of_names_is_not_too_many(braces, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "_MOST_PATTERNS", 1000)
+    with pytest.raises(DataError, match=message):
         open_all(tmp_path / f"{braces}.tar")
 
 

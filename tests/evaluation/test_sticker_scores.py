@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import accumulate
 from math import comb
 from pathlib import Path
@@ -407,10 +408,13 @@ def test_features_of_other_stickers_are_refused(examiner: Examiner, tmp_path: Pa
     assert torch.equal(kept_features(path, sprites, lambda: features), features)
     again = kept_features(path, sprites, lambda: pytest.fail("they are in the file"))
     assert torch.equal(again, features)
-    with pytest.raises(DataError, match="those of others"):
+    with pytest.raises(DataError, match=r"those of others .* delete the file, or name a new one"):
         kept_features(path, sprites[1:], lambda: features)
+    redrawn = [replace(sprites[0], data=sprites[1].data), *sprites[1:]]
+    with pytest.raises(DataError, match="those of others"):
+        kept_features(path, redrawn, lambda: features)
     path.write_bytes(b"damaged")
-    with pytest.raises(DataError, match="expected features of stickers"):
+    with pytest.raises(DataError, match=r"expected features of stickers.* delete the file, or"):
         kept_features(path, sprites, lambda: features)
 
 

@@ -9,6 +9,15 @@ MAX_SCENES = 10_000_000
 """More would need too much memory for their order alone."""
 
 
+_NOT_OF_SCENES = {
+    "caption": "captions",
+    "caption_per_line": "captions",
+    "background": "backgrounds",
+    "test_fraction": "held-out scenes",
+}
+"""Keys without an effect on composed scenes, and what scenes have in their place."""
+
+
 class DataConfig(Section):
     """Images with captions."""
 
@@ -47,10 +56,18 @@ class DataConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _scenes_have_captions(self) -> "DataConfig":
-        if self.scenes and self.caption:
-            raise ValueError(
-                f"data.caption must be empty with data.scenes={self.scenes}, whose scenes have "
-                f"captions of their own, found {self.caption!r}"
-            )
+    def _scenes_have_their_own(self) -> "DataConfig":
+        values = vars(self)
+        for key, own in _NOT_OF_SCENES.items() if self.scenes else ():
+            default = type(self).model_fields[key].default
+            if values[key] != default:
+                raise ValueError(
+                    f"data.{key} must be {_text(default)} with data.scenes={self.scenes}, which "
+                    f"has {own} of its own, found {_text(values[key])}; leave it out"
+                )
         return self
+
+
+def _text(value: str | float) -> str:
+    """As it is written in a config."""
+    return str(value).lower() if isinstance(value, bool) else repr(value)

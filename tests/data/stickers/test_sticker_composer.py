@@ -1,5 +1,6 @@
 """Scenes depend on seed and index alone, and their ground truth matches the pixels."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ from made_stickers import ALL, COLOURS, HELD_OUT, TRAIN, write_set
 from PIL import Image
 
 from wuerstchen.data.stickers import BACKGROUNDS, Composer, Mix, background_of, open_sprites
+from wuerstchen.data.stickers.composer import VERSION
+from wuerstchen.data.stickers.truth import to_json
 from wuerstchen.data.stickers.writer import members
 from wuerstchen.errors import DataError, SizeError
 
@@ -37,6 +40,17 @@ def test_other_seeds_and_indices_give_other_scenes(folder: Path) -> None:
     one, other = Composer(sprites, seed=0), Composer(sprites, seed=1)
     images = [c[index].image.tobytes() for c in (one, other) for index in SCENES]
     assert len(set(images)) > 0.95 * len(images)
+
+
+def test_scenes_change_only_with_the_version(tmp_path: Path) -> None:
+    """If this fails after a change of the composer, raise `VERSION` and enter the new digest."""
+    flat = [(name, "flat") for name in COLOURS]  # rectangles, the same in all versions of Pillow
+    composer = Composer(open_sprites(write_set(tmp_path, flat)), seed=5)
+    found = hashlib.sha256()
+    for index in range(100):
+        scene = composer[index]
+        found.update(scene.image.tobytes() + to_json(scene.truth, scene.captions))
+    assert {VERSION: found.hexdigest()[:16]} == {1: "4f712fb2fd3c64e7"}
 
 
 def test_the_number_of_captions_does_not_change_the_image(folder: Path) -> None:

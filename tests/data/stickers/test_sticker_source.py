@@ -14,6 +14,7 @@ from torch import Tensor
 
 from wuerstchen.config import DataConfig, load_data
 from wuerstchen.data import BatchLoader, Pairs, open_pairs
+from wuerstchen.data.stickers import composer
 from wuerstchen.errors import ConfigError, DataError, WuerstchenError
 
 NEW = (0, 255, 200)
@@ -107,9 +108,9 @@ def test_the_digest_is_of_the_stickers_and_not_of_their_place(folder: Path, tmp_
     assert [s.digest() for s in opened(folder)] == [s.digest() for s in opened(moved)]
 
 
-@pytest.mark.parametrize("change", ["a pixel", "a keyword", "scenes", "size"])
+@pytest.mark.parametrize("change", ["a pixel", "a keyword", "scenes", "size", "version"])
 def test_the_digest_changes_with_anything_that_changes_a_scene(
-    folder: Path, tmp_path: Path, change: str
+    folder: Path, tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changed, settings = Path(shutil.copytree(folder, tmp_path / "changed")), {}
     tar = changed / "train-00000.tar"
@@ -121,9 +122,12 @@ def test_the_digest_changes_with_anything_that_changes_a_scene(
         tar.write_bytes(_with_member(tar, key, old, new))
     elif change == "a keyword":
         tar.write_bytes(tar.read_bytes().replace(b"friend", b"fellow", 1))
-    else:
+    elif change != "version":
         settings = {"scenes": {"scenes": 31}, "size": {"size": 256}}[change]
-    before, after = opened(folder)[0], opened(changed, **settings)[0]
+    before = opened(folder)[0]
+    if change == "version":
+        monkeypatch.setattr(composer, "VERSION", composer.VERSION + 1)
+    after = opened(changed, **settings)[0]
     assert before.digest(dated=False) != after.digest(dated=False)
 
 
@@ -214,7 +218,10 @@ def test_what_is_no_set_of_stickers_is_refused(
         (["data.path="], DataError, r"data.path is '': .* found an empty path"),
         (["data.balance_by=style"], DataError, r"found 'style'; the data has name\.$"),
         (["data.background=nocolour"], ConfigError, "nocolour"),
-        (["data.caption=a cat"], ConfigError, "data.caption must be empty with data.scenes=10"),
+        (["data.background=red"], ConfigError, r"data.background must be 'white' .* found 'red'"),
+        (["data.caption=a cat"], ConfigError, r"data.caption must be '' with data.scenes=10, .*"),
+        (["data.caption_per_line=true"], ConfigError, r"per_line must be false .* found true"),
+        (["data.test_fraction=0.1"], ConfigError, r"test_fraction must be 0.05 .* found 0.1"),
         (["data.scenes=-1"], ConfigError, r"data.scenes.*-1"),
         (["data.scenes=99999999999"], ConfigError, r"data.scenes.*99999999999"),
         (["data.scenes=many"], ConfigError, r"data.scenes.*many"),

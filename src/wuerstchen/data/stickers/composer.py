@@ -13,6 +13,10 @@ from wuerstchen.data.stickers.sprites import Sprites, image_of
 from wuerstchen.data.stickers.truth import Truth, truth_of
 from wuerstchen.geometry import check_size
 
+VERSION = 1
+"""Of the scenes. Raise it with every change of layouts, kinds, backgrounds, drawing, grammar or
+random choices: digests have it, so that no run resumes with other scenes than it started with."""
+
 CAPTIONS = 4
 """Captions per scene."""
 
@@ -76,6 +80,7 @@ class Composer:
     def settings(self) -> dict[str, object]:
         """Everything but the stickers that the scenes depend on."""
         return {
+            "version": VERSION,
             "part": self.sprites.part,
             "size": self.size,
             "seed": self.seed,

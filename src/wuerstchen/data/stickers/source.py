@@ -22,7 +22,7 @@ from wuerstchen.data.pairs import Pair, Pairs, training_shapes
 from wuerstchen.data.report import Report
 from wuerstchen.data.splits import check_balance_by
 from wuerstchen.data.stickers.composer import Composer
-from wuerstchen.data.stickers.sprites import Part, decode_all, open_sprites
+from wuerstchen.data.stickers.sprites import Part, decode_all, digest_of, open_sprites
 from wuerstchen.errors import DataError
 
 HELD_OUT = 500
@@ -76,12 +76,9 @@ class SceneSource(Sequence[Pair]):
 
     def digest(self) -> str:
         """Of everything that the scenes depend on; independent of paths and times of files."""
-        digest = hashlib.sha256(repr((self.composer.settings(), len(self))).encode())
-        for sprite in self.composer.sprites.all:
-            content = hashlib.sha256(sprite.data.read()).hexdigest()
-            of_captions = (sprite.key, sprite.name, sprite.style, sprite.keywords)
-            digest.update(repr((*of_captions, content)).encode())
-        return digest.hexdigest()
+        stickers = digest_of(self.composer.sprites.all)
+        identity = (self.composer.settings(), len(self), stickers)
+        return hashlib.sha256(repr(identity).encode()).hexdigest()
 
     def _caption(self, index: int) -> Pair:
         captions = tuple(caption.text for caption in self.composer.captions(index))

@@ -1,5 +1,6 @@
 """Stickers, each one object in one drawing style, from webdataset tars."""
 
+import hashlib
 import io
 import os
 import re
@@ -128,6 +129,16 @@ def decode_all(sprites: Sprites) -> None:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in pool.map(background_similarity, sprites.all):
             pass
+
+
+def digest_of(sprites: Sequence[Sprite]) -> str:
+    """Of names, styles, keywords and images; independent of paths and times of files."""
+    digest = hashlib.sha256()
+    for sprite in sprites:
+        content = hashlib.sha256(sprite.data.read()).hexdigest()
+        of_captions = (sprite.key, sprite.name, sprite.style, sprite.keywords)
+        digest.update(repr((*of_captions, content)).encode())
+    return digest.hexdigest()
 
 
 def _read(folder: Path, part: str, *, required: bool = True) -> list[Sprite]:

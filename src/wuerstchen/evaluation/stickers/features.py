@@ -18,7 +18,7 @@ from wuerstchen.atomic_write import write_file
 from wuerstchen.data.stickers import BACKGROUNDS, Sprite
 from wuerstchen.data.stickers.backgrounds import MAX_SIMILAR
 from wuerstchen.data.stickers.random_choices import RandomChoices
-from wuerstchen.data.stickers.sprites import background_similarity, image_of
+from wuerstchen.data.stickers.sprites import background_similarity, digest_of, image_of
 from wuerstchen.errors import DataError
 from wuerstchen.evaluation.inputs import Progress, no_progress
 from wuerstchen.evaluation.stickers.crop_features import SIDE, FeatureNetwork
@@ -85,31 +85,33 @@ def kept_features(
 
     Raises DataError for a file that is damaged or of other stickers.
     """
-    keys = digest(sprites)
     if path is None:
         return compute()
+    stickers = digest(sprites)
     if not path.exists():
         computed = compute()
-        write_file(path, save({"features": computed}, {"stickers": keys}))
+        write_file(path, save({"features": computed}, {"stickers": stickers}))
         return computed
     try:
         with safe_open(path, "pt") as file:
-            if (file.metadata() or {}).get("stickers") == keys:
+            if (file.metadata() or {}).get("stickers") == stickers:
                 features: Tensor = file.get_tensor("features")
                 if features.ndim == 3 and features.shape[1] == len(sprites):
                     return features
     except (OSError, SafetensorError) as error:
-        raise DataError(f"{path}: expected features of stickers, found: {error}.") from None
+        raise DataError(
+            f"{path}: expected features of stickers, found: {error}; delete the file, or name a "
+            "new one."
+        ) from None
     raise DataError(
-        f"{path}: expected features of these {len(sprites)} stickers, found those of others; "
-        "name a new file."
+        f"{path}: expected features of these {len(sprites)} stickers, found those of others or "
+        "of an earlier version; delete the file, or name a new one."
     )
 
 
 def digest(sprites: Sequence[Sprite]) -> str:
-    """Identifies the stickers and how their features are computed."""
-    text = "\n".join([f"{VERSION}", *(sprite.key for sprite in sprites)])
-    return hashlib.sha256(text.encode()).hexdigest()
+    """Of the stickers, their images included, and of how their features are computed."""
+    return hashlib.sha256(f"{VERSION}\n{digest_of(sprites)}".encode()).hexdigest()
 
 
 def sprite_crop(sprite: Sprite, view: int, index: int) -> Image.Image:
