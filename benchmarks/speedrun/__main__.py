@@ -68,7 +68,8 @@ def speedrun(
         raise ConfigError("--judged: expected 0, or 2 or more, found 1; distances need two images.")
     loaded = load(str(chosen.config), overrides or [])
     report = open_report(out, _settings(of, chosen, loaded, overrides or [], stickers))
-    if report.scores is not None and (out / PAGE).is_file():
+    scored = report.scores is not None and report.judged >= chosen.judged
+    if scored and (out / PAGE).is_file():
         typer.echo(f"Finished before: {out / PAGE}")
         return
     if chosen.judged:
