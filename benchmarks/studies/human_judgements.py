@@ -56,11 +56,12 @@ def votes_of(grades: Grades, categories: Sequence[str]) -> Iterator[Vote]:
     """Comparisons of the images that each two systems made for the same prompt."""
     for a, b in combinations(grades, 2):
         for image in sorted(grades[a].keys() & grades[b].keys()):
+            prompt, _, _ = image.partition("_")
             pairs = zip(grades[a][image], grades[b][image], strict=False)
             for number, (of_a, of_b) in enumerate(pairs):
                 choice: Choice = "a" if of_a > of_b else "b" if of_b > of_a else "tie"
-                category = categories[int(image.partition("_")[0])]
-                yield Vote(f"image {image}", f"{image} {number} {a} {b}", a, b, choice, category)
+                category = categories[int(prompt)]
+                yield Vote(f"prompt {prompt}", f"{image} {number} {a} {b}", a, b, choice, category)
 
 
 def agreement(grades: Mapping[str, Sequence[int]]) -> tuple[float, float]:
