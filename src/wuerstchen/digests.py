@@ -28,6 +28,11 @@ def file_digests(paths: Iterable[Path]) -> dict[str, str]:
         return dict(zip((p.name for p in ordered), pool.map(file_digest, ordered), strict=True))
 
 
+def files_digest(paths: Iterable[Path]) -> str:
+    """SHA-256 of the digests of files, in the order given. Raises OSError."""
+    return hashlib.sha256("".join(map(file_digest, paths)).encode()).hexdigest()
+
+
 def sums_text(digests: Mapping[str, str]) -> str:
     """The content of SHA256SUMS; the names are paths from its folder."""
     return "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))

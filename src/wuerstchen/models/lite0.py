@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 NORM_EPS = 1e-3
 
+MEAN, STD = 127 / 255, 128 / 255
+"""By which pixels in [0, 1] are normalised, in every channel."""
+
 STEM_WIDTH, LAST_WIDTH = 32, 1280
 
 
@@ -72,7 +75,7 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, images: Tensor) -> Iterator[Tensor]:
         """(B, 3, H, W) pixels in [0, 1] to the maps of the stem, of every block and the last."""
-        x = (images - 127 / 255) / (128 / 255)
+        x = (images - MEAN) / STD
         x = self.stem(x.contiguous(memory_format=torch.channels_last))
         yield x
         for block in self.blocks:

@@ -47,6 +47,12 @@ VOCABULARY = "tokenizer.json"
 OLDER_VOCABULARY = ("vocab.json", "merges.txt")
 """Published tokenizers have these instead of, or next to, tokenizer.json."""
 
+TOKENIZER_FILES = (
+    *(VOCABULARY, *OLDER_VOCABULARY, TOKENIZER_CONFIG),
+    *("special_tokens_map.json", "added_tokens.json"),
+)
+"""All that transformers reads of a tokenizer."""
+
 
 def prefix_of(key: str) -> str:
     """The prefix of a tensor's name in a checkpoint or a file of several networks."""
@@ -60,6 +66,11 @@ def tokenizer_needs(tokenizer: Path) -> list[Path]:
     """The files without which the folder has no tokenizer."""
     vocabulary = [] if has_vocabulary(tokenizer) else [tokenizer / VOCABULARY]
     return [tokenizer / TOKENIZER_CONFIG, *vocabulary]
+
+
+def tokenizer_files(tokenizer: Path) -> list[Path]:
+    """The files of a tokenizer that are in its folder."""
+    return [path for name in TOKENIZER_FILES if (path := tokenizer / name).is_file()]
 
 
 def has_vocabulary(tokenizer: Path) -> bool:

@@ -1,6 +1,7 @@
 """`wuerstchen alignment`: scores of a small CLIP by hand, pairs, and what is refused."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -141,7 +142,36 @@ def test_means_are_of_all_prompts_and_of_every_category(
     card = written["protocol"]
     assert (card["judge"], card["prompts"], card["images_per_prompt"]) == ("pickscore", 4, 1)
     assert len(card["judge_weights"]) == len(card["prompts_sha256"]) == 64
+    assert card["normalisation"].startswith("mean 0.48145466, 0.4578275, 0.40821073; deviation")
     assert "PickScore, logit" in capsys.readouterr().out
+
+
+def test_tokenizer_normalisation_and_categories_are_part_of_the_protocol(
+    clip: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, copy = drawn(tmp_path / "images"), tmp_path / "clip"
+    shutil.copytree(clip, copy)
+
+    def card(name: str) -> dict[str, object]:
+        out = tmp_path / name
+        verb = ("alignment", prompts, images, "--judge", f"clip={copy}", "--out", out)
+        assert run(monkeypatch, *verb) == 0
+        found: dict[str, object] = json.loads((out / "alignment.json").read_text())["protocol"]
+        return found
+
+    def changed(name: str) -> set[str]:
+        nonlocal before
+        was, before = before, card(name)
+        return {key for key in before if before[key] != was[key]}
+
+    before = card("first")
+    (copy / "preprocessor_config.json").write_text('{"image_mean": [0, 0, 0]}')
+    assert changed("mean") == {"normalisation"}
+    words = (copy / "tokenizer.json").read_text()
+    (copy / "tokenizer.json").write_text(words.replace('"hat"', '"cap"'))
+    assert changed("words") == {"tokenizer_sha256"}
+    prompts.write_text(prompts.read_text().replace("\tobject", "\tthing"))
+    assert changed("categories") == {"categories_sha256"}
 
 
 def test_the_paired_interval_is_that_of_scipys_bootstrap() -> None:
@@ -179,6 +209,18 @@ def test_two_results_are_compared_prompt_by_prompt(
     assert row[2] == "+0.15" and row[-2:] == ["4", "equal"]
     assert "83.3 %" in printed  # 30 of 36 that are not equal
     assert any(row[0] == "even" for row in rows)
+
+
+def test_the_categories_of_the_first_result_group_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Results of earlier versions do not state a hash of their categories."""
+    one, other = result(tmp_path / "a", [0.0, 0.5, 1.0]), result(tmp_path / "b", [1.0, 0.5, 3.0])
+    other.write_text(other.read_text().replace('"even"', '"uneven"'))
+    assert run(monkeypatch, "compare", one, other) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    row = next(row for row in rows if row[0] == "even")
+    assert row[1] == "+1.5"  # of prompts 0 and 2
 
 
 def test_results_that_are_not_alike_are_refused(

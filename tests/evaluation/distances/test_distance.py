@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +37,7 @@ class Pixels:
 
 
 def network(pixels: Pixels | None = None) -> FeatureNetwork:
-    return FeatureNetwork("pixels", "0", 8, "mean of quarters", pixels or Pixels())
+    return FeatureNetwork("pixels", "0", 8, "mean of quarters", "none", pixels or Pixels())
 
 
 def photos(folder: Path, count: int, shift: int = 0, side: int = 16, seed: int = 0) -> Path:
@@ -99,6 +101,8 @@ def test_the_command_prints_figures_and_writes_them_with_their_protocol(
     assert (card["n_real"], card["n_drawn"], card["kid_subset_size"]) == (20, 20, 10)
     assert (card["features"], card["size"], card["crop"]) == ("pixels", 8, "square")
     assert card["filter"] == "bicubic, antialiased, of floats"
+    assert card["size_filter"] == "bicubic, antialiased, in 8 bits"
+    assert card["normalisation"] == "none"
     assert card["real_image_sizes"] == "16 x 16"
     assert set(written["versions"]) >= {"wuerstchen", "torch", "pillow"}
     assert set(written["figures"]) == {
@@ -151,6 +155,28 @@ def test_an_interrupted_measurement_goes_on_where_it_was(
     changed = Pixels()
     measured(changed, keep)
     assert changed.asked == 25  # of the set with another content, but not of the other one
+
+
+@pytest.mark.parametrize("other", ["normalisation", "folder"])
+def test_kept_features_are_of_one_normalisation_and_of_one_folder(
+    other: str, tmp_path: Path
+) -> None:
+    """Neither changes the hash of the weights, nor names, sizes and times of the files."""
+    first = photos(tmp_path / "first", 8)
+    second = photos(tmp_path / "second", 8, seed=1)
+    for path in first.iterdir():  # as copied with their times
+        size = max(path.stat().st_size, (second / path.name).stat().st_size)
+        for file in (path, second / path.name):
+            file.write_bytes(file.read_bytes().ljust(size, b"\0"))
+            os.utime(file, (1, 1))
+    keep, asked = tmp_path / "keep", Pixels()
+    measure(*[StoredImages(str(first))] * 2, network(), Preparation(), about={}, keep=keep)
+    found = network(asked)
+    if other == "normalisation":
+        found = replace(found, normalisation="mean 0.5, 0.5, 0.5; deviation 0.5, 0.5, 0.5")
+    drawn = StoredImages(str(second if other == "folder" else first))
+    measure(StoredImages(str(first)), drawn, found, Preparation(), about={}, keep=keep)
+    assert asked.asked == 8
 
 
 def test_kept_features_that_are_damaged_are_named(tmp_path: Path) -> None:

@@ -193,6 +193,8 @@ def test_another_preprocessing_in_the_folder_counts(
     (copy / "preprocessor_config.json").write_text(stated)
     after = open_network(f"clip={copy}", CPU)
     assert before.weights == after.weights
+    assert before.normalisation.startswith("mean 0.48145466, 0.4578275, 0.40821073; deviation 0.2")
+    assert after.normalisation == "mean 0.0, 0.0, 0.0; deviation 1.0, 1.0, 1.0"
     assert not torch.allclose(ours(before, photo), ours(after, photo))
     (copy / "preprocessor_config.json").write_text('{"image_mean": 3}')
     with pytest.raises(ModelFolderError, match="expected three numbers for image_mean, found 3"):

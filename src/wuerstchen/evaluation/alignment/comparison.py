@@ -42,13 +42,13 @@ def lines(records: Mapping[str, StoredAlignment]) -> Iterator[str]:
     (first, one), *others = records.items()
     for name, other in others:
         yield f"{name} against {first}: difference of the means [95 %], prompts won [95 %]"
-        mine, theirs = (by_category(_scored(each)) for each in (one, other))
+        mine, theirs = _scored(one), {each.prompt: each for each in _scored(other)}
         for score in one.prompts[0].scores:
             yield TITLES.get(score, score)
-            for group, members in mine.items():
+            for group, members in by_category(mine).items():
                 a, b = (
                     torch.tensor([each.scores[score] for each in side], dtype=torch.float64)
-                    for side in (members, theirs[group])
+                    for side in (members, [theirs[each.prompt] for each in members])
                 )
                 yield _line(group, a, b)
 

@@ -9,14 +9,17 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoTokenizer
 
+from wuerstchen.digests import files_digest
 from wuerstchen.errors import ConfigError, ModelFolderError
 from wuerstchen.evaluation.distances.pretrained import (
     load_model,
+    normalisation_of,
     pooled,
     preprocessing,
     weights_digest,
 )
 from wuerstchen.weights import find
+from wuerstchen.weights.layout import tokenizer_files
 
 KINDS = ("clip", "pickscore")
 
@@ -42,6 +45,10 @@ class Judge:
     """SHA-256 of its weights."""
     side: int
     """Of the square images that it takes, in pixels."""
+    normalisation: str
+    """Mean and deviation by which pixels in [0, 1] are normalised."""
+    tokenizer: str
+    """SHA-256 of the files of its tokenizer."""
     score: Callable[[Tensor, Sequence[str]], dict[str, Tensor]]
     """(B, 3, side, side) pixels in [0, 1] and B prompts to (B,) scores by the keys of `TITLES`."""
 
@@ -80,7 +87,8 @@ def open_judge(text: str, device: torch.device) -> Judge:
         cosine = (image * prefixed).sum(dim=1).cpu()
         return {"clipscore": 2.5 * cosine.clamp_min(0), "clipscore_100": 100 * plain}
 
-    return Judge(name, weights_digest(folder), side, score)
+    normalisation, tokenizer = normalisation_of(mean, std), files_digest(tokenizer_files(folder))
+    return Judge(name, weights_digest(folder), side, normalisation, tokenizer, score)
 
 
 def _tokenizer(folder: Path, length: int) -> Callable[[Sequence[str]], tuple[Tensor, Tensor]]:

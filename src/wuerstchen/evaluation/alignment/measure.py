@@ -67,6 +67,8 @@ def measure(
     protocol: dict[str, Setting] = {
         "judge": judge.name,
         "judge_weights": judge.weights,
+        "tokenizer_sha256": judge.tokenizer,
+        "normalisation": judge.normalisation,
         "side": judge.side,
         "filter": FILTERS[preparation.resize],
         "crop": preparation.crop,
@@ -74,6 +76,7 @@ def measure(
         "prefix": PREFIX if judge.name == "clip" else None,
         "prompts": len(prompts),
         "prompts_sha256": prompts_digest([prompt.text for prompt in prompts]),
+        "categories_sha256": prompts_digest([prompt.category for prompt in prompts]),
         "images_per_prompt": 1,
     }
     return Alignment(protocol, about, found)

@@ -67,16 +67,17 @@ def differences(one: Mapping[str, Setting], other: Mapping[str, Setting]) -> lis
 
 def lines(records: Mapping[str, StoredRecord]) -> Iterator[str]:
     """A table: figures by record, the best one marked, then how the records differ."""
-    width = max(10, *(len(name) for name in records)) + 1
+    width = max(18, *(len(name) for name in records)) + 1
     yield " " * 36 + "".join(f" {name:>{width}}" for name in records)
     all_records = list(records.values())
     for key, title in TITLES.items():
-        values = [record.figures[key].value for record in all_records if key in record.figures]
-        if len(values) < len(all_records):
+        figures = [record.figures[key] for record in all_records if key in record.figures]
+        if len(figures) < len(all_records):
             continue
+        values = [figure.value for figure in figures]
         best = max(values) if key in HIGHER else min(values)
         unlike = len(set(values)) > 1 and key != "inception_score_of_real"
-        cells = (f"{value:.5g}{'*' if unlike and value == best else ' '}" for value in values)
+        cells = (_cell(figure, unlike and figure.value == best) for figure in figures)
         yield f"{title:36}" + "".join(f" {cell:>{width + 1}}" for cell in cells).rstrip()
     if len(all_records) > 1:
         yield "* the best; of small differences, see the spread of KID before you believe them"
@@ -85,6 +86,11 @@ def lines(records: Mapping[str, StoredRecord]) -> Iterator[str]:
         for key in dict.fromkeys(key for card in cards[1:] for key in differences(cards[0], card)):
             if key != "images":
                 yield f"{key}: " + ", ".join(_show(card, key) for card in cards)
+
+
+def _cell(figure: StoredFigure, best: bool) -> str:
+    spread = "" if figure.spread is None else f" ± {figure.spread:.2g}"
+    return f"{figure.value:.5g}{spread}{'*' if best else ' '}"
 
 
 def _show(card: Mapping[str, Setting], key: str) -> str:

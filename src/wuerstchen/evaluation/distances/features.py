@@ -62,7 +62,8 @@ def extract(
 
     Raises DataError for an image that cannot be read and for kept features that are damaged.
     """
-    settings = [VERSION, network.name, network.weights, network.side, network.layer, images.key]
+    settings = [VERSION, network.name, network.weights, network.side, network.layer]
+    settings += [network.normalisation, images.key]
     settings += [preparation.resize, preparation.crop, preparation.size]
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
     chunks = []

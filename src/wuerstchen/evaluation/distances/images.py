@@ -132,9 +132,10 @@ def _stamp(name: str, file: ByteRange) -> str:
     """Changes when the file does."""
     try:
         found = file.path.stat()
+        place = file.path.resolve()
     except OSError as error:
         raise DataError(f"{file.path}: image {name} cannot be read ({error.strerror}).") from None
-    return f"{name} {file.offset} {file.size} {found.st_size} {found.st_mtime_ns}"
+    return f"{place} {name} {file.offset} {file.size} {found.st_size} {found.st_mtime_ns}"
 
 
 def _source(path: str) -> list[tuple[str, ByteRange, str]]:

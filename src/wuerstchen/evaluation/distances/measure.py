@@ -13,7 +13,7 @@ from wuerstchen.evaluation.distances.frechet import frechet_distance
 from wuerstchen.evaluation.distances.images import BACKGROUND, ImageSet, prompts_digest
 from wuerstchen.evaluation.distances.inception_score import SPLITS, inception_score
 from wuerstchen.evaluation.distances.networks import FeatureNetwork
-from wuerstchen.evaluation.distances.preparation import FILTERS, Preparation
+from wuerstchen.evaluation.distances.preparation import FILTERS, SIZE_FILTER, Preparation
 from wuerstchen.evaluation.distances.record import Record, Setting
 from wuerstchen.evaluation.distances.spread import Spread
 from wuerstchen.evaluation.inputs import Progress, no_progress
@@ -112,8 +112,10 @@ def _protocol(
         "features": network.name,
         "feature_weights": network.weights,
         "layer": network.layer,
+        "normalisation": network.normalisation,
         "side": network.side,
         "size": preparation.size,
+        "size_filter": None if preparation.size is None else SIZE_FILTER,
         "filter": FILTERS[preparation.resize],
         "crop": preparation.crop,
         "background": BACKGROUND,

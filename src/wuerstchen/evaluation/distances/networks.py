@@ -13,9 +13,9 @@ from torch import Tensor
 from wuerstchen.digests import file_digest
 from wuerstchen.errors import ConfigError
 from wuerstchen.evaluation.distances.inception_weights import load_inception
-from wuerstchen.evaluation.distances.pretrained import open_pretrained
+from wuerstchen.evaluation.distances.pretrained import normalisation_of, open_pretrained
 from wuerstchen.evaluation.lite0 import load_lite0, weights_file
-from wuerstchen.models import inception
+from wuerstchen.models import inception, lite0
 from wuerstchen.weights import find
 
 KINDS = ("lite0", "inception", "clip", "siglip", "dinov2")
@@ -37,6 +37,8 @@ class FeatureNetwork:
     """Of the square images that it takes, in pixels."""
     layer: str
     """Which of its features."""
+    normalisation: str
+    """Mean and deviation by which pixels in [0, 1] are normalised."""
     features: Callable[[Tensor], Tensor]
     """(B, 3, side, side) pixels in [0, 1] to (B, F), both on the CPU."""
     scores: Callable[[Tensor], Tensor] | None = None
@@ -68,7 +70,14 @@ def open_network(text: str, device: torch.device) -> FeatureNetwork:
     if name == "inception":
         return _inception(found, device)
     network = open_pretrained(name, found, device)
-    return FeatureNetwork(name, network.weights, network.side, network.layer, network.features)
+    return FeatureNetwork(
+        name,
+        network.weights,
+        network.side,
+        network.layer,
+        network.normalisation,
+        network.features,
+    )
 
 
 def _what(name: str) -> str:
@@ -87,7 +96,9 @@ def _lite0(device: torch.device) -> FeatureNetwork:
         return means.cpu()
 
     digest = file_digest(weights_file())
-    return FeatureNetwork("lite0", digest, LITE0_SIDE, "last, mean of its cells", features)
+    normalisation = normalisation_of([lite0.MEAN] * 3, [lite0.STD] * 3)
+    layer = "last, mean of its cells"
+    return FeatureNetwork("lite0", digest, LITE0_SIDE, layer, normalisation, features)
 
 
 def _inception(path: Path, device: torch.device) -> FeatureNetwork:
@@ -103,6 +114,8 @@ def _inception(path: Path, device: torch.device) -> FeatureNetwork:
         return network.scores(found.to(device)).cpu()
 
     digest = file_digest(path)
+    normalisation = normalisation_of([0.5] * 3, [0.5] * 3)  # 2 x - 1, by the network itself
+    layer = "pool3, 2048 features"
     return FeatureNetwork(
-        "inception", digest, inception.SIDE, "pool3, 2048 features", features, scores
+        "inception", digest, inception.SIDE, layer, normalisation, features, scores
     )

@@ -20,6 +20,9 @@ FILTERS: dict[Resize, str] = {
     "legacy": "bilinear, not antialiased, of floats",
 }
 
+SIZE_FILTER = "bicubic, antialiased, in 8 bits"
+"""By which images are brought to `Preparation.size`, whatever the filter of the network."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preparation:

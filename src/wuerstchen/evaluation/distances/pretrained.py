@@ -1,7 +1,6 @@
 """CLIP, SigLIP and DINOv2 by transformers, from a folder. B images, F features."""
 
-import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from torch import Tensor
 from transformers import CLIPModel, Dinov2Model, PreTrainedModel, SiglipModel
 from transformers.utils import logging as transformers_logging
 
-from wuerstchen.digests import file_digest
+from wuerstchen.digests import file_digest, files_digest
 from wuerstchen.errors import ModelFolderError
 from wuerstchen.parsing import ParseError, parse_object, read_bytes
 
@@ -47,6 +46,8 @@ class Pretrained:
     """SHA-256 of its weights."""
     side: int
     layer: str
+    normalisation: str
+    """Of the pixels, as `normalisation_of` says it."""
     features: Callable[[Tensor], Tensor]
     """(B, 3, side, side) pixels in [0, 1] to (B, F), both on the CPU."""
 
@@ -67,7 +68,8 @@ def open_pretrained(kind: str, folder: Path, device: torch.device) -> Pretrained
             return pooled(model(pixel_values=pixels)).cpu()
         return pooled(model.get_image_features(pixel_values=pixels)).cpu()
 
-    return Pretrained(model, weights_digest(folder), side, LAYERS[kind], features)
+    normalisation = normalisation_of(mean, std)
+    return Pretrained(model, weights_digest(folder), side, LAYERS[kind], normalisation, features)
 
 
 def load_model(name: str, folder: Path) -> PreTrainedModel:
@@ -119,10 +121,7 @@ def pooled(output: object) -> Tensor:
 def weights_digest(folder: Path) -> str:
     """SHA-256 of the weights: of the file, or of the digests of several in the order of names."""
     files = sorted(folder.glob("*.safetensors"))
-    digests = [file_digest(path) for path in files]
-    if len(digests) == 1:
-        return digests[0]
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
+    return file_digest(files[0]) if len(files) == 1 else files_digest(files)
 
 
 def preprocessing(
@@ -149,6 +148,14 @@ def preprocessing(
             side = found
             break
     return side, _three(stated, "image_mean", mean, path), _three(stated, "image_std", std, path)
+
+
+def normalisation_of(mean: Sequence[float], std: Sequence[float]) -> str:
+    """What is subtracted from pixels in [0, 1], and what they are divided by, for a card."""
+    return "; ".join(
+        f"{name} {', '.join(map(repr, values))}"
+        for name, values in (("mean", mean), ("deviation", std))
+    )
 
 
 def _three(stated: dict[str, object], key: str, usual: list[float], path: Path) -> list[float]:
