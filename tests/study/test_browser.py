@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from typer.testing import CliRunner
 
 from wuerstchen.cli import app
-from wuerstchen.study.folder import VOTES, open_study
+from wuerstchen.study.folder import VOTES, key_digest, open_study
 from wuerstchen.study.gather import gather
 from wuerstchen.study.store import stored_votes
 
@@ -78,7 +78,7 @@ def begin(page: Page) -> int:
 def test_keys_mouse_and_back_are_stored_as_they_were_given(
     browser: Browser, folder: Path, serve: Serve
 ) -> None:
-    study, _ = open_study(folder)
+    study, key = open_study(folder)
     process, (link,) = serve(folder, 1)
     page = open_page(browser, link)
     count = begin(page)
@@ -104,7 +104,8 @@ def test_keys_mouse_and_back_are_stored_as_they_were_given(
     for number in range(5, count + 1):
         vote(number, "right", lambda: page.keyboard.press("ArrowRight"))
     expect(page.locator("#end")).to_be_visible()
-    stored = [(vote.left, vote.choice) for vote in stored_votes(folder / VOTES, study.id)]
+    votes = stored_votes(folder / VOTES, study.id, key_digest(key))
+    stored = [(vote.left, vote.choice) for vote in votes]
     assert Counter(stored) == Counter(given)
     process.send_signal(signal.SIGTERM)
 

@@ -1,5 +1,6 @@
 """A study is blind, even and repeatable, and replaces nothing."""
 
+import hashlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -212,6 +213,47 @@ def test_image_10_has_the_prompt_after_that_of_image_9(tmp_path: Path, form: str
             if key.images[name].system:
                 expected = form.format(pair.prompt.removeprefix("prompt "))
                 assert key.images[name].source == f"{expected}.png"
+
+
+def test_an_empty_folder_that_one_is_in_becomes_a_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = image_folder(tmp_path / "a", "circle", 2), image_folder(tmp_path / "b", "square", 2)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    create(".", f"a={a}", f"b={b}")
+    open_study(tmp_path / "here")
+    assert Path("study.json").is_file()
+
+
+def test_a_failure_leaves_no_folders_above_the_study(tmp_path: Path) -> None:
+    a = image_folder(tmp_path / "a", "circle")
+    large = image_folder(tmp_path / "large", "square", side=96)
+    with pytest.raises(ConfigError, match="pixels"):
+        create(tmp_path / "x" / "y" / "study", f"a={a}", f"large={large}")
+    assert not (tmp_path / "x").exists()
+    create(tmp_path / "x" / "y" / "study", f"a={a}", f"large={large}", "--size", 64)
+
+
+def test_names_that_the_key_does_not_have_are_refused(tmp_path: Path) -> None:
+    folder = make_study(tmp_path)
+    study, key = (json.loads((folder / name).read_text()) for name in (STUDY, KEY))
+
+    def written(images: list[str]) -> None:
+        pairs = [{**study["pairs"][0], "images": images}, *study["pairs"][1:]]
+        data = json.dumps({**study, "pairs": pairs}).encode()
+        (folder / STUDY).write_bytes(data)
+        digest = hashlib.sha256(data).hexdigest()
+        (folder / KEY).write_text(json.dumps({**key, "study_sha256": digest}))
+
+    written(["../../../etc/x", study["pairs"][0]["images"][1]])
+    with pytest.raises(DataError, match=r"study\.json: expected a file of a study, found: pairs"):
+        open_study(folder)
+    written(["0" * 16, study["pairs"][0]["images"][1]])
+    with pytest.raises(DataError, match=r"key\.json: .* found a changed one"):
+        open_study(folder)
+    written(study["pairs"][0]["images"])
+    open_study(folder)
 
 
 def test_a_changed_folder_is_refused(tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ from made_study import Serve
 from typer.testing import CliRunner
 
 from wuerstchen.cli import app as command
-from wuerstchen.errors import DataError
+from wuerstchen.errors import ConfigError, DataError, SaveError
 from wuerstchen.study.ballot import offline_page
-from wuerstchen.study.folder import VOTES, Study, open_study
+from wuerstchen.study.folder import KEY, VOTES, Study, key_digest, open_study
 from wuerstchen.study.gather import gather
 from wuerstchen.study.serve import build_app
 from wuerstchen.study.store import VoteStore, stored_votes
@@ -27,7 +27,8 @@ from wuerstchen.study.store import VoteStore, stored_votes
 
 @pytest.fixture
 def store(tmp_path: Path, made: Path) -> Iterator[VoteStore]:
-    found = VoteStore(tmp_path / VOTES, open_study(made)[0].id)
+    study, key = open_study(made)
+    found = VoteStore(tmp_path / VOTES, study.id, key_digest(key))
     yield found
     found.close()
 
@@ -162,10 +163,38 @@ def test_tokens_stay_and_are_secret(store: VoteStore) -> None:
 
 def test_votes_of_another_study_are_refused(tmp_path: Path, store: VoteStore) -> None:
     with pytest.raises(DataError, match="expected votes of study ffff, found those of study"):
-        VoteStore(tmp_path / VOTES, "ffff")
+        VoteStore(tmp_path / VOTES, "ffff", "")
     (tmp_path / "other.sqlite").write_bytes(b"no database" * 100)
     with pytest.raises(DataError, match="expected a database of votes"):
-        VoteStore(tmp_path / "other.sqlite", "ffff")
+        VoteStore(tmp_path / "other.sqlite", "ffff", "")
+
+
+def test_votes_given_with_another_key_are_refused(tmp_path: Path, made: Path) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(made, folder)
+    study, key = open_study(folder)
+    VoteStore(folder / VOTES, study.id, key_digest(key)).close()
+    assert stored_votes(folder / VOTES, study.id, key_digest(key)) == []
+    text = (folder / KEY).read_text()
+    swapped = text.replace('"system": "round"', '"system": "?"')
+    swapped = swapped.replace('"system": "angular"', '"system": "round"')
+    (folder / KEY).write_text(swapped.replace('"system": "?"', '"system": "angular"'))
+    with pytest.raises(DataError, match=r"found those of another key.*restore key\.json"):
+        gather(folder, [])
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "0"])
+def test_all_addresses_need_a_name(made: Path, host: str) -> None:
+    done = CliRunner().invoke(command, ["study", "serve", str(made), "--host", host])
+    assert isinstance(done.exception, ConfigError)
+    assert "name how browsers call this machine" in str(done.exception)
+    assert not (made / VOTES).exists()
+
+
+def test_a_database_that_cannot_be_written_is_named(store: VoteStore) -> None:
+    store._db.execute("PRAGMA query_only = 1")
+    with pytest.raises(SaveError, match=r"votes\.sqlite: could not be written \("):
+        store.tokens(1)
 
 
 def votes_file(made: Study, rater: str, choices: str, **changes: object) -> str:
@@ -252,12 +281,12 @@ def votes_until_killed(url: str, study: Study, process_kill: int, serve_process:
 def test_every_acknowledged_vote_survives_kill_9(tmp_path: Path, made: Path, serve: Serve) -> None:
     folder = tmp_path / "study"
     shutil.copytree(made, folder)
-    study, _ = open_study(folder)
+    study, key = open_study(folder)
     process, links = serve(folder, 2)
     acknowledged = votes_until_killed(links[0], study, 4, process)
     process.wait(30)
     assert acknowledged >= 4
-    kept = stored_votes(folder / VOTES, study.id)
+    kept = stored_votes(folder / VOTES, study.id, key_digest(key))
     assert [vote.pair for vote in kept][:acknowledged] == [
         pair.id for pair in itertools.islice(study.pairs, acknowledged)
     ]

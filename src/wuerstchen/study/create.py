@@ -7,6 +7,7 @@ import random
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +65,8 @@ def create_study(
     Raises SaveError, and ConfigError for images of different sizes.
     """
     check_new(out)
+    out = out.absolute()  # "." has no name
+    above = [folder for folder in out.parents if not folder.exists()]
     temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
     try:
         with explain_disk_errors(out):
@@ -72,11 +75,16 @@ def create_study(
             study = _write(
                 temporary, systems, sources, prompts, design, size, seed, wording, progress
             )
-            if out.is_dir():
-                out.rmdir()
-            temporary.rename(out)
+            if out.is_dir():  # kept, as someone may be in it; what makes it a study comes last
+                for path in sorted(temporary.iterdir(), key=lambda path: path.name == STUDY):
+                    path.rename(out / path.name)
+            else:
+                temporary.rename(out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(OSError):  # not empty: the study is there
+            for folder in above:
+                folder.rmdir()
     return study
 
 

@@ -8,7 +8,7 @@ OUT/votes.sqlite the votes, made by `wuerstchen study serve`
 
 import hashlib
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,7 +18,7 @@ from wuerstchen.study.votes import VoteKind
 
 STUDY, KEY, IMAGES, VOTES = "study.json", "key.json", "images", "votes.sqlite"
 
-_NAME = r"^[0-9a-f]{16}$"
+_Name = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 
 
 class _Record(BaseModel):
@@ -31,9 +31,9 @@ _AnyRecord = TypeVar("_AnyRecord", bound=_Record)
 class Pair(_Record):
     """Two images that a rater compares."""
 
-    id: str = Field(pattern=_NAME)
+    id: _Name
     prompt: str
-    images: tuple[str, str] = Field(strict=False)
+    images: tuple[_Name, _Name] = Field(strict=False)
     """Names of the files without their suffix, in random order."""
 
 
@@ -41,7 +41,7 @@ class Study(_Record):
     """What raters see."""
 
     version: Literal[1] = 1
-    id: str = Field(pattern=_NAME)
+    id: _Name
     title: str
     question: str
     pairs: list[Pair]
@@ -101,6 +101,9 @@ def open_study(folder: Path) -> tuple[Study, Key]:
         key = _read(Key, folder / KEY, (folder / KEY).read_bytes())
         if hashlib.sha256(data).hexdigest() != key.study_sha256:
             raise _changed(folder / STUDY)
+        shown = {name for pair in study.pairs for name in pair.images}
+        if key.images.keys() != shown or key.pairs.keys() != {pair.id for pair in study.pairs}:
+            raise _changed(folder / KEY)
         for name, image in key.images.items():
             path = folder / IMAGES / f"{name}.png"
             if not path.is_file():
@@ -108,6 +111,11 @@ def open_study(folder: Path) -> tuple[Study, Key]:
             if hashlib.sha256(path.read_bytes()).hexdigest() != image.sha256:
                 raise _changed(path)
     return study, key
+
+
+def key_digest(key: Key) -> str:
+    """SHA-256 of what a key says: votes mean nothing with another one."""
+    return hashlib.sha256(key.model_dump_json().encode()).hexdigest()
 
 
 _RESTORE = "restore the folder from a copy, or make a new study."

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from wuerstchen.errors import DataError, os_errors_as
 from wuerstchen.parsing import ParseError, parse_model
-from wuerstchen.study.folder import VOTES, Key, Study, open_study
+from wuerstchen.study.folder import VOTES, Key, Study, key_digest, open_study
 from wuerstchen.study.store import Side, StoredVote, stored_votes
 from wuerstchen.study.votes import Choice, Vote, check_votes
 
@@ -45,7 +45,7 @@ def gather(folder: Path, files: Sequence[Path] = ()) -> list[Vote]:
     votes on one pair, and a study without votes.
     """
     study, key = open_study(folder)
-    votes = stored_votes(folder / VOTES, study.id)
+    votes = stored_votes(folder / VOTES, study.id, key_digest(key))
     found: dict[tuple[str, str], StoredVote] = {}
     for path in files:
         for vote in _read_file(path, study.id):

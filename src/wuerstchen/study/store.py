@@ -16,6 +16,7 @@ Side = Literal["left", "right", "tie"]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS study (id TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS study_key (sha256 TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS raters (number INTEGER PRIMARY KEY, token TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS votes (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -53,10 +54,13 @@ class StoredVote:
 class VoteStore:
     """The votes of one study. Changed votes are kept: the last one of a rater on a pair counts."""
 
-    def __init__(self, path: Path, study: str) -> None:
+    def __init__(self, path: Path, study: str, key: str) -> None:
         """Open or make the database.
 
-        Raises DataError for a file that is none, and for one of another study.
+        study  id of the study
+        key    digest of its key, which is stored at first, and compared from then on
+
+        Raises DataError for a file that is none, and for one of another study or key.
         """
         self._path, self._lock = path, threading.Lock()
         try:
@@ -67,7 +71,10 @@ class VoteStore:
             with self._db:
                 if self._db.execute("SELECT 1 FROM study").fetchone() is None:
                     self._db.execute("INSERT INTO study VALUES (?)", (study,))
+                if self._db.execute("SELECT 1 FROM study_key").fetchone() is None:
+                    self._db.execute("INSERT INTO study_key VALUES (?)", (key,))
             (found,) = self._db.execute("SELECT id FROM study").fetchone()
+            (found_key,) = self._db.execute("SELECT sha256 FROM study_key").fetchone()
         except sqlite3.Error as error:
             raise DataError(
                 f"{path}: expected a database of votes that can be written, found: {error}; move "
@@ -79,6 +86,12 @@ class VoteStore:
                 f"{path}: expected votes of study {study}, found those of study {found}; move the "
                 "file to its own study."
             )
+        if found_key != key:
+            self._db.close()
+            raise DataError(
+                f"{path}: expected votes given with the key of this folder, found those of another "
+                "key, by which they would mean other systems; restore key.json from a copy."
+            )
 
     def close(self) -> None:
         """Close the database."""
@@ -87,7 +100,7 @@ class VoteStore:
 
     def tokens(self, count: int) -> list[str]:
         """The secret tokens of the first `count` raters, made where there are none yet."""
-        with self._writing():
+        with self._writing("could not be written", "start again"):
             (have,) = self._db.execute("SELECT count(*) FROM raters").fetchone()
             for number in range(have, count):
                 token = secrets.token_urlsafe(12)
@@ -112,7 +125,7 @@ class VoteStore:
         Raises VotedError if there is one and the rater does not, SaveError if the disk is full.
         """
         query = "SELECT choice FROM votes WHERE rater = ? AND pair = ? ORDER BY id DESC LIMIT 1"
-        with self._writing():
+        with self._writing("the vote could not be saved", "vote again"):
             found = self._db.execute(query, (rater, pair)).fetchone()
             if found is not None and not change:
                 raise VotedError(
@@ -133,7 +146,7 @@ class VoteStore:
             return _read(self._db, rater)
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _writing(self, problem: str, then: str) -> Iterator[None]:
         with self._lock:
             try:
                 with self._db:  # commits, or rolls back
@@ -141,19 +154,18 @@ class VoteStore:
                     yield
             except sqlite3.Error as error:
                 raise SaveError(
-                    f"{self._path}: the vote could not be saved ({error}); free some space, then "
-                    "vote again."
+                    f"{self._path}: {problem} ({error}); free some space, then {then}."
                 ) from None
 
 
-def stored_votes(path: Path, study: str) -> list[StoredVote]:
+def stored_votes(path: Path, study: str, key: str) -> list[StoredVote]:
     """The votes in a database, which may be in use; none if there is none.
 
     Raises DataError as `VoteStore` does.
     """
     if not path.exists():
         return []
-    with closing(VoteStore(path, study)) as store:
+    with closing(VoteStore(path, study, key)) as store:
         return store.votes()
 
 

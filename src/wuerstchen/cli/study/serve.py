@@ -2,6 +2,7 @@
 
 import socket
 import sys
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Annotated
@@ -38,17 +39,20 @@ def serve(
         import uvicorn
 
         from wuerstchen.study.serve import build_app
-    from wuerstchen.study.folder import VOTES, open_study
+    from wuerstchen.study.folder import VOTES, key_digest, open_study
     from wuerstchen.study.store import VoteStore
 
-    opened, _ = open_study(study)
+    opened, key = open_study(study)
+    names = _names(name or [], host)
     listening = _listen(host, port)
-    with closing(listening), closing(VoteStore(study / VOTES, opened.id)) as store:
-        names = [*(name or ()), host]
+    with (
+        closing(listening),
+        closing(VoteStore(study / VOTES, opened.id, key_digest(key))) as store,
+    ):
         app = build_app(
             opened, study, store, [f"[{each}]" if ":" in each else each for each in names]
         )
-        shown = name[0] if name else host
+        shown = names[0]
         where = f"{f'[{shown}]' if ':' in shown else shown}:{listening.getsockname()[1]}"
         for token in store.tokens(raters):
             print(f"http://{where}/r/{token}/", flush=True)
@@ -57,6 +61,21 @@ def serve(
         with suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listening])
         print(f"{len(store.votes()):,} votes in {study / VOTES}.", file=sys.stderr)
+
+
+def _names(given: Sequence[str], host: str) -> list[str]:
+    """What browsers may call the server; raises ConfigError if there is nothing."""
+    address = host
+    with suppress(OSError):  # which `_listen` reports
+        address = str(socket.getaddrinfo(host, None)[0][4][0])  # 0 is 0.0.0.0
+    if address not in ("0.0.0.0", "::"):
+        return [*given, host]
+    if not given:
+        raise ConfigError(
+            f"Expected --name with --host {host}, which listens on all addresses and is none that "
+            "browsers can call; name how browsers call this machine."
+        )
+    return list(given)
 
 
 def _listen(host: str, port: int) -> socket.socket:
