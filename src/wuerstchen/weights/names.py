@@ -136,9 +136,9 @@ def published_config(config: Section, names: Names) -> dict[str, object]:
     """The config.json of our section, as the published class reads it."""
     ours = config.model_dump(mode="json")
     values = {theirs: ours[key] for key, theirs in names.keys.items()}
-    own = {key: ours[key] for key in OWN_KEYS if key in ours}
-    if all(value == OWN_KEYS[key] for key, value in own.items()):
-        own = {}  # a published network
+    own = {key: ours[key] for key, value in OWN_KEYS.items() if ours.get(key, value) != value}
+    if own and "predicts" in ours:
+        own = {"predicts": ours["predicts"], **own}
     if names is STAGE_B:
         values["level_config"] = ["CTA" if heads else "CT" for heads in ours["heads"]]
         values["nhead"] = [heads or -1 for heads in ours["heads"]]
