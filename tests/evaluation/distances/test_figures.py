@@ -19,6 +19,16 @@ def features(n: int, dims: int, seed: int = 0) -> Tensor:
     return torch.randn(n, dims, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def test_three_samples_of_many_features_have_a_distance() -> None:
+    """Most eigenvalues of such covariances are 0, on which solvers may fail to converge."""
+    rows = torch.zeros(3, 1280)
+    rows[0, 0], rows[1, 1] = 1.0, 2.0
+    assert frechet_distance(rows, rows) == pytest.approx(0, abs=1e-12)
+    # Means differ by 3 in one feature; the covariances are the same.
+    moved = rows + torch.eye(1280)[5] * 3
+    assert frechet_distance(rows, moved) == pytest.approx(9)
+
+
 def test_frechet_distance_is_that_of_scipys_square_root_also_of_a_singular_covariance() -> None:
     for n in (40, 5):  # 5 samples in 8 dimensions have a singular covariance
         a, b = features(n, 8), 0.5 * features(30, 8, seed=1) + 1

@@ -15,11 +15,11 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     """
     check_counts(a, b)
     a, b = a.double(), b.double()
-    root = _sqrt(_covariance(a))
-    cross = _sqrt(root @ _covariance(b) @ root)
     means = (a.mean(dim=0) - b.mean(dim=0)).square().sum()
-    traces = _covariance(a).trace() + _covariance(b).trace() - 2 * cross.trace()
-    return max(0.0, float(means + traces))
+    a, b = _factor(a), _factor(b)
+    # The eigenvalues of (A^T A)(B^T B) are the squares of the singular values of A B^T.
+    cross = torch.linalg.svdvals(a @ b.T).sum()
+    return max(0.0, float(means + a.square().sum() + b.square().sum() - 2 * cross))
 
 
 def check_counts(a: Tensor, b: Tensor) -> None:
@@ -31,14 +31,13 @@ def check_counts(a: Tensor, b: Tensor) -> None:
         )
 
 
-def _covariance(x: Tensor) -> Tensor:
-    """(N, F) to (F, F), divided by N - 1: the unbiased estimate."""
-    centred = x - x.mean(dim=0)
-    return centred.T @ centred / (len(x) - 1)
+def _factor(x: Tensor) -> Tensor:
+    """A of (N, F), with A^T A the unbiased covariance: (N, F), or (F, F) if N is greater.
 
-
-def _sqrt(matrix: Tensor) -> Tensor:
-    """Square root of a symmetric positive semidefinite matrix; rounding may leave it below 0."""
-    values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
-    root: Tensor = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
-    return root
+    Square roots of covariances of few samples are not taken: their many eigenvalues of 0 are
+    what the eigenvalue solver fails on.
+    """
+    centred = (x - x.mean(dim=0)) / (len(x) - 1) ** 0.5
+    if len(centred) > centred.shape[1]:
+        centred = torch.linalg.qr(centred, mode="r").R
+    return centred
