@@ -8,7 +8,14 @@ from typing import Literal
 from wuerstchen.errors import ModelFolderError
 from wuerstchen.weights.files import current_path, json_object, read_json
 from wuerstchen.weights.headers import read_header
-from wuerstchen.weights.layout import CONFIG, PLACES, ComponentName, tokenizer_needs
+from wuerstchen.weights.layout import (
+    CONFIG,
+    PLACES,
+    ComponentName,
+    tokenizer_files,
+    tokenizer_needs,
+)
+from wuerstchen.weights.shards import is_shard_index, shard_of_tensors
 
 Naming = Literal["published", "original"]
 """published: the key names of diffusers; original: those of the authors' own files."""
@@ -51,6 +58,14 @@ class ComponentFiles:
         if self.tokenizer is not None:
             needed += tokenizer_needs(self.tokenizer)
         return next((path for path in needed if not path.is_file()), None)
+
+    def paths(self) -> list[Path]:
+        """All files that decide what it computes: config, weights or all shards, tokenizer."""
+        sharded = is_shard_index(self.weights)
+        shards = sorted(set(shard_of_tensors(self.weights).values())) if sharded else []
+        config = [] if self.config is None else [self.config]
+        tokenizer = [] if self.tokenizer is None else tokenizer_files(self.tokenizer)
+        return [*config, self.weights, *shards, *tokenizer]
 
     @property
     def config_source(self) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,10 +15,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from wuerstchen import weights
 from wuerstchen.cli import main
 from wuerstchen.config import DataConfig
 from wuerstchen.errors import DataError
 from wuerstchen.evaluation.distances import networks
+from wuerstchen.evaluation.distances.drawing import open_drawing
 from wuerstchen.evaluation.distances.images import DrawnImages, StoredImages, prompts_digest
 from wuerstchen.evaluation.distances.measure import measure
 from wuerstchen.evaluation.distances.networks import FeatureNetwork
@@ -208,6 +211,30 @@ def test_a_model_draws_what_the_pipeline_draws_for_prompt_and_seed(
     about = written["drawn"]
     assert (about["prior_steps"], about["decoder_steps"], about["seeds"]) == (6, 4, "3 to 8")
     assert about["prior_sampler"] == "ddpm" and about["prior_guidance_scale"] > 0
+
+
+def test_the_hash_of_a_model_is_of_all_its_files_wherever_they_are(
+    model: Path, tmp_path: Path
+) -> None:
+    """A prior in another folder, tokenizers, and a model that is one file."""
+
+    def hashed(path: Path) -> object:
+        return open_drawing(path, ["a hat"], 0)[1]["model_weights"]
+
+    copy, alone = tmp_path / "copy", tmp_path / "model.safetensors"
+    shutil.copytree(model, copy)
+    assert hashed(copy) == hashed(model)
+    shutil.move(copy / "prior_prior", tmp_path / "elsewhere")
+    (copy / "prior_prior").symlink_to(tmp_path / "elsewhere")
+    found = {hashed(copy)}
+    assert found == {hashed(model)}
+    for path in ("prior_tokenizer/tokenizer_config.json", "vqgan/config.json"):
+        (copy / path).write_text((copy / path).read_text() + "\n")
+        found.add(hashed(copy))
+    assert len(found) == 3
+    parts = {part.component: part for part in weights.resolve(model).components()}
+    weights.convert(parts, alone, "single-file")
+    assert hashed(alone) not in found
 
 
 def _damage(folder: Path) -> None:

@@ -4,32 +4,33 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from PIL import Image
 
-from wuerstchen.digests import file_digests
-from wuerstchen.evaluation.distances.images import DrawnImages, prompts_digest
+from wuerstchen import weights
+from wuerstchen.digests import files_digest
+from wuerstchen.evaluation.distances.images import DrawnImages
 from wuerstchen.evaluation.distances.record import Setting
-from wuerstchen.evaluation.inputs import open_pipeline
 from wuerstchen.inference.generation_plan import plan_generation
-from wuerstchen.inference.pipeline import PromptWarning
+from wuerstchen.inference.pipeline import Pipeline, PromptWarning
 from wuerstchen.noise import check_seed
 
 
 def open_drawing(
     folder: Path, prompts: Sequence[str], seed: int
 ) -> tuple[DrawnImages, dict[str, Setting]]:
-    """Images of the model in `folder` with its default settings, and these for the protocol.
+    """Images of a model with its default settings, and these for the protocol.
+
+    folder  of the model, or its file; a prior that its README.md names may be elsewhere
 
     Raises ModelFolderError, and ConfigError for a seed that is too large.
     """
     check_seed(seed, len(prompts))
-    pipeline = open_pipeline(folder)
+    files = weights.resolve(folder)
+    pipeline = Pipeline.from_files(files).to("cuda" if torch.cuda.is_available() else "cpu")
     plan = plan_generation(pipeline.info)
-    weights = "".join(
-        digest
-        for part in sorted({path.parent for path in folder.rglob("*.safetensors")})
-        for digest in file_digests(part.glob("*.safetensors")).values()
-    )
+    paths = dict.fromkeys(path for part in files.components() for path in part.paths())
+    identity = files_digest(paths)  # each once, where one file has several components
 
     def draw(asked: Sequence[str], first: int) -> list[Image.Image]:
         with warnings.catch_warnings():
@@ -40,7 +41,7 @@ def open_drawing(
 
     about: dict[str, Setting] = {
         "model": pipeline.info.name,
-        "model_weights": prompts_digest([weights]),
+        "model_weights": identity,
         "seeds": f"{seed} to {seed + len(prompts) - 1}",
     }
     for stage, sampling in (("prior", plan.prior), ("decoder", plan.decoder)):
@@ -52,5 +53,4 @@ def open_drawing(
             f"{stage}_guidance_rescale": sampling.guidance.rescale,
             f"{stage}_guidance_end": sampling.guidance.end,
         }
-    identity = prompts_digest([weights, repr(plan)])
-    return DrawnImages(draw, prompts, seed, identity), about
+    return DrawnImages(draw, prompts, seed, f"{identity} {plan!r}"), about
