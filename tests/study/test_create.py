@@ -14,7 +14,6 @@ from wuerstchen.cli import app
 from wuerstchen.errors import ConfigError, DataError, SaveError, WuerstchenError
 from wuerstchen.study.design import Design, plan
 from wuerstchen.study.folder import IMAGES, KEY, STUDY, open_study
-from wuerstchen.study.prompts import Prompt, read_prompts
 from wuerstchen.study.sources import generate_images
 
 
@@ -122,43 +121,6 @@ def test_a_model_and_a_folder_make_a_study(tmp_path: Path) -> None:
     create(tmp_path / "study", f"drawn={folder}", "model=stickers")
     _, key = open_study(tmp_path / "study")
     assert {image.source for image in key.images.values()} == {"0.png", "1.png", "seed 0", "seed 1"}
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("p.txt", "a cat\n\na dog\n"),
-        ("p.csv", "id,Prompt,Category\n1,a cat,animals\n2,a dog,animals\n"),
-        ("p.tsv", "Prompt\tCategory\na cat\tanimals\na dog\tanimals\n"),
-        (
-            "p.jsonl",
-            '{"tag": "animals", "prompt": "a cat"}\n{"tag": "animals", "prompt": "a dog"}\n',
-        ),
-    ],
-)
-def test_prompt_lists_are_read_in_the_forms_of_the_field(
-    tmp_path: Path, name: str, text: str
-) -> None:
-    path = tmp_path / name
-    path.write_text(text)
-    category = "" if name == "p.txt" else "animals"
-    assert read_prompts(path) == [Prompt("a cat", category), Prompt("a dog", category)]
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "words"),
-    [
-        ("p.txt", "a cat\na dog\na cat\n", "found twice: a cat"),
-        ("p.txt", "\n", "found none"),
-        ("p.csv", "text\na cat\n", "name the column"),
-        ("p.jsonl", "{", "line 1"),
-    ],
-)
-def test_bad_prompt_lists_are_refused(tmp_path: Path, name: str, text: str, words: str) -> None:
-    path = tmp_path / name
-    path.write_text(text)
-    with pytest.raises(DataError, match=words):
-        read_prompts(path)
 
 
 def test_an_existing_study_is_not_replaced(tmp_path: Path) -> None:

@@ -66,12 +66,12 @@ def alignment(
     import torch  # loads here and below, not for --help
 
     from wuerstchen import weights
+    from wuerstchen.data.prompts import read_prompts
     from wuerstchen.evaluation.alignment.judges import open_judge
     from wuerstchen.evaluation.alignment.measure import check_match, measure
     from wuerstchen.evaluation.alignment.record import FILE
     from wuerstchen.evaluation.distances.drawing import open_drawing
     from wuerstchen.evaluation.distances.images import StoredImages
-    from wuerstchen.study.prompts import read_prompts
 
     listed = read_prompts(prompts)[:count]
     network = open_judge(judge, torch.device("cuda" if torch.cuda.is_available() else "cpu"))

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from wuerstchen.cli import options
-from wuerstchen.cli.evaluate import read_prompts
 from wuerstchen.display import printable
 from wuerstchen.errors import ConfigError
 
@@ -40,8 +39,8 @@ def distance(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Prompts of the drawn images, one per line (default for a model: captions of the "
-            "real images).",
+            help="Prompts of the drawn images: text, CSV, TSV or JSONL (default for a model: "
+            "captions of the real images).",
         ),
     ] = None,
     features: Annotated[
@@ -87,11 +86,11 @@ def distance(
             "Expected drawn images or --model MODEL to draw them, found "
             f"{'neither' if drawn is None else 'both'}; name one."
         )
-    lines = read_prompts(prompts) if prompts is not None else None
 
     import torch  # loads here and below, not for --help
 
     from wuerstchen import weights
+    from wuerstchen.data.prompts import read_prompts
     from wuerstchen.evaluation.distances.drawing import open_drawing
     from wuerstchen.evaluation.distances.images import StoredImages
     from wuerstchen.evaluation.distances.measure import measure
@@ -99,6 +98,9 @@ def distance(
     from wuerstchen.evaluation.distances.preparation import Preparation
     from wuerstchen.evaluation.distances.record import FILE
 
+    lines = None
+    if prompts is not None:
+        lines = [prompt.text for prompt in read_prompts(prompts, doubles=True)]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = open_network(features, device)
     stored = StoredImages(real, count)

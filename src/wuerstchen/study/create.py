@@ -16,11 +16,11 @@ from PIL import Image
 
 from wuerstchen import marks, owned
 from wuerstchen.atomic_write import explain_disk_errors
+from wuerstchen.data.prompts import Prompt
 from wuerstchen.errors import ConfigError, SaveError
 from wuerstchen.evaluation.inputs import Progress, no_progress
 from wuerstchen.study.design import Design
 from wuerstchen.study.folder import IMAGES, KEY, STUDY, Key, KeyImage, KeyPair, Pair, Study
-from wuerstchen.study.prompts import Prompt
 from wuerstchen.study.sources import Shown, fitted
 
 QUESTION = "Which image do you prefer for this prompt?"

@@ -9,9 +9,9 @@ from PIL import Image
 from wuerstchen.data.file_kinds import IMAGE_SUFFIXES
 from wuerstchen.data.images import MAX_PIXELS, open_image, resize_and_crop
 from wuerstchen.data.natural_order import natural_key
+from wuerstchen.data.prompts import Prompt
 from wuerstchen.display import printable
 from wuerstchen.errors import ConfigError, DataError, os_errors_as
-from wuerstchen.study.prompts import Prompt
 
 Draw = Callable[[Sequence[str], int], Sequence[Image.Image]]
 """(prompts, first seed) -> an image for each prompt; that of prompt k has the seed first + k."""

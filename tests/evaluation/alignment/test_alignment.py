@@ -14,9 +14,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 
 from wuerstchen.cli import main
+from wuerstchen.data.prompts import Prompt, read_prompts
 from wuerstchen.evaluation.alignment.record import Alignment, Scored
 from wuerstchen.evaluation.bootstrap import paired_difference
-from wuerstchen.study.prompts import Prompt, read_prompts
 
 WORDS = ["<pad>", "<unk>", "<s>", "</s>", "A", "photo", "depicts", "a", "red", "green", "apple"]
 WORDS += ["hat"]

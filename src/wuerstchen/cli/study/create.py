@@ -12,7 +12,7 @@ from wuerstchen.errors import ConfigError, SaveError
 from wuerstchen.terminal import print_path
 
 if TYPE_CHECKING:
-    from wuerstchen.study.prompts import Prompt
+    from wuerstchen.data.prompts import Prompt
     from wuerstchen.study.sources import Shown
 
 EPILOG = "wuerstchen study create mystudy ours=images/ours theirs=images/theirs"
@@ -66,10 +66,10 @@ def create(
     prompt, all with the same seeds. Show the study with `wuerstchen study serve`.
     """
     from wuerstchen import overlap
+    from wuerstchen.data.prompts import read_prompts
     from wuerstchen.study import sources as found
     from wuerstchen.study.create import Wording, check_new, create_study
     from wuerstchen.study.design import plan
-    from wuerstchen.study.prompts import read_prompts
 
     named = _split(systems)
     check_new(out)

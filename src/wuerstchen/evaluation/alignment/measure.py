@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from wuerstchen.data.prompts import Prompt
 from wuerstchen.display import printable
 from wuerstchen.errors import DataError
 from wuerstchen.evaluation.alignment.judges import PREFIX, Judge
@@ -18,7 +19,6 @@ from wuerstchen.evaluation.distances.images import (
 from wuerstchen.evaluation.distances.preparation import FILTERS, Preparation
 from wuerstchen.evaluation.distances.record import Setting
 from wuerstchen.evaluation.inputs import Progress, no_progress
-from wuerstchen.study.prompts import Prompt
 
 
 def check_match(images: StoredImages, prompts: Sequence[Prompt]) -> None:

@@ -5,9 +5,10 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
+from wuerstchen.data.captions import decode_text, lines_of
 from wuerstchen.display import printable
 from wuerstchen.errors import DataError, os_errors_as
-from wuerstchen.parsing import ParseError, parse_object
+from wuerstchen.parsing import ParseError, parse_object, read_bytes
 
 _CATEGORIES = ("category", "tag")
 _MAX_BYTES = 64 << 20
@@ -21,23 +22,24 @@ class Prompt:
     category: str = ""
 
 
-def read_prompts(path: Path) -> list[Prompt]:
+def read_prompts(path: Path, *, doubles: bool = False) -> list[Prompt]:
     """Read a prompt list.
 
-    .txt         one prompt on each line
     .csv, .tsv   a column `prompt` or `prompts`, maybe `category` or `tag`; in any case of letters
     .jsonl       the same as keys, as in GenEval
+    others       one prompt on each line
+
+    doubles  whether a prompt may come twice
 
     Raises DataError if the file cannot be read, has no prompt, or has one twice.
     """
-    with os_errors_as(DataError):
-        if path.stat().st_size > _MAX_BYTES:
-            raise DataError(f"{path}: expected at most {_MAX_BYTES >> 20} MiB of prompts.")
-        data = path.read_bytes()
     try:
-        text = data.decode("utf-8-sig")
+        with os_errors_as(DataError):
+            text = decode_text(read_bytes(path, _MAX_BYTES))
+    except ParseError as error:
+        raise DataError(f"{path}: expected a prompt list, but {error}.") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: expected text in UTF-8, found: {error}.") from None
+        raise DataError(f"{path}: expected text in UTF-8 or UTF-16, found: {error}.") from None
     suffix = path.suffix.lower()
     if suffix == ".jsonl":
         prompts = [_of_json(line, f"{path} line {n}") for n, line in _lines(text)]
@@ -49,7 +51,7 @@ def read_prompts(path: Path) -> list[Prompt]:
         raise DataError(f"{path}: expected prompts, found none; add some.")
     seen: set[str] = set()
     for prompt in prompts:
-        if prompt.text in seen:
+        if prompt.text in seen and not doubles:
             raise DataError(
                 f"{path}: expected each prompt once, found twice: {printable(prompt.text)}; remove "
                 "one of them."
@@ -59,7 +61,7 @@ def read_prompts(path: Path) -> list[Prompt]:
 
 
 def _lines(text: str) -> list[tuple[int, str]]:
-    return [(n, line) for n, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    return [(n, line) for n, line in enumerate(lines_of(text), start=1) if line.strip()]
 
 
 def _of_json(line: str, place: str) -> Prompt:
