@@ -37,7 +37,7 @@ def _factor(x: Tensor) -> Tensor:
     Square roots of covariances of few samples are not taken: their many eigenvalues of 0 are
     what the eigenvalue solver fails on.
     """
-    centred = (x - x.mean(dim=0)) / (len(x) - 1) ** 0.5
+    centred: Tensor = (x - x.mean(dim=0)) / float(len(x) - 1) ** 0.5
     if len(centred) > centred.shape[1]:
         centred = torch.linalg.qr(centred, mode="r").R
     return centred
