@@ -1,12 +1,11 @@
 """Scores of the trained model by the judge of the package, of as many images as time allows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from PIL import Image
-
 from wuerstchen import Pipeline
-from wuerstchen.evaluation.stickers import Draw, Scores, build_examiner, score
+from wuerstchen.evaluation.inputs import drawing
+from wuerstchen.evaluation.stickers import Scores, build_examiner, score
 from wuerstchen.evaluation.stickers.prompts import SETS
 
 LEAST = 10
@@ -21,16 +20,6 @@ JUDGING = 0.1
 
 FIXED = 45.0
 """Seconds of all else: 16 were measured, most to open the stickers for each set; and room."""
-
-
-def drawing(pipeline: Pipeline) -> Draw:
-    """Draws with the defaults of a model."""
-
-    def draw(prompts: Sequence[str], first: int) -> Sequence[Image.Image]:
-        images = pipeline(list(prompts), seed=first, output_type="pil").images
-        return [image for image in images if isinstance(image, Image.Image)]
-
-    return draw
 
 
 def judge(

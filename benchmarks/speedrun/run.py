@@ -14,7 +14,7 @@ import torch
 import typer
 
 from benchmarks.records import this_run
-from benchmarks.speedrun.judging import drawing, judge
+from benchmarks.speedrun.judging import judge
 from benchmarks.speedrun.page import write_page
 from benchmarks.speedrun.phases import Place, run_stage_a, run_stage_b, run_stage_c
 from benchmarks.speedrun.products import product_rates
@@ -29,6 +29,7 @@ from benchmarks.speedrun.scenes import Scenes
 from benchmarks.speedrun.timed import Journal
 from wuerstchen.config import Config, dump
 from wuerstchen.evaluation import open_pipeline
+from wuerstchen.evaluation.inputs import drawing
 from wuerstchen.evaluation.stickers import Scores
 from wuerstchen.receipts import Meter, Tariff, open_receipt, write_receipts
 from wuerstchen.receipts.phase import Kind

@@ -15,7 +15,7 @@ from benchmarks.speedrun.scenes import Scenes
 from wuerstchen import weights
 from wuerstchen.config import Config
 from wuerstchen.evaluation.grid import labelled_grid, to_pil
-from wuerstchen.evaluation.stickers import Draw
+from wuerstchen.evaluation.inputs import Draw
 from wuerstchen.models.compressor import shrink
 from wuerstchen.models.stage_a import StageA
 from wuerstchen.models.stage_b import StageB

@@ -1,9 +1,10 @@
 """Open the model and the data of an evaluation, pick images and split them into batches."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from wuerstchen.config import DataConfig
 from wuerstchen.data import Pairs, open_pairs
@@ -11,6 +12,9 @@ from wuerstchen.inference.pipeline import Pipeline
 
 Progress = Callable[[str, int, int], None]
 """(task, images done, total images), called at the start and after each batch."""
+
+Draw = Callable[[Sequence[str], int], Sequence[Image.Image]]
+"""(prompts, seed of the first) to an RGB image for each; the k-th is drawn with seed + k."""
 
 BATCH, BATCH_SIDE = 20, 256
 """Images per batch up to this side; larger images get smaller batches, for equal memory."""
@@ -23,6 +27,16 @@ def no_progress(task: str, done: int, total: int) -> None:
 def open_pipeline(folder: Path) -> Pipeline:
     """The model in `folder`, on the accelerator if there is one."""
     return Pipeline.from_pretrained(folder).to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def drawing(pipeline: Pipeline) -> Draw:
+    """Draws with the defaults of a model."""
+
+    def draw(prompts: Sequence[str], first: int) -> list[Image.Image]:
+        images = pipeline(list(prompts), seed=first, output_type="pil").images
+        return [image for image in images if isinstance(image, Image.Image)]
+
+    return draw
 
 
 def open_squares(data: DataConfig, pipeline: Pipeline) -> tuple[Pairs, Pairs]:

@@ -1,6 +1,6 @@
 """The images of the systems: folders of images, or models that generate them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -12,9 +12,7 @@ from wuerstchen.data.natural_order import natural_key
 from wuerstchen.data.prompts import Prompt
 from wuerstchen.display import printable
 from wuerstchen.errors import ConfigError, DataError, os_errors_as
-
-Draw = Callable[[Sequence[str], int], Sequence[Image.Image]]
-"""(prompts, first seed) -> an image for each prompt; that of prompt k has the seed first + k."""
+from wuerstchen.evaluation.inputs import Draw
 
 BATCH = 8
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from PIL import Image
 
 from wuerstchen.cli.options import number, progress_bars, tell
 from wuerstchen.errors import ConfigError, SaveError
@@ -157,13 +156,8 @@ def _prompts(
 def _generated(source: str, prompts: "Sequence[Prompt]", seed: int) -> "Iterator[Shown]":
     """The images of a model, which is opened when its first image is needed."""
     from wuerstchen import weights
-    from wuerstchen.evaluation.inputs import open_pipeline
+    from wuerstchen.evaluation.inputs import drawing, open_pipeline
     from wuerstchen.study.sources import generate_images
 
-    pipeline = open_pipeline(weights.find(source))
-
-    def draw(texts: Sequence[str], first: int) -> Sequence[Image.Image]:
-        images = pipeline(list(texts), seed=first, output_type="pil").images
-        return [image for image in images if isinstance(image, Image.Image)]
-
+    draw = drawing(open_pipeline(weights.find(source)))
     yield from generate_images(draw, [prompt.text for prompt in prompts], seed)

@@ -11,6 +11,7 @@ from wuerstchen import weights
 from wuerstchen.digests import files_digest
 from wuerstchen.evaluation.distances.images import DrawnImages
 from wuerstchen.evaluation.distances.record import Setting
+from wuerstchen.evaluation.inputs import drawing
 from wuerstchen.inference.generation_plan import plan_generation
 from wuerstchen.inference.pipeline import Pipeline, PromptWarning
 from wuerstchen.noise import check_seed
@@ -32,12 +33,13 @@ def open_drawing(
     paths = dict.fromkeys(path for part in files.components() for path in part.paths())
     identity = files_digest(paths)  # each once, where one file has several components
 
-    def draw(asked: Sequence[str], first: int) -> list[Image.Image]:
+    draw_all = drawing(pipeline)
+
+    def draw(asked: Sequence[str], first: int) -> Sequence[Image.Image]:
         with warnings.catch_warnings():
             # A caption that is too long for a text encoder is part of what is measured.
             warnings.simplefilter("ignore", PromptWarning)
-            images = pipeline(list(asked), seed=first, output_type="pil").images
-        return [image for image in images if isinstance(image, Image.Image)]
+            return draw_all(asked, first)
 
     about: dict[str, Setting] = {
         "model": pipeline.info.name,

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import final
@@ -15,13 +15,10 @@ from wuerstchen.data.items import ByteRange
 from wuerstchen.data.natural_order import natural_key
 from wuerstchen.data.sources import find_source, is_prepared
 from wuerstchen.errors import DataError
-from wuerstchen.evaluation.inputs import evenly_spaced
+from wuerstchen.evaluation.inputs import Draw, evenly_spaced
 
 BACKGROUND = "white"
 """Behind transparent images."""
-
-Draw = Callable[[Sequence[str], int], Sequence[Image.Image]]
-"""(prompts, seed of the first) to an RGB image for each, the k-th seeded with seed + k."""
 
 
 class ImageSet(ABC):

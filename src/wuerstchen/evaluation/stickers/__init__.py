@@ -4,6 +4,6 @@ features ─▶ judge;  prompts, segmentation ─▶ reading ─▶ scores;  sco
 """
 
 from wuerstchen.evaluation.stickers.scores import FILES, Scores
-from wuerstchen.evaluation.stickers.scoring import Draw, Examiner, build_examiner, score
+from wuerstchen.evaluation.stickers.scoring import Examiner, build_examiner, score
 
-__all__ = ["FILES", "Draw", "Examiner", "Scores", "build_examiner", "score"]
+__all__ = ["FILES", "Examiner", "Scores", "build_examiner", "score"]

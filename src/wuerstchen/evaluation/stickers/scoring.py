@@ -1,6 +1,6 @@
 """Score a model's images of stickers: what was asked for, against what the judge finds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -12,7 +12,7 @@ from torch import Tensor
 from wuerstchen.data.stickers import Composed, Sprite, open_sprites
 from wuerstchen.evaluation.distances.frechet import frechet_distance
 from wuerstchen.evaluation.distances.mind import mind
-from wuerstchen.evaluation.inputs import Progress, batches, no_progress
+from wuerstchen.evaluation.inputs import Draw, Progress, batches, no_progress
 from wuerstchen.evaluation.metrics import fraction_estimate
 from wuerstchen.evaluation.stickers.crop_features import SIDE, FeatureNetwork, split
 from wuerstchen.evaluation.stickers.features import (
@@ -28,9 +28,6 @@ from wuerstchen.evaluation.stickers.prompts import SETS, Set, scenes
 from wuerstchen.evaluation.stickers.reading import Verdict, read
 from wuerstchen.evaluation.stickers.scores import Distances, Neighbour, Scores, Similar, tabulate
 from wuerstchen.evaluation.stickers.segmentation import crop, segment
-
-Draw = Callable[[Sequence[str], int], Sequence[Image.Image]]
-"""(prompts, seed of the first) -> RGB images; the k-th is drawn with seed + k."""
 
 PAIRS = 48
 """Drawn images of each set that are shown beside the nearest training sticker."""
